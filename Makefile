@@ -1,0 +1,56 @@
+# Every target builds what it needs in .venv; nothing has to be activated. Stamp files make the second run quick.
+# torch is installed first and alone by its pin: a later resolution would pull newer releases with several GB of CUDA packages.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+WORKERS ?= 2
+OUT ?= out
+
+export PIP_CONSTRAINT := constraints.txt
+export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
+
+.PHONY: demo test lint format docs figures clean
+
+demo: $(VENV)/.demo
+	$(BIN)/python scripts/demo.py $(OUT)
+
+test: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(VENV)/.docs
+	$(BIN)/python -m mkdocs build --strict --quiet --site-dir site
+
+figures: $(VENV)/.dev
+	$(BIN)/python scripts/figures.py
+
+clean:
+	rm -rf $(VENV) site $(OUT) .pytest_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.torch: constraints.txt | $(BIN)/python
+	$(PIP) "$$(grep '^torch==' constraints.txt)"
+	@touch $@
+
+$(VENV)/.demo: pyproject.toml $(VENV)/.torch
+	$(PIP) --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml $(VENV)/.torch
+	$(PIP) --editable '.[demo,vision,huggingface,dev]'
+	@touch $@ $(VENV)/.demo
+
+$(VENV)/.docs: pyproject.toml $(VENV)/.torch
+	$(PIP) --editable '.[docs]'
+	@touch $@
