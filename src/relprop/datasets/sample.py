@@ -1,0 +1,221 @@
+"""Samples, the datasets they come from, and what was wrong with either."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, UnidentifiedImageError
+from torch import Tensor
+
+from relprop.errors import InputError
+
+VOID = 255
+"""The mask value of pixels that count neither as object nor as background."""
+
+Box = tuple[float, float, float, float]
+
+
+class Geometry(Protocol):
+    """What of a model's preprocessing a dataset uses; `relprop.preprocessing.Preprocessing` is one."""
+
+    def crop(self, image: Image.Image, *, nearest: bool = False) -> Image.Image:
+        """Return the part that the model sees at its input size; `nearest=True` keeps a mask's values what they are."""
+        ...
+
+    def tensor(self, image: Image.Image) -> Tensor:
+        """Crop, and return the `(C, H, W)` input of the model."""
+        ...
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """One image with its annotations as they lie on the disk.
+
+    Attributes:
+        image: RGB.
+        labels: the classes in the image, as indices into the dataset's `classes`; the main one first.
+        boxes: x0, y0, x1, y1 in pixels, the far edges exclusive.
+        box_labels: the class of each box.
+        mask: mode L, the image's size: 0 background, j the pixels of `labels[j - 1]`, 255 void.
+    """
+
+    image: Image.Image
+    labels: tuple[int, ...] = ()
+    boxes: tuple[Box, ...] = ()
+    box_labels: tuple[int, ...] = ()
+    mask: Image.Image | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image as a model sees it: `image` `(C, H, W)`, and in its pixels `boxes` `(N, 4)` and `mask` `(H, W)`, uint8."""
+
+    id: str
+    image: Tensor
+    labels: tuple[int, ...]
+    boxes: Tensor
+    box_labels: tuple[int, ...]
+    mask: Tensor | None
+
+    def object_mask(self, label: int | None = None) -> Tensor:
+        """Return the `(H, W)` uint8 mask of one class (of any class where None): 1 its pixels, 0 others, 255 void.
+
+        Raises:
+            InputError: the sample has no mask.
+        """
+        if self.mask is None:
+            raise InputError(f"Sample {self.id!r} has no segmentation mask.")
+        value = None if label is None else self.labels.index(label) + 1 if label in self.labels else -1
+        chosen = self.mask.ne(0) if value is None else self.mask.eq(value)
+        return torch.where(self.mask == VOID, self.mask, chosen.to(torch.uint8))
+
+    def boxes_of(self, label: int | None = None) -> Tensor:
+        """Return the `(n, 4)` boxes of one class, or all of them."""
+        return self.boxes[[label is None or box_label == label for box_label in self.box_labels]]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A sample that could not be read, and why, in one sentence."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Files of a dataset that are missing or odd: what is wrong, their names, and whether they are left out of the dataset."""
+
+    what: str
+    names: tuple[str, ...]
+    left_out: bool = True
+
+    def __str__(self) -> str:
+        shown = ", ".join(self.names[:5]) + (", …" if len(self.names) > 5 else "")
+        return f"{len(self.names)} × {self.what}{' (left out)' if self.left_out else ''}: {shown}"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A list of images that are read when asked for; it can be pickled and sent to workers.
+
+    Attributes:
+        name: the kind of dataset, such as `voc`.
+        classes: the name of every class; labels are indices into it.
+        ids: a unique name for each image, in the order of the official list.
+        read: id → `Annotated`; raises an error for a file that cannot be read.
+        problems: what was missing or odd when the dataset was opened.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    ids: tuple[str, ...]
+    read: Callable[[str], Annotated]
+    problems: tuple[Problem, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def samples(self, geometry: Geometry, ids: Iterable[str] | None = None) -> Iterator[Sample | Failure]:
+        """Yield the samples (of the given ids, else all) as a model sees them; one that cannot be read comes as a `Failure`."""
+        for name in self.ids if ids is None else ids:
+            yield load(self, name, geometry)
+
+    def select(self, keep: Callable[[Annotated], bool]) -> Dataset:
+        """Return the dataset with the images for which `keep` holds; all are read once, and one that cannot be read stays in."""
+
+        def kept(name: str) -> bool:
+            try:
+                return keep(self.read(name))
+            except READ_ERRORS:
+                return True
+
+        return Dataset(self.name, self.classes, tuple(name for name in self.ids if kept(name)), self.read, self.problems)
+
+
+READ_ERRORS = (OSError, ValueError, KeyError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError)
+"""What reading a damaged image or annotation raises (`SyntaxError` is Pillow's for broken PNGs and the XML parser's)."""
+
+
+def load(dataset: Dataset, name: str, geometry: Geometry) -> Sample | Failure:
+    """Read and prepare one sample; a damaged file gives a `Failure`, never an exception."""
+    try:
+        return prepare(name, dataset.read(name), geometry)
+    except READ_ERRORS as error:
+        return Failure(name, str(error) or type(error).__name__)
+
+
+def prepare(name: str, raw: Annotated, geometry: Geometry) -> Sample:
+    """Put image, boxes and mask through the same geometry; a box of which nothing is left is dropped.
+
+    Raises:
+        InputError: the mask has another size than the image.
+    """
+    if raw.mask is not None and raw.mask.size != raw.image.size:
+        raise InputError(f"The mask of {name} is {_by(raw.mask)} pixels but its image is {_by(raw.image)}.")
+    moved = [_move_box(box, raw.image.size, geometry) for box in raw.boxes]
+    left = [index for index, box in enumerate(moved) if box is not None]
+    return Sample(
+        id=name,
+        image=geometry.tensor(raw.image),
+        labels=raw.labels,
+        boxes=torch.tensor([moved[index] for index in left], dtype=torch.float32).reshape(-1, 4),
+        box_labels=tuple(raw.box_labels[index] for index in left),
+        mask=None if raw.mask is None else torch.from_numpy(np.array(geometry.crop(raw.mask, nearest=True), dtype=np.uint8)),
+    )
+
+
+def _by(image: Image.Image) -> str:
+    return f"{image.width} × {image.height}"
+
+
+def _move_box(box: Box, size: tuple[int, int], geometry: Geometry) -> Box | None:
+    """Send a box through the geometry as a drawn mask, so that boxes and masks cannot come apart."""
+    canvas = Image.new("L", size)
+    x0, y0, x1, y1 = box
+    if x1 - x0 >= 1 and y1 - y0 >= 1:
+        ImageDraw.Draw(canvas).rectangle((round(x0), round(y0), round(x1) - 1, round(y1) - 1), fill=1)
+    bounds = geometry.crop(canvas, nearest=True).getbbox()
+    return None if bounds is None else (float(bounds[0]), float(bounds[1]), float(bounds[2]), float(bounds[3]))
+
+
+def read_rgb(path: Path) -> Image.Image:
+    """Return the image in RGB, its pixels as stored: annotations of the official sets ignore EXIF rotation."""
+    with Image.open(path) as image:
+        return image.convert("RGB")
+
+
+def read_indices(path: Path) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
+    """Return the `(H, W)` values of a palette or gray PNG mask.
+
+    Raises:
+        InputError: the file holds colors instead of class indices.
+    """
+    with Image.open(path) as image:
+        if image.mode not in {"P", "L", "1"}:
+            raise InputError(f"Mask {path.name} has mode {image.mode}; a mask must be a palette or gray image of class indices.")
+        return np.array(image, dtype=np.uint8)
+
+
+def index_mask(values: np.ndarray, labels: Sequence[int], value_of: Callable[[int], int], void: int = VOID) -> Image.Image:
+    """Return the mode-L mask whose value j stands for `labels[j - 1]`, from an array in which `value_of(label)` does."""
+    mask = np.zeros(values.shape, dtype=np.uint8)
+    for place, label in enumerate(labels, start=1):
+        mask[values == value_of(label)] = place
+    mask[values == void] = VOID
+    return Image.fromarray(mask)
+
+
+def listed(folder: Path) -> frozenset[str]:
+    """Return the names in a folder; empty where there is none."""
+    return frozenset(entry.name for entry in folder.iterdir()) if folder.is_dir() else frozenset()
+
+
+def problems_of(found: dict[str, list[str]]) -> tuple[Problem, ...]:
+    """Return a `Problem` for each kind that has names."""
+    return tuple(Problem(what, tuple(names)) for what, names in found.items() if names)

@@ -1,0 +1,129 @@
+"""Pascal VOC 2007 and 2012 in the official layout."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import numpy as np
+
+from relprop.datasets.sample import (
+    VOID,
+    Annotated,
+    Box,
+    Dataset,
+    index_mask,
+    listed,
+    problems_of,
+    read_indices,
+    read_rgb,
+)
+from relprop.errors import InputError, OptionError
+
+VOC_CLASSES = (
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+)
+
+
+def open_voc(
+    root: Path | str, *, year: int | None = None, split: str = "val", task: str = "segmentation", single_class: bool = False
+) -> Dataset:
+    """Open a Pascal VOC set.
+
+    Args:
+        root: the folder `VOC2012`, the `VOCdevkit` that holds it, or the folder above.
+        year: 2007 or 2012 where both are there.
+        split: a list of `ImageSets`: `train`, `val`, `trainval`, `test`.
+        task: `segmentation` (images with masks) or `main` (images with boxes).
+        single_class: keep only the images whose mask shows exactly one class (this reads every mask).
+
+    Raises:
+        InputError: the folder is no VOC set, or has no such split.
+        OptionError: an unknown task.
+    """
+    if task not in {"segmentation", "main"}:
+        raise OptionError(f"Option task must be 'segmentation' or 'main', not {task!r}.")
+    folder = _find(Path(root), year)
+    names = _names(folder, split, task)
+    images, masks, boxes = (listed(folder / part) for part in ("JPEGImages", "SegmentationClass", "Annotations"))
+    needed = {f"{name}.png": name for name in names} if task == "segmentation" else {f"{name}.xml": name for name in names}
+    no_image = [name for name in names if f"{name}.jpg" not in images]
+    no_truth = [name for file, name in needed.items() if file not in (masks if task == "segmentation" else boxes)]
+    gone = {*no_image, *no_truth}
+    dataset = Dataset(
+        name="voc",
+        classes=VOC_CLASSES,
+        ids=tuple(name for name in names if name not in gone),
+        read=partial(_read, folder, task == "segmentation"),
+        problems=problems_of({"image missing in JPEGImages": no_image, "annotation missing": no_truth}),
+    )
+    return dataset.select(_single) if single_class else dataset
+
+
+def _single(raw: Annotated) -> bool:
+    return len(raw.labels) == 1
+
+
+def _find(root: Path, year: int | None) -> Path:
+    candidates = [folder / sub for folder in (root, root / "VOCdevkit") for sub in (".", "VOC2012", "VOC2007")]
+    found = [folder.resolve() for folder in candidates if (folder / "JPEGImages").is_dir() and (folder / "ImageSets").is_dir()]
+    fitting = [folder for folder in found if year is None or str(year) in folder.name]
+    if not fitting:
+        raise InputError(
+            f"{root} is no Pascal VOC{year or ''} folder: it needs JPEGImages and ImageSets (in it or in VOC{year or 2012})."
+        )
+    return fitting[0]
+
+
+def _names(folder: Path, split: str, task: str) -> list[str]:
+    lists = folder / "ImageSets" / task.capitalize()
+    path = lists / f"{split}.txt"
+    if not path.is_file():
+        there = ", ".join(sorted(file.stem for file in lists.glob("*.txt") if "_" not in file.stem)) or "none"
+        raise InputError(f"There is no split {split!r} in {lists}; there are: {there}.")
+    return list(dict.fromkeys(line.split()[0] for line in path.read_text().splitlines() if line.strip()))
+
+
+def _read(folder: Path, with_mask: bool, name: str) -> Annotated:
+    image = read_rgb(folder / "JPEGImages" / f"{name}.jpg")
+    xml = folder / "Annotations" / f"{name}.xml"
+    boxes, names = read_boxes(xml) if xml.is_file() else ((), ())
+    box_labels = tuple(VOC_CLASSES.index(name) for name in names)
+    if not with_mask:
+        return Annotated(image, tuple(dict.fromkeys(box_labels)), boxes, box_labels)
+    values = read_indices(folder / "SegmentationClass" / f"{name}.png")
+    classes, areas = np.unique(values[(values > 0) & (values < VOID)], return_counts=True)
+    labels = tuple(int(value) - 1 for value in classes[np.argsort(-areas, kind="stable")])
+    return Annotated(image, labels, boxes, box_labels, index_mask(values, labels, lambda label: label + 1))
+
+
+def read_boxes(path: Path, *, first_pixel: int = 1) -> tuple[tuple[Box, ...], tuple[str, ...]]:
+    """Return the boxes and class names of an annotation file of VOC or ImageNet.
+
+    Args:
+        path: the XML file; its far edges are inclusive.
+        first_pixel: the number of the first pixel, 1 in VOC and 0 in ImageNet.
+
+    Raises:
+        InputError: the file is no such annotation.
+    """
+    try:
+        objects = ET.parse(path).getroot().findall("object")  # noqa: S314 - see the import
+        boxes = tuple(_box(entry, first_pixel) for entry in objects)
+        return boxes, tuple(_text(entry, "name") for entry in objects)
+    except (ET.ParseError, ValueError) as error:
+        raise InputError(f"{path.name} is no VOC annotation: {error}.") from error
+
+
+def _box(entry: ET.Element, first_pixel: int) -> Box:
+    x0, y0, x1, y1 = (float(_text(entry, f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax"))
+    return max(x0 - first_pixel, 0.0), max(y0 - first_pixel, 0.0), x1 - first_pixel + 1, y1 - first_pixel + 1
+
+
+def _text(entry: ET.Element, path: str) -> str:
+    text = entry.findtext(path)
+    if text is None:
+        raise ValueError(f"an object has no {path}")
+    return text

@@ -1,0 +1,161 @@
+"""What a metric is: two pure functions, `update` and `compute`, and a thin class that only adds state."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from relprop.errors import InputError, OptionError, suggestion
+
+Statistics = dict[str, Tensor]
+"""Named tensors, one row per image as `update` returns them (`(B,)` or `(B, K)`), or their sum over images (`()` or `(K,)`)."""
+
+Direction = Literal["higher", "lower", "none"]
+Over = Literal["set", "images"]
+
+
+@dataclass(frozen=True)
+class Value:
+    """One number that a metric reports: its name, whether higher or lower is better, its range, and what it says."""
+
+    name: str
+    direction: Direction
+    low: float
+    high: float
+    meaning: str
+
+
+@dataclass(frozen=True)
+class MetricSpec:
+    """A metric as data.
+
+    Attributes:
+        name: the name in `METRICS`.
+        values: what it reports.
+        needs: the keyword arguments that `update` takes from the run, such as `relevance`, `mask`, `inputs`, `target`, `model`,
+            `explain`.
+        update: tensors of a batch → statistics with one row per image.
+        compute: statistics → scores; works on one row per image and on sums over images alike.
+        over: how a set can be scored, the default first: `set` is `compute` of the summed statistics, `images` the mean of the
+            images' scores.
+        source: paper and equation.
+        options: preset keyword arguments of `update`.
+        group: how many consecutive inputs make one row (4 for a metric on mosaics).
+    """
+
+    name: str
+    values: tuple[Value, ...]
+    needs: tuple[str, ...]
+    update: Callable[..., Statistics]
+    compute: Callable[[Statistics], Statistics]
+    source: str
+    over: tuple[Over, ...] = ("images",)
+    options: Mapping[str, object] = field(default_factory=dict[str, object])
+    group: int = 1
+
+    def with_options(self, options: Mapping[str, object]) -> dict[str, object]:
+        """Return the presets overlaid with `options`; an unknown name raises `OptionError`."""
+        known = [name for name in inspect.signature(self.update).parameters if name not in self.needs]
+        for name in options:
+            if name not in known:
+                raise OptionError(
+                    f"Metric {self.name!r} has no option {name!r}; it has {', '.join(known) or 'none'}.{suggestion(name, known)}"
+                )
+        return {**self.options, **options}
+
+
+def identity(statistics: Statistics) -> Statistics:
+    """Return the statistics: for a metric whose statistics are already its scores."""
+    return statistics
+
+
+class Metric:
+    """State over a stream of batches for one `MetricSpec`.
+
+    `update` returns the scores of each image of the batch and adds to the state; `compute` returns the scores of the set. States
+    of several
+    workers add up with `merge`. An image for which a score is undefined (NaN, such as an overlap with an empty mask) counts in
+    `undefined` and is left out of that score's mean.
+
+    Args:
+        spec: the metric.
+        options: keyword arguments of the metric's `update`, such as `threshold="otsu"`.
+
+    Raises:
+        OptionError: the metric has no such option.
+    """
+
+    def __init__(self, spec: MetricSpec, **options: object) -> None:
+        self.spec = spec
+        self.options = spec.with_options(options)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.images = 0
+        self.statistics: Statistics = {}
+        self.sums: Statistics = {}
+        self.counts: Statistics = {}
+
+    def update(self, **tensors: object) -> Statistics:
+        """Take a batch, the keyword arguments named in `spec.needs` (others are ignored); return one row of scores per image."""
+        missing = [name for name in self.spec.needs if tensors.get(name) is None]
+        if missing:
+            raise InputError(f"Metric {self.spec.name!r} needs {', '.join(missing)}; pass it to update().")
+        statistics = self.spec.update(**{name: tensors[name] for name in self.spec.needs}, **self.options)
+        scores = self.spec.compute(statistics)
+        defined = {name: score.isfinite() for name, score in scores.items()}
+        if "set" in self.spec.over:
+            _add(self.statistics, {name: _total(value) for name, value in statistics.items()})
+        _add(self.sums, {name: _total(score.where(defined[name], 0)) for name, score in scores.items()})
+        _add(self.counts, {name: _total(mask) for name, mask in defined.items()})
+        self.images += len(next(iter(scores.values())))
+        return scores
+
+    def compute(self, over: Over | None = None) -> Statistics:
+        """Return the scores of all images so far, by `over` or the first of `MetricSpec.over`; empty before any image.
+
+        Raises:
+            OptionError: the metric cannot be scored that way.
+        """
+        over = over or self.spec.over[0]
+        if over not in self.spec.over:
+            raise OptionError(
+                f"Metric {self.spec.name!r} cannot be scored over {over!r}, only over {' or '.join(self.spec.over)}."
+            )
+        if over == "set":
+            return self.spec.compute(self.statistics) if self.images else {}
+        return {name: total / self.counts[name] for name, total in self.sums.items()}
+
+    @property
+    def undefined(self) -> dict[str, int]:
+        """For each score, how many images had none (for a curve: in its worst point)."""
+        return {name: self.images - int(count.min()) for name, count in self.counts.items()}
+
+    def merge(self, other: Metric) -> None:
+        """Add the state of another worker's metric of the same spec and options.
+
+        Raises:
+            InputError: the other metric is another one or has other options.
+        """
+        if other.spec.name != self.spec.name or other.options != self.options:
+            raise InputError(
+                f"Metric {self.spec.name!r} cannot take the state of {other.spec.name!r} with options {other.options}."
+            )
+        for mine, theirs in ((self.statistics, other.statistics), (self.sums, other.sums), (self.counts, other.counts)):
+            _add(mine, theirs)
+        self.images += other.images
+
+
+def _total(value: Tensor) -> Tensor:
+    return value.detach().cpu().sum(0, dtype=torch.float64)
+
+
+def _add(into: Statistics, values: Statistics) -> None:
+    for name, value in values.items():
+        into[name] = into[name] + value if name in into else value

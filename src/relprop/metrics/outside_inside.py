@@ -1,0 +1,68 @@
+"""The outside–inside relevance ratio: how much relevance an image's background pixels get for each unit on an object pixel."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from relprop.metrics.base import MetricSpec, Statistics, Value
+from relprop.metrics.maps import heatmap, object_and_valid, wide
+
+
+def outside_inside_update(relevance: Tensor, mask: Tensor) -> Statistics:
+    """Return each image's mean relevance on and off the object, by sign; zeros for an image that has not both.
+
+    Void pixels are left out.
+
+    Args:
+        relevance: `(B, H, W)` or `(B, C, H, W)`, any scale; summed over channels first.
+        mask: `(B, H, W)`: 0 outside, 255 void, anything else inside; or boolean (boxes: `maps.box_mask`).
+
+    Raises:
+        InputError: shapes that do not fit, or NaN or infinite relevance.
+    """
+    heat = heatmap(relevance)
+    truth, valid = object_and_valid(heat, mask)
+    heat, regions = wide(heat), {"inside": truth, "outside": valid & ~truth}
+    both = truth.any(2).any(1) & regions["outside"].any(2).any(1)
+    return {
+        f"{sign}_{place}": both * (part * pixels).sum((1, 2)) / pixels.sum((1, 2)).clamp(min=1)
+        for sign, part in (("positive", heat.relu()), ("negative", (-heat).relu()))
+        for place, pixels in regions.items()
+    }
+
+
+def outside_inside_compute(means: Statistics) -> Statistics:
+    """Return the three ratios; NaN where what a ratio divides by is zero, as for an image without inside or outside."""
+    positive_in, positive_out = means["positive_inside"], means["positive_outside"]
+    negative_in, negative_out = means["negative_inside"], means["negative_outside"]
+    return {
+        "all": _ratio(positive_out - negative_out, positive_in - negative_in),
+        "pos": _ratio(positive_out, positive_in),
+        "magnitude": _ratio(positive_out + negative_in, positive_in + negative_out),
+    }
+
+
+def _ratio(above: Tensor, below: Tensor) -> Tensor:
+    return torch.where(below == 0, torch.nan, above / below)
+
+
+OUTSIDE_INSIDE = MetricSpec(
+    name="outside-inside",
+    values=(
+        Value("all", "lower", -float("inf"), float("inf"), "mean signed relevance outside over mean signed relevance inside"),
+        Value("pos", "lower", 0, float("inf"), "the same of the positive part"),
+        Value(
+            "magnitude",
+            "lower",
+            0,
+            float("inf"),
+            "(mean positive outside + mean |negative| inside) / (mean positive inside + mean |negative| outside)",
+        ),
+    ),
+    needs=("relevance", "mask"),
+    update=outside_inside_update,
+    compute=outside_inside_compute,
+    over=("images", "set"),
+    source="Nam et al., Relative Attributing Propagation, AAAI 2020, Eq. 11, after Lapuschkin et al., CVPR 2016 workshops, Eq. 3",
+)
