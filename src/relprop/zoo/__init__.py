@@ -1,0 +1,57 @@
+"""Classifiers by name, with their weights, preprocessing and class names."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from relprop.errors import ModelError, OptionError, suggestion
+from relprop.zoo import sources
+from relprop.zoo.labels import Top, class_name, imagenet_classes, resolve_target, short
+from relprop.zoo.model import LoadedModel, Request
+from relprop.zoo.torchvision_ops import import_torchvision
+
+__all__ = [
+    "DEFAULT", "EMBEDDED", "SOURCES", "LoadedModel", "Top", "class_name", "imagenet_classes", "import_torchvision", "load",
+    "resolve_target", "short",
+]  # fmt: skip
+
+DEFAULT = "efficientnet-lite0"
+EMBEDDED: dict[str, Callable[[Request], LoadedModel]] = {DEFAULT: sources.efficientnet_lite0}
+SOURCES: dict[str, Callable[[Request], LoadedModel]] = {
+    "torchvision": sources.torchvision,
+    "timm": sources.timm,
+    "hf": sources.huggingface,
+}
+
+
+def load(name: str = DEFAULT, weights: str | Path | None = None, *, pretrained: bool = True) -> LoadedModel:
+    """Load a classifier in eval mode.
+
+    Args:
+        name: ``efficientnet-lite0``, ``torchvision:resnet50``, ``timm:vit_tiny_patch16_224``,
+            ``hf:google/vit-base-patch16-224`` or ``hf:FOLDER``, or ``path/to/file.py:factory``.
+        weights: a safetensors or state-dict file instead of the published weights; never unpickled.
+        pretrained: without ``weights``, False leaves the weights random.
+
+    Raises:
+        OptionError: for a name that no source knows.
+        ModelError: where a library or the weights are missing, or do not fit the model.
+    """
+    request_of, rest = _source(name)
+    path = None if weights is None else Path(weights)
+    loaded = request_of(Request(name, rest, path, pretrained))
+    loaded.model.eval()
+    return loaded
+
+
+def _source(name: str) -> tuple[Callable[[Request], LoadedModel], str]:
+    prefix, _, rest = name.partition(":")
+    if name in EMBEDDED:
+        return EMBEDDED[name], name
+    if prefix in SOURCES and rest:
+        return SOURCES[prefix], rest
+    if name.rpartition(":")[0].endswith(".py"):
+        return sources.file_factory, name
+    if name.endswith(".py"):
+        raise ModelError(f"Name the function in {name} that returns the model: {name}:FUNCTION.")
+    forms = "torchvision:NAME, timm:NAME, hf:NAME or file.py:FUNCTION"
+    raise OptionError(f"There is no model {name!r}; models are {', '.join(EMBEDDED)}, {forms}.{suggestion(name, EMBEDDED)}")
