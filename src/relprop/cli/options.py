@@ -1,0 +1,49 @@
+"""From the text of the command line to values."""
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from relprop.errors import OptionError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def parse_options(texts: Sequence[str]) -> dict[str, Any]:
+    """Read ``KEY=VALUE`` texts: numbers, true, false, null and lists as in JSON, anything else as a string.
+
+    Raises:
+        OptionError: where a text is no ``KEY=VALUE``.
+    """
+    options: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise OptionError(f"The option {text!r} is not of the form KEY=VALUE.")
+        options[key.strip().replace("-", "_")] = _value(value.strip())
+    return options
+
+
+def parse_device(name: str) -> "torch.device":
+    """Return the device of this name.
+
+    Raises:
+        OptionError: where torch does not know it or cannot use it here.
+    """
+    import torch
+
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise OptionError(f"The device {name!r} cannot be used here ({reason}).") from error
+    return device
+
+
+def _value(text: str) -> Any:  # noqa: ANN401 - whatever the option takes; the method checks it
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return {"True": True, "False": False, "None": None}.get(text, text)

@@ -1,0 +1,55 @@
+"""What the command line prints, and how errors look there."""
+
+import functools
+from collections.abc import Callable
+from typing import ParamSpec
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from relprop.errors import RelpropError
+
+P = ParamSpec("P")
+
+out = Console(soft_wrap=True)
+err = Console(stderr=True, soft_wrap=True)
+
+
+def complain(message: str) -> None:
+    """Print one sentence about what went wrong to stderr."""
+    err.print(f"[bold red]Error:[/] {escape(message)}", highlight=False)
+
+
+def note(message: str) -> None:
+    """Print something that the user should know to stderr."""
+    err.print(f"[yellow]Note:[/] {escape(message)}", highlight=False)
+
+
+def guarded(command: Callable[P, None]) -> Callable[P, None]:
+    """Turn what a command raises into one sentence and exit code 1; its ``debug`` argument lets the traceback through."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except (typer.Exit, typer.Abort):
+            raise
+        except Exception as error:
+            if kwargs.get("debug"):
+                raise
+            complain(describe(error))
+            raise typer.Exit(1) from None
+
+    return run
+
+
+def describe(error: Exception) -> str:
+    """Return the sentence for an error; an unforeseen one says how to see more."""
+    if isinstance(error, RelpropError):
+        return str(error)
+    lines = str(error).strip().splitlines()
+    text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    if "out of memory" in text.lower() or isinstance(error, MemoryError):
+        return f"The memory does not suffice ({text}); take a smaller model or fewer targets at once."
+    return f"{text} (unforeseen; --debug shows where)"

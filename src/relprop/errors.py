@@ -1,0 +1,43 @@
+"""The errors that relprop raises: each message is one clear sentence that says what was wrong, where, and what to do."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class RelpropError(Exception):
+    """Base of every error that relprop raises on purpose; the command line prints it without a traceback."""
+
+
+class InputError(RelpropError, ValueError):
+    """An input tensor, image or file that cannot be used."""
+
+
+class TargetError(RelpropError, ValueError):
+    """A target or seed that does not fit the model's output."""
+
+
+class OptionError(RelpropError, ValueError):
+    """An unknown method, model or option name, or an option value out of range."""
+
+
+class ModelError(RelpropError):
+    """A model or its weights that cannot be loaded."""
+
+
+class CaptureError(RelpropError):
+    """A model that cannot be turned into a graph."""
+
+
+class UnsupportedOpError(RelpropError, NotImplementedError):
+    """Ops of the model for which relevance has no rule."""
+
+
+class OutputError(RelpropError, OSError):
+    """A result that cannot be written."""
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return ``" Did you mean …?"`` with the nearest known names, or the empty string where none is near."""
+    near = get_close_matches(name.lower(), {k.lower(): k for k in known}, n=3, cutoff=0.6)
+    by_lower = {k.lower(): k for k in known}
+    return f" Did you mean {' or '.join(repr(by_lower[n]) for n in near)}?" if near else ""

@@ -1,0 +1,190 @@
+"""The public way in: capture a model once, then explain any batch."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from relprop.capture import capture
+from relprop.errors import InputError, ModelError, OptionError, TargetError, suggestion
+from relprop.explanation import Explanation
+from relprop.graph import OUTPUTS
+from relprop.inputs import Inputs, as_inputs, batch_size
+from relprop.methods import make_method
+from relprop.ops.registry import hollow
+from relprop.passes import normalize
+from relprop.passes.batchnorm import fold_batchnorm
+from relprop.plan import Plan, make_plan
+from relprop.run import Runner, Values
+from relprop.targets import check_seed, resolve_target, seeds_of
+
+
+class Explainer(nn.Module):
+    """Explains the decisions of one model by one method.
+
+    The model is captured once, in evaluation mode, and left exactly as it was; its weights are shared where nothing folds into them.
+    The explainer is a module of plain torch ops: ``explainer.to(device)`` moves it and leaves the model where it is.
+
+    Args:
+        model: Any ``torch.nn.Module`` that ``torch.export`` can capture.
+        example_inputs: Inputs as the model takes them: a tensor, a tuple of arguments, or a dict of keyword arguments. The first dimension
+            of tensors is the batch; later calls may have any batch size, everything else keeps its shape.
+        method: A name of ``relprop.methods.METHODS``.
+        output: Which tensor to explain, where the model returns several: a name or an index.
+        **options: Options of the method, see ``relprop methods``.
+
+    Raises:
+        CaptureError: The model cannot be exported, or returns no tensor.
+        UnsupportedOpError: Relevance reaches ops without a rule; all are listed.
+        OptionError: Unknown method or option.
+        InputError: The inputs, or the model's weights, are not usable.
+    """
+
+    def __init__(
+        self, model: nn.Module, example_inputs: object, method: str = "rap", *, output: str | int | None = None, **options: Any  # noqa: ANN401
+    ) -> None:
+        super().__init__()
+        if not isinstance(model, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ModelError(f"The model must be a torch.nn.Module, not {type(model).__name__}.")
+        built = make_method(method, options)
+        example = as_inputs(example_inputs)
+        captured = normalize(capture(model, example, output))
+        if built.fold_batchnorm:
+            fold_batchnorm(captured.module)
+        self.plan: Plan = make_plan(captured.module, built, dynamic=captured.dynamic, notes=captured.notes)
+        self.graph = captured.module
+        self._runner = Runner(self.plan)
+        self._example = example.map(hollow)
+        self.eval()
+
+    @torch.no_grad()
+    def forward(
+        self, inputs: object, target: object = None, *, seed: Tensor | None = None, layers: Sequence[str] = ()
+    ) -> Explanation:
+        """Explain a batch.
+
+        Args:
+            inputs: Like the example inputs, with any batch size.
+            target: None for the predicted class, an int, ``(B,)``, or ``(B, K)`` for K maps of every sample in one forward pass.
+            seed: Relevance at the output instead of a target: shaped like the output, ``(B, C)``, or ``(B, K, C)``.
+            layers: Paths of modules at whose outputs the relevance is returned too.
+
+        Raises:
+            InputError: Wrong shape or dtype, or NaN or infinite values.
+            TargetError: The target or seed does not fit the output.
+            OptionError: An unknown module path.
+        """
+        given = self._checked(inputs)
+        watched = self._layer_nodes(layers)
+        if target is not None and seed is not None:
+            raise TargetError("Give target or seed, not both.")
+        if self.plan.dynamic:
+            return self._explain(given, target, seed, watched)
+        return self._one_by_one(given, target, seed, watched)
+
+    def _checked(self, inputs: object) -> Inputs:
+        given = as_inputs(inputs)
+        expected = self._example
+        if [n for n, _ in given.tensors] != [n for n, _ in expected.tensors]:
+            raise InputError(f"Expected the inputs {[n for n, _ in expected.tensors]}, got {[n for n, _ in given.tensors]}.")
+        for (name, tensor), (_, example) in zip(given.tensors, expected.tensors, strict=True):
+            if tensor.dtype != example.dtype:
+                raise InputError(f"The tensor {name!r} is {tensor.dtype}; the model was captured with {example.dtype}.")
+            if tensor.shape[1:] != example.shape[1:] or tensor.dim() != example.dim():
+                wanted = "×".join(["batch", *map(str, example.shape[1:])])
+                raise InputError(f"The tensor {name!r} has shape {tuple(tensor.shape)}; the model was captured for {wanted}.")
+        return given
+
+    def _layer_nodes(self, layers: Sequence[str]) -> dict[str, fx.Node]:
+        nodes = {path: node for node in self.graph.graph.nodes for path in node.meta.get(OUTPUTS, ())}
+        for path in layers:
+            if path not in nodes:
+                raise OptionError(f"No module {path!r} with an output of its own.{suggestion(path, nodes)} explainer.plan lists the modules.")
+        return {path: nodes[path] for path in layers}
+
+    def _logits(self, values: Values) -> Tensor:
+        logits = values[self.plan.output]
+        if not bool(torch.isfinite(logits).all()):
+            raise ModelError("The model returns NaN or infinite logits for these inputs; nothing can be explained.")
+        return logits
+
+    def _explain(self, given: Inputs, target: object, seed: Tensor | None, watched: dict[str, fx.Node]) -> Explanation:
+        values = self._runner.forward(given.flat)
+        logits = self._logits(values)
+        indices = resolve_target(target, logits) if seed is None else None
+        seeds = seeds_of(indices, logits) if indices is not None else check_seed(seed, logits)  # pyright: ignore[reportArgumentType]
+        batch = batch_size(given)
+        if seeds.dim() == logits.dim():
+            parts, layers, absorbed = self._propagate(values, seeds, batch, watched, free=True)
+        else:
+            run = torch.func.vmap(lambda s: self._propagate(values, s, batch, watched, free=False), in_dims=1, out_dims=1)
+            parts, layers, absorbed = run(seeds)
+        return Explanation(
+            relevance=given.restore(parts),
+            logits=logits,
+            target=indices,
+            absorbed=absorbed,
+            inputs=given.restore([t for _, t in given.tensors]),
+            layers=layers,
+            method=self.plan.method.name,
+            notes=self.plan.notes,
+        )
+
+    def _propagate(
+        self, values: Values, seed: Tensor, batch: int, watched: dict[str, fx.Node], *, free: bool
+    ) -> tuple[list[Tensor], dict[str, Tensor], Tensor]:
+        seen: dict[fx.Node, Tensor] = {}
+        wanted = set(watched.values())
+
+        def watch(node: fx.Node, relevance: Tensor) -> None:
+            if node in wanted:
+                seen[node] = relevance
+
+        parts, absorbed = self._runner.backward(values, seed, batch, watch if watched else None, free=free)
+        missing = [path for path, node in watched.items() if node not in seen]
+        if missing:
+            raise OptionError(f"No relevance passes the output of module {missing[0]!r}; explainer.plan shows which ops it passes.")
+        return parts, {path: seen[node] for path, node in watched.items()}, absorbed
+
+    def _one_by_one(self, given: Inputs, target: object, seed: Tensor | None, watched: dict[str, fx.Node]) -> Explanation:
+        """Explain the samples of a model that fixes its batch size, one at a time."""
+
+        def of_sample(value: object, index: int) -> object:
+            return value[index : index + 1] if isinstance(value, Tensor | list | tuple) else value
+
+        singles = [
+            self._explain(given.sample(i), of_sample(target, i), None if seed is None else seed[i : i + 1], watched)
+            for i in range(batch_size(given))
+        ]
+        first = singles[0]
+        return replace(
+            first,
+            relevance=_joined([s.relevance for s in singles]),
+            logits=torch.cat([s.logits for s in singles]),
+            target=None if first.target is None else torch.cat([s.target for s in singles if s.target is not None]),
+            absorbed=torch.cat([s.absorbed for s in singles]),
+            inputs=_joined([s.inputs for s in singles]),
+            layers={path: torch.cat([s.layers[path] for s in singles]) for path in first.layers},
+        )
+
+
+def _joined(values: list[Any]) -> Any:  # noqa: ANN401 - tensors, or the same structure of them
+    first = values[0]
+    if isinstance(first, Tensor):
+        return torch.cat(values)
+    if isinstance(first, dict):
+        return {k: _joined([v[k] for v in values]) for k in first}  # pyright: ignore
+    return tuple(_joined(list(items)) for items in zip(*values, strict=True))
+
+
+def explain(
+    model: nn.Module, inputs: object, target: object = None, *, method: str = "rap", seed: Tensor | None = None,
+    layers: Sequence[str] = (), **options: Any,  # noqa: ANN401
+) -> Explanation:
+    """Explain one batch: capture the model, explain, and forget it; to explain many batches, keep an :class:`Explainer`.
+
+    Arguments and errors are those of :class:`Explainer` and its call.
+    """
+    return Explainer(model, inputs, method, **options)(inputs, target, seed=seed, layers=layers)

@@ -1,0 +1,74 @@
+"""What an explainer returns."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from relprop.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Relevance of every input element for the explained outputs.
+
+    Attributes:
+        relevance: Shaped like the inputs, ``(B, …)``, or ``(B, K, …)`` where the target is ``(B, K)``; for several inputs a tuple or dict
+            like them. Positive counts for the target, negative against; unbounded, in units of the logit.
+        logits: The model's output, ``(B, C)``, before any final softmax.
+        target: The explained classes, ``(B,)`` or ``(B, K)``; None where a seed was given.
+        absorbed: Relevance that ended in constants (a class token, say) or found no taker, ``(B,)`` or ``(B, K)``; together with the
+            sum of ``relevance`` it is the explained logit, for methods that conserve.
+        inputs: What was explained, structured like ``relevance``.
+        layers: Relevance at the outputs of the modules asked for, by module path.
+        method: The name of the method.
+        notes: What the user should know.
+    """
+
+    relevance: Any
+    logits: Tensor
+    target: Tensor | None
+    absorbed: Tensor
+    inputs: Any
+    layers: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    method: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def _image_relevance(self) -> Tensor:
+        if isinstance(self.relevance, Tensor):
+            return self.relevance
+        parts = list(self.relevance.values()) if isinstance(self.relevance, Mapping) else list(self.relevance)
+        images = [p for p in parts if isinstance(p, Tensor) and p.dim() >= 4]  # noqa: PLR2004
+        if len(images) != 1:
+            raise InputError(f"A heat map needs one image input, and these inputs have {len(images)}; sum .relevance yourself.")
+        return images[0]
+
+    def heatmap(self) -> Tensor:
+        """Return the relevance summed over channels: ``(B, H, W)``, or ``(B, K, H, W)`` for several targets."""
+        relevance = self._image_relevance
+        several = self.absorbed.dim() == 2  # noqa: PLR2004
+        if relevance.dim() - several < 3:  # noqa: PLR2004
+            raise InputError(f"A heat map needs inputs with channels; the relevance has shape {tuple(relevance.shape)}.")
+        return relevance.sum(2 if several else 1)
+
+    def plot(self, **options: Any) -> "Figure":  # noqa: ANN401 - see relprop.viz
+        """Draw every sample's input, heat map and overlay; see :func:`relprop.viz.plot_explanation` for the options."""
+        from relprop.viz import plot_explanation
+
+        return plot_explanation(self, **options)
+
+    def save(self, path: str | Path, **options: Any) -> None:  # noqa: ANN401 - see relprop.viz
+        """Write the explanation: a picture for ``.png``, ``.pdf``, ``.svg``; all tensors for ``.safetensors``; relevance for ``.npy``.
+
+        Raises:
+            OutputError: The suffix is unknown or the file cannot be written; nothing half-written is left.
+        """
+        from relprop.viz import save_explanation
+
+        save_explanation(self, Path(path), **options)

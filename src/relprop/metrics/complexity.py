@@ -1,0 +1,42 @@
+"""How concentrated relevance is: Gini index and entropy of its magnitudes. Neither says whether it is right."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from relprop.metrics.base import MetricSpec, Statistics, Value, identity
+from relprop.metrics.maps import heatmap, wide
+
+
+def complexity_update(relevance: Tensor) -> Statistics:
+    """Return the Gini index and the entropy of each heat map's magnitudes.
+
+    Args:
+        relevance: `(B, H, W)` or `(B, C, H, W)`, any scale.
+
+    Returns:
+        `gini` `(B,)` in [0, 1): 0 where all pixels have the same magnitude. `entropy` `(B,)` in nats, from 0 (one pixel has all) to
+        log(H·W). Both NaN for a map of zeros.
+    """
+    magnitude = wide(heatmap(relevance).abs().flatten(1)).sort(1).values
+    share = magnitude / magnitude.sum(1, keepdim=True)
+    count = share.shape[1]
+    place = torch.arange(1, count + 1, device=share.device, dtype=share.dtype)
+    return {
+        "gini": ((2 * place - count - 1) * share).sum(1) / count,
+        "entropy": torch.special.entr(share).sum(1),
+    }
+
+
+COMPLEXITY = MetricSpec(
+    name="complexity",
+    values=(
+        Value("gini", "none", 0, 1, "sparseness of the magnitudes; higher is sparser"),
+        Value("entropy", "none", 0, float("inf"), "entropy of the magnitudes in nats; lower is simpler"),
+    ),
+    needs=("relevance",),
+    update=complexity_update,
+    compute=identity,
+    source="Chalasani et al., ICML 2020, section 3 (Gini); Bhatt et al., IJCAI 2020, Definition 2.4 (entropy)",
+)

@@ -1,0 +1,130 @@
+"""What takes the place of removed pixels: a fixed picture (zero, mean, blur, noise) or an imputation from what is left (ROAD)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from relprop.errors import OptionError, suggestion
+from relprop.metrics.random import normal, uniform
+
+Fill = Callable[[Tensor], Tensor]
+"""Boolean `(B, H, W)` of removed pixels → `(B, C, H, W)` inputs in which they are replaced."""
+
+
+def blurred(inputs: Tensor, sigma: float = 10.0) -> Tensor:
+    """Return the inputs under a Gaussian of `sigma` pixels, edges repeated; `(B, C, H, W)` → the same shape."""
+    reach = min(int(3 * sigma + 0.5), *(side - 1 for side in inputs.shape[2:]))
+    offsets = torch.arange(-reach, reach + 1, device=inputs.device, dtype=inputs.dtype)
+    kernel = torch.exp(-(offsets**2) / (2 * sigma**2))
+    kernel = (kernel / kernel.sum()).expand(inputs.shape[1], 1, -1)
+    padded = F.pad(inputs, (reach,) * 4, mode="replicate")
+    across = F.conv2d(padded, kernel[:, :, None, :], groups=inputs.shape[1])
+    return F.conv2d(across, kernel[:, :, :, None], groups=inputs.shape[1])
+
+
+def _zero(inputs: Tensor, sources: Sequence[torch.Generator]) -> Tensor:  # noqa: ARG001
+    return torch.zeros_like(inputs)
+
+
+def _mean(inputs: Tensor, sources: Sequence[torch.Generator]) -> Tensor:  # noqa: ARG001
+    return inputs.mean((2, 3), keepdim=True).expand_as(inputs)
+
+
+def _blur(inputs: Tensor, sources: Sequence[torch.Generator]) -> Tensor:  # noqa: ARG001
+    return blurred(inputs)
+
+
+def _noise(inputs: Tensor, sources: Sequence[torch.Generator]) -> Tensor:
+    low, high = inputs.amin((2, 3), keepdim=True), inputs.amax((2, 3), keepdim=True)
+    return low + (high - low) * uniform(sources, inputs)
+
+
+PICTURES: dict[str, Callable[[Tensor, Sequence[torch.Generator]], Tensor]] = {
+    "zero": _zero,
+    "mean": _mean,
+    "blur": _blur,
+    "noise": _noise,
+}
+"""Fills that do not depend on which pixels are removed. `zero` is the value 0 after preprocessing, `mean` each image's mean color, `noise` uniform
+over each channel's range in the image."""
+
+FILLS = (*PICTURES, "road")
+
+
+def make_fill(name: str, inputs: Tensor, sources: Sequence[torch.Generator]) -> Fill:
+    """Return the fill of these inputs.
+
+    Args:
+        name: `zero`, `mean`, `blur`, `noise` or `road`.
+        inputs: `(B, C, H, W)`.
+        sources: one generator per image; noise is drawn once, so that a pixel gets the same noise at every step.
+
+    Raises:
+        OptionError: an unknown fill.
+    """
+    if name in PICTURES:
+        picture = PICTURES[name](inputs, sources)
+        return lambda removed: torch.where(removed[:, None], picture, inputs)
+    if name != "road":
+        raise OptionError(f"There is no fill {name!r}; there are {', '.join(FILLS)}.{suggestion(name, FILLS)}")
+    noise = 0.01 * normal(sources, inputs)
+    return lambda removed: torch.where(removed[:, None], impute(inputs, removed) + noise, inputs)
+
+
+_NEIGHBORS = ((1 / 12, 1 / 6, 1 / 12), (1 / 6, 0.0, 1 / 6), (1 / 12, 1 / 6, 1 / 12))
+
+
+def impute(inputs: Tensor, removed: Tensor, *, tolerance: float = 1e-5, limit: int = 2000) -> Tensor:
+    """Replace each removed pixel by the weighted mean of its eight neighbors, removed ones included (ROAD's linear imputation).
+
+    The linear system is symmetric and positive semidefinite, so conjugate gradients solve it for all images at once, from the mean color
+    of each image's remaining pixels (which is the answer where nothing remains).
+
+    Args:
+        inputs: `(B, C, H, W)`.
+        removed: boolean `(B, H, W)`.
+        tolerance: largest residual norm relative to the first one.
+        limit: most iterations.
+
+    Source: Rong et al., A Consistent and Efficient Evaluation Strategy for Attribution Methods, ICML 2022, section 4.1; direct neighbors
+    weigh 1/6, diagonal ones 1/12, neighbors beyond the edge are left out.
+    """
+    kernel = inputs.new_tensor(_NEIGHBORS).expand(inputs.shape[1], 1, 3, 3)
+
+    def around(values: Tensor) -> Tensor:
+        return F.conv2d(values, kernel, padding=1, groups=inputs.shape[1])
+
+    gone = removed[:, None].to(inputs.dtype)
+    weight = around(torch.ones_like(inputs))
+    left = 1 - gone
+    start = (inputs * left).sum((2, 3), keepdim=True) / left.sum((2, 3), keepdim=True).clamp(min=1)
+    start = torch.where(left.any(3, keepdim=True).any(2, keepdim=True), start, inputs.mean((2, 3), keepdim=True))
+    values = gone * start
+
+    def system(filled: Tensor) -> Tensor:
+        return gone * (weight * filled - around(filled))
+
+    residual = gone * around(left * inputs) - system(values)
+    direction, power = residual, _dot(residual, residual)
+    goal = tolerance**2 * power
+    for _ in range(limit):
+        if bool((power <= goal).all()):
+            break
+        image = system(direction)
+        step = _safe_ratio(power, _dot(direction, image))
+        values, residual = values + step * direction, residual - step * image
+        power, before = _dot(residual, residual), power
+        direction = residual + _safe_ratio(power, before) * direction
+    return torch.where(removed[:, None], values, inputs)
+
+
+def _dot(left: Tensor, right: Tensor) -> Tensor:
+    return (left * right).sum((2, 3), keepdim=True)
+
+
+def _safe_ratio(above: Tensor, below: Tensor) -> Tensor:
+    return torch.where(below > 0, above / below.where(below > 0, 1), 0)

@@ -1,0 +1,80 @@
+"""Insertion and deletion: the target's probability while all pixels come or go, most relevant first."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from relprop.metrics.base import MetricSpec, Statistics, Value
+from relprop.metrics.fills import blurred, make_fill
+from relprop.metrics.perturbation import Model, check_shapes, output_curves, removal_step
+from relprop.metrics.random import generators
+
+
+def insertion_deletion_update(
+    relevance: Tensor,
+    inputs: Tensor,
+    target: Tensor,
+    model: Model,
+    *,
+    steps: int = 224,
+    deletion_fill: str = "zero",
+    sigma: float = 10.0,
+    at_once: int = 1,
+) -> Statistics:
+    """Insert the pixels, most relevant first, into the blurred image, and delete them in the same order from the image.
+
+    Args:
+        relevance: `(B, H, W)` or `(B, C, H, W)`.
+        inputs: `(B, C, H, W)`.
+        target: `(B,)` classes.
+        model: inputs → logits.
+        steps: equal parts in which all pixels go.
+        deletion_fill: see `fills.make_fill`.
+        sigma: of the blur, in pixels.
+        at_once: steps that share one forward pass.
+
+    Returns:
+        `insertion_curve`, `deletion_curve` `(B, steps + 1)`: the target's probability.
+    """
+    check_shapes(inputs, relevance, 1, 1, steps)
+    pixels = inputs.shape[2] * inputs.shape[3]
+    rank = removal_step(relevance, order="morf", region=1, per_step=1, sources=()).to(inputs.device)
+    removed, blur = make_fill(deletion_fill, inputs, generators(0, len(inputs))), blurred(inputs, sigma)
+
+    def first(point: int) -> Tensor:
+        return rank < round(pixels * point / steps)
+
+    paths = {
+        "deletion": lambda point: removed(first(point)),
+        "insertion": lambda point: torch.where(first(point)[:, None], inputs, blur),
+    }
+    return {
+        f"{name}_curve": output_curves(model, path, steps + 1, target, at_once=at_once)["probability"]
+        for name, path in paths.items()
+    }
+
+
+def insertion_deletion_compute(curves: Statistics) -> Statistics:
+    """Add to the curves the areas under them, by trapezoids over the share of pixels from 0 to 1."""
+    areas = {f"{name}_auc": _area(curves[f"{name}_curve"]) for name in ("insertion", "deletion")}
+    return {**curves, **areas}
+
+
+def _area(curve: Tensor) -> Tensor:
+    return ((curve[..., 1:] + curve[..., :-1]) / 2).mean(-1)
+
+
+INSERTION_DELETION = MetricSpec(
+    name="insertion-deletion",
+    values=(
+        Value("insertion_curve", "higher", 0, 1, "probability of the target while pixels come into the blurred image"),
+        Value("deletion_curve", "lower", 0, 1, "probability of the target while pixels are removed"),
+        Value("insertion_auc", "higher", 0, 1, "area under the insertion curve"),
+        Value("deletion_auc", "lower", 0, 1, "area under the deletion curve"),
+    ),
+    needs=("relevance", "inputs", "target", "model"),
+    update=insertion_deletion_update,
+    compute=insertion_deletion_compute,
+    source="Petsiuk et al., RISE, BMVC 2018, section 4.3 and Algorithm 1",
+)

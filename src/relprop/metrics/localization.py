@@ -1,0 +1,103 @@
+"""How well relevance points at the object: pointing game, energy, relevance mass and rank accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from relprop.errors import OptionError
+from relprop.metrics.base import MetricSpec, Statistics, Value, identity
+from relprop.metrics.maps import dilate, heatmap, object_and_valid, wide
+
+
+def pointing_game_update(relevance: Tensor, mask: Tensor, *, tolerance: int = 15) -> Statistics:
+    """Say whether the most relevant pixel lies on the object, or within `tolerance` pixels of it.
+
+    Args:
+        relevance: `(B, H, W)` or `(B, C, H, W)`; of equal pixels the first in reading order counts.
+        mask: `(B, H, W)`: object, or box (`maps.box_mask`); void pixels cannot be pointed at.
+        tolerance: radius in pixels.
+
+    Returns:
+        `pointing_game` `(B,)`: 0 or 1; NaN without object.
+    """
+    heat = heatmap(relevance)
+    truth, valid = object_and_valid(heat, mask)
+    peak = heat.masked_fill(~valid, -torch.inf).flatten(1).argmax(1, keepdim=True)
+    hit = dilate(truth, tolerance).flatten(1).gather(1, peak)[:, 0]
+    return {"pointing_game": torch.where(truth.any(2).any(1), wide(hit), torch.nan)}
+
+
+POOLS = {
+    "positive": lambda relevance: heatmap(relevance).relu(),
+    "absolute": lambda relevance: heatmap(relevance).abs(),
+    "l2": lambda relevance: heatmap(relevance**2).sqrt(),
+}
+"""From signed relevance to what is counted: the positive part of the heat map, its magnitude, or the norm over channels."""
+
+
+def relevance_mass_update(relevance: Tensor, mask: Tensor, *, pool: str = "positive") -> Statistics:
+    """Return the share of the relevance that lies on the object (or in the box: the energy-based pointing game).
+
+    Args:
+        relevance: `(B, H, W)` or `(B, C, H, W)`.
+        mask: `(B, H, W)`; void pixels are left out.
+        pool: a key of `POOLS`.
+
+    Returns:
+        `relevance_mass` `(B,)`; NaN without object or without relevance.
+
+    Raises:
+        OptionError: an unknown pool.
+    """
+    mass, truth, valid = _pooled(relevance, mask, pool)
+    share = (mass * truth).sum((1, 2)) / (mass * valid).sum((1, 2))
+    return {"relevance_mass": torch.where(truth.any(2).any(1), share, torch.nan)}
+
+
+def relevance_rank_update(relevance: Tensor, mask: Tensor, *, pool: str = "positive") -> Statistics:
+    """Return the share of the K most relevant pixels that lie on the object, where K is the object's size; arguments as above.
+
+    Returns:
+        `relevance_rank` `(B,)`; NaN without object. Pixels of equal relevance enter in reading order.
+    """
+    mass, truth, valid = _pooled(relevance, mask, pool)
+    order = mass.masked_fill(~valid, -torch.inf).flatten(1).sort(1, descending=True, stable=True).indices
+    size = truth.flatten(1).sum(1)
+    chosen = torch.arange(order.shape[1], device=order.device) < size[:, None]
+    hits = (truth.flatten(1).gather(1, order) & chosen).sum(1)
+    return {"relevance_rank": wide(hits) / size}
+
+
+def _pooled(relevance: Tensor, mask: Tensor, pool: str) -> tuple[Tensor, Tensor, Tensor]:
+    if pool not in POOLS:
+        raise OptionError(f"There is no pool {pool!r}; there are {', '.join(POOLS)}.")
+    mass = wide(POOLS[pool](relevance))
+    return mass, *object_and_valid(mass, mask)
+
+
+def _spec(name: str, update: Callable[..., Statistics], meaning: str, source: str) -> MetricSpec:
+    value = Value(name.replace("-", "_"), "higher", 0, 1, meaning)
+    return MetricSpec(name, (value,), ("relevance", "mask"), update, identity, source)
+
+
+POINTING_GAME = _spec(
+    "pointing-game",
+    pointing_game_update,
+    "whether the most relevant pixel is on the object or near it",
+    "Zhang et al., Top-down Neural Attention by Excitation Backprop, IJCV 2018, section 4.2 (15 pixels of tolerance)",
+)
+RELEVANCE_MASS = _spec(
+    "relevance-mass",
+    relevance_mass_update,
+    "share of the relevance that is on the object",
+    "Arras et al., CLEVR-XAI, Information Fusion 2022, Eq. 5; with boxes the energy-based pointing game of Score-CAM, CVPR workshops 2020",
+)
+RELEVANCE_RANK = _spec(
+    "relevance-rank",
+    relevance_rank_update,
+    "share of the K most relevant pixels that are on the object of K pixels",
+    "Arras et al., CLEVR-XAI, Information Fusion 2022, Eq. 6",
+)

@@ -1,0 +1,210 @@
+"""Region perturbation: how the model's output changes while pixels are removed, or inserted, in the order of their relevance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from relprop.errors import InputError, OptionError
+from relprop.metrics.base import Direction, MetricSpec, Statistics, Value
+from relprop.metrics.fills import make_fill
+from relprop.metrics.maps import heatmap
+from relprop.metrics.random import Seeds, generators, permutation
+
+Model = Callable[[Tensor], Tensor]
+"""Inputs `(B, …)` → logits `(B, classes)`."""
+
+ORDERS = ("morf", "lerf", "random")
+
+
+def removal_step(
+    relevance: Tensor, *, order: str, region: int, per_step: int, sources: Sequence[torch.Generator]
+) -> Tensor:
+    """Return for every pixel the step, counted from 0, at which it is removed; `(B, H, W)`.
+
+    Args:
+        relevance: `(B, H, W)` or `(B, C, H, W)`.
+        order: `morf` (most relevant first), `lerf` (least relevant first), `random`.
+        region: side of the squares that are removed together, ranked by their mean relevance; 1 for pixels. Equal ones go in reading order.
+        per_step: regions per step.
+        sources: one generator per image, for `random`.
+
+    Raises:
+        OptionError: an unknown order.
+    """
+    if order not in ORDERS:
+        raise OptionError(f"There is no order {order!r}; there are {', '.join(ORDERS)}.")
+    heat = heatmap(relevance)
+    cells = F.avg_pool2d(heat[:, None], region, ceil_mode=True, count_include_pad=False)[:, 0] if region > 1 else heat
+    flat = cells.flatten(1)
+    if order == "random":
+        ranked = permutation(sources, flat, flat.shape[1])
+    else:
+        ranked = flat.sort(1, descending=order == "morf", stable=True).indices
+    places = torch.arange(flat.shape[1], device=flat.device).expand_as(ranked)
+    step = (torch.empty_like(ranked).scatter_(1, ranked, places) // per_step).view_as(cells)
+    spread = step.repeat_interleave(region, 1).repeat_interleave(region, 2)
+    return spread[:, : heat.shape[1], : heat.shape[2]]
+
+
+def output_curves(
+    model: Model, pictures: Callable[[int], Tensor], points: int, target: Tensor, *, at_once: int = 1
+) -> dict[str, Tensor]:
+    """Run the model on every point of a path; return `accuracy`, `probability` and `logit` of the target, each `(B, points)`.
+
+    Args:
+        model: inputs → logits.
+        pictures: point → `(B, C, H, W)` inputs.
+        points: how many.
+        target: `(B,)` class indices.
+        at_once: points that share one forward pass.
+    """
+    curves: dict[str, list[Tensor]] = {"accuracy": [], "probability": [], "logit": []}
+    with torch.no_grad():
+        for first in range(0, points, at_once):
+            chunk = range(first, min(first + at_once, points))
+            logits = model(torch.cat([pictures(point) for point in chunk])).view(len(chunk), len(target), -1)
+            index = target.to(logits.device).expand(len(chunk), -1)[..., None]
+            curves["accuracy"].append((logits.argmax(2, keepdim=True) == index)[..., 0].to(logits.dtype))
+            curves["probability"].append(logits.softmax(2).gather(2, index)[..., 0])
+            curves["logit"].append(logits.gather(2, index)[..., 0])
+    return {name: torch.cat(parts).T for name, parts in curves.items()}
+
+
+def perturbation_update(
+    relevance: Tensor,
+    inputs: Tensor,
+    target: Tensor,
+    model: Model,
+    seeds: Seeds = 0,
+    *,
+    order: str = "morf",
+    region: int = 1,
+    per_step: int = 100,
+    steps: int = 40,
+    fill: str = "zero",
+    at_once: int = 1,
+) -> Statistics:
+    """Remove `per_step` regions at a time and record the output at every step.
+
+    Args:
+        relevance: `(B, H, W)` or `(B, C, H, W)`.
+        inputs: `(B, C, H, W)`, as the model takes them.
+        target: `(B,)`: the class whose accuracy, probability and logit are recorded; for the accuracy of the network the true one.
+        model: inputs → logits.
+        seeds: of the random order and of noise, one per image or one for all.
+        order: `morf`, `lerf` or `random`.
+        region: side of the squares that are removed together.
+        per_step: regions per step.
+        steps: how many; fewer where the image has no more pixels.
+        fill: see `fills.make_fill`.
+        at_once: steps that share one forward pass; more is faster for small models and takes more memory.
+
+    Returns:
+        `accuracy_curve`, `probability_curve`, `logit_curve` `(B, steps + 1)`, the first point before any removal.
+    """
+    check_shapes(inputs, relevance, region, per_step, steps)
+    sources = generators(seeds, len(inputs))
+    step = removal_step(relevance, order=order, region=region, per_step=per_step, sources=sources).to(inputs.device)
+    filled = make_fill(fill, inputs, sources)
+    points = min(steps, int(step.max()) + 1) + 1
+    curves = output_curves(model, lambda point: filled(step < point), points, target, at_once=at_once)
+    return {f"{name}_curve": curve for name, curve in curves.items()}
+
+
+def check_shapes(inputs: Tensor, relevance: Tensor, region: int, per_step: int, steps: int) -> None:
+    """Raise `OptionError` for counts below one, `InputError` where relevance and inputs do not fit."""
+    if min(region, per_step, steps) < 1:
+        raise OptionError(f"Options region, per_step and steps must be at least 1, not {region}, {per_step} and {steps}.")
+    if inputs.ndim != 4 or relevance.shape[0] != inputs.shape[0] or relevance.shape[-2:] != inputs.shape[-2:]:
+        raise InputError(f"Relevance {tuple(relevance.shape)} does not fit the inputs {tuple(inputs.shape)}, which must be (B, C, H, W).")
+
+
+def perturbation_compute(curves: Statistics) -> Statistics:
+    """Add to the curves the scores of each: its mean, and AOPC, the mean drop from its first point."""
+    scores = dict(curves)
+    for name in ("accuracy", "probability", "logit"):
+        curve = curves[f"{name}_curve"]
+        scores[f"{name}_mean"] = curve.mean(-1)
+        scores[f"{name}_aopc"] = (curve[..., :1] - curve).mean(-1)
+    return scores
+
+
+def abpc_update(
+    relevance: Tensor,
+    inputs: Tensor,
+    target: Tensor,
+    model: Model,
+    seeds: Seeds = 0,
+    *,
+    region: int = 1,
+    per_step: int = 100,
+    steps: int = 40,
+    fill: str = "zero",
+    at_once: int = 1,
+) -> Statistics:
+    """Record the curves of both orders, least and most relevant first; arguments as in `perturbation_update`."""
+    curves: Statistics = {}
+    for order in ("lerf", "morf"):
+        found = perturbation_update(
+            relevance,
+            inputs,
+            target,
+            model,
+            seeds,
+            order=order,
+            region=region,
+            per_step=per_step,
+            steps=steps,
+            fill=fill,
+            at_once=at_once,
+        )
+        curves |= {f"{order}_{name}": curve for name, curve in found.items()}
+    return curves
+
+
+def abpc_compute(curves: Statistics) -> Statistics:
+    """Return for each output the area between its curves: the mean over the steps of (least relevant first − most relevant first)."""
+    names = ("accuracy", "probability", "logit")
+    return {f"{name}_abpc": (curves[f"lerf_{name}_curve"] - curves[f"morf_{name}_curve"]).mean(-1) for name in names}
+
+
+_INF = float("inf")
+_NEEDS = ("relevance", "inputs", "target", "model", "seeds")
+
+
+_SPANS = {"accuracy": (0.0, 1.0), "probability": (0.0, 1.0), "logit": (-_INF, _INF)}
+_DROPS = {"accuracy": (-1.0, 1.0), "probability": (-1.0, 1.0), "logit": (-_INF, _INF)}
+_SAMEK = "Samek et al., Evaluating the Visualization of What a Deep Neural Network Has Learned, TNNLS 2017, Eq. 12"
+
+
+def _values(high: Direction, low: Direction) -> tuple[Value, ...]:
+    return (
+        *(Value(f"{name}_curve", high, *span, f"{name} of the target before and after each step") for name, span in _SPANS.items()),
+        *(Value(f"{name}_mean", high, *span, f"mean of the {name} curve") for name, span in _SPANS.items()),
+        *(Value(f"{name}_aopc", low, *span, f"mean drop of the {name} curve from its start") for name, span in _DROPS.items()),
+    )
+
+
+def _perturbation(name: str, order: str, high: Direction, low: Direction, source: str) -> MetricSpec:
+    return MetricSpec(name, _values(high, low), _NEEDS, perturbation_update, perturbation_compute, source, options={"order": order})
+
+
+LERF = _perturbation("lerf", "lerf", "higher", "lower", "Nam et al., Relative Attributing Propagation, AAAI 2020, Fig. 7")
+MORF = _perturbation("morf", "morf", "lower", "higher", _SAMEK)
+RANDOM_REMOVAL = _perturbation("random-removal", "random", "none", "none", f"the baseline of {_SAMEK}")
+
+ABPC = MetricSpec(
+    name="abpc",
+    values=tuple(
+        Value(f"{name}_abpc", "higher", *span, f"mean of the {name} curve, least relevant first, minus most relevant first")
+        for name, span in _DROPS.items()
+    ),
+    needs=_NEEDS,
+    update=abpc_update,
+    compute=abpc_compute,
+    source=f"area between the perturbation curves, after {_SAMEK}",
+)

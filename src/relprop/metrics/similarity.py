@@ -1,0 +1,117 @@
+"""How alike two maps are: Pearson and Spearman correlation, cosine, structural similarity, and histograms of oriented gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from relprop.errors import OptionError
+from relprop.metrics.maps import wide
+
+
+def pearson(left: Tensor, right: Tensor) -> Tensor:
+    """Return each row's correlation; `(B, …)` twice → `(B,)`, NaN where either is constant."""
+    left, right = (wide(side.flatten(1)) for side in (left, right))
+    return _cosine(left - left.mean(1, keepdim=True), right - right.mean(1, keepdim=True))
+
+
+def cosine(left: Tensor, right: Tensor) -> Tensor:
+    """Return each row's cosine; `(B, …)` twice → `(B,)`, NaN where either is zero."""
+    return _cosine(wide(left.flatten(1)), wide(right.flatten(1)))
+
+
+def _cosine(left: Tensor, right: Tensor) -> Tensor:
+    """Return the cosine; a side that is zero up to rounding of its own size gives NaN."""
+    size = left.norm(dim=1) * right.norm(dim=1)
+    return torch.where(size > 0, (left * right).sum(1) / size, torch.nan).clamp(-1, 1)
+
+
+def ranks(values: Tensor) -> Tensor:
+    """Return each row's ranks, equal values sharing the mean of theirs; `(B, N)` → `(B, N)`."""
+    ordered, order = values.sort(1)
+    places = torch.arange(values.shape[1], device=values.device).expand_as(order)
+    new = ordered[:, 1:] != ordered[:, :-1]
+    edge = torch.ones_like(order[:, :1], dtype=torch.bool)
+    first = places.where(torch.cat([edge, new], 1), 0).cummax(1).values
+    last = places.where(torch.cat([new, edge], 1), values.shape[1]).flip(1).cummin(1).values.flip(1)
+    return wide(torch.empty_like(order).scatter_(1, order, first + last)) / 2
+
+
+def spearman(left: Tensor, right: Tensor) -> Tensor:
+    """Return each row's rank correlation; `(B, …)` twice → `(B,)`, NaN where either is constant."""
+    return pearson(ranks(left.flatten(1)), ranks(right.flatten(1)))
+
+
+def spearman_abs(left: Tensor, right: Tensor) -> Tensor:
+    """Return each row's rank correlation of magnitudes, blind to sign; `(B, …)` twice → `(B,)`."""
+    return spearman(left.abs(), right.abs())
+
+
+def ssim(left: Tensor, right: Tensor) -> Tensor:
+    """Return the structural similarity of maps `(B, H, W)`, each scaled to a largest magnitude of one; `(B,)` in [−1, 1].
+
+    Source: Wang et al., Image Quality Assessment, TIP 2004, Eq. 13, with its Gaussian window of 11 pixels (smaller for smaller maps).
+    """
+    left, right = _unit(left)[:, None], _unit(right)[:, None]
+    reach = min(5, (min(left.shape[2:]) - 1) // 2)
+    offsets = torch.arange(-reach, reach + 1, device=left.device, dtype=left.dtype)
+    line = torch.exp(-(offsets**2) / (2 * 1.5**2))
+    line = line / line.sum()
+
+    def blur(values: Tensor) -> Tensor:
+        return F.conv2d(F.conv2d(values, line[None, None, None]), line[None, None, :, None])
+
+    mean_left, mean_right = blur(left), blur(right)
+    var_left, var_right = blur(left**2) - mean_left**2, blur(right**2) - mean_right**2
+    covariance = blur(left * right) - mean_left * mean_right
+    small, smaller = (0.01 * 2) ** 2, (0.03 * 2) ** 2
+    above = (2 * mean_left * mean_right + small) * (2 * covariance + smaller)
+    below = (mean_left**2 + mean_right**2 + small) * (var_left + var_right + smaller)
+    return (above / below).mean((1, 2, 3))
+
+
+def _unit(maps: Tensor) -> Tensor:
+    peak = wide(maps).abs().amax((1, 2), keepdim=True)
+    return wide(maps) / peak.where(peak > 0, 1)
+
+
+def hog(left: Tensor, right: Tensor) -> Tensor:
+    """Return the correlation of the maps' histograms of oriented gradients; `(B, H, W)` twice → `(B,)`. Needs scikit-image.
+
+    Raises:
+        OptionError: scikit-image is not installed.
+    """
+    try:
+        from skimage.feature import hog as histograms  # noqa: PLC0415
+    except ImportError as error:
+        raise OptionError("Similarity 'hog' needs scikit-image; install it with `pip install scikit-image`.") from error
+    described = [
+        torch.stack([torch.from_numpy(histograms(one.cpu().numpy(), pixels_per_cell=(16, 16))) for one in _unit(maps)])
+        for maps in (left, right)
+    ]
+    return pearson(*described).to(left.device)
+
+
+SIMILARITIES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "spearman": spearman,
+    "spearman_abs": spearman_abs,
+    "pearson": pearson,
+    "cosine": cosine,
+    "ssim": ssim,
+    "hog": hog,
+}
+
+
+def similarities(names: tuple[str, ...], left: Tensor, right: Tensor) -> dict[str, Tensor]:
+    """Return the named similarities of maps `(B, H, W)`, each `(B,)`.
+
+    Raises:
+        OptionError: an unknown similarity.
+    """
+    for name in names:
+        if name not in SIMILARITIES:
+            raise OptionError(f"There is no similarity {name!r}; there are {', '.join(SIMILARITIES)}.")
+    return {name: SIMILARITIES[name](left, right) for name in names}

@@ -1,0 +1,80 @@
+"""Ops that are linear in one operand: convolutions, dense layers, matrix products. Each gives its forward and its transpose."""
+
+import torch
+from torch import Tensor
+
+from relprop.kernel import Linear
+from relprop.ops.registry import Call, Op, Role, add_ops
+
+aten = torch.ops.aten
+
+
+def _as_list(value: int | list[int], dims: int) -> list[int]:
+    values = [value] if isinstance(value, int) else list(value)
+    return values * dims if len(values) == 1 else values
+
+
+def _convolution(call: Call, *, transposed: bool) -> tuple[Linear, Tensor | None]:
+    dims = call["weight"].dim() - 2
+    stride, padding, dilation = (_as_list(call[name], dims) for name in ("stride", "padding", "dilation"))
+    output_padding = _as_list(call["output_padding"], dims) if transposed else [0] * dims
+    settings = (stride, padding, dilation, transposed, output_padding, call["groups"])
+    x = call["input"]
+
+    def forward(x: Tensor, weight: Tensor | None) -> Tensor:
+        return aten.convolution(x, weight, None, *settings)
+
+    def transpose(c: Tensor, weight: Tensor | None) -> Tensor:
+        return aten.convolution_backward(c, x, weight, None, *settings, [True, False, False])[0]
+
+    bias = call["bias"]
+    shaped = None if bias is None else bias.reshape(-1, *[1] * dims)
+    return Linear(call["weight"], forward, transpose), shaped
+
+
+def _conv(call: Call) -> tuple[Linear, Tensor | None]:
+    return _convolution(call, transposed=False)
+
+
+def _conv_transpose(call: Call) -> tuple[Linear, Tensor | None]:
+    return _convolution(call, transposed=True)
+
+
+def _linear(call: Call) -> tuple[Linear, Tensor | None]:
+    def forward(x: Tensor, weight: Tensor | None) -> Tensor:
+        return aten.linear(x, weight)
+
+    def transpose(c: Tensor, weight: Tensor | None) -> Tensor:
+        return c @ weight
+
+    return Linear(call["weight"], forward, transpose), call["bias"]
+
+
+def _matmul(call: Call) -> tuple[Linear, Tensor | None]:
+    left, right = call.arguments["self"], call.arguments.get("other", call.arguments.get("mat2"))
+    x_is_left = call.data == "self"
+    x, weight = (left, right) if x_is_left else (right, left)
+
+    def forward(x: Tensor, weight: Tensor | None) -> Tensor:
+        return torch.matmul(x, weight) if x_is_left else torch.matmul(weight, x)  # pyright: ignore[reportArgumentType]
+
+    def transpose(c: Tensor, weight: Tensor | None) -> Tensor:
+        if weight.dim() == 1:  # pyright: ignore[reportOptionalMemberAccess]
+            spread = torch.unsqueeze(c, -1) * weight if x_is_left else torch.unsqueeze(c, -2) * weight.unsqueeze(-1)  # pyright: ignore
+        elif x.dim() == 1:
+            spread = (weight @ c.unsqueeze(-1) if x_is_left else c.unsqueeze(-2) @ weight).squeeze(-1 if x_is_left else -2)  # pyright: ignore
+        else:
+            spread = c @ weight.mT if x_is_left else weight.mT @ c  # pyright: ignore[reportOptionalMemberAccess]
+        return spread.sum_to_size(x.shape)
+
+    weight_name = "self" if not x_is_left else ("other" if "other" in call.arguments else "mat2")
+    return Linear(weight, forward, transpose, nonnegative=weight_name in call.nonnegative), None
+
+
+add_ops(["conv1d", "conv2d", "conv3d"], Op(Role.CONV, linear=_conv, data=("input",), needs=("weight", "bias")))
+add_ops(
+    ["conv_transpose1d", "conv_transpose2d", "conv_transpose3d"],
+    Op(Role.CONV, linear=_conv_transpose, data=("input",), needs=("weight", "bias")),
+)
+add_ops(["linear"], Op(Role.DENSE, linear=_linear, data=("input",), needs=("weight", "bias")))
+add_ops(["matmul", "mm", "bmm"], Op(Role.DENSE, linear=_matmul, data=("self", "other", "mat2"), needs=("self", "other", "mat2")))

@@ -1,0 +1,217 @@
+"""Averages, sums and resizing (linear, with fixed weights) and maxima (the winner takes all)."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from relprop.kernel import Linear
+from relprop.ops.registry import Call, Op, Relevances, Role, add_ops
+
+aten = torch.ops.aten
+
+
+def _fixed(forward: Callable[[Tensor], Tensor], transpose: Callable[[Tensor], Tensor]) -> tuple[Linear, None]:
+    return Linear(None, lambda x, _: forward(x), lambda c, _: transpose(c), nonnegative=True), None
+
+
+def _average_pool(call: Call) -> tuple[Linear, None]:
+    x, dims = call["self"], len(call["kernel_size"])
+    settings = [call[name] for name in ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")]
+    pool, back = (aten.avg_pool2d, aten.avg_pool2d_backward) if dims == 2 else (aten.avg_pool3d, aten.avg_pool3d_backward)  # noqa: PLR2004
+    return _fixed(lambda x: pool(x, *settings), lambda c: back(c, x, *settings))
+
+
+def _average_pool1d(call: Call) -> tuple[Linear, None]:
+    x = call["self"].unsqueeze(-2)
+    kernel, stride, padding = ([one, *call[name]] if call[name] else [] for name, one in (("kernel_size", 1), ("stride", 1), ("padding", 0)))
+    settings = [kernel, stride, padding, call["ceil_mode"], call["count_include_pad"], None]
+    return _fixed(
+        lambda x: aten.avg_pool2d(x.unsqueeze(-2), *settings).squeeze(-2),
+        lambda c: aten.avg_pool2d_backward(c.unsqueeze(-2), x, *settings).squeeze(-2),
+    )
+
+
+def _adaptive_average_pool(call: Call) -> tuple[Linear, None]:
+    x, size = call["self"], call["output_size"]
+    if len(size) == 1:
+        x1 = x.unsqueeze(-2)
+        return _fixed(
+            lambda x: aten.adaptive_avg_pool1d(x, size),
+            lambda c: aten._adaptive_avg_pool2d_backward(c.unsqueeze(-2), x1).squeeze(-2),
+        )
+    if len(size) == 2:  # noqa: PLR2004
+        return _fixed(lambda x: aten.adaptive_avg_pool2d(x, size), lambda c: aten._adaptive_avg_pool2d_backward(c, x))
+    return _fixed(lambda x: aten.adaptive_avg_pool3d(x, size), lambda c: aten._adaptive_avg_pool3d_backward(c, x))
+
+
+def _reduced_dims(call: Call) -> list[int]:
+    x, dims = call["self"], call.arguments.get("dim")
+    dims = [dims] if isinstance(dims, int) else dims
+    return sorted(d % x.dim() for d in dims) if dims else list(range(x.dim()))
+
+
+def _unreduce(values: Tensor, dims: Sequence[int], *, keepdim: bool) -> Tensor:
+    """Put back the dimensions that a reduction over ``dims`` dropped, as size 1."""
+    if keepdim:
+        return values
+    for dim in dims:
+        values = values.unsqueeze(dim)
+    return values
+
+
+def _reduction(call: Call, *, mean: bool) -> tuple[Linear, None]:
+    x, dims, keepdim = call["self"], _reduced_dims(call), bool(call.arguments.get("keepdim"))
+    scale = 1 / math.prod(x.shape[d] for d in dims) if mean else 1.0
+    return _fixed(
+        lambda x: x.sum(dims, keepdim=keepdim) * scale,
+        lambda c: (_unreduce(c, dims, keepdim=keepdim) * scale).expand(x.shape),
+    )
+
+
+def _mean(call: Call) -> tuple[Linear, None]:
+    return _reduction(call, mean=True)
+
+
+def _sum(call: Call) -> tuple[Linear, None]:
+    return _reduction(call, mean=False)
+
+
+def _resize_matrix(mode: str, size_in: int, size_out: int, call: Call) -> Tensor:
+    """The ``(size_out, size_in)`` weights of resizing one axis; all modes are separable."""
+    eye = torch.eye(size_in, dtype=call["input"].dtype, device=call["input"].device)
+    if mode == "nearest":
+        return functional.interpolate(eye[None], size=size_out, mode="nearest")[0].mT
+    if mode == "nearest-exact":
+        return functional.interpolate(eye[None], size=size_out, mode="nearest-exact")[0].mT
+    if mode == "linear":
+        return functional.interpolate(eye[None], size=size_out, mode="linear", align_corners=bool(call["align_corners"]))[0].mT
+    columns = functional.interpolate(
+        eye[None, :, :, None].expand(1, size_in, size_in, 4).contiguous(),
+        size=(size_out, 4),
+        mode=mode.removesuffix("-aa"),
+        align_corners=bool(call["align_corners"]),
+        antialias=mode.endswith("-aa"),
+    )
+    return columns[0, :, :, 0].mT
+
+
+def _along(values: Tensor, matrices: Sequence[Tensor]) -> Tensor:
+    """Multiply the last axes of ``values`` by one matrix each."""
+    for axis, matrix in enumerate(reversed(matrices), start=1):
+        values = torch.movedim(torch.movedim(values, -axis, -1) @ matrix.mT, -1, -axis)
+    return values
+
+
+def _resize(mode: str) -> Callable[[Call], tuple[Linear, None]]:
+    def linear(call: Call) -> tuple[Linear, None]:
+        x, out = call["input"], call.output
+        matrices = [_resize_matrix(mode, i, o, call) for i, o in zip(x.shape[2:], out.shape[2:], strict=True)]
+        # a bicubic kernel has negative lobes: its weights enter as one matrix per axis, of which the kernel takes |w|
+        signed = any(bool((m < 0).any()) for m in matrices) if mode.startswith("bicubic") else False
+        if not signed:
+            return _fixed(lambda x: _along(x, matrices), lambda c: _along(c, [m.mT for m in matrices]))
+        full = torch.einsum("ab,cd->acbd", *matrices)  # (H_out, W_out, H_in, W_in)
+
+        def forward(x: Tensor, weight: Tensor | None) -> Tensor:
+            return torch.einsum("...bd,acbd->...ac", x, weight)
+
+        def transpose(c: Tensor, weight: Tensor | None) -> Tensor:
+            return torch.einsum("...ac,acbd->...bd", c, weight)
+
+        return Linear(full, forward, transpose), None
+
+    return linear
+
+
+def _winner(back: str, dims: int) -> Callable[[Call, Tensor], Relevances]:
+    """Send relevance to the maximum of every window; ``back`` names the ATen op that scatters by index."""
+
+    def relevance(call: Call, relevance: Tensor) -> Relevances:
+        names = ("kernel_size", "stride", "padding", "dilation")
+        x = call["self"]
+        if dims == 1:
+            x, relevance = x.unsqueeze(-2), relevance.unsqueeze(-2)
+            settings = [[one, *call[name]] if call[name] else [] for name, one in zip(names, (1, 1, 0, 1), strict=True)]
+        else:
+            settings = [call[name] for name in names]
+        pool = aten.max_pool3d_with_indices if dims == 3 else aten.max_pool2d_with_indices  # noqa: PLR2004
+        indices = pool(x, *settings, call["ceil_mode"])[1]
+        spread = getattr(aten, back)(relevance, x, *settings, call["ceil_mode"], indices)
+        return {"self": spread.squeeze(-2) if dims == 1 else spread}
+
+    return relevance
+
+
+def _first(relevance: list[Tensor | None]) -> Tensor:
+    """The relevance of the values of an op that also returns indices."""
+    values = relevance[0]
+    if values is None:
+        raise RuntimeError("relevance arrived at indices")
+    return values
+
+
+def _winner_with_indices(back: str, dims: int) -> Callable[[Call, list[Tensor | None]], Relevances]:
+    single = _winner(back, dims)
+    return lambda call, relevance: single(call, _first(relevance))
+
+
+def _adaptive_winner(call: Call, relevance: list[Tensor | None]) -> Relevances:
+    x, indices, values = call["self"], call.output[1], _first(relevance)
+    spatial = len(call["output_size"])
+    flat = torch.zeros_like(x).flatten(-spatial)
+    return {"self": flat.scatter_add(-1, indices.flatten(-spatial), values.flatten(-spatial)).reshape(x.shape)}
+
+
+def _extremum(call: Call, relevance: Tensor) -> Relevances:
+    """``amax`` and ``amin``: equal winners share."""
+    dims, keepdim = _reduced_dims(call), bool(call.arguments.get("keepdim"))
+    winners = (call["self"] == _unreduce(call.output, dims, keepdim=keepdim)).to(relevance.dtype)
+    return {"self": winners * (_unreduce(relevance, dims, keepdim=keepdim) / winners.sum(dims, keepdim=True))}
+
+
+def _extremum_with_index(call: Call, relevance: list[Tensor | None]) -> Relevances:
+    """``max``, ``min``, ``topk``, ``sort``… along one dimension, with the indices of the winners."""
+    x, values, indices = call["self"], _first(relevance), call.output[1]
+    dim, keepdim = call.arguments.get("dim", -1), bool(call.arguments.get("keepdim", True))
+    if not keepdim:
+        values, indices = values.unsqueeze(dim), indices.unsqueeze(dim)
+    return {"self": torch.zeros_like(x).scatter_add(dim, indices, values)}
+
+
+add_ops(["avg_pool2d", "avg_pool3d"], Op(Role.POOL, linear=_average_pool, keeps_sign="inherits"))
+add_ops(["avg_pool1d"], Op(Role.POOL, linear=_average_pool1d, keeps_sign="inherits"))
+add_ops(
+    ["adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d"],
+    Op(Role.POOL, linear=_adaptive_average_pool, keeps_sign="inherits"),
+)
+add_ops(["mean"], Op(Role.POOL, linear=_mean, keeps_sign="inherits"))
+add_ops(["sum"], Op(Role.POOL, linear=_sum, keeps_sign="inherits"))
+for _name, _mode in {
+    "upsample_nearest1d": "nearest",
+    "upsample_nearest2d": "nearest",
+    "upsample_nearest3d": "nearest",
+    "_upsample_nearest_exact1d": "nearest-exact",
+    "_upsample_nearest_exact2d": "nearest-exact",
+    "_upsample_nearest_exact3d": "nearest-exact",
+    "upsample_linear1d": "linear",
+    "upsample_bilinear2d": "linear",
+    "upsample_trilinear3d": "linear",
+    "upsample_bicubic2d": "bicubic",
+    "_upsample_bilinear2d_aa": "bilinear-aa",
+    "_upsample_bicubic2d_aa": "bicubic-aa",
+}.items():
+    _sign = "never" if "bicubic" in _mode else "inherits"
+    add_ops([_name], Op(Role.POOL, linear=_resize(_mode), data=("input", "self"), keeps_sign=_sign))
+for _dims in (1, 2, 3):
+    _back = "max_pool3d_with_indices_backward" if _dims == 3 else "max_pool2d_with_indices_backward"  # noqa: PLR2004
+    add_ops([f"max_pool{_dims}d"], Op(Role.SELECT, _winner(_back, _dims), needs=("self",), keeps_sign="inherits"))
+    add_ops(
+        [f"max_pool{_dims}d_with_indices"],
+        Op(Role.SELECT, _winner_with_indices(_back, _dims), needs=("self",), keeps_sign="inherits"),
+    )
+    add_ops([f"adaptive_max_pool{_dims}d"], Op(Role.SELECT, _adaptive_winner, needs=("output",), keeps_sign="inherits"))
+add_ops(["amax", "amin"], Op(Role.SELECT, _extremum, needs=("self", "output"), keeps_sign="inherits"))
+add_ops(["topk", "sort"], Op(Role.SELECT, _extremum_with_index, needs=("output",), keeps_sign="inherits"))

@@ -1,0 +1,35 @@
+"""Normalisation: small passes, each of which leaves the model's output as it was."""
+
+from dataclasses import replace
+
+from relprop.capture import Capture
+from relprop.passes.attention import expand_attention
+from relprop.passes.constants import drop_unused, fold_constants
+from relprop.passes.decompose import decompose_unknown
+from relprop.passes.final import take_off_final_softmax
+from relprop.passes.inline import inline_regions
+from relprop.passes.inplace import make_out_of_place
+from relprop.passes.simplify import drop_identities, use_common_forms
+
+
+def normalize(capture: Capture) -> Capture:
+    """Bring a captured graph, in place, to the form that plans are made for; folding BatchNorm is left to the method.
+
+    Each pass: nested regions inlined, in-place ops out of place, constants folded, no-ops dropped, fused attention expanded,
+    unknown ops decomposed, rare forms rewritten, a final softmax taken off.
+    """
+    module = capture.module
+    inline_regions(module)
+    make_out_of_place(module)
+    fold_constants(module)
+    drop_identities(module)
+    expand_attention(module)
+    decompose_unknown(module)
+    use_common_forms(module)
+    drop_identities(module)
+    fold_constants(module)
+    taken = take_off_final_softmax(module)
+    drop_unused(module)
+    module.graph.lint()
+    note = "The final softmax or sigmoid was taken off: logits are explained."
+    return replace(capture, notes=(*capture.notes, note) if taken else capture.notes)

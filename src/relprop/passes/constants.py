@@ -1,0 +1,88 @@
+"""What does not depend on the input is computed once."""
+
+import operator
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from relprop.ops.registry import op_name
+from relprop.graph import add_constant, replace
+from relprop.aliasing import mutated
+
+METADATA_ONLY = frozenset(
+    f"aten::{name}" for name in "new_zeros new_ones new_full new_empty zeros_like ones_like full_like empty_like sym_size".split()
+)
+"""Ops that read the shape of a tensor, not its values."""
+
+_RANDOM = ("rand", "bernoulli", "dropout", "normal")
+
+
+def depends_on_input(graph: fx.Graph) -> set[fx.Node]:
+    """Return the nodes whose values depend on the values of the input, not only on its shape."""
+    active: set[fx.Node] = set()
+    for node in graph.nodes:
+        if node.op == "placeholder":
+            if isinstance(node.meta.get("val"), Tensor):
+                active.add(node)
+        elif node.op == "call_function" and op_name(node.target) not in METADATA_ONLY:
+            if any(parent in active for parent in node.all_input_nodes):
+                active.add(node)
+                target = mutated(node)
+                if target is not None:
+                    active.add(target)
+    return active
+
+
+def fold_constants(module: fx.GraphModule) -> None:
+    """Evaluate every op that depends on constants alone, once and for all, and drop what is no longer used."""
+    graph = module.graph
+    values: dict[fx.Node, Any] = {}
+    copy = any(mutated(node) is not None for node in graph.nodes)
+    for node in graph.nodes:
+        if node.op == "get_attr" and isinstance(getattr(module, str(node.target)), Tensor):
+            value = getattr(module, str(node.target))
+            values[node] = value.clone() if copy else value
+        elif node.op == "call_function" and _is_constant(node, values):
+            lookup = {**values, **{p: _stand_in(p) for p in node.all_input_nodes if p not in values}}
+            args, kwargs = fx.node.map_arg((node.args, node.kwargs), lookup.__getitem__)
+            values[node] = node.target(*args, **kwargs)  # pyright: ignore[reportCallIssue]
+    for node, value in values.items():
+        outside = any(user not in values for user in node.users)
+        if node.op == "call_function" and isinstance(value, Tensor) and outside:
+            replace(node, add_constant(module, node, "folded", value))
+    for node in reversed(list(graph.nodes)):
+        if node in values and not node.users:
+            graph.erase_node(node)
+    drop_unused(module)
+
+
+def _is_constant(node: fx.Node, values: dict[fx.Node, Any]) -> bool:
+    name = op_name(node.target)
+    if any(sign in name for sign in _RANDOM):
+        return False
+    if name in METADATA_ONLY:
+        first, *rest = node.all_input_nodes
+        fixed = all(isinstance(n, int) for n in getattr(node.meta["val"], "shape", [torch.SymInt]))
+        return fixed and all(p in values for p in rest if p is not first) and name != "aten::sym_size"
+    if node.target is operator.getitem or node.all_input_nodes:
+        return all(p in values for p in node.all_input_nodes)
+    return isinstance(node.meta.get("val"), Tensor)
+
+
+def _stand_in(node: fx.Node) -> Tensor:
+    """A tensor with the dtype of a value whose shape alone matters."""
+    fake = node.meta["val"]
+    return torch.empty([n if isinstance(n, int) else 2 for n in fake.shape], dtype=fake.dtype, device=fake.device)
+
+
+def drop_unused(module: fx.GraphModule) -> None:
+    """Erase ops and constants that nothing reads."""
+    graph = module.graph
+    for node in reversed(list(graph.nodes)):
+        if not node.users and node.op in {"call_function", "get_attr"}:
+            graph.erase_node(node)
+    used = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
+    for name, _ in list(module.named_buffers()):
+        if name not in used:
+            delattr(module, name)

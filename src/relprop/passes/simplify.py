@@ -1,0 +1,93 @@
+"""Drop what does nothing at inference: dropout, copies, checks; write rare forms of an op as the common one."""
+
+import torch
+from torch import fx
+
+from relprop.ops.registry import op_name
+from relprop.graph import insert, replace, value_of
+
+aten = torch.ops.aten
+_IDENTITIES = frozenset(
+    f"aten::{name}"
+    for name in "dropout feature_dropout alpha_dropout feature_alpha_dropout native_dropout alias contiguous clone detach detach_ lift lift_fresh "
+    "lift_fresh_copy dropout_ identity".split()
+)
+_CASTS = frozenset(f"aten::{name}" for name in "to _to_copy type_as float".split())
+_CHECKS = ("_assert", "sym_constrain", "_check")
+
+
+def drop_identities(module: fx.GraphModule) -> None:
+    """Remove ops whose output equals their input, and runtime assertions."""
+    for node in reversed(list(module.graph.nodes)):
+        if node.op != "call_function":
+            continue
+        if any(sign in str(node.target) for sign in _CHECKS):
+            module.graph.erase_node(node)
+        elif _is_identity(node) and isinstance(node.args[0], fx.Node):
+            replace(node, node.args[0])
+
+
+def _is_identity(node: fx.Node) -> bool:
+    name = op_name(node.target)
+    if name in _IDENTITIES:
+        return True
+    if name in _CASTS:
+        before, after = value_of(node.args[0]), node.meta["val"]
+        return before.dtype == after.dtype and before.device == after.device
+    return False
+
+
+def _rewrite_subtraction(node: fx.Node) -> fx.Node | None:
+    """``a − αb`` as ``a + (−α)b``: contributions then carry their sign."""
+    if node.target is not aten.sub.Tensor:
+        return None
+    alpha = -node.kwargs.get("alpha", 1)  # pyright: ignore[reportOperatorIssue]
+    a, b = node.args[:2]
+    if not isinstance(b, fx.Node):
+        return insert(node, aten.add.Tensor, a, alpha * b)  # pyright: ignore[reportOperatorIssue]
+    return insert(node, aten.add.Tensor, a, b, alpha=alpha)
+
+
+def _rewrite_same_convolution(node: fx.Node) -> fx.Node | None:
+    """``padding="same"`` in numbers, with a pad of its own where it is not symmetric."""
+    if op_name(node.target) not in {"aten::conv1d", "aten::conv2d", "aten::conv3d"} or "padding" not in str(node.target).split(".")[-1]:
+        return None
+    x, weight, bias, stride, mode, dilation, groups = _filled(node)
+    dims = value_of(weight).dim() - 2
+    dilation = list(dilation) * dims if len(dilation) == 1 else dilation
+    totals = [0 if mode == "valid" else d * (k - 1) for d, k in zip(dilation, value_of(weight).shape[2:], strict=True)]
+    if any(total % 2 for total in totals):
+        x = insert(node, aten.constant_pad_nd.default, x, [end for total in reversed(totals) for end in (0, total % 2)])
+    conv = {1: aten.conv1d.default, 2: aten.conv2d.default, 3: aten.conv3d.default}[dims]
+    return insert(node, conv, x, weight, bias, stride, [total // 2 for total in totals], dilation, groups)
+
+
+def _filled(node: fx.Node) -> list[object]:
+    """All arguments of a call in schema order, defaults filled in."""
+    schema = node.target._schema.arguments  # pyright: ignore
+    return [node.args[i] if i < len(node.args) else node.kwargs.get(a.name, a.default_value) for i, a in enumerate(schema)]
+
+
+def _rewrite_pad(node: fx.Node) -> fx.Node | None:
+    if node.target is not aten.pad.default:
+        return None
+    x, pad, mode, value = _filled(node)
+    if mode == "constant":
+        return insert(node, aten.constant_pad_nd.default, x, pad, 0.0 if value is None else value)
+    if mode not in {"reflect", "replicate"}:
+        return None
+    kind = "reflection" if mode == "reflect" else "replication"
+    return insert(node, getattr(aten, f"{kind}_pad{len(pad) // 2}d").default, x, pad)  # pyright: ignore
+
+
+_REWRITES = (_rewrite_subtraction, _rewrite_same_convolution, _rewrite_pad)
+
+
+def use_common_forms(module: fx.GraphModule) -> None:
+    """Rewrite subtraction, ``padding="same"`` and ``pad`` as the ops that have rules."""
+    for node in list(module.graph.nodes):
+        for rewrite in _REWRITES:
+            new = rewrite(node) if node.op == "call_function" else None
+            if new is not None:
+                replace(node, new)
+                break

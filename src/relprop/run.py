@@ -1,0 +1,155 @@
+"""The run: the graph forwards, keeping only what the plan needs, then backwards, freeing each value at its last use."""
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from relprop.ops.registry import ABSORBED, Call, hollow
+from relprop.plan import Plan, Step
+
+Values = dict[fx.Node, Any]
+Watch = Callable[[fx.Node, Tensor], None]
+
+
+def _needed(step: Step) -> list[fx.Node]:
+    """The nodes whose values the backward pass of a step reads."""
+    nodes = [step.node] if "output" in step.needs else []
+    for name in step.needs - {"output"}:
+        value = step.arguments.get(name)
+        nodes += [v for v in (value if isinstance(value, list | tuple) else [value]) if isinstance(v, fx.Node)]
+    return nodes
+
+
+class Runner:
+    """Runs a plan. Holds only what follows from the plan; every run has its own values."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.module = plan.module
+        self.steps = {step.node: step for step in plan.steps}
+        self.nodes = list(plan.module.graph.nodes)
+        self.watched = {n for step in plan.steps if step.relevance for n in _needed(step)}
+        self.forget_forward = self._last_readers()
+        self.forget_backward = self._first_needs()
+
+    def _last_readers(self) -> Mapping[fx.Node, list[fx.Node]]:
+        """By node, the values that no later op of the forward pass reads and the backward pass does not need."""
+        last: dict[fx.Node, fx.Node] = {}
+        for node in self.nodes:
+            for parent in node.all_input_nodes:
+                last[parent] = node
+        forget: dict[fx.Node, list[fx.Node]] = {}
+        for value, reader in last.items():
+            if value.op == "call_function" and value not in self.watched and value is not self.plan.output:
+                forget.setdefault(reader, []).append(value)
+        return forget
+
+    def _first_needs(self) -> Mapping[fx.Node, list[fx.Node]]:
+        """By step, the values that no step further back needs."""
+        first: dict[fx.Node, fx.Node] = {}
+        for step in reversed(self.plan.steps):
+            if step.relevance:
+                first.update(dict.fromkeys(_needed(step), step.node))
+        forget: dict[fx.Node, list[fx.Node]] = {}
+        for value, step in first.items():
+            if value.op == "call_function":
+                forget.setdefault(step, []).append(value)
+        return forget
+
+    def forward(self, inputs: Sequence[object]) -> Values:
+        """Run the model; values that the backward pass does not need are hollow in the result."""
+        values: Values = {}
+        rest = iter(inputs)
+        device = next(v.device for v in inputs if isinstance(v, Tensor))
+        for node in self.nodes:
+            if node.op == "placeholder":
+                values[node] = next(rest)
+            elif node.op == "get_attr":
+                values[node] = getattr(self.module, str(node.target))
+            elif node.op == "call_function":
+                args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
+                if kwargs.get("device") is not None:
+                    kwargs = {**kwargs, "device": device}
+                values[node] = node.target(*args, **kwargs)  # pyright: ignore[reportCallIssue]
+            for value in self.forget_forward.get(node, ()):
+                values[value] = hollow(values[value])
+        return values
+
+    def backward(self, values: Values, seed: Tensor, batch: int, watch: Watch | None = None, *, free: bool) -> tuple[list[Tensor], Tensor]:
+        """Propagate relevance from the output to the inputs.
+
+        Args:
+            values: From :meth:`forward`.
+            seed: Relevance of the output, shaped like it.
+            batch: Number of samples.
+            watch: Called with every value's node and its relevance, once it is complete.
+            free: Whether values may be dropped on the way, because this run is the last to read them.
+
+        Returns:
+            The relevance of every tensor input (of its first floating value where it is not floating), and what was absorbed, ``(batch,)``.
+        """
+        values = values if free else dict(values)
+        relevances: dict[fx.Node, Any] = {self.plan.output: seed}
+        absorbed = seed.new_zeros(batch)
+        leaves = set(self.plan.leaves)
+        for step in reversed(self.plan.steps):
+            relevance = relevances.get(step.node) if step.node in leaves else relevances.pop(step.node, None)
+            if relevance is None:
+                continue
+            if watch is not None and isinstance(relevance, Tensor):
+                watch(step.node, relevance)
+            if step.node in leaves:
+                continue
+            if step.node.target is operator.getitem:
+                self._put_item(step, relevance, relevances, values)
+                continue
+            absorbed = absorbed + self._propagate(step, relevance, values, relevances, batch)
+            for value in self.forget_backward.get(step.node, ()):
+                values[value] = hollow(values[value])
+        found = [relevances.get(leaf) for leaf in self.plan.leaves]
+        return [self._zeros(values[leaf]) if r is None else r for leaf, r in zip(self.plan.leaves, found, strict=True)], absorbed
+
+    @staticmethod
+    def _zeros(value: Tensor) -> Tensor:
+        dtype = value.dtype if value.is_floating_point() else torch.get_default_dtype()
+        return torch.zeros(value.shape, dtype=dtype, device=value.device)
+
+    @staticmethod
+    def _put_item(step: Step, relevance: Tensor, relevances: dict[fx.Node, Any], values: Values) -> None:
+        source, index = step.node.args[0], int(step.node.args[1])  # pyright: ignore
+        items = relevances.setdefault(source, [None] * len(values[source]))  # pyright: ignore
+        items[index] = relevance if items[index] is None else items[index] + relevance
+
+    def _call(self, step: Step, values: Values, batch: int) -> Call:
+        arguments = {name: fx.node.map_arg(value, values.__getitem__) for name, value in step.arguments.items()}
+        return Call(
+            arguments=arguments,
+            output=values[step.node],
+            active=frozenset(step.operands),
+            nonnegative=step.nonnegative,
+            operands=step.operands,
+            data=step.operands[0],
+            layout=step.layout,
+            layouts=step.layouts,
+            batch=batch,
+            linear=step.linear,
+        )
+
+    def _propagate(self, step: Step, relevance: Any, values: Values, relevances: dict[fx.Node, Any], batch: int) -> Tensor | float:  # noqa: ANN401
+        """Run one step back; return what it absorbed."""
+        shares = step.relevance(self._call(step, values, batch), relevance)  # pyright: ignore[reportOptionalCall]
+        absorbed: Tensor | float = shares.get(ABSORBED, 0.0)
+        for name, share in shares.items():
+            if name == ABSORBED:
+                continue
+            argument = step.arguments.get(name)
+            pairs = zip(argument, share, strict=True) if isinstance(share, list) else [(argument, share)]  # pyright: ignore
+            for target, part in pairs:
+                if isinstance(target, fx.Node) and target in self.plan.facts.active and name in step.operands:
+                    relevances[target] = relevances[target] + part if target in relevances else part
+                elif part is not None and part.numel():
+                    absorbed = absorbed + step.layout.sum(part, batch)
+        return absorbed

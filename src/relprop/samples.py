@@ -1,0 +1,47 @@
+"""Where the samples of a batch lie in a tensor: views and window partitions may move or merge the batch dimension."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SampleLayout:
+    """The batch lies in dimension ``dim``, whose size is ``outer · batch · inner``; ``dim=None`` means a single sample.
+
+    A window partition, for example, yields ``(batch · windows, tokens, channels)``, so ``dim=0, inner=windows``.
+    """
+
+    dim: int | None
+    inner: int = 1
+
+    def sum(self, values: Tensor, batch: int) -> Tensor:
+        """Sum ``values`` over everything but the sample: shape ``(batch,)``."""
+        if self.dim is None:
+            return values.sum().reshape(1)
+        if self.dim == 0 and values.shape[0] == batch:
+            return values.reshape(batch, -1).sum(1)
+        split = values.unflatten(self.dim, (-1, batch, self.inner))
+        return split.movedim(self.dim + 1, 0).reshape(batch, -1).sum(1)
+
+    def extremes(self, values: Tensor, batch: int) -> tuple[Tensor, Tensor]:
+        """Return the smallest and the largest value of every sample: two tensors of shape ``(batch,)``."""
+        flat = self.by_sample(values, batch)
+        return flat.amin(1), flat.amax(1)
+
+    def by_sample(self, values: Tensor, batch: int) -> Tensor:
+        """Return ``values`` as ``(batch, everything else)``."""
+        if self.dim is None:
+            return values.reshape(1, -1)
+        return values.unflatten(self.dim, (-1, batch, self.inner)).movedim(self.dim + 1, 0).reshape(batch, -1)
+
+    def spread(self, per_sample: Tensor, like: Tensor) -> Tensor:
+        """Return ``per_sample`` of shape ``(batch,)`` such that it broadcasts over ``like``, each sample to its own elements."""
+        if self.dim is None:
+            return per_sample.reshape([1] * like.dim())
+        batch, after = per_sample.shape[0], like.dim() - self.dim - 1
+        if like.shape[self.dim] == batch:
+            return per_sample.reshape([1] * self.dim + [batch] + [1] * after)
+        outer = like.shape[self.dim] // (batch * self.inner)
+        middle = per_sample.reshape(1, batch, 1).expand(outer, batch, self.inner).reshape(-1)
+        return middle.reshape([1] * self.dim + [-1] + [1] * after)

@@ -1,0 +1,66 @@
+"""Targets: which output is explained, as relevance at the output."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from relprop.errors import TargetError
+
+
+def resolve_target(target: object, logits: Tensor) -> Tensor:
+    """Return the class indices to explain, ``(B,)`` or ``(B, K)``.
+
+    Args:
+        target: None for the predicted class, an int for all samples, ``(B,)``, or ``(B, K)`` for K maps per sample.
+        logits: The model's output, ``(B, C)``.
+
+    Raises:
+        TargetError: The output is not ``(B, C)``, or the target is out of range or of the wrong shape.
+    """
+    if logits.dim() != 2:  # noqa: PLR2004
+        raise TargetError(f"The output has shape {tuple(logits.shape)}, not (batch, classes); pass seed=, a tensor of that shape, instead of target.")
+    batch, classes = logits.shape
+    if target is None:
+        return logits.argmax(1)
+    indices = _as_indices(target).to(logits.device)
+    if indices.dim() == 0:
+        indices = indices.expand(batch)
+    if indices.dim() > 2 or indices.shape[0] != batch or indices.numel() == 0:  # noqa: PLR2004
+        raise TargetError(f"The target has shape {tuple(indices.shape)}; for {batch} samples it must be an int, ({batch},) or ({batch}, K).")
+    outside = indices[(indices < 0) | (indices >= classes)]
+    if len(outside):
+        raise TargetError(f"Target {int(outside[0])} is out of range; the model has classes 0 to {classes - 1}.")
+    return indices
+
+
+def _as_indices(target: Any) -> Tensor:  # noqa: ANN401 - whatever the user passed
+    try:
+        indices = torch.as_tensor(target)
+    except (TypeError, ValueError, RuntimeError):
+        raise TargetError(f"The target must be an int or integers of shape (batch,) or (batch, K), not {target!r}.") from None
+    if indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:
+        raise TargetError(f"The target must be integers, not {indices.dtype}.")
+    return indices.long()
+
+
+def seeds_of(indices: Tensor, logits: Tensor) -> Tensor:
+    """Return the logit at the target and zero elsewhere: ``(B, C)`` or ``(B, K, C)``."""
+    expanded = logits if indices.dim() == 1 else logits.unsqueeze(1).expand(-1, indices.shape[1], -1)
+    index = indices.unsqueeze(-1)
+    return torch.zeros_like(expanded).scatter(-1, index, expanded.gather(-1, index))
+
+
+def check_seed(seed: Tensor, logits: Tensor) -> Tensor:
+    """Return ``seed`` on the output's device and dtype; it has the output's shape, or K of them in dimension 1.
+
+    Raises:
+        TargetError: It has another shape, or holds NaN or infinite values.
+    """
+    shape = tuple(logits.shape)
+    stacked = seed.dim() == logits.dim() + 1 and (seed.shape[0], *seed.shape[2:]) == shape
+    if tuple(seed.shape) != shape and not stacked:
+        raise TargetError(f"The seed has shape {tuple(seed.shape)}; it must be shaped like the output, {shape}.")
+    if not bool(torch.isfinite(seed).all()):
+        raise TargetError("The seed holds NaN or infinite values.")
+    return seed.to(logits)
