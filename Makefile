@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 WORKERS ?= 2
 OUT ?= out
+# A photo that comes with a dependency's wheel: Stéfan van der Walt's cat Chelsea, CC0.
+CAT = "$$($(BIN)/python -c 'from importlib.resources import files; print(files("skimage") / "data/chelsea.png")')"
 
 export PIP_CONSTRAINT := constraints.txt
 export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
@@ -13,7 +15,7 @@ export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 .PHONY: demo test lint format docs figures clean
 
 demo: $(VENV)/.demo
-	$(BIN)/python scripts/demo.py $(OUT)
+	$(BIN)/relprop explain $(CAT) --output $(OUT)/chelsea-rap.png
 
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
@@ -21,7 +23,7 @@ test: $(VENV)/.dev
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
@@ -30,8 +32,8 @@ format: $(VENV)/.dev
 docs: $(VENV)/.docs
 	$(BIN)/python -m mkdocs build --strict --quiet --site-dir site
 
-figures: $(VENV)/.dev
-	$(BIN)/python scripts/figures.py
+figures: $(VENV)/.demo
+	$(BIN)/relprop explain $(CAT) --output docs/images/chelsea-rap.png
 
 clean:
 	rm -rf $(VENV) site $(OUT) .pytest_cache .ruff_cache .hypothesis

@@ -1,5 +1,7 @@
 """Photos from files of any kind, as plain RGB, or one sentence that says why not."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,10 +30,23 @@ def open_photo(path: str | Path) -> Photo:
         InputError: for a missing, unreadable, corrupt, truncated or overly large file, a folder, or a file that is no image.
     """
     path = Path(path)
+    with _opened(path) as image:
+        return _decode(image, path)
+
+
+def check_photo(path: str | Path) -> None:
+    """Raise ``InputError`` for what a file's header already tells: missing, a folder, no image, or too large."""
+    with _opened(Path(path)):
+        pass
+
+
+@contextmanager
+def _opened(path: Path) -> Generator[Image.Image, None, None]:
     _check_file(path)
+    Image.init()
     try:
-        with _open(path) as image:
-            return _decode(image, path)
+        with Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN]) as image:
+            yield image
     except UnidentifiedImageError:
         raise InputError(f"The file {path} is no image in a known format ({', '.join(FORMATS[:6])}, …).") from None
     except Image.DecompressionBombError:
@@ -54,11 +69,6 @@ def _check_file(path: Path) -> None:
         raise InputError(f"{path} is not a regular file.")
     if path.stat().st_size == 0:
         raise InputError(f"The file {path} is empty.")
-
-
-def _open(path: Path) -> Image.Image:
-    Image.init()
-    return Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN])
 
 
 def _decode(image: Image.Image, path: Path) -> Photo:

@@ -1,8 +1,9 @@
 """``relprop explain``: photos in, pictures and numbers out."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,10 @@ from relprop import Explainer, Explanation
 from relprop.cli.options import parse_device, parse_options
 from relprop.cli.terminal import complain, describe, err, note, out
 from relprop.errors import OutputError
-from relprop.images import Photo, open_photo
+from relprop.images import Photo, check_photo, open_photo
 from relprop.output import atomic, check_writable, make_folder
 from relprop.version import __version__
-from relprop.viz import plot_explanation, save_figure
+from relprop.viz import check_picture_format, plot_explanation, save_figure
 from relprop.zoo import LoadedModel, Top, class_name, load, resolve_target
 
 
@@ -53,49 +54,60 @@ class Tools:
 def explain_photos(job: Job) -> bool:
     """Explain every photo; one that cannot be explained is reported and the others are done. Return whether all were."""
     pictures = _pictures(job)
-    tools = _tools(job)
-    for text in (*tools.loaded.notes, *tools.explainer.plan.notes):
-        note(text)
-    failed: list[Path] = []
-    with _progress(len(job.photos)) as progress:
-        for path, picture in progress.track(list(zip(job.photos, pictures, strict=True)), description="Explaining"):
-            try:
-                _explain_photo(job, tools, path, picture)
-            except Exception as error:
-                if len(job.photos) == 1:
-                    raise
-                complain(describe(error))
-                failed.append(path)
+    failed = [path for path in pictures if not _attempt(job, path, partial(check_photo, path))]
+    if len(failed) < len(pictures):
+        tools = _tools(job)
+        for text in (*tools.loaded.notes, *tools.explainer.plan.notes):
+            note(text)
+        todo = {path: picture for path, picture in pictures.items() if path not in failed}
+        with _progress(len(todo)) as progress:
+            for path, picture in progress.track(todo.items(), description="Explaining"):
+                if not _attempt(job, path, partial(_explain_photo, job, tools, path, picture)):
+                    failed.append(path)
     if failed:
-        complain(f"{len(failed)} of {len(job.photos)} photos could not be explained: {', '.join(map(str, failed))}.")
+        complain(f"{len(failed)} of {len(pictures)} photos could not be explained: {', '.join(map(str, failed))}.")
     return not failed
 
 
-def _pictures(job: Job) -> list[Path]:
+def _attempt(job: Job, path: Path, work: Callable[[], None]) -> bool:
+    """Do the work for one of several photos; report what it raises and return whether it went well."""
+    try:
+        work()
+    except Exception as error:
+        if len(job.photos) == 1:
+            raise
+        complain(f"{path}: {describe(error)}")
+        return False
+    return True
+
+
+def _pictures(job: Job) -> dict[Path, Path]:
     """Choose each photo's output, and make sure that it can be written and overwrites no photo."""
+    photos = list(dict.fromkeys(job.photos))
     if job.output.suffix and not job.output.is_dir():
-        if len(job.photos) > 1:
-            raise OutputError(f"{job.output} is one file for {len(job.photos)} photos; give a folder.")
+        if len(photos) > 1:
+            raise OutputError(f"{job.output} is one file for {len(photos)} photos; give a folder.")
         pictures = [job.output]
     else:
         make_folder(job.output)
-        pictures = _distinct([job.output / f"{photo.stem}-{job.method}.png" for photo in job.photos])
-    sources = {photo.resolve() for photo in job.photos}
+        pictures = _distinct([job.output / f"{photo.stem}-{job.method}.png" for photo in photos])
+    sources = {photo.resolve() for photo in photos}
     for picture in pictures:
+        check_picture_format(picture)
         for path in (picture, *(picture.with_suffix(suffix) for suffix in _extra_suffixes(job))):
             if path.resolve() in sources:
                 raise OutputError(f"The output {path} is one of the photos; choose another with --output.")
             check_writable(path)
-    return pictures
+    return dict(zip(photos, pictures, strict=True))
 
 
 def _distinct(paths: Sequence[Path]) -> list[Path]:
     """Number the later ones of equal names, so that no output overwrites another."""
-    taken: set[Path] = set()
+    taken: dict[Path, None] = {}
     for path in paths:
         names = (path.with_stem(f"{path.stem}-{number}") if number > 1 else path for number in range(1, len(paths) + 1))
-        taken.add(next(name for name in names if name not in taken))
-    return sorted(taken, key=list(taken).index)
+        taken[next(name for name in names if name not in taken)] = None
+    return list(taken)
 
 
 def _extra_suffixes(job: Job) -> list[str]:

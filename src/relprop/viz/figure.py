@@ -79,10 +79,15 @@ def save_figure(figure: Figure, path: str | Path, dpi: int = 160) -> None:
         OutputError: where the suffix is unknown or the file cannot be written.
     """
     path = Path(path)
-    if path.suffix[1:].lower() not in PICTURES:
-        raise OutputError(f"{path} has no suffix of a picture format; use one of {', '.join(PICTURES)}.")
+    check_picture_format(path)
     with atomic(path) as temporary:
         figure.savefig(temporary, dpi=dpi)
+
+
+def check_picture_format(path: Path) -> None:
+    """Raise ``OutputError`` where the suffix names no picture format."""
+    if path.suffix[1:].lower() not in PICTURES:
+        raise OutputError(f"{path} has no suffix of a picture format; use one of {', '.join(PICTURES)}.")
 
 
 @dataclass(frozen=True)
