@@ -104,7 +104,7 @@ def test_single_class_and_workers(voc: Path) -> None:
     Image.new("L", (16, 16), 12).save(root / "SegmentationClass/b.png")
     dataset = open_voc(voc, single_class=True)
     assert dataset.ids == ("b",)
-    assert pickle.loads(pickle.dumps(dataset)).read("b").labels == (11,)  # noqa: S301 - our own bytes
+    assert pickle.loads(pickle.dumps(dataset)).read("b").labels == (11,)
 
 
 def test_bad_folders_splits_and_tasks_are_named(voc: Path, tmp_path: Path) -> None:

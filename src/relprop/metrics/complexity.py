@@ -16,7 +16,8 @@ def complexity_update(relevance: Tensor) -> Statistics:
         relevance: `(B, H, W)` or `(B, C, H, W)`, any scale.
 
     Returns:
-        `gini` `(B,)` in [0, 1): 0 where all pixels have the same magnitude. `entropy` `(B,)` in nats, from 0 (one pixel has all) to
+        `gini` `(B,)` in [0, 1): 0 where all pixels have the same magnitude. `entropy` `(B,)` in nats, from 0 (one pixel has all)
+        to
         log(H·W). Both NaN for a map of zeros.
     """
     magnitude = wide(heatmap(relevance).abs().flatten(1)).sort(1).values

@@ -49,8 +49,8 @@ PICTURES: dict[str, Callable[[Tensor, Sequence[torch.Generator]], Tensor]] = {
     "blur": _blur,
     "noise": _noise,
 }
-"""Fills that do not depend on which pixels are removed. `zero` is the value 0 after preprocessing, `mean` each image's mean color, `noise` uniform
-over each channel's range in the image."""
+"""Fills that do not depend on which pixels are removed: `zero` is the value 0 after preprocessing, `mean` each image's mean
+color, `blur` its Gaussian blur, `noise` uniform over each channel's range."""
 
 FILLS = (*PICTURES, "road")
 
@@ -81,16 +81,18 @@ _NEIGHBORS = ((1 / 12, 1 / 6, 1 / 12), (1 / 6, 0.0, 1 / 6), (1 / 12, 1 / 6, 1 / 
 def impute(inputs: Tensor, removed: Tensor, *, tolerance: float = 1e-5, limit: int = 2000) -> Tensor:
     """Replace each removed pixel by the weighted mean of its eight neighbors, removed ones included (ROAD's linear imputation).
 
-    The linear system is symmetric and positive semidefinite, so conjugate gradients solve it for all images at once, from the mean color
+    The linear system is symmetric and positive semidefinite, so conjugate gradients solve it for all images at once, from the
+    mean color
     of each image's remaining pixels (which is the answer where nothing remains).
 
     Args:
         inputs: `(B, C, H, W)`.
         removed: boolean `(B, H, W)`.
-        tolerance: largest residual norm relative to the first one.
+        tolerance: largest residual norm relative to the first one; an image that has reached it is left as it is.
         limit: most iterations.
 
-    Source: Rong et al., A Consistent and Efficient Evaluation Strategy for Attribution Methods, ICML 2022, section 4.1; direct neighbors
+    Source: Rong et al., A Consistent and Efficient Evaluation Strategy for Attribution Methods, ICML 2022, section 4.1; direct
+        neighbors
     weigh 1/6, diagonal ones 1/12, neighbors beyond the edge are left out.
     """
     kernel = inputs.new_tensor(_NEIGHBORS).expand(inputs.shape[1], 1, 3, 3)
@@ -110,12 +112,14 @@ def impute(inputs: Tensor, removed: Tensor, *, tolerance: float = 1e-5, limit: i
 
     residual = gone * around(left * inputs) - system(values)
     direction, power = residual, _dot(residual, residual)
-    goal = tolerance**2 * power
+    floor = (100 * torch.finfo(inputs.dtype).eps) ** 2 * _dot(inputs, inputs)
+    goal = torch.maximum(tolerance**2 * power, floor)
     for _ in range(limit):
-        if bool((power <= goal).all()):
+        active = power > goal
+        if not active.any():
             break
         image = system(direction)
-        step = _safe_ratio(power, _dot(direction, image))
+        step = active * _safe_ratio(power, _dot(direction, image))
         values, residual = values + step * direction, residual - step * image
         power, before = _dot(residual, residual), power
         direction = residual + _safe_ratio(power, before) * direction

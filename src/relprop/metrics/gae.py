@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +17,7 @@ from relprop.metrics.sensitivity import Explain, target_logit
 
 @dataclass(frozen=True)
 class Masked:
-    """An image masked step by step in one order: the inputs `(S, G, C, H, W)`, logits `(S, G)` and the summed |x·∂logit/∂x| `(G, C, H, W)`."""
+    """Images masked step by step: inputs `(S, G, C, H, W)`, logits `(S, G)` and the summed |x·∂logit/∂x| `(G, C, H, W)`."""
 
     inputs: Tensor
     logits: Tensor
@@ -31,7 +30,8 @@ def gae_update(inputs: Tensor, model: Model, explain: Explain, seeds: Seeds = 0,
     Args:
         inputs: `(4·G, C, H, W)`.
         model: inputs → logits, differentiable with respect to the inputs.
-        explain: inputs, target → relevance, `(…, C, H, W)` or `(…, H, W)`; its scale does not matter, each map is divided by its maximum.
+        explain: inputs, target → relevance, `(…, C, H, W)` or `(…, H, W)`; its scale does not matter, each map is divided by its
+            maximum.
         seeds: of the draw of the positive image, one per image (the first of each group counts) or one for all.
         steps: parts in which the positive image is masked; the last, which leaves nothing, is not looked at.
 
@@ -54,7 +54,9 @@ def gae_update(inputs: Tensor, model: Model, explain: Explain, seeds: Seeds = 0,
         positive = _draw(model(mosaics).gather(1, classes), seeds)
     chosen, target = 4 * groups + positive, classes[groups, positive]
     most, least = (masked_steps(model, inputs[chosen], target, largest=largest, steps=steps) for largest in (True, False))
-    relevance = _positive_relevance(explain, torch.cat([inputs[chosen][None], most.inputs[1:], least.inputs[1:]]), target, len(inputs))
+    relevance = _positive_relevance(
+        explain, torch.cat([inputs[chosen][None], most.inputs[1:], least.inputs[1:]]), target, len(inputs)
+    )
     faithfulness = overlap(relevance[0], _sign(_share(least.influence) - _share(most.influence)))
     drift = dice(relevance[0], relevance[1:steps]) - dice(relevance[0], relevance[steps:])
     gap = (least.logits[1:] - most.logits[1:]) / most.logits[0]
@@ -72,7 +74,7 @@ def gae_update(inputs: Tensor, model: Model, explain: Explain, seeds: Seeds = 0,
 
 
 def mosaic(inputs: Tensor) -> Tensor:
-    """Put each four consecutive images, at half their size, into one of their size, in reading order; `(4·G, C, H, W)` → `(G, C, H, W)`."""
+    """Put each four consecutive images, at half size and in reading order, into one; `(4·G, C, H, W)` → `(G, C, H, W)`."""
     height, width = inputs.shape[2:]
     rows, columns = (height // 2, height - height // 2), (width // 2, width - width // 2)
     parts = [F.interpolate(inputs[place::4], (rows[place // 2], columns[place % 2])) for place in range(4)]
@@ -109,7 +111,7 @@ def masked_steps(model: Model, inputs: Tensor, target: Tensor, *, largest: bool,
         logits.append(logit.detach())
         influence = influence + impact
         order = (impact if largest else -impact).flatten(1).masked_fill(gone, torch.inf)
-        chosen = order.sort(1, descending=True, stable=True).indices[:, : step * order.shape[1] // steps]
+        chosen = order.sort(dim=1, descending=True, stable=True).indices[:, : step * order.shape[1] // steps]
         gone = gone.scatter(1, chosen, value=True)
         values = inputs.detach().masked_fill(gone.view_as(inputs), 0)
     return Masked(torch.stack(states), torch.stack(logits), influence)
@@ -141,7 +143,7 @@ def overlap(relevance: Tensor, mask: Tensor) -> Tensor:
 
 
 def dice(left: Tensor, right: Tensor) -> Tensor:
-    """Return Σ|left − right| / (Σ|left| + Σ|right|) in [0, 1] over all but the leading dimensions (one, or one more on the right)."""
+    """Return Σ|left − right| / (Σ|left| + Σ|right|) in [0, 1]; `(G, …)` and `(G, …)` or `(S, G, …)` → `(G,)` or `(S, G)`."""
     dims = tuple(range(right.ndim - left.ndim + 1, right.ndim))
     total = left.abs().sum(tuple(range(1, left.ndim))) + right.abs().sum(dims)
     return (left - right).abs().sum(dims) / total.where(total > 0, 1)
@@ -163,8 +165,20 @@ def _score_mask(scores: Tensor, positive: Tensor, inputs: Tensor) -> Tensor:
 GAE = MetricSpec(
     name="gae",
     values=(
-        Value("faithfulness", "higher", -1, 1, "share of positive relevance on what raises the logit minus the share on what does not"),
-        Value("robustness", "higher", -1, 1, "agreement of changes of the relevance with changes of the logit while the image is masked"),
+        Value(
+            "faithfulness",
+            "higher",
+            -1,
+            1,
+            "share of positive relevance on what raises the logit minus the share on what does not",
+        ),
+        Value(
+            "robustness",
+            "higher",
+            -1,
+            1,
+            "agreement of changes of the relevance with changes of the logit while the image is masked",
+        ),
         Value("local_consistency", "higher", 0, 1, "mean of the two, its positive part"),
         Value("contrastiveness", "higher", 0, 1, "positive relevance on the right image of a mosaic of four"),
         Value("gae", "higher", 0, 1, "local consistency times contrastiveness"),
@@ -172,6 +186,6 @@ GAE = MetricSpec(
     needs=("inputs", "model", "explain", "seeds"),
     update=gae_update,
     compute=identity,
-    source="Vukadin et al., Advancing Attribution-Based Explainability through Relative Absolute Magnitude Propagation, ACM TIST 2024",
+    source="Vukadin et al., Advancing Attribution-Based Explainability through Multi-Component Evaluation …, TIST 2024",
     group=4,
 )

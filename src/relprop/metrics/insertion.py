@@ -45,13 +45,15 @@ def insertion_deletion_update(
     def first(point: int) -> Tensor:
         return rank < round(pixels * point / steps)
 
-    paths = {
-        "deletion": lambda point: removed(first(point)),
-        "insertion": lambda point: torch.where(first(point)[:, None], inputs, blur),
-    }
+    def deleted(point: int) -> Tensor:
+        return removed(first(point))
+
+    def inserted(point: int) -> Tensor:
+        return torch.where(first(point)[:, None], inputs, blur)
+
     return {
         f"{name}_curve": output_curves(model, path, steps + 1, target, at_once=at_once)["probability"]
-        for name, path in paths.items()
+        for name, path in (("insertion", inserted), ("deletion", deleted))
     }
 
 

@@ -30,7 +30,7 @@ def pointing_game_update(relevance: Tensor, mask: Tensor, *, tolerance: int = 15
     return {"pointing_game": torch.where(truth.any(2).any(1), wide(hit), torch.nan)}
 
 
-POOLS = {
+POOLS: dict[str, Callable[[Tensor], Tensor]] = {
     "positive": lambda relevance: heatmap(relevance).relu(),
     "absolute": lambda relevance: heatmap(relevance).abs(),
     "l2": lambda relevance: heatmap(relevance**2).sqrt(),
@@ -64,7 +64,7 @@ def relevance_rank_update(relevance: Tensor, mask: Tensor, *, pool: str = "posit
         `relevance_rank` `(B,)`; NaN without object. Pixels of equal relevance enter in reading order.
     """
     mass, truth, valid = _pooled(relevance, mask, pool)
-    order = mass.masked_fill(~valid, -torch.inf).flatten(1).sort(1, descending=True, stable=True).indices
+    order = mass.masked_fill(~valid, -torch.inf).flatten(1).sort(dim=1, descending=True, stable=True).indices
     size = truth.flatten(1).sum(1)
     chosen = torch.arange(order.shape[1], device=order.device) < size[:, None]
     hits = (truth.flatten(1).gather(1, order) & chosen).sum(1)
@@ -93,7 +93,7 @@ RELEVANCE_MASS = _spec(
     "relevance-mass",
     relevance_mass_update,
     "share of the relevance that is on the object",
-    "Arras et al., CLEVR-XAI, Information Fusion 2022, Eq. 5; with boxes the energy-based pointing game of Score-CAM, CVPR workshops 2020",
+    "Arras et al., CLEVR-XAI, Information Fusion 2022, Eq. 5; with boxes Score-CAM's energy-based pointing game",
 )
 RELEVANCE_RANK = _spec(
     "relevance-rank",

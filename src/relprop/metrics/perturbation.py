@@ -20,15 +20,14 @@ Model = Callable[[Tensor], Tensor]
 ORDERS = ("morf", "lerf", "random")
 
 
-def removal_step(
-    relevance: Tensor, *, order: str, region: int, per_step: int, sources: Sequence[torch.Generator]
-) -> Tensor:
+def removal_step(relevance: Tensor, *, order: str, region: int, per_step: int, sources: Sequence[torch.Generator]) -> Tensor:
     """Return for every pixel the step, counted from 0, at which it is removed; `(B, H, W)`.
 
     Args:
         relevance: `(B, H, W)` or `(B, C, H, W)`.
         order: `morf` (most relevant first), `lerf` (least relevant first), `random`.
-        region: side of the squares that are removed together, ranked by their mean relevance; 1 for pixels. Equal ones go in reading order.
+        region: side of the squares that are removed together, ranked by their mean relevance; 1 for pixels. Equal ones go in
+            reading order.
         per_step: regions per step.
         sources: one generator per image, for `random`.
 
@@ -43,7 +42,7 @@ def removal_step(
     if order == "random":
         ranked = permutation(sources, flat, flat.shape[1])
     else:
-        ranked = flat.sort(1, descending=order == "morf", stable=True).indices
+        ranked = flat.sort(dim=1, descending=order == "morf", stable=True).indices
     places = torch.arange(flat.shape[1], device=flat.device).expand_as(ranked)
     step = (torch.empty_like(ranked).scatter_(1, ranked, places) // per_step).view_as(cells)
     spread = step.repeat_interleave(region, 1).repeat_interleave(region, 2)
@@ -74,7 +73,7 @@ def output_curves(
     return {name: torch.cat(parts).T for name, parts in curves.items()}
 
 
-def perturbation_update(
+def perturbation_update(  # noqa: PLR0913 - options by keyword
     relevance: Tensor,
     inputs: Tensor,
     target: Tensor,
@@ -93,7 +92,8 @@ def perturbation_update(
     Args:
         relevance: `(B, H, W)` or `(B, C, H, W)`.
         inputs: `(B, C, H, W)`, as the model takes them.
-        target: `(B,)`: the class whose accuracy, probability and logit are recorded; for the accuracy of the network the true one.
+        target: `(B,)`: the class whose accuracy, probability and logit are recorded; for the accuracy of the network the true
+            one.
         model: inputs → logits.
         seeds: of the random order and of noise, one per image or one for all.
         order: `morf`, `lerf` or `random`.
@@ -120,7 +120,9 @@ def check_shapes(inputs: Tensor, relevance: Tensor, region: int, per_step: int, 
     if min(region, per_step, steps) < 1:
         raise OptionError(f"Options region, per_step and steps must be at least 1, not {region}, {per_step} and {steps}.")
     if inputs.ndim != 4 or relevance.shape[0] != inputs.shape[0] or relevance.shape[-2:] != inputs.shape[-2:]:
-        raise InputError(f"Relevance {tuple(relevance.shape)} does not fit the inputs {tuple(inputs.shape)}, which must be (B, C, H, W).")
+        raise InputError(
+            f"Relevance {tuple(relevance.shape)} does not fit the inputs {tuple(inputs.shape)}, which must be (B, C, H, W)."
+        )
 
 
 def perturbation_compute(curves: Statistics) -> Statistics:
@@ -133,7 +135,7 @@ def perturbation_compute(curves: Statistics) -> Statistics:
     return scores
 
 
-def abpc_update(
+def abpc_update(  # noqa: PLR0913 - options by keyword
     relevance: Tensor,
     inputs: Tensor,
     target: Tensor,
@@ -167,7 +169,7 @@ def abpc_update(
 
 
 def abpc_compute(curves: Statistics) -> Statistics:
-    """Return for each output the area between its curves: the mean over the steps of (least relevant first − most relevant first)."""
+    """Return for each output the area between its curves: the mean of (least relevant first − most relevant first)."""
     names = ("accuracy", "probability", "logit")
     return {f"{name}_abpc": (curves[f"lerf_{name}_curve"] - curves[f"morf_{name}_curve"]).mean(-1) for name in names}
 
@@ -183,14 +185,19 @@ _SAMEK = "Samek et al., Evaluating the Visualization of What a Deep Neural Netwo
 
 def _values(high: Direction, low: Direction) -> tuple[Value, ...]:
     return (
-        *(Value(f"{name}_curve", high, *span, f"{name} of the target before and after each step") for name, span in _SPANS.items()),
+        *(
+            Value(f"{name}_curve", high, *span, f"{name} of the target before and after each step")
+            for name, span in _SPANS.items()
+        ),
         *(Value(f"{name}_mean", high, *span, f"mean of the {name} curve") for name, span in _SPANS.items()),
         *(Value(f"{name}_aopc", low, *span, f"mean drop of the {name} curve from its start") for name, span in _DROPS.items()),
     )
 
 
 def _perturbation(name: str, order: str, high: Direction, low: Direction, source: str) -> MetricSpec:
-    return MetricSpec(name, _values(high, low), _NEEDS, perturbation_update, perturbation_compute, source, options={"order": order})
+    return MetricSpec(
+        name, _values(high, low), _NEEDS, perturbation_update, perturbation_compute, source, options={"order": order}
+    )
 
 
 LERF = _perturbation("lerf", "lerf", "higher", "lower", "Nam et al., Relative Attributing Propagation, AAAI 2020, Fig. 7")

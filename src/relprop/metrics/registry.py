@@ -4,8 +4,21 @@ from __future__ import annotations
 
 from relprop.errors import OptionError, suggestion
 from relprop.metrics.base import Metric, MetricSpec
+from relprop.metrics.complexity import COMPLEXITY
+from relprop.metrics.gae import GAE
+from relprop.metrics.insertion import INSERTION_DELETION
+from relprop.metrics.localization import POINTING_GAME, RELEVANCE_MASS, RELEVANCE_RANK
 from relprop.metrics.outside_inside import OUTSIDE_INSIDE
+from relprop.metrics.perturbation import ABPC, LERF, MORF, RANDOM_REMOVAL
+from relprop.metrics.sanity import (
+    CASCADING_RANDOMIZATION,
+    CONSERVATION,
+    COSINE_CONVERGENCE,
+    INDEPENDENT_RANDOMIZATION,
+    RANDOM_LOGIT,
+)
 from relprop.metrics.segmentation import SEGMENTATION, SEGMENTATION_TRANSFORMER
+from relprop.metrics.sensitivity import INFIDELITY, MAX_SENSITIVITY, SENSITIVITY_N
 
 METRICS: dict[str, MetricSpec] = {
     spec.name: spec
@@ -13,6 +26,24 @@ METRICS: dict[str, MetricSpec] = {
         SEGMENTATION,
         SEGMENTATION_TRANSFORMER,
         OUTSIDE_INSIDE,
+        POINTING_GAME,
+        RELEVANCE_MASS,
+        RELEVANCE_RANK,
+        LERF,
+        MORF,
+        RANDOM_REMOVAL,
+        ABPC,
+        INSERTION_DELETION,
+        GAE,
+        SENSITIVITY_N,
+        INFIDELITY,
+        MAX_SENSITIVITY,
+        COMPLEXITY,
+        CASCADING_RANDOMIZATION,
+        INDEPENDENT_RANDOMIZATION,
+        RANDOM_LOGIT,
+        COSINE_CONVERGENCE,
+        CONSERVATION,
     )
 }
 

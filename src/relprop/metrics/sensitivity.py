@@ -78,7 +78,7 @@ def sensitivity_n_compute(statistics: Statistics) -> Statistics:
     return {**statistics, "sensitivity_n": statistics["sensitivity_n_curve"].mean(-1)}
 
 
-def infidelity_update(
+def infidelity_update(  # noqa: PLR0913 - options by keyword
     relevance: Tensor,
     inputs: Tensor,
     target: Tensor,
@@ -139,7 +139,14 @@ def _square(inputs: Tensor, sources: Sequence[torch.Generator], side: int) -> Te
 
 
 def max_sensitivity_update(
-    relevance: Tensor, inputs: Tensor, target: Tensor, explain: Explain, seeds: Seeds = 0, *, radius: float = 0.02, samples: int = 10
+    relevance: Tensor,
+    inputs: Tensor,
+    target: Tensor,
+    explain: Explain,
+    seeds: Seeds = 0,
+    *,
+    radius: float = 0.02,
+    samples: int = 10,
 ) -> Statistics:
     """Return the largest relative change of the relevance over random inputs nearby.
 
@@ -170,7 +177,13 @@ _INF = float("inf")
 SENSITIVITY_N = MetricSpec(
     name="sensitivity-n",
     values=(
-        Value("sensitivity_n_curve", "higher", -1, 1, "correlation of a pixel set's relevance with the drop of the logit, for each set size"),
+        Value(
+            "sensitivity_n_curve",
+            "higher",
+            -1,
+            1,
+            "correlation of a set's relevance with the drop of the logit, by set size",
+        ),
         Value("sensitivity_n", "higher", -1, 1, "mean over the set sizes"),
     ),
     needs=("relevance", "inputs", "target", "model", "seeds"),

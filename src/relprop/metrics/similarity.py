@@ -1,4 +1,4 @@
-"""How alike two maps are: Pearson and Spearman correlation, cosine, structural similarity, and histograms of oriented gradients."""
+"""How alike two maps are: Pearson and Spearman correlation, cosine, structural similarity, oriented gradients."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from relprop.metrics.maps import wide
 
 
 def pearson(left: Tensor, right: Tensor) -> Tensor:
-    """Return each row's correlation; `(B, …)` twice → `(B,)`, NaN where either is constant."""
-    left, right = (wide(side.flatten(1)) for side in (left, right))
-    return _cosine(left - left.mean(1, keepdim=True), right - right.mean(1, keepdim=True))
+    """Return each row's correlation; `(B, …)` twice → `(B,)`, NaN where either is constant (to rounding)."""
+    return cosine(_centered(left), _centered(right))
+
+
+def _centered(values: Tensor) -> Tensor:
+    values = wide(values.flatten(1))
+    centered = values - values.mean(1, keepdim=True)
+    rounding = 100 * torch.finfo(values.dtype).eps * values.norm(dim=1, keepdim=True)
+    return centered.where(centered.norm(dim=1, keepdim=True) > rounding, 0)
 
 
 def cosine(left: Tensor, right: Tensor) -> Tensor:
     """Return each row's cosine; `(B, …)` twice → `(B,)`, NaN where either is zero."""
-    return _cosine(wide(left.flatten(1)), wide(right.flatten(1)))
-
-
-def _cosine(left: Tensor, right: Tensor) -> Tensor:
-    """Return the cosine; a side that is zero up to rounding of its own size gives NaN."""
+    left, right = wide(left.flatten(1)), wide(right.flatten(1))
     size = left.norm(dim=1) * right.norm(dim=1)
     return torch.where(size > 0, (left * right).sum(1) / size, torch.nan).clamp(-1, 1)
 
@@ -53,7 +55,8 @@ def spearman_abs(left: Tensor, right: Tensor) -> Tensor:
 def ssim(left: Tensor, right: Tensor) -> Tensor:
     """Return the structural similarity of maps `(B, H, W)`, each scaled to a largest magnitude of one; `(B,)` in [−1, 1].
 
-    Source: Wang et al., Image Quality Assessment, TIP 2004, Eq. 13, with its Gaussian window of 11 pixels (smaller for smaller maps).
+    Source: Wang et al., Image Quality Assessment, TIP 2004, Eq. 13, with its Gaussian window of 11 pixels (smaller for smaller
+        maps).
     """
     left, right = _unit(left)[:, None], _unit(right)[:, None]
     reach = min(5, (min(left.shape[2:]) - 1) // 2)
@@ -85,7 +88,7 @@ def hog(left: Tensor, right: Tensor) -> Tensor:
         OptionError: scikit-image is not installed.
     """
     try:
-        from skimage.feature import hog as histograms  # noqa: PLC0415
+        from skimage.feature import hog as histograms
     except ImportError as error:
         raise OptionError("Similarity 'hog' needs scikit-image; install it with `pip install scikit-image`.") from error
     described = [

@@ -1,0 +1,102 @@
+"""Copies of a model whose parameters are drawn anew, layer by layer; the model itself is never touched."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from relprop.errors import OptionError, suggestion
+
+MODES = ("cascading", "independent")
+
+
+def parameter_layers(module: nn.Module) -> list[str]:
+    """Return the paths of the submodules with parameters of their own, last registered first: from the output back."""
+    paths = [path for path, part in module.named_modules() if any(True for _ in part.parameters(recurse=False))]
+    return paths[::-1]
+
+
+def spread(paths: Sequence[str], count: int | None) -> list[str]:
+    """Return `count` of the paths at even distances, always with the last; all of them where `count` is None or not smaller."""
+    if count is None or count >= len(paths):
+        return list(paths)
+    return [paths[math.ceil((place + 1) * len(paths) / count) - 1] for place in range(count)]
+
+
+def randomized_models(
+    module: nn.Module,
+    *,
+    mode: str = "cascading",
+    layers: Sequence[str] | None = None,
+    count: int | None = None,
+    seed: int = 0,
+    reinit: str = "normal",
+) -> Iterator[tuple[str, nn.Module]]:
+    """Yield (layer, model) with randomized copies of the model.
+
+    Args:
+        module: the model; neither it nor its random state changes.
+        mode: `cascading` draws the layers anew one after the other, from the output back, and keeps them so; `independent` only
+            one at a time.
+        layers: module paths from the output back; None for all that hold parameters.
+        count: yield only so many models, at even distances; a cascade still draws every layer in between.
+        seed: of the draws; a layer gets the same numbers in both modes.
+        reinit: a key of `REINITS`.
+
+    Raises:
+        OptionError: an unknown mode, layer or reinit.
+    """
+    every = _known_layers(module, layers)
+    if mode not in MODES or reinit not in REINITS:
+        raise OptionError(f"Option mode must be one of {MODES} and reinit one of {tuple(REINITS)}, not {mode!r} and {reinit!r}.")
+    wanted = set(spread(every, count))
+    duplicate = copy.deepcopy(module)
+    for number, path in enumerate(every):
+        if mode == "independent":
+            if path not in wanted:
+                continue
+            duplicate = copy.deepcopy(module)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed + number)
+            REINITS[reinit](duplicate.get_submodule(path))
+        if path in wanted:
+            yield path, duplicate
+
+
+def _known_layers(module: nn.Module, layers: Sequence[str] | None) -> list[str]:
+    known = parameter_layers(module)
+    for path in layers or ():
+        if path not in known:
+            raise OptionError(f"The model has no layer {path!r} with parameters of its own.{suggestion(path, known)}")
+    return known if layers is None else list(layers)
+
+
+def _normal(layer: nn.Module) -> None:
+    for parameter in layer.parameters(recurse=False):
+        values = parameter.detach()
+        spread_ = values.std().item() if values.numel() > 1 else abs(values.item())
+        _set(parameter, values.mean().cpu() + spread_ * torch.randn(values.shape))
+
+
+def _reset(layer: nn.Module) -> None:
+    reset = getattr(layer, "reset_parameters", None)
+    if not callable(reset):
+        _normal(layer)
+        return
+    buffers = {name: buffer.clone() for name, buffer in layer.named_buffers(recurse=False)}
+    reset()
+    for name, buffer in layer.named_buffers(recurse=False):
+        buffer.copy_(buffers[name])
+
+
+def _set(parameter: Tensor, values: Tensor) -> None:
+    parameter.detach().copy_(values)
+
+
+REINITS: dict[str, Callable[[nn.Module], None]] = {"normal": _normal, "reset": _reset}
+"""`normal` draws each tensor from a normal distribution of its own mean and deviation, so activations keep their
+size; `reset` calls the layer's `reset_parameters`, keeping running statistics (where it has no such method: `normal`)."""

@@ -1,0 +1,190 @@
+"""Sanity checks: does an explanation depend on the parameters and on the class, and does it conserve the logit?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from relprop.errors import InputError
+from relprop.metrics.base import MetricSpec, Statistics, Value, identity
+from relprop.metrics.maps import heatmap, wide
+from relprop.metrics.perturbation import Model
+from relprop.metrics.random import Seeds, draw, generators, normal
+from relprop.metrics.randomization import randomized_models
+from relprop.metrics.sensitivity import Explain
+from relprop.metrics.similarity import cosine, similarities
+
+MakeExplain = Callable[[nn.Module], Explain]
+"""A model → how to explain it."""
+
+ExplainLayers = Callable[[Tensor, Tensor], Mapping[str, Tensor]]
+"""Inputs, and a seed shaped like the logits → relevance at the input and at layers, from the output back to the input."""
+
+SIMILAR = ("spearman", "spearman_abs", "ssim")
+
+
+def parameter_randomization_update(  # noqa: PLR0913 - options by keyword
+    relevance: Tensor,
+    inputs: Tensor,
+    target: Tensor,
+    module: nn.Module,
+    make_explain: MakeExplain,
+    *,
+    mode: str = "cascading",
+    layers: Sequence[str] | None = None,
+    count: int | None = 8,
+    seed: int = 0,
+    reinit: str = "normal",
+    similarity: Sequence[str] = SIMILAR,
+) -> Statistics:
+    """Compare each explanation with those of copies of the model whose parameters are random.
+
+    Args:
+        relevance: of the inputs by the model as it is.
+        inputs: `(B, C, H, W)`; every batch explains every copy anew, so large batches are cheaper.
+        target: `(B,)` classes, kept for the copies.
+        module: the model; it stays as it is.
+        make_explain: a model → its explain function.
+        mode: `cascading` from the output back, or `independent`.
+        layers: module paths; None for all that hold parameters.
+        count: at how many of them, at even distances, to compare; None for all.
+        seed: of the random parameters.
+        reinit: see `randomization.REINITS`.
+        similarity: keys of `similarity.SIMILARITIES`.
+
+    Returns:
+        for each similarity its `…_curve` `(B, layers)`, from the output back; the layers are those of `randomization.spread`.
+    """
+    heat, rows = heatmap(relevance), list[dict[str, Tensor]]()
+    for _, model in randomized_models(module, mode=mode, layers=layers, count=count, seed=seed, reinit=reinit):
+        found = heatmap(make_explain(model)(inputs, target).detach()).to(heat.device)
+        rows.append(similarities(tuple(similarity), heat, found))
+    return {f"{name}_curve": torch.stack([row[name] for row in rows], 1) for name in similarity}
+
+
+def with_means(statistics: Statistics) -> Statistics:
+    """Add to each curve its mean over the layers."""
+    return {**statistics, **{name.removesuffix("_curve"): curve.nanmean(-1) for name, curve in statistics.items()}}
+
+
+def random_logit_update(
+    relevance: Tensor,
+    inputs: Tensor,
+    target: Tensor,
+    model: Model,
+    explain: Explain,
+    seeds: Seeds = 0,
+    *,
+    similarity: Sequence[str] = SIMILAR,
+) -> Statistics:
+    """Compare each explanation with that of a random other class of the same image.
+
+    Args:
+        relevance: of `target`.
+        inputs: `(B, C, H, W)`.
+        target: `(B,)` classes.
+        model: inputs → logits; says how many classes there are.
+        explain: inputs, target → relevance.
+        seeds: of the other class, one per image or one for all.
+        similarity: keys of `similarity.SIMILARITIES`.
+
+    Returns:
+        each similarity `(B,)`.
+    """
+    with torch.no_grad():
+        classes = model(inputs[:1]).shape[1]
+    if classes < 2:
+        raise InputError("The random-logit check needs a model of at least two classes.")
+    sources = generators(seeds, len(inputs))
+    shift = draw(sources, target, lambda source: torch.randint(1, classes, (), generator=source))
+    heat = heatmap(relevance)
+    other = heatmap(explain(inputs, (target + shift) % classes).detach()).to(heat.device)
+    return similarities(tuple(similarity), heat, other)
+
+
+def cosine_convergence_update(inputs: Tensor, model: Model, explain_layers: ExplainLayers, seeds: Seeds = 0) -> Statistics:
+    """Propagate two random vectors from the output and compare what arrives: towards 1 the method forgets what it explains.
+
+    Args:
+        inputs: `(B, C, H, W)`.
+        model: inputs → logits; says the shape of a seed.
+        explain_layers: inputs, seed → relevance of each layer from the output back, the input's last.
+        seeds: of the two normal vectors, one per image or one for all.
+
+    Returns:
+        `cosine_convergence_curve` `(B, layers)` and its last value, at the input, `cosine_convergence` `(B,)`.
+    """
+    with torch.no_grad():
+        logits = model(inputs)
+    sources = generators(seeds, len(inputs))
+    first, second = (explain_layers(inputs, normal(sources, logits)) for _ in range(2))
+    curve = torch.stack([cosine(first[name].detach(), second[name].detach()) for name in first], 1)
+    return {"cosine_convergence_curve": curve, "cosine_convergence": curve[:, -1]}
+
+
+def conservation_update(relevance: Tensor, absorbed: Tensor, logits: Tensor, target: Tensor) -> Statistics:
+    """Return how far the relevance is from adding up to the logit.
+
+    Args:
+        relevance: `(B, …)`.
+        absorbed: `(B,)`: relevance that ended in constants or biases.
+        logits: `(B, classes)`.
+        target: `(B,)` classes.
+
+    Returns:
+        `conservation_error` `(B,)`: |Σ relevance + absorbed − logit| / max(1, |logit|).
+    """
+    logit = wide(logits.gather(1, target.to(logits.device)[:, None])[:, 0])
+    total = wide(relevance.flatten(1)).sum(1) + wide(absorbed)
+    return {"conservation_error": (total - logit).abs() / logit.abs().clamp(min=1)}
+
+
+def _similar(meaning: str, *, curves: bool) -> tuple[Value, ...]:
+    what = {"spearman": "rank correlation", "spearman_abs": "rank correlation of magnitudes", "ssim": "structural similarity"}
+    means = tuple(Value(name, "lower", -1, 1, f"{text} {meaning}") for name, text in what.items())
+    return (*(Value(f"{value.name}_curve", "lower", -1, 1, f"{value.meaning}, by layer") for value in means if curves), *means)
+
+
+def _randomization(name: str, mode: str) -> MetricSpec:
+    return MetricSpec(
+        name=name,
+        values=_similar("with the explanation of a model with random parameters", curves=True),
+        needs=("relevance", "inputs", "target", "module", "make_explain"),
+        update=parameter_randomization_update,
+        compute=with_means,
+        source="Adebayo et al., Sanity Checks for Saliency Maps, NeurIPS 2018, section 3",
+        options={"mode": mode},
+    )
+
+
+CASCADING_RANDOMIZATION = _randomization("cascading-randomization", "cascading")
+INDEPENDENT_RANDOMIZATION = _randomization("independent-randomization", "independent")
+RANDOM_LOGIT = MetricSpec(
+    name="random-logit",
+    values=_similar("with the explanation of a random other class", curves=False),
+    needs=("relevance", "inputs", "target", "model", "explain", "seeds"),
+    update=random_logit_update,
+    compute=identity,
+    source="Sixt et al., When Explanations Lie, ICML 2020, section 4",
+)
+COSINE_CONVERGENCE = MetricSpec(
+    name="cosine-convergence",
+    values=(
+        Value("cosine_convergence_curve", "lower", -1, 1, "cosine of the relevance of two random output vectors, by layer"),
+        Value("cosine_convergence", "lower", -1, 1, "the same at the input"),
+    ),
+    needs=("inputs", "model", "explain_layers", "seeds"),
+    update=cosine_convergence_update,
+    compute=identity,
+    source="Sixt et al., When Explanations Lie, ICML 2020, section 4 (cosine similarity convergence)",
+)
+CONSERVATION = MetricSpec(
+    name="conservation",
+    values=(Value("conservation_error", "lower", 0, float("inf"), "|Σ relevance + absorbed − logit| / max(1, |logit|)"),),
+    needs=("relevance", "absorbed", "logits", "target"),
+    update=conservation_update,
+    compute=identity,
+    source="Bach et al., On Pixel-Wise Explanations by Layer-Wise Relevance Propagation, PLOS ONE 2015, Eq. 2",
+)
