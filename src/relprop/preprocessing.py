@@ -131,12 +131,12 @@ class Preprocessing:
         """
         resize, size = _huggingface_geometry(config)
         rescale = config.get("rescale_factor") or 1 / 255
-        normalize = config.get("do_normalize", True)
+        normalize = config.get("do_normalize")
         return cls(
             size=size,
             resize=resize,
             interpolation=Image.Resampling(config.get("resample", 2)).name.lower(),
-            scale=rescale if config.get("do_rescale", True) else 1.0,
+            scale=rescale if config.get("do_rescale") else 1.0,
             mean=tuple(config["image_mean"]) if normalize else (0.0, 0.0, 0.0),
             std=tuple(config["image_std"]) if normalize else (1.0, 1.0, 1.0),
             channels="BGR" if config.get("do_flip_channel_order") else "RGB",
