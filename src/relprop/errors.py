@@ -38,6 +38,6 @@ class OutputError(RelpropError, OSError):
 
 def suggestion(name: str, known: Iterable[str]) -> str:
     """Return ``" Did you mean …?"`` with the nearest known names, or the empty string where none is near."""
-    near = get_close_matches(name.lower(), {k.lower(): k for k in known}, n=3, cutoff=0.6)
     by_lower = {k.lower(): k for k in known}
+    near = get_close_matches(name.lower(), by_lower, n=3, cutoff=0.6)
     return f" Did you mean {' or '.join(repr(by_lower[n]) for n in near)}?" if near else ""
