@@ -39,7 +39,8 @@ def overlay(photo: Bytes, heatmap: Floats, percentile: float = 100.0, strength: 
 
 
 def _unit(heatmap: Floats, percentile: float) -> Floats:
-    return np.clip(heatmap / scale_of(heatmap, percentile), -1.0, 1.0)
+    scale = scale_of(heatmap, percentile)
+    return np.clip(heatmap, -scale, scale) / scale
 
 
 def _seismic(values: Floats) -> Floats:
