@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from relprop.attribution import Attribution, AttributionPlan, CapturedModel, explain_by_attribution, plan_attribution
 from relprop.capture import capture
 from relprop.errors import InputError, ModelError, OptionError, TargetError, suggestion
 from relprop.explanation import Explanation
@@ -53,9 +54,13 @@ class Explainer(nn.Module):
         captured = normalize(capture(model, example, output))
         if built.fold_batchnorm:
             fold_batchnorm(captured.module)
-        self.plan: Plan = make_plan(captured.module, built, dynamic=captured.dynamic, notes=captured.notes)
         self.graph = captured.module
-        self._runner = Runner(self.plan)
+        self.plan: Plan | AttributionPlan
+        if isinstance(built, Attribution):
+            self.plan = plan_attribution(built, CapturedModel(captured.module, captured.dynamic, model), captured.notes)
+        else:
+            self.plan = make_plan(captured.module, built, dynamic=captured.dynamic, notes=captured.notes)
+            self._runner = Runner(self.plan)
         self._example = example.map(hollow)
         self.eval()
 
@@ -77,6 +82,8 @@ class Explainer(nn.Module):
             OptionError: An unknown module path.
         """
         given = self._checked(inputs)
+        if layers and isinstance(self.plan, AttributionPlan):
+            raise OptionError(f"Method {self.plan.method.name!r} gives relevance to inputs only; leave layers out.")
         watched = self._layer_nodes(layers)
         if target is not None and seed is not None:
             raise TargetError("Give target or seed, not both.")
@@ -105,12 +112,14 @@ class Explainer(nn.Module):
         return {path: nodes[path] for path in layers}
 
     def _logits(self, values: Values) -> Tensor:
-        logits = values[self.plan.output]
+        logits = values[self._runner.plan.output]
         if not bool(torch.isfinite(logits).all()):
             raise ModelError("The model returns NaN or infinite logits for these inputs; nothing can be explained.")
         return logits
 
     def _explain(self, given: Inputs, target: object, seed: Tensor | None, watched: dict[str, fx.Node]) -> Explanation:
+        if isinstance(self.plan, AttributionPlan):
+            return explain_by_attribution(self.plan, given, target, seed)
         values = self._runner.forward(given.flat)
         logits = self._logits(values)
         indices = resolve_target(target, logits) if seed is None else None
@@ -165,6 +174,8 @@ class Explainer(nn.Module):
             logits=torch.cat([s.logits for s in singles]),
             target=None if first.target is None else torch.cat([s.target for s in singles if s.target is not None]),
             absorbed=torch.cat([s.absorbed for s in singles]),
+            completeness_error=_joined([s.completeness_error for s in singles]) if first.completeness_error is not None else None,
+            notes=tuple(dict.fromkeys(note for s in singles for note in s.notes)),
             inputs=_joined([s.inputs for s in singles]),
             layers={path: torch.cat([s.layers[path] for s in singles]) for path in first.layers},
         )

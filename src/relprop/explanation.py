@@ -28,6 +28,8 @@ class Explanation:
         layers: Relevance at the outputs of the modules asked for, by module path.
         method: The name of the method.
         notes: What the user should know.
+        completeness_error: What lacks for ``relevance`` and ``absorbed`` to add up to the explained logit, ``(B,)`` or ``(B, K)``, for
+            methods that promise that they do up to an error, such as integrated gradients.
     """
 
     relevance: Any
@@ -38,6 +40,7 @@ class Explanation:
     layers: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     method: str = ""
     notes: tuple[str, ...] = ()
+    completeness_error: Tensor | None = None
 
     @property
     def _image_relevance(self) -> Tensor:

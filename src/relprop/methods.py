@@ -7,9 +7,11 @@ from typing import Any, Literal, get_args, get_origin
 
 from torch import Tensor
 
+from relprop.attribution import Attribution
+from relprop.baselines import BASELINES
 from relprop.errors import OptionError, suggestion
 from relprop.ops.registry import Role
-from relprop.rules import Rule, absolute, box, proportional, rap, split_sum, unchanged
+from relprop.rules import Rule, absolute, box, epsilon, rap, split_sum, unchanged
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class MethodEntry:
     """A registry entry: ``build(**options)`` makes the method; its keyword arguments are the method's options."""
 
     name: str
-    build: Callable[..., Method]
+    build: Callable[..., Method | Attribution]
     summary: str
     source: str
     choices: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -77,7 +79,7 @@ def build_rap(
     rules = {role: layer for role in (Role.DENSE, Role.POOL, Role.ATTENTION, Role.PRODUCT)}
     rules[Role.CONV] = rap(variant, "conv")
     rules[Role.INPUT] = box() if input_rule == "zb" else rules[Role.CONV]
-    rules[Role.OUTPUT] = absolute() if start == "absolute" else proportional()
+    rules[Role.OUTPUT] = absolute() if start == "absolute" else epsilon(0.0, "leave out")
     rules[Role.ADD] = split_sum(add)
     bounds = None if low is None or high is None else (low, high)
     return Method("rap", _transparent() | rules, box=bounds)
@@ -90,11 +92,12 @@ METHODS: dict[str, MethodEntry] = {
         "Relative Attributing Propagation: shares by absolute influence, unimportant neurons end up negative",
         "Nam et al., AAAI 2020",
     ),
+    **{row[0]: MethodEntry(*row) for row in BASELINES},
 }
 """Every method by name."""
 
 
-def make_method(name: str, options: Mapping[str, Any]) -> Method:
+def make_method(name: str, options: Mapping[str, Any]) -> Method | Attribution:
     """Look up a method and build it with ``options``, checked against its signature.
 
     Raises:

@@ -1,0 +1,337 @@
+"""Attribution functions: methods that explain a captured model as a whole, by its gradient or by its outputs alone."""
+
+import operator
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from relprop.analysis import known_op
+from relprop.errors import InputError, ModelError, TargetError
+from relprop.explanation import Explanation
+from relprop.graph import OUTPUTS, PATH
+from relprop.inputs import Inputs, batch_size
+from relprop.ops.registry import AFFINE, Role, op_name
+from relprop.passes.constants import depends_on_input
+from relprop.targets import check_seed, resolve_target
+
+Handler = Callable[..., Any]
+"""Computes one op in another way: ``(*args, **kwargs) -> value``, as the op itself takes them."""
+
+
+@dataclass(frozen=True)
+class CapturedModel:
+    """A captured model as a function of its inputs; gradients reach the inputs and never the user's parameters.
+
+    Attributes:
+        module: The normalized graph.
+        dynamic: Whether it takes any batch size; if not, samples are run one at a time.
+        original: The user's own model, for registered functions.
+    """
+
+    module: fx.GraphModule
+    dynamic: bool
+    original: nn.Module
+
+    @property
+    def output(self) -> fx.Node:
+        """The explained value."""
+        return next(n for n in self.module.graph.nodes if n.op == "output").args[0][0]  # pyright: ignore
+
+    @cached_property
+    def _active(self) -> set[fx.Node]:
+        return depends_on_input(self.module.graph)
+
+    @property
+    def active(self) -> list[fx.Node]:
+        """The ops that depend on the values of the input, in forward order."""
+        return [n for n in self.module.graph.nodes if n.op == "call_function" and n in self._active]
+
+    def carriers(self, node: fx.Node) -> list[fx.Node]:
+        """The floating values that depend on the input and that ``node`` reads, once per argument."""
+        found: list[fx.Node] = []
+        fx.node.map_arg((node.args, node.kwargs), lambda n: found.append(n) or n)
+        return [n for n in found if n in self._active and is_floating(n)]
+
+    def layers(self) -> dict[str, fx.Node]:
+        """The outputs of modules, by module path, in forward order."""
+        return {path: node for node in self.module.graph.nodes for path in node.meta.get(OUTPUTS, ())}
+
+    def __call__(self, given: Inputs) -> Tensor:
+        """Return the logits, ``(B, C)``."""
+        if self.dynamic:
+            return self.run(given)[0]
+        return torch.cat([self.run(given.sample(i))[0] for i in range(batch_size(given))])
+
+    def run(
+        self, given: Inputs, handlers: Mapping[fx.Node, Handler] | None = None, keep: Collection[fx.Node] = ()
+    ) -> tuple[Tensor, dict[fx.Node, Any]]:
+        """Run the graph; return its output and the values of the nodes in ``keep``.
+
+        Args:
+            given: The inputs of one batch.
+            handlers: What computes an op in place of the op itself.
+            keep: Nodes whose values are returned; all others are dropped at their last use.
+        """
+        handlers = handlers or {}
+        output, flat = self.output, iter(given.flat)
+        device = given.tensors[0][1].device
+        pending = {n: len(n.users) for n in self.module.graph.nodes}
+        values: dict[fx.Node, Any] = {}
+        for node in self.module.graph.nodes:
+            if node.op == "placeholder":
+                values[node] = next(flat)
+            elif node.op == "get_attr":
+                values[node] = getattr(self.module, str(node.target))
+            elif node.op == "call_function":
+                args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
+                if kwargs.get("device") is not None:
+                    kwargs = {**kwargs, "device": device}
+                values[node] = handlers.get(node, node.target)(*args, **kwargs)  # pyright: ignore
+                for parent in node.all_input_nodes:
+                    pending[parent] -= 1
+                    if not pending[parent] and parent not in keep and parent is not output:
+                        del values[parent]
+        return values[output], {node: values[node] for node in keep}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One batch to explain.
+
+    Attributes:
+        model: The captured model.
+        given: The inputs.
+        weights: Weights of the outputs, ``(B, C)``: one-hot for a target; the explained score is ``Σ_c weights · logits``.
+        target: The explained classes, ``(B,)``; None where a seed was given.
+    """
+
+    model: CapturedModel
+    given: Inputs
+    weights: Tensor
+    target: Tensor | None
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """The floating inputs, detached: what relevance is given to."""
+        return tuple(v.detach() for _, v in self.given.tensors if v.is_floating_point())
+
+    @property
+    def image(self) -> Tensor:
+        """The only floating input, where it is a batch of images ``(B, channels, H, W)``.
+
+        Raises:
+            InputError: There is none, or several.
+        """
+        images = [v for v in self.inputs if v.dim() == 4]
+        if len(images) != 1 or len(self.inputs) != 1:
+            shapes = ", ".join(str(tuple(v.shape)) for v in self.inputs)
+            raise InputError(
+                f"This method explains one batch of images (batch, channels, height, width); the inputs are {shapes}."
+            )
+        return images[0]
+
+    def with_inputs(self, inputs: Sequence[Tensor], rows: Tensor | None = None) -> Inputs:
+        """The model's arguments with other floating inputs; the other tensors of sample ``rows[n]`` go with the ``n``-th of them."""
+        rest, batch = iter(inputs), batch_size(self.given)
+
+        def put(value: Tensor) -> Tensor:
+            if value.is_floating_point():
+                return next(rest)
+            return value[rows] if rows is not None and value.dim() and value.shape[0] == batch else value
+
+        return self.given.map(put)
+
+    def outputs(self, *inputs: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Return the logits of other floating inputs, ``(N, C)``; see :meth:`with_inputs`."""
+        return self.model(self.with_inputs(inputs, rows))
+
+    def score(self, *inputs: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Return the explained score, ``(N,)``, of other floating inputs; see :meth:`with_inputs`."""
+        return self.weigh(self.outputs(*inputs, rows=rows), rows)
+
+    def weigh(self, outputs: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Return the explained score, ``(N,)``, of logits."""
+        weights = self.weights if rows is None else self.weights[rows]
+        return (outputs * weights).flatten(1).sum(1)
+
+    def samples(self) -> list["Problem"]:
+        """The samples of the batch as problems of their own."""
+        return [
+            replace(
+                self,
+                given=self.given.sample(i),
+                weights=self.weights[i : i + 1],
+                target=None if self.target is None else self.target[i : i + 1],
+            )
+            for i in range(batch_size(self.given))
+        ]
+
+
+@dataclass(frozen=True)
+class Attributed:
+    """What an attribution function returns.
+
+    Attributes:
+        relevance: One tensor per floating input, shaped like it.
+        reference: Score of the reference input that relevance is relative to, ``(B,)``; the score that no input takes.
+        complete: Whether relevance and reference ought to add up to the score.
+        notes: What the user should know.
+    """
+
+    relevance: Sequence[Tensor]
+    reference: Tensor | None = None
+    complete: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def _no_check(_model: CapturedModel) -> tuple[str, ...]:
+    return ()
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """A method that is one function of the captured model.
+
+    Attributes:
+        name: As the registry calls it.
+        attribute: Explains one batch.
+        check: Refuses models that it cannot explain, when the explainer is made; returns notes.
+        seeds: Whether any weights of the outputs can be explained, or classes only.
+        fold_batchnorm: Whether BatchNorm folds into the layer before it.
+    """
+
+    name: str
+    attribute: Callable[[Problem], Attributed]
+    check: Callable[[CapturedModel], tuple[str, ...]] = _no_check
+    seeds: bool = True
+    fold_batchnorm: bool = True
+
+
+@dataclass(frozen=True)
+class AttributionPlan:
+    """What is explained and how; prints the table of ops of the captured model."""
+
+    method: Attribution
+    model: CapturedModel
+    notes: tuple[str, ...] = ()
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether the graph takes any batch size."""
+        return self.model.dynamic
+
+    def __str__(self) -> str:
+        """Return the table of ops: module path, op, role."""
+        rows = [("module", "op", "role")]
+        for node in self.model.active:
+            op = known_op(node)
+            rows.append(
+                (str(node.meta.get(PATH, "")) or "·", op_name(node.target).removeprefix("aten::"), op.role if op else "–")
+            )
+        widths = [max(len(row[i]) for row in rows) for i in range(3)]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        lines.insert(1, "  ".join("─" * width for width in widths))
+        return "\n".join(
+            [*lines, *(f"Note: {note}" for note in (f"{self.method.name} explains the model as a whole.", *self.notes))]
+        )
+
+
+def is_floating(node: fx.Node) -> bool:
+    """Whether the value of a node is a floating tensor, or a list that starts with one."""
+    value = node.meta.get("val")
+    first = value[0] if isinstance(value, list | tuple) and value else value
+    return isinstance(first, Tensor) and first.is_floating_point()
+
+
+def role_of(model: CapturedModel, node: fx.Node) -> Role | None:
+    """The role of an op as attribution functions see it; None where relprop does not know the op.
+
+    A product with a constant scales, a sum with one shifts; a product of two values of the input is a gate, or summed over, a product.
+    """
+    if node.target is operator.getitem:
+        return Role.SHAPE
+    op = known_op(node)
+    if op is None:
+        return None
+    if len(model.carriers(node)) > 1:
+        return Role.GATE if op.role is Role.SCALE else Role.PRODUCT if op.role in AFFINE else op.role
+    return {Role.ADD: Role.BIAS, Role.GATE: Role.SCALE}.get(op.role, op.role)
+
+
+def plan_attribution(method: Attribution, model: CapturedModel, notes: tuple[str, ...]) -> AttributionPlan:
+    """Check that the method can explain the model.
+
+    Raises:
+        UnsupportedOpError: It cannot; the message lists the ops.
+        OptionError: An option does not fit the model.
+    """
+    return AttributionPlan(method, model, (*notes, *method.check(model)))
+
+
+def explain_by_attribution(plan: AttributionPlan, given: Inputs, target: object, seed: Tensor | None) -> Explanation:
+    """Explain one batch; every target of a sample is a problem of its own.
+
+    Raises:
+        TargetError: The target or seed does not fit the output, or the method takes classes only.
+        ModelError: The logits are not finite.
+    """
+    if seed is not None and not plan.method.seeds:
+        raise TargetError(f"Method {plan.method.name!r} explains classes; pass target instead of seed.")
+    if not any(v.is_floating_point() for _, v in given.tensors):
+        raise InputError(
+            f"Method {plan.method.name!r} needs a floating point input; these are {[str(v.dtype) for _, v in given.tensors]}."
+        )
+    logits = plan.model(given)
+    if not bool(torch.isfinite(logits).all()):
+        raise ModelError("The model returns NaN or infinite logits for these inputs; nothing can be explained.")
+    indices = resolve_target(target, logits) if seed is None else None
+    weights = _one_hot(indices, logits) if indices is not None else check_seed(seed, logits)  # pyright: ignore[reportArgumentType]
+    single = weights.dim() == logits.dim()
+    columns = [weights] if single else list(weights.unbind(1))
+    targets = [None] * len(columns) if indices is None else [indices] if single else list(indices.unbind(1))
+    problems = [Problem(plan.model, given, w, t) for w, t in zip(columns, targets, strict=True)]
+    results = [plan.method.attribute(problem) for problem in problems]
+
+    def joined(values: list[Tensor]) -> Tensor:
+        return values[0] if single else torch.stack(values, 1)
+
+    parts = [joined(list(maps)) for maps in zip(*(r.relevance for r in results), strict=True)]
+    references = [logits.new_zeros(logits.shape[0]) if r.reference is None else r.reference for r in results]
+    errors = [_completeness_error(p, r, logits) for p, r in zip(problems, results, strict=True) if r.complete]
+    return Explanation(
+        relevance=given.restore(_with_fixed(given, parts, None if single else len(columns))),
+        logits=logits,
+        target=indices,
+        absorbed=joined(references),
+        inputs=given.restore([t for _, t in given.tensors]),
+        method=plan.method.name,
+        notes=tuple(dict.fromkeys([*plan.notes, *(note for r in results for note in r.notes)])),
+        completeness_error=joined(errors) if errors else None,
+    )
+
+
+def _one_hot(indices: Tensor, logits: Tensor) -> Tensor:
+    expanded = logits if indices.dim() == 1 else logits.unsqueeze(1).expand(-1, indices.shape[1], -1)
+    return torch.zeros_like(expanded).scatter(-1, indices.unsqueeze(-1), 1.0)
+
+
+def _completeness_error(problem: Problem, result: Attributed, logits: Tensor) -> Tensor:
+    """What lacks for relevance and the reference's score to add up to the score, ``(B,)``."""
+    total = sum(part.double().flatten(1).sum(1) for part in result.relevance)
+    missing = problem.weigh(logits).double() - total - (0.0 if result.reference is None else result.reference.double())
+    return missing.to(logits.dtype)
+
+
+def _with_fixed(given: Inputs, parts: list[Tensor], targets: int | None) -> list[Tensor]:
+    """Relevance for every tensor argument: zero for those that are not floating."""
+    rest, dtype = iter(parts), parts[0].dtype
+
+    def zeros(value: Tensor) -> Tensor:
+        blank = torch.zeros(value.shape, dtype=dtype, device=value.device)
+        return blank if targets is None else blank.unsqueeze(1).expand(-1, targets, *value.shape[1:])
+
+    return [next(rest) if v.is_floating_point() else zeros(v) for _, v in given.tensors]
