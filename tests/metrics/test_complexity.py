@@ -5,9 +5,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.metrics.models import images
 
 from relprop.metrics import metric
+from tests.metrics.models import images
 
 
 @pytest.mark.parametrize("seed", range(3))

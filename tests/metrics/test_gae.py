@@ -4,11 +4,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.metrics.models import Net, explainer, images
 
 from relprop.errors import InputError, OptionError
 from relprop.metrics import metric
 from relprop.metrics.gae import masked_steps, mosaic
+from tests.metrics.models import Net, explainer, images
 
 NET = Net(3)
 

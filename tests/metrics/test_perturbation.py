@@ -3,12 +3,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.metrics.models import Net, images
 
 from relprop.errors import InputError, OptionError
 from relprop.metrics import metric
 from relprop.metrics.perturbation import removal_step
 from relprop.metrics.random import generators
+from tests.metrics.models import Net, images
 
 NET = Net()
 TARGET = torch.tensor([0, 1, 2, 3])

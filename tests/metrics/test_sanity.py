@@ -2,7 +2,6 @@ import copy
 
 import pytest
 import torch
-from tests.metrics.models import Net, explainer, images
 from torch import nn
 
 from relprop.errors import InputError, OptionError
@@ -10,6 +9,7 @@ from relprop.metrics import metric
 from relprop.metrics.maps import heatmap
 from relprop.metrics.randomization import parameter_layers, randomized_models, spread
 from relprop.metrics.similarity import cosine, spearman, ssim
+from tests.metrics.models import Net, explainer, images
 
 NET = Net()
 TARGET = torch.tensor([0, 1, 2, 3])

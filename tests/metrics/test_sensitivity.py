@@ -2,11 +2,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.metrics.models import Net, explainer, images
 
 from relprop.errors import InputError, OptionError
 from relprop.metrics import metric
 from relprop.metrics.random import generators, normal, permutation, uniform
+from tests.metrics.models import Net, explainer, images
 
 NET = Net()
 TARGET = torch.tensor([0, 1, 2, 3])

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, UnidentifiedImageError
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from relprop.errors import InputError
@@ -41,7 +41,8 @@ class Annotated:
         labels: the classes in the image, as indices into the dataset's `classes`; the main one first.
         boxes: x0, y0, x1, y1 in pixels, the far edges exclusive.
         box_labels: the class of each box.
-        mask: mode L, the image's size: 0 background, j the pixels of `labels[j - 1]`, 255 void.
+        mask: mode L, the image's size: 0 background, j the pixels of `labels[j - 1]` (of the object, where there are no labels),
+            255 void.
     """
 
     image: Image.Image
@@ -132,22 +133,22 @@ class Dataset:
         def kept(name: str) -> bool:
             try:
                 return keep(self.read(name))
-            except READ_ERRORS:
+            except Exception:
                 return True
 
         return Dataset(self.name, self.classes, tuple(name for name in self.ids if kept(name)), self.read, self.problems)
-
-
-READ_ERRORS = (OSError, ValueError, KeyError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError)
-"""What reading a damaged image or annotation raises (`SyntaxError` is Pillow's for broken PNGs and the XML parser's)."""
 
 
 def load(dataset: Dataset, name: str, geometry: Geometry) -> Sample | Failure:
     """Read and prepare one sample; a damaged file gives a `Failure`, never an exception."""
     try:
         return prepare(name, dataset.read(name), geometry)
-    except READ_ERRORS as error:
-        return Failure(name, str(error) or type(error).__name__)
+    except MemoryError:
+        raise
+    except InputError as error:
+        return Failure(name, str(error))
+    except Exception as error:
+        return Failure(name, f"The files of {name} cannot be read: {error or type(error).__name__}.")
 
 
 def prepare(name: str, raw: Annotated, geometry: Geometry) -> Sample:
@@ -216,6 +217,8 @@ def listed(folder: Path) -> frozenset[str]:
     return frozenset(entry.name for entry in folder.iterdir()) if folder.is_dir() else frozenset()
 
 
-def problems_of(found: dict[str, list[str]]) -> tuple[Problem, ...]:
-    """Return a `Problem` for each kind that has names."""
-    return tuple(Problem(what, tuple(names)) for what, names in found.items() if names)
+def problems_of(left_out: dict[str, list[str]], kept: dict[str, list[str]] | None = None) -> tuple[Problem, ...]:
+    """Return a `Problem` for each kind that has names, first those left out of the dataset, then those that stay in it."""
+    out = (Problem(what, tuple(names)) for what, names in left_out.items() if names)
+    stay = (Problem(what, tuple(names), left_out=False) for what, names in (kept or {}).items() if names)
+    return (*out, *stay)

@@ -1,0 +1,54 @@
+"""The table of datasets by name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+
+from relprop.datasets.coco import open_coco
+from relprop.datasets.folder import open_folder
+from relprop.datasets.huggingface import open_huggingface
+from relprop.datasets.imagenet import open_imagenet
+from relprop.datasets.imagenet_segmentation import open_imagenet_s, open_imagenet_segmentation
+from relprop.datasets.sample import Dataset
+from relprop.datasets.voc import open_voc
+from relprop.errors import OptionError, suggestion
+
+DATASETS: dict[str, Callable[..., Dataset]] = {
+    "voc": open_voc,
+    "imagenet": open_imagenet,
+    "imagenet-segmentation": open_imagenet_segmentation,
+    "imagenet-s": open_imagenet_s,
+    "coco": open_coco,
+    "folder": open_folder,
+    "huggingface": open_huggingface,
+}
+
+
+def open_dataset(source: str, **options: object) -> Dataset:
+    """Open a dataset named as on the command line.
+
+    Args:
+        source: `KIND:PATH`, such as `voc:/data/VOCdevkit`, where KIND is a key of `DATASETS`.
+        options: keyword arguments of that kind's function.
+
+    Raises:
+        OptionError: an unknown kind or option, or no path.
+        InputError: the dataset cannot be opened.
+    """
+    kind, _, path = source.partition(":")
+    if kind not in DATASETS or not path:
+        raise OptionError(
+            f"{source!r} names no dataset; write KIND:PATH, with KIND one of {', '.join(DATASETS)}.{suggestion(kind, DATASETS)}"
+        )
+    known = [
+        name
+        for name, parameter in inspect.signature(DATASETS[kind]).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    ]
+    for name in options:
+        if name not in known:
+            raise OptionError(
+                f"Dataset {kind!r} has no option {name!r}; it has {', '.join(known) or 'none'}.{suggestion(name, known)}"
+            )
+    return DATASETS[kind](path, **options)
