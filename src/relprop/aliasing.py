@@ -53,13 +53,17 @@ def writes_through_views(graph: fx.Graph) -> bool:
     return False
 
 
+_SHAPE_ONLY = tuple(f"aten.{name}" for name in ("sym_size", "new_", "zeros_like", "ones_like", "full_like", "empty_like"))
+
+
 def depends_on_values(node: fx.Node) -> bool:
+    """Whether the value of ``node`` depends on the values of an input, not only on its shape."""
     seen, queue = {node}, [node]
     while queue:
         for parent in queue.pop().all_input_nodes:
             if parent.op == "placeholder" and isinstance(parent.meta.get("val"), torch.Tensor):
                 return True
-            if parent not in seen and not str(parent.target).startswith(("aten.sym_size", "aten.new_", "aten.zeros_like")):
+            if parent not in seen and not str(parent.target).startswith(_SHAPE_ONLY):
                 seen.add(parent)
                 queue.append(parent)
     return False

@@ -110,9 +110,9 @@ def capture(model: nn.Module, inputs: Inputs, output: str | int | None = None) -
     wrapper = _Selected(model, tuple(inputs.kwargs), output)
     with _quiet_eval(model):
         program, dynamic = _export(wrapper, inputs)
-        if writes_through_views(program.graph):
-            program = program.run_decompositions({})
-    module = program.module(check_guards=False)
+        module = program.module(check_guards=False)
+        if writes_through_views(module.graph):
+            module = program.run_decompositions({}).module(check_guards=False)
     notes = () if dynamic else ("The model fixes its batch size, so samples are run one at a time.",)
     return Capture(_own_buffers(module), dynamic, notes)  # pyright: ignore[reportArgumentType]
 

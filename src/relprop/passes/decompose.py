@@ -46,7 +46,9 @@ def _take_apart(node: fx.Node) -> None:
         return definition(*args, **kwargs)  # pyright: ignore[reportOptionalCall]
 
     with contextlib.suppress(NotImplementedError, RuntimeError, TypeError):
-        body = make_fx(run, pre_dispatch=True, record_module_stack=False)(*[value_of(n) for n in leaves])
+        # before dispatch, a composite op would record itself instead of its parts
+        pre_dispatch = node.target in decomposition_table
+        body = make_fx(run, pre_dispatch=pre_dispatch, record_module_stack=False)(*[value_of(n) for n in leaves])
         _splice(body, node, leaves)
 
 

@@ -80,11 +80,16 @@ def _rewrite_pad(node: fx.Node) -> fx.Node | None:
     return insert(node, getattr(aten, f"{kind}_pad{len(pad) // 2}d").default, x, pad)  # pyright: ignore
 
 
-_REWRITES = (_rewrite_subtraction, _rewrite_same_convolution, _rewrite_pad)
+def _rewrite_view(node: fx.Node) -> fx.Node | None:
+    """``view`` as ``reshape``: without the copies that ``contiguous`` makes, strides may not fit a view."""
+    return insert(node, aten.reshape.default, *node.args) if node.target in {aten.view.default, aten._unsafe_view.default} else None
+
+
+_REWRITES = (_rewrite_subtraction, _rewrite_same_convolution, _rewrite_pad, _rewrite_view)
 
 
 def use_common_forms(module: fx.GraphModule) -> None:
-    """Rewrite subtraction, ``padding="same"`` and ``pad`` as the ops that have rules."""
+    """Rewrite subtraction, ``padding="same"``, ``pad`` and ``view`` as the ops that have rules."""
     for node in list(module.graph.nodes):
         for rewrite in _REWRITES:
             new = rewrite(node) if node.op == "call_function" else None

@@ -1,0 +1,195 @@
+"""Which models relprop explains, measured: every method over every torchvision, timm and Hugging Face family.
+
+    python benchmarks/coverage.py                         # all methods, all models; continues where it stopped
+    python benchmarks/coverage.py --methods rap --only timm:
+    python benchmarks/coverage.py --report                # only write the page from what was measured
+
+Every model runs in a process of its own, with limited time and memory; results are appended to a file, so that a run can be
+stopped and started again. The models have random weights and random norm statistics, and run in float64.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from coverage_models import Subject, build, subjects
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / ".cache" / "coverage.jsonl"
+PAGE = ROOT / "docs" / "coverage.md"
+TOLERANCE = 1e-9  # of float64, relative to max(1, |logit|)
+MATES = 1e-3  # by how much a sample's relevance may change with its batch, relative to its norm: deep random networks amplify rounding
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    options = _options()
+    if options.one:
+        _run_here(options.one, options.methods.split(","), options.memory)
+        return
+    chosen = [s for s in subjects() if any(part in f"{s.name} {s.family}" for part in options.only.split(","))]
+    methods = options.methods.split(",") if options.methods else _all_methods()
+    if not options.report:
+        _sweep(chosen, methods, options)
+    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.write_text(_page(_read(), subjects()), encoding="utf-8")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--methods", default="", help="names, separated by commas; all where left out")
+    parser.add_argument("--only", default="", help="parts of model or family names, separated by commas")
+    parser.add_argument("--redo", choices=["failed", "all"], help="measure again what failed, or everything chosen")
+    parser.add_argument("--timeout", type=float, default=900, help="seconds per model")
+    parser.add_argument("--memory", type=float, default=12, help="GiB of address space per model")
+    parser.add_argument("--report", action="store_true", help="only write the page")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def _all_methods() -> list[str]:
+    from relprop.methods import METHODS
+
+    return list(METHODS)
+
+
+# --- measuring -------------------------------------------------------------------------------------------------------------------
+
+
+def _sweep(chosen: Iterable[Subject], methods: list[str], options: argparse.Namespace) -> None:
+    known = _read()
+    for subject in chosen:
+        missing = [m for m in methods if _is_open(known.get((subject.name, m)), options.redo)]
+        if missing:
+            _append(_run_apart(subject.name, missing, options))
+
+
+def _is_open(result: dict[str, Any] | None, redo: str | None) -> bool:
+    return result is None or redo == "all" or (redo == "failed" and result["problem"] is not None)
+
+
+def _run_apart(name: str, methods: list[str], options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Measure one model in a process of its own; what it did not get to is reported with the reason."""
+    command = [sys.executable, __file__, "--one", name, "--methods", ",".join(methods), "--memory", str(options.memory)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)  # noqa: S603 - ourselves
+    try:
+        output, errors = process.communicate(timeout=options.timeout)
+        problem = f"the process ended with code {process.returncode}: {(errors.strip().splitlines() or ['no message'])[-1]}"
+    except subprocess.TimeoutExpired:
+        process.kill()
+        output, _ = process.communicate()
+        problem = f"took more than {options.timeout:.0f} s"
+    results = [json.loads(line) for line in output.splitlines() if line.startswith('{"model"')]
+    done = {r["method"] for r in results}
+    return [*results, *(_result(name, m, problem=problem) for m in methods if m not in done)]
+
+
+def _run_here(name: str, methods: list[str], memory: float) -> None:
+    import torch
+
+    os.nice(10)
+    torch.set_num_threads(1)
+    limit = int(memory * 2**30)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    model, inputs = build(name)
+    for method in methods:
+        sys.stdout.write(json.dumps(_measure(name, model, inputs, method)) + "\n")
+        sys.stdout.flush()
+
+
+def _result(name: str, method: str, **found: Any) -> dict[str, Any]:  # noqa: ANN401 - json values
+    empty = dict.fromkeys(("captured", "planned", "finite", "conserved", "independent"), False)
+    return {"model": name, "method": method, **empty, "deviation": None, "seconds": None, "problem": None, "refused": False} | found
+
+
+def _measure(name: str, model: Any, inputs: Any, method: str) -> dict[str, Any]:  # noqa: ANN401 - torch is imported late
+    from relprop.errors import CaptureError, RelpropError
+
+    start = time.perf_counter()
+    found: dict[str, Any] = {}
+    try:
+        _check(found, model, inputs, method)
+    except RelpropError as error:
+        found |= {"captured": not isinstance(error, CaptureError), "problem": str(error), "refused": True}
+    except Exception as error:  # noqa: BLE001 - the sweep reports every failure and goes on
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        found["problem"] = f"{type(error).__name__} in {Path(where.filename).name}:{where.lineno}: {str(error).strip()[:400]}"
+    return _result(name, method, **found) | {"seconds": round(time.perf_counter() - start, 1)}
+
+
+def _check(found: dict[str, Any], model: Any, inputs: Any, method: str) -> None:  # noqa: ANN401
+    """Explain a batch of three and one sample of it; note what holds."""
+    import torch
+
+    from relprop import Explainer
+
+    explainer = Explainer(model, inputs, method)
+    found |= {"captured": True, "planned": True}
+    start = time.perf_counter()
+    explanation = explainer(inputs)
+    found["explaining"] = round(time.perf_counter() - start, 2)
+    relevance, logits = explanation.relevance, explanation.logits
+    with torch.no_grad():
+        expected = _logits(model(inputs))
+    if expected.shape != logits.shape or not torch.allclose(logits, expected, rtol=1e-6, atol=1e-6 * float(expected.abs().max())):
+        found["problem"] = f"the plan's logits differ from the model's by {float((logits - expected).abs().max()):.1e}"
+        return
+    found["finite"] = bool(torch.isfinite(relevance).all())
+    logit = logits.gather(1, explanation.target[:, None])[:, 0]
+    deviation = (relevance.flatten(1).sum(1) + explanation.absorbed - logit).abs() / logit.abs().clamp(min=1)
+    found["deviation"] = float(deviation.max())
+    found["absorbed"] = float((explanation.absorbed.abs() / logit.abs().clamp(min=1e-12)).max())
+    found["conserved"] = not explainer.plan.method.conserves or found["deviation"] <= TOLERANCE
+    alone = explainer(inputs[1:2], explanation.target[1:2]).relevance
+    change = float((alone[0] - relevance[1]).norm() / relevance[1].norm().clamp(min=1e-30))
+    found["independent"] = change <= MATES
+    found["problem"] = _problem(found, change)
+
+
+def _logits(output: Any) -> Any:  # noqa: ANN401
+    return output.logits if hasattr(output, "logits") else output
+
+
+def _problem(found: dict[str, Any], change: float) -> str | None:
+    if not found["finite"]:
+        return "the relevance holds NaN or infinite values"
+    if not found["conserved"]:
+        return f"Σ relevance + absorbed misses the logit by {found['deviation']:.1e} of it"
+    return None if found["independent"] else f"the relevance of a sample changes by {change:.1e} with its batch"
+
+
+# --- results ---------------------------------------------------------------------------------------------------------------------
+
+
+def _append(results: list[dict[str, Any]]) -> None:
+    RESULTS.parent.mkdir(exist_ok=True)
+    with RESULTS.open("a", encoding="utf-8") as file:
+        for result in results:
+            file.write(json.dumps(result) + "\n")
+            verdict = "ok" if result["problem"] is None else f"{'refused' if result['refused'] else 'FAILED'}: {result['problem']}"
+            print(f"{result['model']}  {result['method']}  {result['seconds']} s  {verdict}", flush=True)
+
+
+def _read() -> dict[tuple[str, str], dict[str, Any]]:
+    """Return the latest result of every model and method."""
+    if not RESULTS.exists():
+        return {}
+    results = [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
+    return {(r["model"], r["method"]): r for r in results}
+
+
+def _page(known: dict[tuple[str, str], dict[str, Any]], models: list[Subject]) -> str:
+    return ""
+
+
+if __name__ == "__main__":
+    main()
