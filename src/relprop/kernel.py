@@ -3,14 +3,18 @@
 For an op ``z_j = Σ_i z_ij`` with contributions ``z_ij = x_i w_ij`` and coefficients ``p_j``, ``n_j`` the relevance of input ``i`` is
 ``Σ_j (p_j z⁺_ij + n_j |z⁻_ij|)``. With ``a_j = Σ_i |z_ij|``, which is the same op on ``|x|`` and ``|w|``, that is
 ``|x_i| [|w|ᵀ (p + n)/2]_i + x_i [wᵀ (p − n)/2]_i``: two transposed applications, whatever the signs of ``x`` and ``w``.
+Where no ``x`` is negative, ``w⁺`` and ``w`` serve as well, and true zeros stay zero: ``x_i [w⁺ᵀ (p + n) − wᵀ n]_i``.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
+
+_BLOCK_BYTES = 4 << 20
+_FEW_ROWS = 32
 
 
 @dataclass(frozen=True)
@@ -22,31 +26,86 @@ class Linear:
         forward: ``(x, weight) -> z``.
         transpose: ``(c, weight) -> wᵀ c``, shaped like ``x``.
         nonnegative: Whether no weight is negative.
+        by_rows: Whether each row of the weight makes one output, the last dimension of ``z``, as in a dense layer.
     """
 
     weight: Tensor | None
     forward: Callable[[Tensor, Tensor | None], Tensor]
     transpose: Callable[[Tensor, Tensor | None], Tensor]
     nonnegative: bool = False
+    by_rows: bool = False
+
+    def blocks(self, x: Tensor) -> list[slice]:
+        """Blocks of outputs to treat one after the other.
+
+        A large dense layer on few rows costs what reading its weight costs, so each part of the weight is read once, into cache.
+        """
+        everything = [slice(None)]
+        if not self.by_rows or self.weight is None or x.device.type != "cpu" or x.numel() // x.shape[-1] > _FEW_ROWS:
+            return everything
+        outputs, row_bytes = self.weight.shape[0], self.weight.shape[1] * self.weight.element_size()
+        rows = max(1, _BLOCK_BYTES // row_bytes)
+        return everything if rows * 4 >= outputs else [slice(i, i + rows) for i in range(0, outputs, rows)]
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """``p_j`` and ``n_j`` of a rule; ``n=None`` stands for zero, ``opposite`` for ``n = −p``."""
+
+    p: Tensor
+    n: Tensor | None = None
+    opposite: bool = False
 
 
 def divide(numerator: Tensor, denominator: Tensor, floor: Tensor | float = 0.0) -> Tensor:
-    """Divide, with zero where ``|denominator| ≤ floor``: an output without contributions passes nothing on."""
-    return torch.where(denominator.abs() > floor, numerator / denominator, 0.0)
+    """Divide by something that is not negative; zero where it is not above ``floor``: an output without contributions passes nothing."""
+    return torch.where(denominator > floor, numerator / denominator, 0.0)
 
 
 def stabilize(z: Tensor, epsilon: float) -> Tensor:
     """Return ``z + ε · sign(z)``, with the sign of zero taken as positive (Bach et al. 2015, Eq. 58)."""
-    return z + torch.where(z >= 0, epsilon, -epsilon).to(z.dtype)
+    return torch.where(z < 0, z - epsilon, z + epsilon)
 
 
 class Contributions:
-    """The sums that rules divide by: ``z``, ``a = Σ|z_ij|``, ``z⁺`` and ``|z⁻|``, each computed when first asked for."""
+    """The sums that rules divide by: ``z``, ``a = Σ|z_ij|``, ``z⁺`` and ``|z⁻|``, each computed when first asked for.
 
-    def __init__(self, linear: Linear, x: Tensor, z: Tensor, *, nonnegative: bool) -> None:
-        self.linear, self.x, self.z = linear, x, z
+    Args:
+        linear: The op.
+        x: Its operand.
+        output: What the op returned, bias included.
+        bias: The bias, broadcastable over the output.
+        nonnegative: Whether ``x`` cannot be negative.
+    """
+
+    def __init__(self, linear: Linear, x: Tensor, output: Tensor, bias: Tensor | None, *, nonnegative: bool) -> None:
+        self.linear, self.x, self.output, self.bias = linear, x, output, bias
         self.input_nonnegative = nonnegative
         self.all_positive = nonnegative and linear.nonnegative
+
+    def rows(self, block: slice) -> "Contributions":
+        """The same for a block of the outputs of a dense layer."""
+        if block == slice(None):
+            return self
+        weight = None if self.linear.weight is None else self.linear.weight[block]
+        bias = None if self.bias is None else self.bias[block]
+        return Contributions(
+            replace(self.linear, weight=weight), self.x, self.output[..., block], bias, nonnegative=self.input_nonnegative
+        )
+
+    @cached_property
+    def z(self) -> Tensor:
+        """``z_j``, the output without the bias."""
+        return self.output if self.bias is None else self.output - self.bias
+
+    @cached_property
+    def _positive_weight(self) -> Tensor | None:
+        return None if self.linear.weight is None else self.linear.weight.clamp(min=0)
+
+    @cached_property
+    def _magnitude(self) -> Tensor | None:
+        weight = self.linear.weight
+        return weight if weight is None or self.linear.nonnegative else weight.abs()
 
     @cached_property
     def absolute(self) -> Tensor:
@@ -54,70 +113,62 @@ class Contributions:
         if self.all_positive:
             return self.z
         if self.input_nonnegative:
-            return torch.add(self._positive_exact, self._positive_exact - self.z)
-        weight = self.linear.weight
-        return self.linear.forward(self.x.abs(), weight if weight is None or self.linear.nonnegative else weight.abs())
-
-    @cached_property
-    def _positive_exact(self) -> Tensor:
-        """``z⁺`` for inputs without a negative sign, where it is the op on the positive part of the weight."""
-        weight = self.linear.weight
-        return self.linear.forward(self.x, None if weight is None else weight.clamp(min=0))
+            negated = torch.add(self.output, self.positive, alpha=-2)
+            return negated.neg_() if self.bias is None else torch.sub(self.bias, negated)
+        return self.linear.forward(self.x.abs(), self._magnitude)
 
     @cached_property
     def positive(self) -> Tensor:
         """``z⁺_j``, the sum of positive contributions."""
         if self.all_positive:
             return self.z
-        return self._positive_exact if self.input_nonnegative else (self.absolute + self.z) / 2
+        if self.input_nonnegative:
+            return self.linear.forward(self.x, self._positive_weight)
+        return (self.absolute + self.z) / 2
 
     @cached_property
     def negative(self) -> Tensor:
         """``|z⁻_j|``, the absolute sum of negative contributions."""
         if self.all_positive:
             return torch.zeros_like(self.z)
-        return self._positive_exact - self.z if self.input_nonnegative else (self.absolute - self.z) / 2
+        return self.positive - self.z if self.input_nonnegative else (self.absolute - self.z) / 2
 
     @property
     def rounding(self) -> Tensor:
         """Below this, a positive or negative sum is a difference of equal numbers, that is: zero."""
-        return self.absolute * (64 * torch.finfo(self.z.dtype).eps)
+        return self.absolute * (64 * torch.finfo(self.output.dtype).eps)
 
-    def over_positive(self, relevance: Tensor) -> Tensor:
-        """``R_j / z⁺_j``, zero where nothing is positive."""
-        exact = self.input_nonnegative
-        return divide(relevance, self.positive, 0.0 if exact else self.rounding)
+    @property
+    def positive_floor(self) -> Tensor | float:
+        """``z⁺`` up to here counts as zero."""
+        return 0.0 if self.input_nonnegative else self.rounding
 
-    def over_negative(self, relevance: Tensor) -> Tensor:
-        """``R_j / |z⁻_j|``, zero where nothing is negative."""
-        if self.all_positive:
-            return torch.zeros_like(relevance)
-        return divide(relevance, self.negative, self.rounding)
+    def forget(self) -> None:
+        """Let go of sums that are no longer needed."""
+        for name in ("z", "absolute", "positive", "negative"):
+            self.__dict__.pop(name, None)
 
-    def over_absolute(self, relevance: Tensor) -> Tensor:
-        """``R_j / a_j``, zero where there is no contribution at all."""
-        return divide(relevance, self.absolute)
+    def redistribute(self, coefficients: Coefficients) -> Tensor:
+        """Return ``Σ_j (p_j z⁺_ij + n_j |z⁻_ij|)``, shaped like ``x``."""
+        p, n, linear, x = coefficients.p, coefficients.n, self.linear, self.x
+        if self.all_positive or coefficients.opposite:
+            return x * linear.transpose(p, linear.weight)
+        if self.input_nonnegative:
+            if n is None:
+                return x * linear.transpose(p, self._positive_weight)
+            return x * (linear.transpose(p + n, self._positive_weight) - linear.transpose(n, linear.weight))
+        both, difference = (p / 2, p / 2) if n is None else ((p + n) / 2, (p - n) / 2)
+        return x.abs() * linear.transpose(both, self._magnitude) + x * linear.transpose(difference, linear.weight)
 
-
-def redistribute(contributions: Contributions, p: Tensor, n: Tensor | None) -> Tensor:
-    """Return ``Σ_j (p_j z⁺_ij + n_j |z⁻_ij|)``; ``n=None`` stands for zero.
-
-    Shapes: ``p``, ``n`` like the op's output; the result like its input.
-    """
-    linear, x = contributions.linear, contributions.x
-    weight = linear.weight
-    if contributions.all_positive:
-        return x * linear.transpose(p, weight)
-    if contributions.input_nonnegative:
-        spread = linear.transpose(p, None if weight is None else weight.clamp(min=0))
-        if n is not None and weight is not None:
-            spread = spread + linear.transpose(n, weight.clamp(max=0).neg())
-        return x * spread
-    half_sum, half_difference = (p / 2, p / 2) if n is None else ((p + n) / 2, (p - n) / 2)
-    magnitude = weight if weight is None or linear.nonnegative else weight.abs()
-    return x.abs() * linear.transpose(half_sum, magnitude) + x * linear.transpose(half_difference, weight)
+    def unshared(self, relevance: Tensor, coefficients: Coefficients) -> Tensor:
+        """Return what the coefficients leave of every output's relevance, ``R_j − p_j z⁺_j − n_j |z⁻_j|``."""
+        if coefficients.opposite:
+            return relevance - coefficients.p * self.z
+        rest = relevance - coefficients.p * self.positive
+        return rest if coefficients.n is None else rest - coefficients.n * self.negative
 
 
-def redistribute_signed(contributions: Contributions, p: Tensor) -> Tensor:
-    """Return ``Σ_j p_j z_ij``, the case ``n = −p``: one transposed application."""
-    return contributions.x * contributions.linear.transpose(p, contributions.linear.weight)
+def in_blocks(contributions: Contributions, relevance: Tensor) -> Iterator[tuple[Contributions, Tensor]]:
+    """Pair the contributions with the relevance of the outputs, block by block."""
+    for block in contributions.linear.blocks(contributions.x):
+        yield contributions.rows(block), relevance if block == slice(None) else relevance[..., block]

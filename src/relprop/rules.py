@@ -1,16 +1,16 @@
 """The rules: per name, how one op's relevance is shared among its inputs. A method chooses one rule per role."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from relprop.kernel import Contributions, divide, redistribute, redistribute_signed, stabilize
+from relprop.kernel import Coefficients, Contributions, divide, in_blocks, stabilize
 from relprop.ops.elementwise import pass_unchanged
 from relprop.ops.registry import ABSORBED, Call, RelevanceFunction, Relevances
 
-Coefficients = tuple[Tensor, Tensor | None]
+CoefficientFunction = Callable[[Contributions, Tensor], Coefficients]
 
 
 @dataclass(frozen=True)
@@ -20,41 +20,83 @@ class Rule:
     Attributes:
         name: Printed in the plan.
         relevance: ``(call, relevance of the output) -> relevance by argument``.
-        needs: Values that it reads: ``"x"`` (the operand that carries relevance), ``"output"``, or argument names.
-        both: Whether both operands of a product of two values take relevance, or only the one that carries it.
+        needs: Values that it reads: ``"x"`` (the operands that carry relevance), ``"output"``, or argument names.
     """
 
     name: str
     relevance: RelevanceFunction
     needs: tuple[str, ...] = ()
-    both: bool = False
 
 
 # --- coefficients of the sign-splitting rules: (contributions, relevance) -> (p, n), see `kernel` ------------------------------
 
 
-def rap_coefficients(c: Contributions, relevance: Tensor) -> Coefficients:
+def _over_positive(c: Contributions, relevance: Tensor) -> Tensor:
+    return divide(relevance, c.positive, c.positive_floor)
+
+
+def _rap_coefficients(c: Contributions, relevance: Tensor) -> Coefficients:
     """RAP, Eq. 7: ``p = R/z⁺``, ``n = R/a``; the second term's ``ν z⁻_ij/z⁻_j`` is ``R |z⁻_ij| / a_j``."""
-    if c.all_positive:
-        return c.over_positive(relevance), None
-    return c.over_positive(relevance), c.over_absolute(relevance)
+    p = _over_positive(c, relevance)
+    return Coefficients(p) if c.all_positive else Coefficients(p, divide(relevance, c.absolute))
 
 
-def rap_released_conv_coefficients(c: Contributions, relevance: Tensor) -> Coefficients:
+def _rap_released_conv_coefficients(c: Contributions, relevance: Tensor) -> Coefficients:
     """RAP as its released code treats convolutions: negative relevance flows along the negative contributions alone."""
     positive, negative = relevance.clamp(min=0), relevance.clamp(max=0)
-    return c.over_positive(positive), c.over_absolute(relevance) + c.over_negative(negative)
+    n = divide(relevance, c.absolute) + divide(negative, c.negative, c.rounding)
+    return Coefficients(_over_positive(c, positive), n)
 
 
-def absolute_coefficients(c: Contributions, relevance: Tensor) -> Coefficients:
+def _absolute_coefficients(c: Contributions, relevance: Tensor) -> Coefficients:
     """RAP's start, Eq. 5 and 6: every input takes a share of the logit by its absolute influence."""
-    p = c.over_absolute(relevance)
-    return p, p
+    p = divide(relevance, c.absolute)
+    return Coefficients(p, p)
 
 
-def zplus_coefficients(c: Contributions, relevance: Tensor) -> Coefficients:
-    """LRP-z⁺, which is α1β0 (Montavon et al. 2017)."""
-    return c.over_positive(relevance), None
+def _biased(c: Contributions, bias: str) -> tuple[Tensor, Tensor | float]:
+    """``z`` and the bias as a method wants them: the bias takes its share (``"absorb"``) or none (``"leave out"``)."""
+    if bias == "absorb" and c.bias is not None:
+        return c.output, c.bias
+    return c.z, 0.0
+
+
+def _clamped(bias: Tensor | float, sign: int) -> Tensor | float:
+    """The positive part of a bias, or the magnitude of its negative part."""
+    return (bias * sign).clamp(min=0) if isinstance(bias, Tensor) else 0.0
+
+
+def _proportional_coefficients(epsilon: float, bias: str) -> CoefficientFunction:
+    def coefficients(c: Contributions, relevance: Tensor) -> Coefficients:
+        z, _ = _biased(c, bias)
+        p = relevance / stabilize(z, epsilon) if epsilon else torch.where(z == 0, 0.0, relevance / z)
+        return Coefficients(p, opposite=True)
+
+    return coefficients
+
+
+def _alpha_beta_coefficients(alpha: float, beta: float, epsilon: float, bias: str) -> CoefficientFunction:
+    def coefficients(c: Contributions, relevance: Tensor) -> Coefficients:
+        _, b = _biased(c, bias)
+        positive = c.positive + _clamped(b, 1)
+        p = divide(relevance if alpha == 1 else alpha * relevance, positive + epsilon if epsilon else positive, c.positive_floor)
+        if beta == 0 or (c.all_positive and not isinstance(b, Tensor)):
+            return Coefficients(p)
+        return Coefficients(p, divide(-beta * relevance, c.negative + _clamped(b, -1) + epsilon, 0.0 if epsilon else c.rounding))
+
+    return coefficients
+
+
+def _gamma_coefficients(gamma: float, epsilon: float, bias: str) -> CoefficientFunction:
+    def coefficients(c: Contributions, relevance: Tensor) -> Coefficients:
+        z, b = _biased(c, bias)
+        up = z > 0
+        favored = torch.where(up, c.positive + _clamped(b, 1), -(c.negative + _clamped(b, -1)))
+        q = relevance / stabilize(z + gamma * favored, epsilon) if epsilon else relevance / (z + gamma * favored)
+        q = torch.where(z == 0, 0.0, q)
+        return Coefficients(torch.where(up, (1 + gamma) * q, q), torch.where(up, -q, -(1 + gamma) * q))
+
+    return coefficients
 
 
 # --- rules of ops that are linear in one operand ---------------------------------------------------------------------------------
@@ -62,27 +104,29 @@ def zplus_coefficients(c: Contributions, relevance: Tensor) -> Coefficients:
 
 def _contributions(call: Call) -> Contributions:
     linear, bias = call.linear(call)  # pyright: ignore[reportOptionalCall]
-    z = call.output if bias is None else call.output - bias
-    return Contributions(linear, call.x, z, nonnegative=call.data in call.nonnegative)
+    return Contributions(linear, call.x, call.output, bias, nonnegative=call.data in call.nonnegative)
 
 
-def _take_surplus(call: Call, relevance: Tensor, shares: Tensor, *, activated: Tensor) -> Relevances:
-    """RAP, Eq. 8 and 9: take the surplus of every sample off its activated inputs in equal parts."""
-    layout, batch = call.layouts[call.data], call.batch
-    total = call.layout.sum(relevance, batch)
-    surplus = layout.sum(shares, batch) - total
-    count = layout.sum(activated.to(shares.dtype), batch)
-    shift = divide(surplus, count)
-    nowhere = torch.where(count == 0, total, 0.0)
-    return {call.data: shares - activated * layout.spread(shift, shares), ABSORBED: nowhere}
+def _shared(call: Call, relevance: Tensor, coefficients: CoefficientFunction, *, loses: bool) -> tuple[Tensor, Tensor]:
+    """Share relevance by coefficients, block by block; return it with what nobody took, per sample."""
+    shares, lost = 0.0, relevance.new_zeros(call.batch)
+    for c, part in in_blocks(_contributions(call), relevance):
+        of_block = coefficients(c, part)
+        if loses:
+            lost = lost + call.layout.sum(c.unshared(part, of_block), call.batch)
+        c.forget()
+        shares = c.redistribute(of_block) + shares if isinstance(shares, Tensor) else c.redistribute(of_block)
+    return shares, lost  # pyright: ignore[reportReturnType]
 
 
-def _rap(call: Call, relevance: Tensor, coefficients: Callable[[Contributions, Tensor], Coefficients], *, by_share: bool) -> Relevances:
-    c = _contributions(call)
-    shares = redistribute(c, *coefficients(c, relevance))
-    if c.all_positive and not by_share:
-        return {call.data: shares, ABSORBED: _lost(call, relevance, c.z)}
-    return _take_surplus(call, relevance, shares, activated=(shares if by_share else call.x) != 0)
+def _affine(name: str, coefficients: CoefficientFunction) -> Rule:
+    """A rule that is a pair of coefficients and nothing else."""
+
+    def relevance(call: Call, relevance: Tensor) -> Relevances:
+        shares, lost = _shared(call, relevance, coefficients, loses=True)
+        return {call.data: shares, ABSORBED: lost}
+
+    return Rule(name, _on_each_operand(relevance), ("x", "output"))
 
 
 def rap(variant: str = "paper", layer: str = "dense") -> Rule:
@@ -94,49 +138,71 @@ def rap(variant: str = "paper", layer: str = "dense") -> Rule:
         layer: ``"conv"`` or ``"dense"``.
     """
     released = variant == "released"
-    coefficients = rap_released_conv_coefficients if released and layer == "conv" else rap_coefficients
+    coefficients = _rap_released_conv_coefficients if released and layer == "conv" else _rap_coefficients
 
     def relevance(call: Call, relevance: Tensor) -> Relevances:
-        return _rap(call, relevance, coefficients, by_share=released)
+        shares, _ = _shared(call, relevance, coefficients, loses=False)
+        return _take_surplus(call, relevance, shares, counted=shares if released else call.x)
 
-    return Rule("rap-released" if released else "rap", _on_each_operand(relevance), ("x", "output"), both=True)
+    return Rule("rap-released" if released else "rap", _on_each_operand(relevance), ("x", "output"))
 
 
-def _lost(call: Call, relevance: Tensor, denominator: Tensor) -> Tensor:
-    """Per sample, the relevance of outputs without any contribution: nobody can take it."""
-    return call.layout.sum(torch.where(denominator == 0, relevance, 0.0), call.batch)
+def _take_surplus(call: Call, relevance: Tensor, shares: Tensor, *, counted: Tensor) -> Relevances:
+    """RAP, Eq. 8 and 9: take the surplus of every sample off its activated inputs, those not zero in ``counted``, in equal parts."""
+    layout, batch = call.layouts[call.data], call.batch
+    total = call.layout.sum(relevance, batch)
+    count = layout.count_nonzero(counted, batch).to(total.dtype)
+    shift = divide(layout.sum(shares, batch) - total, count)
+    taken = torch.where(counted == 0, shares, shares - layout.spread(shift, shares))
+    return {call.data: taken, ABSORBED: torch.where(count == 0, total, 0.0)}
 
 
 def absolute() -> Rule:
     """RAP's start (Eq. 5 and 6): shares by absolute influence."""
+    return _affine("absolute", _absolute_coefficients)
+
+
+def epsilon(epsilon: float = 1e-6, bias: str = "absorb") -> Rule:
+    """LRP-ε (Bach et al. 2015, Eq. 58); ``epsilon=0`` is LRP-0. ``bias``: ``"absorb"`` or ``"leave out"``."""
+    return _affine("epsilon" if epsilon else "proportional", _proportional_coefficients(epsilon, bias))
+
+
+def zplus(epsilon: float = 0.0, bias: str = "absorb") -> Rule:
+    """LRP-z⁺: only positive contributions count (Montavon et al. 2017)."""
+    return _affine("zplus", _alpha_beta_coefficients(1, 0, epsilon, bias))
+
+
+def alpha_beta(alpha: float = 2.0, beta: float = 1.0, epsilon: float = 0.0, bias: str = "absorb") -> Rule:
+    """LRP-αβ (Bach et al. 2015, Eq. 60): ``alpha`` times the positive minus ``beta`` times the negative shares."""
+    return _affine(f"alpha{alpha:g}-beta{beta:g}", _alpha_beta_coefficients(alpha, beta, epsilon, bias))
+
+
+def gamma(gamma: float = 0.25, epsilon: float = 0.0, bias: str = "absorb") -> Rule:
+    """LRP-γ (Montavon et al. 2019), for inputs and outputs of any sign: contributions that agree with the output count ``1 + γ`` times."""
+    return _affine("gamma", _gamma_coefficients(gamma, epsilon, bias))
+
+
+def _by_weight(name: str, power: int) -> Rule:
+    """A rule that looks at the weights alone, raised to ``power``."""
 
     def relevance(call: Call, relevance: Tensor) -> Relevances:
-        c = _contributions(call)
-        return {call.data: redistribute(c, *absolute_coefficients(c, relevance)), ABSORBED: _lost(call, relevance, c.absolute)}
+        linear, _ = call.linear(call)  # pyright: ignore[reportOptionalCall]
+        weight = None if linear.weight is None else linear.weight**power
+        # average pooling has equal weights, so its squared weights share like the weights themselves
+        p = divide(relevance, linear.forward(torch.ones_like(call.x[:1]).expand_as(call.x), weight))
+        return {call.data: linear.transpose(p, weight)}
 
-    return Rule("absolute", _on_each_operand(relevance), ("x", "output"), both=True)
-
-
-def proportional(epsilon: float = 0.0) -> Rule:
-    """Shares by signed contribution: LRP-ε, or with ``epsilon=0`` LRP-0 (Bach et al. 2015)."""
-
-    def relevance(call: Call, relevance: Tensor) -> Relevances:
-        c = _contributions(call)
-        p = relevance / stabilize(c.z, epsilon) if epsilon else divide(relevance, c.z)
-        return {call.data: redistribute_signed(c, p), ABSORBED: call.layout.sum(relevance - p * c.z, call.batch)}
-
-    return Rule("epsilon" if epsilon else "proportional", _on_each_operand(relevance), ("x", "output"), both=True)
+    return Rule(name, _on_each_operand(relevance), ("x", "output"))
 
 
-def zplus() -> Rule:
-    """LRP-z⁺: only positive contributions count."""
+def wsquare() -> Rule:
+    """LRP-w²: shares by squared weight (Montavon et al. 2017)."""
+    return _by_weight("wsquare", 2)
 
-    def relevance(call: Call, relevance: Tensor) -> Relevances:
-        c = _contributions(call)
-        p, n = zplus_coefficients(c, relevance)
-        return {call.data: redistribute(c, p, n), ABSORBED: call.layout.sum(relevance - p * c.positive, call.batch)}
 
-    return Rule("zplus", _on_each_operand(relevance), ("x", "output"), both=True)
+def flat() -> Rule:
+    """LRP-flat: equal shares over the receptive field (Lapuschkin et al. 2019)."""
+    return _by_weight("flat", 0)
 
 
 def box() -> Rule:
@@ -151,16 +217,15 @@ def box() -> Rule:
         x, weight = call.x, linear.weight
         magnitude = None if weight is None else weight.abs()
         middle, half = _box(call)
-        offset = (x - middle).expand_as(x)
-        # bounds that are equal everywhere in a sample need the |w| sums of one sample only, made of ones
+        offset = x - middle
         reach = linear.forward(half.expand_as(x), magnitude)
         z = linear.forward(offset, weight) + reach
         floor = reach * (64 * torch.finfo(z.dtype).eps)
         p = divide(relevance, z, floor)
         shares = offset * linear.transpose(p, weight) + half * linear.transpose(p, magnitude)
-        return {call.data: shares, ABSORBED: call.layout.sum(torch.where(z.abs() > floor, 0.0, relevance), call.batch)}
+        return {call.data: shares, ABSORBED: call.layout.sum(torch.where(z > floor, 0.0, relevance), call.batch)}
 
-    return Rule("box", relevance, ("x",))
+    return Rule("box", _on_each_operand(relevance), ("x",))
 
 
 def _box(call: Call) -> tuple[Tensor, Tensor]:
@@ -177,14 +242,13 @@ def _on_each_operand(relevance_of: RelevanceFunction) -> RelevanceFunction:
     """Extend a rule for one operand to products of two values: each takes half of the relevance, the other held constant."""
 
     def relevance(call: Call, relevance: Tensor) -> Relevances:
-        operands = call.operands
-        if len(operands) == 1:
+        if len(call.operands) == 1:
             return relevance_of(call, relevance)
         shares: dict[str, Tensor] = {}
-        for name in operands:
-            part = dict(relevance_of(replace(call, data=name), relevance / len(operands)))
-            part[ABSORBED] = part.get(ABSORBED, 0.0) + shares.get(ABSORBED, 0.0)
-            shares.update(part)
+        for name in call.operands:
+            part = dict(relevance_of(replace(call, data=name), relevance / len(call.operands)))
+            lost = part.pop(ABSORBED, 0.0)
+            shares |= part | {ABSORBED: shares.get(ABSORBED, 0.0) + lost}
         return shares
 
     return relevance
@@ -193,60 +257,59 @@ def _on_each_operand(relevance_of: RelevanceFunction) -> RelevanceFunction:
 # --- rules of ops that are not linear, or linear in several operands ----------------------------------------------------------------
 
 
-def share_by(parts: Sequence[Tensor], treatment: str, epsilon: float = 1e-9) -> list[Tensor]:
-    """Return the fraction that each summand takes; they add up to one everywhere.
+def first_fraction(a: Tensor, b: Tensor, treatment: str, epsilon: float = 1e-9) -> Tensor:
+    """Return the fraction of a sum's relevance that its first summand takes; the second takes the rest.
 
     ``"positive"`` splits by positive part, by absolute value where no part is positive; ``"absolute"`` by absolute value;
-    ``"signed"`` by value. Where all parts are zero, they share equally.
+    ``"signed"`` by value. Where both are zero, they share equally.
     """
-    equal = 1 / len(parts)
     if treatment == "signed":
-        total = torch.stack(torch.broadcast_tensors(*parts)).sum(0)
-        return [torch.where(total == 0, equal, part / stabilize(total, epsilon)) for part in parts]
-    weights = torch.stack([part.abs() for part in torch.broadcast_tensors(*parts)])
-    if treatment == "positive":
-        positive = torch.stack([part.clamp(min=0) for part in torch.broadcast_tensors(*parts)])
-        weights = torch.where(positive.sum(0) > 0, positive, weights)
-    total = weights.sum(0)
-    return list(torch.where(total > 0, weights / total, equal))
+        total = a + b
+        return torch.where(total == 0, 0.5, a / stabilize(total, epsilon))
+    if treatment == "absolute":
+        share, total = a.abs(), a.abs() + b.abs()
+    else:
+        # where neither part is positive, both are −|·|, and the quotient of the sums is that of the absolute values
+        none = torch.maximum(a, b) <= 0
+        share = torch.where(none, a, a.clamp(min=0))
+        total = share + torch.where(none, b, b.clamp(min=0))
+    return torch.where(total == 0, 0.5, share / total)
 
 
-def _summands(call: Call) -> dict[str, Tensor]:
-    """The contributions to a sum by argument name, with their signs and factors."""
-    values = {name: call[name] for name in ("self", "other")}
-    alpha = call.arguments.get("alpha", 1)
-    values["other"] = values["other"] * alpha if alpha != 1 else values["other"]
-    return values
-
-
-def split_sum(treatment: str = "positive") -> Rule:
-    """Split the relevance of a sum of two values by one of the treatments of :func:`share_by`; what a constant takes is absorbed."""
+def split_sum(treatment: str = "positive", epsilon: float = 1e-9) -> Rule:
+    """Split the relevance of a sum of two values, see :func:`first_fraction`; what a constant takes is absorbed."""
 
     def relevance(call: Call, relevance: Tensor) -> Relevances:
-        values = _summands(call)
-        tensors = [v if isinstance(v, Tensor) else torch.as_tensor(v).to(relevance) for v in values.values()]
-        fractions = share_by(tensors, treatment)
-        shares: dict[str, Tensor] = {}
-        for (name, value), fraction in zip(values.items(), fractions, strict=True):
-            share = relevance * fraction
-            shares[name] = share.sum_to_size(value.shape) if name in call.operands else share
-        return shares
+        a, b, alpha = call["self"], call["other"], call.arguments.get("alpha", 1)
+        a, b = (v if isinstance(v, Tensor) else torch.as_tensor(v).to(relevance) for v in (a, b))
+        first = relevance * first_fraction(a, b if alpha == 1 else b * alpha, treatment, epsilon)
+        shares = {"self": (a, first), "other": (b, relevance - first)}
+        return {name: share.sum_to_size(v.shape) if name in call.operands else share for name, (v, share) in shares.items()}
 
-    return Rule(f"split by {treatment}", relevance, ("self", "other"), both=True)
+    return Rule(f"split by {treatment}", relevance, ("self", "other"))
 
 
 def unchanged() -> Rule:
-    """Pass relevance unchanged to the operand that carries it: activations, norms, gates, constants."""
-    return Rule("pass", pass_unchanged)
+    """Pass relevance unchanged to the operand that carries it: activations, norms, constants; operands of a product share equally."""
+
+    def relevance(call: Call, relevance: Tensor) -> Relevances:
+        parts = len(call.operands)
+        return {k: v for n in call.operands for k, v in pass_unchanged(replace(call, data=n), relevance / parts if parts > 1 else relevance).items()}
+
+    return Rule("pass", relevance)
 
 
 RULES: Mapping[str, Callable[..., Rule]] = {
     "absolute": absolute,
+    "alpha-beta": alpha_beta,
     "box": box,
-    "epsilon": proportional,
+    "epsilon": epsilon,
+    "flat": flat,
+    "gamma": gamma,
     "pass": unchanged,
     "rap": rap,
     "split": split_sum,
+    "wsquare": wsquare,
     "zplus": zplus,
 }
 """Every rule by name, with its options as keyword arguments."""

@@ -17,12 +17,11 @@ class SampleLayout:
 
     def sum(self, values: Tensor, batch: int) -> Tensor:
         """Sum ``values`` over everything but the sample: shape ``(batch,)``."""
-        if self.dim is None:
-            return values.sum().reshape(1)
-        if self.dim == 0 and values.shape[0] == batch:
-            return values.reshape(batch, -1).sum(1)
-        split = values.unflatten(self.dim, (-1, batch, self.inner))
-        return split.movedim(self.dim + 1, 0).reshape(batch, -1).sum(1)
+        return self.by_sample(values, batch).sum(1)
+
+    def count_nonzero(self, values: Tensor, batch: int) -> Tensor:
+        """Count the elements that are not zero, per sample: shape ``(batch,)``."""
+        return self.by_sample(values, batch).count_nonzero(1)
 
     def extremes(self, values: Tensor, batch: int) -> tuple[Tensor, Tensor]:
         """Return the smallest and the largest value of every sample: two tensors of shape ``(batch,)``."""
@@ -33,6 +32,8 @@ class SampleLayout:
         """Return ``values`` as ``(batch, everything else)``."""
         if self.dim is None:
             return values.reshape(1, -1)
+        if self.dim == 0 and values.shape[0] == batch:
+            return values.reshape(batch, -1)
         return values.unflatten(self.dim, (-1, batch, self.inner)).movedim(self.dim + 1, 0).reshape(batch, -1)
 
     def spread(self, per_sample: Tensor, like: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ def _linear(call: Call) -> tuple[Linear, Tensor | None]:
     def transpose(c: Tensor, weight: Tensor | None) -> Tensor:
         return c @ weight
 
-    return Linear(call["weight"], forward, transpose), call["bias"]
+    return Linear(call["weight"], forward, transpose, by_rows=True), call["bias"]
 
 
 def _matmul(call: Call) -> tuple[Linear, Tensor | None]:
