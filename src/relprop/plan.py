@@ -71,6 +71,8 @@ class Plan:
         facts: What is known of the values.
         leaves: Per tensor input, the value at which its relevance is read: the input itself, or the first floating value made from it.
         output: The explained value.
+        dynamic: Whether the graph takes any batch size.
+        before: The nodes between the input and the first layers, in forward order, through which bounds of the input are carried.
         notes: What the user should know.
     """
 
@@ -81,6 +83,7 @@ class Plan:
     leaves: tuple[fx.Node, ...]
     output: fx.Node
     dynamic: bool
+    before: tuple[fx.Node, ...]
     notes: tuple[str, ...]
 
     def __str__(self) -> str:
@@ -268,8 +271,8 @@ class _Planner:
         ordered = tuple(steps[n] for n in self.nodes)
         leaves, leaf_notes = _leaves(self.module.graph, self.facts, reached)
         _refuse_unsupported(ordered, reached, leaves, self.dynamic)
-        del before
-        return Plan(self.module, self.method, ordered, self.facts, leaves, self.output, self.dynamic, (*notes, *leaf_notes))
+        carriers = tuple(n for n in self.module.graph.nodes if n in before)
+        return Plan(self.module, self.method, ordered, self.facts, leaves, self.output, self.dynamic, carriers, (*notes, *leaf_notes))
 
 
 def _nodes_in(value: object) -> list[fx.Node]:

@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from relprop.ops.registry import ABSORBED, Call, hollow
+from relprop.ops.registry import ABSORBED, Call, Role, hollow
 from relprop.plan import Plan, Step
 
 Values = dict[fx.Node, Any]
 Watch = Callable[[fx.Node, Tensor], None]
+Box = tuple[Tensor, Tensor]
 
 
 def _needed(step: Step) -> list[fx.Node]:
@@ -70,13 +71,17 @@ class Runner:
             elif node.op == "get_attr":
                 values[node] = getattr(self.module, str(node.target))
             elif node.op == "call_function":
-                args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
-                if kwargs.get("device") is not None:
-                    kwargs = {**kwargs, "device": device}
-                values[node] = node.target(*args, **kwargs)  # pyright: ignore[reportCallIssue]
+                values[node] = self._evaluate(node, values, device)
             for value in self.forget_forward.get(node, ()):
                 values[value] = hollow(values[value])
         return values
+
+    @staticmethod
+    def _evaluate(node: fx.Node, values: Values, device: torch.device | None = None) -> Any:  # noqa: ANN401 - what the op returns
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
+        if kwargs.get("device") is not None:
+            kwargs = {**kwargs, "device": device}
+        return node.target(*args, **kwargs)  # pyright: ignore[reportCallIssue]
 
     def backward(self, values: Values, seed: Tensor, batch: int, watch: Watch | None = None, *, free: bool) -> tuple[list[Tensor], Tensor]:
         """Propagate relevance from the output to the inputs.
@@ -94,6 +99,7 @@ class Runner:
         values = values if free else dict(values)
         relevances: dict[fx.Node, Any] = {self.plan.output: seed}
         absorbed = seed.new_zeros(batch)
+        boxes = self._boxes(values)
         leaves = set(self.plan.leaves)
         for step in reversed(self.plan.steps):
             relevance = relevances.get(step.node) if step.node in leaves else relevances.pop(step.node, None)
@@ -106,7 +112,8 @@ class Runner:
             if step.node.target is operator.getitem:
                 self._put_item(step, relevance, relevances, values)
                 continue
-            absorbed = absorbed + self._propagate(step, relevance, values, relevances, batch)
+            call = self._call(step, values, boxes, batch)
+            absorbed = absorbed + self._propagate(step, call, relevance, relevances)
             for value in self.forget_backward.get(step.node, ()):
                 values[value] = hollow(values[value])
         found = [relevances.get(leaf) for leaf in self.plan.leaves]
@@ -123,7 +130,22 @@ class Runner:
         items = relevances.setdefault(source, [None] * len(values[source]))  # pyright: ignore
         items[index] = relevance if items[index] is None else items[index] + relevance
 
-    def _call(self, step: Step, values: Values, batch: int) -> Call:
+    def _boxes(self, values: Values) -> Mapping[fx.Node, Box]:
+        """By node, the bounds of the model's input where the method fixes them, carried forward to the first layers."""
+        bounds = self.plan.method.box
+        if bounds is None:
+            return {}
+        boxes: dict[fx.Node, Box] = {}
+        for node in self.plan.before:
+            if node.op == "placeholder":
+                low, high = (torch.as_tensor(bound).to(values[node]).expand_as(values[node]) for bound in bounds)
+            else:
+                low, high = (self._evaluate(node, {**values, **{n: box[side] for n, box in boxes.items()}}) for side in (0, 1))
+            # a negative factor swaps the bounds
+            boxes[node] = (torch.minimum(low, high), torch.maximum(low, high))
+        return boxes
+
+    def _call(self, step: Step, values: Values, boxes: Mapping[fx.Node, Box], batch: int) -> Call:
         arguments = {name: fx.node.map_arg(value, values.__getitem__) for name, value in step.arguments.items()}
         return Call(
             arguments=arguments,
@@ -136,11 +158,12 @@ class Runner:
             layouts=step.layouts,
             batch=batch,
             linear=step.linear,
+            box=boxes.get(step.arguments[step.operands[0]]) if step.role is Role.INPUT else None,
         )
 
-    def _propagate(self, step: Step, relevance: Any, values: Values, relevances: dict[fx.Node, Any], batch: int) -> Tensor | float:  # noqa: ANN401
+    def _propagate(self, step: Step, call: Call, relevance: Any, relevances: dict[fx.Node, Any]) -> Tensor | float:  # noqa: ANN401
         """Run one step back; return what it absorbed."""
-        shares = step.relevance(self._call(step, values, batch), relevance)  # pyright: ignore[reportOptionalCall]
+        shares = step.relevance(call, relevance)  # pyright: ignore[reportOptionalCall]
         absorbed: Tensor | float = shares.get(ABSORBED, 0.0)
         for name, share in shares.items():
             if name == ABSORBED:
@@ -151,5 +174,5 @@ class Runner:
                 if isinstance(target, fx.Node) and target in self.plan.facts.active and name in step.operands:
                     relevances[target] = relevances[target] + part if target in relevances else part
                 elif part is not None and part.numel():
-                    absorbed = absorbed + step.layout.sum(part, batch)
+                    absorbed = absorbed + step.layout.sum(part, call.batch)
         return absorbed

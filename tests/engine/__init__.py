@@ -1,0 +1,1 @@
+"""Tests of the engine: capture, passes, ops, plan and run."""
