@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from relprop.attribution import Attribution, AttributionPlan, CapturedModel, explain_by_attribution, plan_attribution
 from relprop.capture import capture
@@ -19,7 +20,7 @@ from relprop.passes import normalize
 from relprop.passes.batchnorm import fold_batchnorm
 from relprop.plan import Plan, make_plan
 from relprop.run import Runner, Values
-from relprop.targets import check_seed, resolve_target, seeds_of
+from relprop.targets import check_seed, resolve_target
 
 
 class Explainer(nn.Module):
@@ -123,13 +124,20 @@ class Explainer(nn.Module):
         values = self._runner.forward(given.flat)
         logits = self._logits(values)
         indices = resolve_target(target, logits) if seed is None else None
-        seeds = seeds_of(indices, logits) if indices is not None else check_seed(seed, logits)  # pyright: ignore[reportArgumentType]
+        starts = self._starts(indices, seed, logits)
         batch = batch_size(given)
-        if seeds.dim() == logits.dim():
-            parts, layers, absorbed = self._propagate(values, seeds, batch, watched, free=True)
-        else:
-            run = torch.func.vmap(lambda s: self._propagate(values, s, batch, watched, free=False), in_dims=1, out_dims=1)
-            parts, layers, absorbed = run(seeds)
+        several = starts[0][1].dim() > logits.dim()
+        total: list[Any] | None = None
+        for i, (factor, start) in enumerate(starts):
+            last = i == len(starts) - 1
+
+            def run(start: Tensor, *, free: bool = last and not several) -> Any:  # noqa: ANN401 - tensors in lists and dicts
+                return self._propagate(values, start, batch, watched, free=free)
+
+            leaves, structure = tree_flatten(torch.func.vmap(run, in_dims=1, out_dims=1)(start) if several else run(start))
+            scaled = [leaf * factor for leaf in leaves] if factor != 1 else leaves
+            total = scaled if total is None else [a + b for a, b in zip(total, scaled, strict=True)]
+        parts, layers, absorbed = tree_unflatten(total, structure)  # pyright: ignore
         return Explanation(
             relevance=given.restore(parts),
             logits=logits,
@@ -140,6 +148,13 @@ class Explainer(nn.Module):
             method=self.plan.method.name,
             notes=self.plan.notes,
         )
+
+    def _starts(self, indices: Tensor | None, seed: Tensor | None, logits: Tensor) -> list[tuple[float, Tensor]]:
+        """The passes to run, each a factor and the relevance of the output: ``(B, C)`` or ``(B, K, C)``."""
+        if indices is None:
+            return [(1.0, check_seed(seed, logits))]  # pyright: ignore[reportArgumentType]
+        method = self._runner.plan.method
+        return method.start(logits if indices.dim() == 1 else logits.unsqueeze(1).expand(-1, indices.shape[1], -1), indices)
 
     def _propagate(
         self, values: Values, seed: Tensor, batch: int, watched: dict[str, fx.Node], *, free: bool

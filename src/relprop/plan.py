@@ -14,6 +14,7 @@ from relprop.graph import PATH
 from relprop.methods import Method
 from relprop.ops.elementwise import BOUNDED
 from relprop.ops.registry import AFFINE, LinearFunction, Op, RelevanceFunction, Role, op_name
+from relprop.rules import Rule
 from relprop.samples import SampleLayout
 
 _THROUGH = frozenset({Role.SHAPE, Role.SCALE, Role.BIAS})
@@ -117,6 +118,7 @@ class _Planner:
         self.nodes = [n for n in module.graph.nodes if n.op == "call_function"]
         self.output: fx.Node = next(n for n in module.graph.nodes if n.op == "output").args[0][0]  # pyright: ignore
         self.roles = {n: self._role(n) for n in self.nodes if n in self.facts.active}
+        self.kinds = dict(self.roles)
 
     # --- roles -----------------------------------------------------------------------------------------------------------------
 
@@ -230,21 +232,23 @@ class _Planner:
     def _step(self, node: fx.Node, *, reached: bool) -> Step:
         arguments, role = arguments_of(node), self.roles.get(node, Role.BLOCK)
         op = known_op(node)
-        rule = self.method.rules.get(role) if reached and op is not None and op.relevance is None else None
-        relevance = op.relevance if reached and op is not None and op.relevance else (rule.relevance if rule else None)
+        rule = self.method.rule(role, self.kinds.get(node, role), op_name(node.target), str(node.meta.get(PATH, ""))) if reached and op is not None else None
+        relevance = rule.relevance if rule else op.relevance if reached and op is not None else None
         operands = self._operands(node) if reached else ()
+        if rule is not None and rule.all_operands and op is not None:
+            operands = self._carriers(node, op)
         needs = set(op.needs) if op is not None and (op.linear or op.relevance) else set[str]()
         if rule is not None:
             needs |= set(rule.needs)
         if "x" in needs:
             needs = (needs - {"x"}) | set(operands)
-        moves = role is Role.SHAPE or (op is not None and op.relevance is not None)
+        moves = rule is None and op is not None and op.relevance is not None
         return Step(
             node=node,
             path=str(node.meta.get(PATH, "")),
             op=op_name(node.target),
             role=role,
-            rule=("move" if role is Role.SHAPE else "winner" if moves else rule.name if rule else "") if reached else "",
+            rule=_rule_name(role, rule, moves=moves) if reached else "",
             shape=_printed_shape(node),
             relevance=relevance,
             arguments=arguments,
@@ -273,6 +277,12 @@ class _Planner:
         _refuse_unsupported(ordered, reached, leaves, self.dynamic)
         carriers = tuple(n for n in self.module.graph.nodes if n in before)
         return Plan(self.module, self.method, ordered, self.facts, leaves, self.output, self.dynamic, carriers, (*notes, *leaf_notes))
+
+
+def _rule_name(role: Role, rule: Rule | None, *, moves: bool) -> str:
+    if rule is not None:
+        return rule.name
+    return "move" if role is Role.SHAPE else "winner" if moves else ""
 
 
 def _nodes_in(value: object) -> list[fx.Node]:

@@ -21,11 +21,13 @@ class Rule:
         name: Printed in the plan.
         relevance: ``(call, relevance of the output) -> relevance by argument``.
         needs: Values that it reads: ``"x"`` (the operands that carry relevance), ``"output"``, or argument names.
+        all_operands: Whether gates and attention weights take relevance too, instead of counting as constants.
     """
 
     name: str
     relevance: RelevanceFunction
     needs: tuple[str, ...] = ()
+    all_operands: bool = False
 
 
 # --- coefficients of the sign-splitting rules: (contributions, relevance) -> (p, n), see `kernel` ------------------------------
@@ -205,8 +207,10 @@ def flat() -> Rule:
     return _by_weight("flat", 0)
 
 
-def box() -> Rule:
+def box(*, shares_all: bool = False) -> Rule:
     """z^B for the first layer, whose inputs lie in a box ``[l, h]`` (Montavon et al. 2017; RAP, Eq. 10).
+
+    With ``shares_all``, what outputs without any contribution hold (a channel that is switched off) is not lost: all inputs take equal parts.
 
     ``x w − l w⁺ − h w⁻`` is ``(x − c) w + d |w|`` with the middle ``c`` and half the width ``d`` of the box. Where the user fixed no
     bounds, they are the smallest and the largest value of the sample's input.
@@ -223,7 +227,10 @@ def box() -> Rule:
         floor = reach * (64 * torch.finfo(z.dtype).eps)
         p = divide(relevance, z, floor)
         shares = offset * linear.transpose(p, weight) + half * linear.transpose(p, magnitude)
-        return {call.data: shares, ABSORBED: call.layout.sum(torch.where(z > floor, 0.0, relevance), call.batch)}
+        lost = call.layout.sum(torch.where(z > floor, 0.0, relevance), call.batch)
+        if not shares_all:
+            return {call.data: shares, ABSORBED: lost}
+        return {call.data: shares + call.layouts[call.data].spread(lost * (call.batch / x.numel()), x)}
 
     return Rule("box", _on_each_operand(relevance), ("x",))
 

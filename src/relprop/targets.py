@@ -44,13 +44,6 @@ def _as_indices(target: Any) -> Tensor:  # noqa: ANN401 - whatever the user pass
     return indices.long()
 
 
-def seeds_of(indices: Tensor, logits: Tensor) -> Tensor:
-    """Return the logit at the target and zero elsewhere: ``(B, C)`` or ``(B, K, C)``."""
-    expanded = logits if indices.dim() == 1 else logits.unsqueeze(1).expand(-1, indices.shape[1], -1)
-    index = indices.unsqueeze(-1)
-    return torch.zeros_like(expanded).scatter(-1, index, expanded.gather(-1, index))
-
-
 def check_seed(seed: Tensor, logits: Tensor) -> Tensor:
     """Return ``seed`` on the output's device and dtype; it has the output's shape, or K of them in dimension 1.
 

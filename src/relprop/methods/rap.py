@@ -1,0 +1,58 @@
+"""Relative Attributing Propagation."""
+
+from dataclasses import replace
+from typing import Literal
+
+from torch import Tensor
+
+from relprop.methods.method import Method, input_box, transparent
+from relprop.methods.starts import STARTS
+from relprop.ops.registry import Role
+from relprop.rules import absolute, box, epsilon, rap, split_sum
+
+
+def build_rap(
+    *,
+    variant: Literal["paper", "released"] = "paper",
+    start: Literal["absolute", "signed", "clrp", "sglrp"] = "absolute",
+    add: Literal["positive", "absolute", "signed"] = "positive",
+    input_rule: Literal["zb", "rap"] = "zb",
+    low: float | Tensor | None = None,
+    high: float | Tensor | None = None,
+) -> Method:
+    """Relative Attributing Propagation.
+
+    Args:
+        variant: ``"paper"`` follows Eq. 5 to 10; ``"released"`` does what the published code does in conv and dense layers.
+        start: ``"absolute"`` shares the logit by absolute influence (Eq. 6); ``"signed"`` by signed contribution; ``"clrp"`` and ``"sglrp"`` set
+            the target against the other classes and share by absolute influence, see :data:`relprop.methods.STARTS`.
+        add: How residual sums split: by positive part, absolute value, or signed value.
+        input_rule: ``"zb"`` for the box rule (Eq. 10), ``"rap"`` to treat the first layer like any other.
+        low: Smallest value that an input can have; the sample's own minimum where left out.
+        high: Largest value that an input can have; the sample's own maximum where left out.
+    """
+    layer = rap(variant, "dense")
+    rules = {role: layer for role in (Role.DENSE, Role.POOL, Role.ATTENTION, Role.PRODUCT)}
+    rules[Role.CONV] = rap(variant, "conv")
+    rules[Role.INPUT] = box(shares_all=True) if input_rule == "zb" else rules[Role.CONV]
+    rules[Role.OUTPUT] = epsilon(0.0, "leave out") if start == "signed" else absolute()
+    rules[Role.ADD] = split_sum(add)
+    return Method("rap", transparent() | rules, start=STARTS.get(start, STARTS["logit"]), box=input_box("rap", low, high))
+
+
+def build_rap_released(*, add: Literal["positive", "absolute", "signed"] = "signed") -> Method:
+    """RAP as its published code computes it: see ``variant="released"`` of ``rap``; residual sums split by signed value."""
+    return replace(build_rap(variant="released", add=add), name="rap-released")
+
+
+RAP_METHODS = (
+    (
+        "rap",
+        build_rap,
+        "Relative Attributing Propagation: shares by absolute influence; unimportant neurons end up negative",
+        "Nam et al., AAAI 2020",
+    ),
+    ("rap-released", build_rap_released, "RAP as its published code computes it", "Nam et al., AAAI 2020, released code"),
+)
+
+

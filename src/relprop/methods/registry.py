@@ -1,0 +1,65 @@
+"""Methods by name, with their options and where they come from."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_origin
+
+from relprop.attribution import Attribution
+from relprop.baselines import BASELINES
+from relprop.errors import OptionError, suggestion
+from relprop.methods.lrp import LRP_METHODS
+from relprop.methods.method import Method
+from relprop.methods.rap import RAP_METHODS
+
+
+@dataclass(frozen=True)
+class MethodEntry:
+    """A registry entry: ``build(**options)`` makes the method; its keyword arguments are the method's options."""
+
+    name: str
+    build: Callable[..., Method | Attribution]
+    summary: str
+    source: str
+
+    @property
+    def options(self) -> Mapping[str, inspect.Parameter]:
+        """The options by name, with their types and defaults."""
+        return inspect.signature(self.build).parameters
+
+
+METHODS: dict[str, MethodEntry] = {row[0]: MethodEntry(*row) for row in (*RAP_METHODS, *LRP_METHODS, *BASELINES)}
+"""Every method by name."""
+
+
+def make_method(name: str, options: Mapping[str, Any]) -> Method | Attribution:
+    """Look up a method and build it with ``options``, checked against its signature.
+
+    Raises:
+        OptionError: Unknown method or option (the message suggests near names), or a value of the wrong type.
+    """
+    entry = METHODS.get(name)
+    if entry is None:
+        raise OptionError(f"Unknown method {name!r}.{suggestion(name, METHODS)} `relprop methods` lists all {len(METHODS)}.")
+    for key, value in options.items():
+        if key not in entry.options:
+            known = ", ".join(entry.options) or "none"
+            raise OptionError(f"Method {name!r} has no option {key!r}.{suggestion(key, entry.options)} Its options: {known}.")
+        _check_option(name, key, value, entry.options[key].annotation)
+    return entry.build(**options)
+
+
+def _check_option(method: str, key: str, value: object, annotation: Any) -> None:  # noqa: ANN401 - a type form
+    if annotation is inspect.Parameter.empty:
+        return
+    choices = get_args(annotation)
+    if get_origin(annotation) is Literal:
+        if value not in choices:
+            listed = ", ".join(map(repr, choices))
+            raise OptionError(f"Option {key}={value!r} of method {method!r} must be one of {listed}.{suggestion(str(value), map(str, choices))}")
+        return
+    kinds = tuple(get_origin(kind) or kind for kind in choices or (annotation,))
+    fits = any(isinstance(value, kind) and (kind is bool or not isinstance(value, bool)) for kind in kinds)
+    if not fits and not (float in kinds and isinstance(value, int) and not isinstance(value, bool)):
+        names = " or ".join(getattr(kind, "__name__", str(kind)) for kind in kinds)
+        raise OptionError(f"Option {key}={value!r} of method {method!r} must be {names}.")

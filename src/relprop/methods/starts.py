@@ -1,0 +1,43 @@
+"""Starts: how the explained logits become relevance of the output."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+Start = Callable[[Tensor, Tensor], list[tuple[float, Tensor]]]
+"""``(logits (B, C), target (B,)) -> [(factor, relevance of the output (B, C)), …]``; the maps of several passes add up, times factor."""
+
+
+def _at(values: Tensor, target: Tensor) -> Tensor:
+    """Keep the entry at the target, zero elsewhere."""
+    index = target.unsqueeze(-1)
+    return torch.zeros_like(values).scatter(-1, index, values.gather(-1, index))
+
+
+def _logit(logits: Tensor, target: Tensor) -> list[tuple[float, Tensor]]:
+    """The logit at the target (Bach et al. 2015)."""
+    return [(1.0, _at(logits, target))]
+
+
+def _one(logits: Tensor, target: Tensor) -> list[tuple[float, Tensor]]:
+    """One at the target, as zennit does by default."""
+    return [(1.0, _at(torch.ones_like(logits), target))]
+
+
+def _contrastive(logits: Tensor, target: Tensor) -> list[tuple[float, Tensor]]:
+    """Contrastive LRP (Gu et al. 2018): the target's logit at the target, minus the same spread over all other classes."""
+    own = _at(logits, target)
+    others = (own.sum(-1, keepdim=True) - own) / max(logits.shape[-1] - 1, 1) * (own.new_ones(own.shape) - _at(torch.ones_like(logits), target))
+    return [(1.0, own - others)]
+
+
+def _softmax_gradient(logits: Tensor, target: Tensor) -> list[tuple[float, Tensor]]:
+    """Softmax-gradient LRP (Iwana et al. 2019): the gradient of the target's probability, ``y_t (δ − y)``."""
+    probabilities = logits.softmax(-1)
+    own = _at(probabilities, target)
+    return [(1.0, own - own.sum(-1, keepdim=True) * probabilities)]
+
+
+STARTS: Mapping[str, Start] = {"logit": _logit, "one": _one, "clrp": _contrastive, "sglrp": _softmax_gradient}
+"""Every start by name; an option of every propagation method."""
