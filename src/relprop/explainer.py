@@ -21,6 +21,7 @@ from relprop.passes.batchnorm import fold_batchnorm
 from relprop.plan import Plan, make_plan
 from relprop.run import Runner, Values
 from relprop.targets import check_seed, resolve_target
+from relprop.trace import Trace, trace
 
 
 class Explainer(nn.Module):
@@ -91,6 +92,29 @@ class Explainer(nn.Module):
         if self.plan.dynamic:
             return self._explain(given, target, seed, watched)
         return self._one_by_one(given, target, seed, watched)
+
+    @torch.no_grad()
+    def trace(self, inputs: object, target: object = None, *, seed: Tensor | None = None) -> Trace:
+        """Print, and return, the sum of relevance at every op, and where it deviates most from what came in.
+
+        Arguments and errors are those of a call; ``target`` is one class per sample.
+
+        Raises:
+            OptionError: The method does not propagate relevance from op to op.
+            TargetError: Several targets per sample.
+        """
+        if isinstance(self.plan, AttributionPlan):
+            raise OptionError(f"Method {self.plan.method.name!r} does not pass relevance from op to op, so there is nothing to trace.")
+        given = self._checked(inputs)
+        given = given if self.plan.dynamic else given.sample(0)
+        logits = self._logits(self._runner.forward(given.flat))
+        indices = resolve_target(target, logits) if seed is None else None
+        _, start = self._starts(indices, seed, logits)[0]
+        if start.dim() > logits.dim():
+            raise TargetError("A trace follows one target per sample; call it once for each.")
+        table = trace(self._runner, self.plan, given.flat, start, batch_size(given))
+        print(table)  # noqa: T201 - the trace is there to be read
+        return table
 
     def _checked(self, inputs: object) -> Inputs:
         given = as_inputs(inputs)

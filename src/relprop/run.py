@@ -12,6 +12,8 @@ from relprop.plan import Plan, Step
 
 Values = dict[fx.Node, Any]
 Watch = Callable[[fx.Node, Tensor], None]
+Shares = list[tuple[fx.Node, Tensor]]
+Audit = Callable[[Step, Any, Shares, Tensor], None]
 Box = tuple[Tensor, Tensor]
 
 
@@ -83,7 +85,9 @@ class Runner:
             kwargs = {**kwargs, "device": device}
         return node.target(*args, **kwargs)  # pyright: ignore[reportCallIssue]
 
-    def backward(self, values: Values, seed: Tensor, batch: int, watch: Watch | None = None, *, free: bool) -> tuple[list[Tensor], Tensor]:
+    def backward(
+        self, values: Values, seed: Tensor, batch: int, watch: Watch | None = None, audit: Audit | None = None, *, free: bool
+    ) -> tuple[list[Tensor], Tensor]:
         """Propagate relevance from the output to the inputs.
 
         Args:
@@ -91,6 +95,7 @@ class Runner:
             seed: Relevance of the output, shaped like it.
             batch: Number of samples.
             watch: Called with every value's node and its relevance, once it is complete.
+            audit: Called after every step with the relevance that came, the shares that were handed on, and what was absorbed.
             free: Whether values may be dropped on the way, because this run is the last to read them.
 
         Returns:
@@ -113,7 +118,12 @@ class Runner:
                 self._put_item(step, relevance, relevances, values)
                 continue
             call = self._call(step, values, boxes, batch)
-            absorbed = absorbed + self._propagate(step, call, relevance, relevances)
+            shares, kept = self._propagate(step, call, relevance)
+            absorbed = absorbed + kept
+            if audit is not None:
+                audit(step, relevance, shares, kept)
+            for target, part in shares:
+                relevances[target] = relevances[target] + part if target in relevances else part
             for value in self.forget_backward.get(step.node, ()):
                 values[value] = hollow(values[value])
         found = [relevances.get(leaf) for leaf in self.plan.leaves]
@@ -161,18 +171,19 @@ class Runner:
             box=boxes.get(step.arguments[step.operands[0]]) if step.role is Role.INPUT else None,
         )
 
-    def _propagate(self, step: Step, call: Call, relevance: Any, relevances: dict[fx.Node, Any]) -> Tensor | float:  # noqa: ANN401
-        """Run one step back; return what it absorbed."""
-        shares = step.relevance(call, relevance)  # pyright: ignore[reportOptionalCall]
-        absorbed: Tensor | float = shares.get(ABSORBED, 0.0)
-        for name, share in shares.items():
+    def _propagate(self, step: Step, call: Call, relevance: Any) -> tuple[Shares, Tensor]:  # noqa: ANN401
+        """Run one step back; return the shares of the values that it read, and what it absorbed, ``(batch,)``."""
+        found = step.relevance(call, relevance)  # pyright: ignore[reportOptionalCall]
+        shares: Shares = []
+        absorbed: Any = found.get(ABSORBED, 0.0)
+        for name, share in found.items():
             if name == ABSORBED:
                 continue
             argument = step.arguments.get(name)
             pairs = zip(argument, share, strict=True) if isinstance(share, list) else [(argument, share)]  # pyright: ignore
             for target, part in pairs:
                 if isinstance(target, fx.Node) and target in self.plan.facts.active and name in step.operands:
-                    relevances[target] = relevances[target] + part if target in relevances else part
+                    shares.append((target, part))
                 elif part is not None and part.numel():
                     absorbed = absorbed + step.layout.sum(part, call.batch)
-        return absorbed
+        return shares, absorbed

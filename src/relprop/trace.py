@@ -1,0 +1,77 @@
+"""The trace: does relevance add up at every op?"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from relprop.plan import Plan, Step
+from relprop.run import Runner, Shares
+
+
+@dataclass(frozen=True)
+class TraceRow:
+    """One op: the relevance that came, what it handed on, what it absorbed, each summed per sample, ``(B,)``."""
+
+    path: str
+    op: str
+    rule: str
+    received: Tensor
+    handed_on: Tensor
+    absorbed: Tensor
+
+    @property
+    def deviation(self) -> float:
+        """The largest ``|received − handed on − absorbed|`` of any sample, over the larger of one and what was received."""
+        rest = (self.received - self.handed_on - self.absorbed).abs() / self.received.abs().clamp(min=1)
+        return float(rest.max())
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The conservation table of one run, from the output to the input.
+
+    Attributes:
+        rows: One per op that relevance passes.
+    """
+
+    rows: tuple[TraceRow, ...]
+
+    @property
+    def worst(self) -> TraceRow:
+        """The row with the largest deviation."""
+        return max(self.rows, key=lambda row: row.deviation)
+
+    def __str__(self) -> str:
+        """Return the table; sums are means over the batch."""
+        cells = [("module", "op", "rule", "Σ relevance", "handed on", "absorbed", "deviation")]
+        for row in self.rows:
+            sums = [f"{float(v.mean()):.6g}" for v in (row.received, row.handed_on, row.absorbed)]
+            cells.append((row.path or "·", row.op.removeprefix("aten::"), row.rule, *sums, f"{row.deviation:.1e}"))
+        widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+        lines.insert(1, "  ".join("─" * width for width in widths))
+        worst = self.worst
+        return "\n".join([*lines, f"Worst deviation: {worst.deviation:.1e} at {worst.path or worst.op} ({worst.op}, {worst.rule})"])
+
+
+def _total(step: Step, relevance: Any, batch: int) -> Tensor:  # noqa: ANN401 - a tensor, or a list with gaps
+    parts = relevance if isinstance(relevance, list) else [relevance]
+    sums = [step.layout.sum(part, batch) for part in parts if part is not None]  # pyright: ignore
+    return torch.stack(sums).sum(0)
+
+
+def trace(runner: Runner, plan: Plan, inputs: list[Any], start: Tensor, batch: int) -> Trace:
+    """Run a plan and add up the relevance at every op."""
+    rows: list[TraceRow] = []
+
+    def audit(step: Step, relevance: Any, shares: Shares, kept: Tensor) -> None:  # noqa: ANN401
+        received = _total(step, relevance, batch)
+        handed = [plan.facts.layouts[node].sum(part, batch) for node, part in shares]
+        handed_on = torch.stack(handed).sum(0) if handed else torch.zeros_like(received)
+        absorbed = kept + torch.zeros_like(received)
+        rows.append(TraceRow(step.path, step.op, step.rule, received, handed_on, absorbed))
+
+    runner.backward(runner.forward(inputs), start, batch, audit=audit, free=True)
+    return Trace(tuple(rows))
