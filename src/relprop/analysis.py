@@ -1,5 +1,6 @@
 """What is known of every value before anything runs: does it depend on the input, can it be negative, where are its samples."""
 
+import math
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -97,7 +98,8 @@ def _layouts(graph: fx.Graph, active: set[fx.Node], *, dynamic: bool) -> dict[fx
         value = node.meta.get("val")
         tensor = value[0] if isinstance(value, list | tuple) and value and isinstance(value[0], Tensor) else value
         if isinstance(tensor, Tensor):
-            layouts[node] = SampleLayout(None) if batch is None else _layout(node, tensor, batch, layouts)
+            sources = {n: layouts[n] for n in node.all_input_nodes if n in active and n in layouts}
+            layouts[node] = SampleLayout(None) if batch is None else _layout(node, tensor, batch, sources)
     return layouts
 
 
@@ -125,20 +127,23 @@ def _stride(shape: torch.Size, layout: SampleLayout) -> int:
     return stride
 
 
-def _layout(node: fx.Node, value: Tensor, batch: Any, known: Mapping[fx.Node, SampleLayout]) -> SampleLayout:  # noqa: ANN401
+def _layout(node: fx.Node, value: Tensor, batch: Any, sources: Mapping[fx.Node, SampleLayout]) -> SampleLayout:  # noqa: ANN401
+    """Where the samples lie in the result of an op; ``SampleLayout(None)`` where it mixes them or has none."""
     dims = [(d, m) for d, size in enumerate(value.shape) if (m := _multiple(size, batch))]
     if len(dims) != 1:
         return SampleLayout(None)
     dim, multiple = dims[0]
-    if multiple == 1:
-        return SampleLayout(dim)
-    sources = [n for n in node.all_input_nodes if n in known and known[n].dim is not None]
-    if not sources:
-        return SampleLayout(dim, multiple)
-    source = sources[0]
-    if op_name(node.target) not in _VIEWS:
-        return SampleLayout(dim, known[source].inner)
-    after = 1
-    for size in value.shape[dim + 1 :]:
-        after *= size
-    return SampleLayout(dim, _stride(source.meta["val"].shape, known[source]) // after)
+    inners = {_inner(node, source, value.shape[dim + 1 :], layout) for source, layout in sources.items() if layout.dim is not None}
+    inner = inners.pop() if inners else 1
+    return SampleLayout(None) if inners or inner == 0 or multiple % inner else SampleLayout(dim, inner)
+
+
+def _inner(node: fx.Node, source: fx.Node, after: torch.Size, layout: SampleLayout) -> int:
+    """How many consecutive entries of a result's batch dimension belong to one sample; 0 where they do not lie together."""
+    name = op_name(node.target)
+    if name in _VIEWS:
+        elements, rest = _stride(source.meta["val"].shape, layout), math.prod(after)
+        return elements // rest if rest and elements % rest == 0 else 0
+    if name == "aten::repeat_interleave" and arguments_of(node)["dim"] in {layout.dim, layout.dim - source.meta["val"].dim()}:  # pyright: ignore
+        return layout.inner * arguments_of(node)["repeats"]
+    return layout.inner

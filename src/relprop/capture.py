@@ -118,11 +118,12 @@ def capture(model: nn.Module, inputs: Inputs, output: str | int | None = None) -
 
 
 def _check_weights(model: nn.Module) -> None:
-    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+    parameters = dict(model.named_parameters())
+    for name, tensor in [*parameters.items(), *model.named_buffers()]:
         if not tensor.is_floating_point() or tensor.is_meta:
             continue
-        # an infinite running variance is legal: it turns a channel off, and half-precision checkpoints hold some
-        broken = tensor.isnan() if name.endswith("running_var") else ~tensor.isfinite()
+        # infinite buffers are legal: masks and clipping bounds, or a running variance that turns a channel off
+        broken = ~tensor.isfinite() if name in parameters else tensor.isnan()
         if bool(broken.any()):
             raise InputError(f"The model's {name!r} holds NaN or infinite values; load intact weights.")
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -79,20 +80,19 @@ def _sum(call: Call) -> tuple[Linear, None]:
     return _reduction(call, mean=False)
 
 
-def _resize_matrix(mode: str, size_in: int, size_out: int, call: Call) -> Tensor:
+def _resize_matrix(mode: str, size_in: int, size_out: int, scale: float | None, call: Call) -> Tensor:
     """The ``(size_out, size_in)`` weights of resizing one axis; all modes are separable."""
     eye = torch.eye(size_in, dtype=call["input"].dtype, device=call["input"].device)
-    if mode == "nearest":
-        return functional.interpolate(eye[None], size=size_out, mode="nearest")[0].mT
-    if mode == "nearest-exact":
-        return functional.interpolate(eye[None], size=size_out, mode="nearest-exact")[0].mT
-    if mode == "linear":
-        return functional.interpolate(eye[None], size=size_out, mode="linear", align_corners=bool(call["align_corners"]))[0].mT
+    settings: dict[str, Any] = {"mode": mode.removesuffix("-aa")}
+    if "nearest" not in mode:
+        settings["align_corners"] = bool(call["align_corners"])
+    if mode in {"nearest", "nearest-exact", "linear"}:
+        # a scale that was given, not the ratio of the sizes, says where samples lie
+        return functional.interpolate(eye[None], **settings, **({"size": size_out} if scale is None else {"scale_factor": scale}))[0].mT
     columns = functional.interpolate(
         eye[None, :, :, None].expand(1, size_in, size_in, 4).contiguous(),
-        size=(size_out, 4),
-        mode=mode.removesuffix("-aa"),
-        align_corners=bool(call["align_corners"]),
+        **settings,
+        **({"size": (size_out, 4)} if scale is None else {"scale_factor": (scale, 1.0)}),
         antialias=mode.endswith("-aa"),
     )
     return columns[0, :, :, 0].mT
@@ -105,23 +105,47 @@ def _along(values: Tensor, matrices: Sequence[Tensor]) -> Tensor:
     return values
 
 
+def _taps(matrix: Tensor) -> tuple[list[Tensor], Tensor]:
+    """The inputs of every output: for each tap its index by output, and the weights ``(size_out, taps)``."""
+    taps = int(matrix.count_nonzero(1).max())
+    index = matrix.abs().topk(taps, dim=1).indices
+    return list(index.unbind(1)), matrix.gather(1, index)
+
+
+def _signed_resize(rows: Tensor, columns: Tensor) -> tuple[Linear, None]:
+    """Resizing with weights of both signs: one ``(H_out, W_out)`` weight per pair of taps."""
+    (row_taps, row_weights), (column_taps, column_weights) = _taps(rows), _taps(columns)
+    weight = torch.einsum("ai,bj->ijab", row_weights, column_weights)
+
+    def forward(x: Tensor, weight: Tensor | None) -> Tensor:
+        z = x.new_zeros(*x.shape[:-2], len(rows), len(columns))
+        for row, by_column in zip(row_taps, weight, strict=True):  # pyright: ignore[reportArgumentType]
+            line = x.index_select(-2, row)
+            for column, w in zip(column_taps, by_column, strict=True):
+                z = z + line.index_select(-1, column) * w
+        return z
+
+    def transpose(c: Tensor, weight: Tensor | None) -> Tensor:
+        x = c.new_zeros(*c.shape[:-2], rows.shape[1], columns.shape[1])
+        for row, by_column in zip(row_taps, weight, strict=True):  # pyright: ignore[reportArgumentType]
+            line = c.new_zeros(*c.shape[:-1], columns.shape[1])
+            for column, w in zip(column_taps, by_column, strict=True):
+                line = line.index_add(-1, column, c * w)
+            x = x.index_add(-2, row, line)
+        return x
+
+    return Linear(weight, forward, transpose), None
+
+
 def _resize(mode: str) -> Callable[[Call], tuple[Linear, None]]:
     def linear(call: Call) -> tuple[Linear, None]:
         x, out = call["input"], call.output
-        matrices = [_resize_matrix(mode, i, o, call) for i, o in zip(x.shape[2:], out.shape[2:], strict=True)]
-        # a bicubic kernel has negative lobes: its weights enter as one matrix per axis, of which the kernel takes |w|
-        signed = any(bool((m < 0).any()) for m in matrices) if mode.startswith("bicubic") else False
-        if not signed:
-            return _fixed(lambda x: _along(x, matrices), lambda c: _along(c, [m.mT for m in matrices]))
-        full = torch.einsum("ab,cd->acbd", *matrices)  # (H_out, W_out, H_in, W_in)
-
-        def forward(x: Tensor, weight: Tensor | None) -> Tensor:
-            return torch.einsum("...bd,acbd->...ac", x, weight)
-
-        def transpose(c: Tensor, weight: Tensor | None) -> Tensor:
-            return torch.einsum("...ac,acbd->...bd", c, weight)
-
-        return Linear(full, forward, transpose), None
+        scales = call["scale_factors"] or [None] * (x.dim() - 2)
+        matrices = [_resize_matrix(mode, i, o, s, call) for i, o, s in zip(x.shape[2:], out.shape[2:], scales, strict=True)]
+        # a bicubic kernel has negative lobes: its weights enter as a tensor, of which rules take the positive part
+        if any(bool((m < 0).any()) for m in matrices):
+            return _signed_resize(*matrices)
+        return _fixed(lambda x: _along(x, matrices), lambda c: _along(c, [m.mT for m in matrices]))
 
     return linear
 
@@ -214,4 +238,4 @@ for _dims in (1, 2, 3):
     )
     add_ops([f"adaptive_max_pool{_dims}d"], Op(Role.SELECT, _adaptive_winner, needs=("output",), keeps_sign="inherits"))
 add_ops(["amax", "amin"], Op(Role.SELECT, _extremum, needs=("self", "output"), keeps_sign="inherits"))
-add_ops(["topk", "sort"], Op(Role.SELECT, _extremum_with_index, needs=("output",), keeps_sign="inherits"))
+add_ops(["topk", "sort", "kthvalue", "max.dim", "min.dim", "median.dim", "nanmedian.dim"], Op(Role.SELECT, _extremum_with_index, needs=("output",), keeps_sign="inherits"))

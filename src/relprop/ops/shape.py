@@ -1,6 +1,7 @@
 """Ops that move elements without changing them: the relevance of every element goes back to where the element came from."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,7 +64,7 @@ def _narrow(call: Call, relevance: Tensor) -> Tensor:
 
 def _index(call: Call, relevance: Tensor) -> Tensor:
     empty = torch.zeros(call.x.shape, dtype=relevance.dtype, device=relevance.device)
-    return torch.index_put(empty, tuple(call["indices"]), relevance, accumulate=True)
+    return aten.index_put(empty, call["indices"], relevance, True)  # noqa: FBT003 - accumulate
 
 
 def _index_select(call: Call, relevance: Tensor) -> Tensor:
@@ -139,6 +140,62 @@ def _unbind(call: Call, relevance: list[Tensor | None]) -> Relevances:
     return {"self": torch.stack(_parts(relevance, call.output), call["dim"])}
 
 
+def _diagonal(call: Call, relevance: Tensor) -> Tensor:
+    return aten.diagonal_backward(relevance, call.x.shape, call["offset"], call["dim1"], call["dim2"])
+
+
+def _written(source: str, read: Callable[[Call, Tensor], Tensor], clear: Callable[[Call, Tensor], Tensor]) -> Callable[[Call, Tensor], Relevances]:
+    """Writing ``source`` into a region of a tensor: ``read`` takes the region's relevance, ``clear`` leaves the rest to the tensor."""
+
+    def relevance(call: Call, relevance: Tensor) -> Relevances:
+        rest = clear(call, relevance)
+        if source in call.active:
+            return {"self": rest, source: read(call, relevance)}
+        return {"self": rest, ABSORBED: call.layout.sum(relevance - rest, call.batch)}
+
+    return relevance
+
+
+def _slice_of(call: Call, relevance: Tensor) -> Tensor:
+    return aten.slice(relevance, call["dim"], call["start"], call["end"], call["step"])
+
+
+def _without_slice(call: Call, relevance: Tensor) -> Tensor:
+    nothing = torch.zeros_like(_slice_of(call, relevance))
+    return aten.slice_scatter(relevance, nothing, call["dim"], call["start"], call["end"], call["step"])
+
+
+def _selected(call: Call, relevance: Tensor) -> Tensor:
+    return relevance.select(call["dim"], call["index"])
+
+
+def _without_selected(call: Call, relevance: Tensor) -> Tensor:
+    return torch.select_scatter(relevance, torch.zeros_like(_selected(call, relevance)), call["dim"], call["index"])
+
+
+def _scattered(call: Call, relevance: Tensor) -> Tensor:
+    """The relevance of what ``scatter`` wrote; it may read a corner of its source only."""
+    index, source = call["index"], call["src"]
+    ends = [end for size, used in zip(source.shape, index.shape, strict=True) for end in (size - used, 0)]
+    return aten.constant_pad_nd(relevance.gather(call["dim"], index), ends[::-1])
+
+
+def _without_scattered(call: Call, relevance: Tensor) -> Tensor:
+    return relevance.scatter(call["dim"], call["index"], 0.0)
+
+
+def _put(call: Call, relevance: Tensor) -> Tensor:
+    return relevance[_positions(call)].sum_to_size(call["values"].shape)
+
+
+def _without_put(call: Call, relevance: Tensor) -> Tensor:
+    return torch.index_put(relevance, tuple(call["indices"]), relevance.new_zeros(()))
+
+
+def _positions(call: Call) -> tuple[Any, ...]:
+    return tuple(slice(None) if index is None else index for index in call["indices"])
+
+
 def _add_shape(names: list[str], inverse: Callable[[Call, Tensor], Tensor], needs: tuple[str, ...] = ()) -> None:
     add_ops(names, Op(Role.SHAPE, _moved(inverse), needs=needs, keeps_sign="inherits"))
 
@@ -160,6 +217,7 @@ _add_shape(["roll"], _roll)
 _add_shape(["flip"], _flip)
 _add_shape(["unfold"], _unfold)
 _add_shape(["im2col"], _im2col)
+_add_shape(["diagonal"], _diagonal)
 _add_shape(["pixel_shuffle"], _pixel_shuffle)
 _add_shape(["pixel_unshuffle"], _pixel_unshuffle)
 for _kind in ("reflection", "replication"):
@@ -170,3 +228,13 @@ add_ops(["stack"], Op(Role.SHAPE, _stack, data=("tensors",), keeps_sign="inherit
 add_ops(["cat"], Op(Role.SHAPE, _cat, data=("tensors",), keeps_sign="inherits"))
 add_ops(["split", "split_with_sizes", "chunk", "tensor_split"], Op(Role.SHAPE, _split, keeps_sign="inherits"))
 add_ops(["unbind"], Op(Role.SHAPE, _unbind, keeps_sign="inherits"))
+_WRITES = {
+    "slice_scatter": (_written("src", _slice_of, _without_slice), ()),
+    "select_scatter": (_written("src", _selected, _without_selected), ()),
+    "scatter": (_written("src", _scattered, _without_scattered), ("index",)),
+    "index_put": (_written("values", _put, _without_put), ("indices",)),
+}
+for _name, (_relevance, _needs) in _WRITES.items():
+    _data = ("self", "values" if _name == "index_put" else "src")
+    add_ops([_name], Op(Role.SHAPE, _relevance, data=_data, needs=_needs, keeps_sign="inherits"))
+add_ops(["copy"], Op(Role.SHAPE, lambda call, relevance: {"src": relevance.sum_to_size(call["src"].shape)}, data=("src",)))
