@@ -18,6 +18,15 @@ from relprop.ops.registry import AFFINE, Role, op_name
 from relprop.passes.constants import depends_on_input
 from relprop.targets import check_seed, resolve_target
 
+_RELU = frozenset({"aten::relu", "aten::relu6"})
+RELATIVES = frozenset(
+    f"aten::{name}"
+    for name in ["gelu", "silu", "mish", "hardswish", "elu", "celu", "selu", "leaky_relu", "prelu", "rrelu", "softplus", "threshold", "log_sigmoid"]
+)
+"""Smooth and leaky relatives of ReLU."""
+_CLIPPED = {"aten::clamp": 1, "aten::clamp_min": 1, "aten::hardtanh": 1}
+"""Ops that are ReLU where their lower bound, at this position of the arguments, is zero."""
+
 Handler = Callable[..., Any]
 """Computes one op in another way: ``(*args, **kwargs) -> value``, as the op itself takes them."""
 
@@ -245,6 +254,14 @@ def is_floating(node: fx.Node) -> bool:
     value = node.meta.get("val")
     first = value[0] if isinstance(value, list | tuple) and value else value
     return isinstance(first, Tensor) and first.is_floating_point()
+
+
+def is_rectifier(node: fx.Node) -> bool:
+    """Whether an op is ReLU, however it is written, or one of its relatives."""
+    name = op_name(node.target)
+    if name in _CLIPPED:
+        return len(node.args) > 1 and node.args[1] == 0
+    return name in _RELU | RELATIVES
 
 
 def role_of(model: CapturedModel, node: fx.Node) -> Role | None:

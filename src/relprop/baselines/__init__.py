@@ -14,6 +14,7 @@ from relprop.baselines.gradients import (
     build_smoothgrad,
     build_vargrad,
 )
+from relprop.baselines.pattern_methods import build_pattern_attribution, build_pattern_net
 from relprop.baselines.perturbation import build_kernel_shap, build_lime, build_occlusion, build_rise
 from relprop.baselines.rectifiers import build_deconvnet, build_guided_backprop
 
@@ -55,6 +56,18 @@ BASELINES: tuple[tuple[str, Callable[..., Attribution], str, str], ...] = (
     ("rise", build_rise, "Random masks, weighted by the class probability seen through each", "Petsiuk et al., BMVC 2018"),
     ("lime", build_lime, "Sparse linear model of the logit over hidden segments", "Ribeiro et al., KDD 2016"),
     ("kernel-shap", build_kernel_shap, "Shapley values of segments by a weighted linear model", "Lundberg and Lee, NeurIPS 2017"),
+    (
+        "pattern-net",
+        build_pattern_net,
+        "What of the input is signal for the logit, by fitted patterns",
+        "Kindermans et al., ICLR 2018",
+    ),
+    (
+        "pattern-attribution",
+        build_pattern_attribution,
+        "What the signal in each input element contributes to the logit, by fitted patterns",
+        "Kindermans et al., ICLR 2018",
+    ),
     ("random", build_random, "Noise: what a map must be better than", "-"),
     ("edge", build_edge, "Sobel edges of the input: what a map must be better than", "Adebayo et al., NeurIPS 2018"),
 )

@@ -92,9 +92,7 @@ def build_layer_cam(*, layer: str | None = None) -> Attribution:
     return _from_gradient("layer-cam", layer_cam, layer)
 
 
-def build_score_cam(
-    *, layer: str | None = None, channels: int | None = None, internal_batch_size: int = 16
-) -> Attribution:
+def build_score_cam(*, layer: str | None = None, channels: int | None = None, internal_batch_size: int = 16) -> Attribution:
     """Score-CAM: every channel is weighted by the score of the image seen through it; needs one forward pass per channel.
 
     Args:

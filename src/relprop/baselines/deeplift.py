@@ -17,6 +17,7 @@ from torch import Tensor, fx
 
 from relprop.attribution import Attributed, Attribution, CapturedModel, Handler, Problem, is_floating, role_of
 from relprop.baselines.options import as_reference
+from relprop.baselines.surrogate import with_slope
 from relprop.errors import UnsupportedOpError
 from relprop.graph import PATH
 from relprop.ops.registry import Role, op_name
@@ -41,11 +42,6 @@ class Pair:
         return (self.value.detach() + self.reference) / 2
 
 
-def _with_slope(value: Tensor, surrogate: Tensor) -> Tensor:
-    """Return ``value`` with the gradient of ``surrogate``."""
-    return value.detach() + (surrogate - surrogate.detach())
-
-
 def rescale(x: Pair, function: Callable[[Tensor], Tensor]) -> Pair:
     """An elementwise nonlinearity: the slope is ``Δy/Δx``, and the derivative halfway where ``Δx`` drowns in rounding."""
     value, reference = function(x.value.detach()), function(x.reference)
@@ -54,7 +50,7 @@ def rescale(x: Pair, function: Callable[[Tensor], Tensor]) -> Pair:
     slope = torch.where(tiny, 0.0, (value - reference) / torch.where(tiny, 1.0, difference))
     if bool(tiny.any()):
         slope = torch.where(tiny, _derivative(function, x.mean), slope)
-    return Pair(_with_slope(value, x.value * slope), reference)
+    return Pair(with_slope(value, x.value * slope), reference)
 
 
 def _rounding(x: Pair) -> Tensor:
@@ -71,7 +67,7 @@ def product(a: Pair, b: Pair, multiply: Callable[[Tensor, Tensor], Tensor] = tor
     """A product of two values, elementwise or of matrices."""
     value = multiply(a.value.detach(), b.value.detach())
     surrogate = multiply(a.value, b.mean) + multiply(a.mean, b.value)
-    return Pair(_with_slope(value, surrogate), multiply(a.reference, b.reference))
+    return Pair(with_slope(value, surrogate), multiply(a.reference, b.reference))
 
 
 def winner(x: Pair, select: Callable[[Tensor], tuple[Tensor, Tensor]], dims: int) -> Pair:
@@ -84,7 +80,7 @@ def winner(x: Pair, select: Callable[[Tensor], tuple[Tensor, Tensor]], dims: int
     chosen = x.apply(lambda v: v.flatten(-dims).gather(-1, position).reshape(value.shape))
     difference = chosen.value.detach() - chosen.reference
     slope = torch.where(difference == 0, 1.0, (value - reference) / torch.where(difference == 0, 1.0, difference))
-    return Pair(_with_slope(value, chosen.value * slope), reference)
+    return Pair(with_slope(value, chosen.value * slope), reference)
 
 
 # --- ops made of several steps ----------------------------------------------------------------------------------------------------
@@ -149,11 +145,13 @@ def _max_pool(pool: Callable[..., Any], dims: int, x: Pair, *settings: Any) -> P
 
 
 def _larger(sign: int, a: Pair, b: Pair) -> Pair:
-    values, references = (torch.stack(torch.broadcast_tensors(*v), -1) * sign for v in ((a.value, b.value), (a.reference, b.reference)))
+    values, references = (
+        torch.stack(torch.broadcast_tensors(*v), -1) * sign for v in ((a.value, b.value), (a.reference, b.reference))
+    )
     return winner(Pair(values, references), partial(_maximum, dims=1), 1).apply(lambda v: v * sign)
 
 
-def _amax(x: Pair, dim: Sequence[int] = (), keepdim: bool = False) -> Pair:  # noqa: FBT001, FBT002 - as the op takes it
+def _amax(x: Pair, dim: Sequence[int] = (), keepdim: bool = False) -> Pair:
     every = x.value.dim()
     dims = [d % every for d in dim] or list(range(every))
     moved = x.apply(lambda v: v.movedim(dims, list(range(-len(dims), 0))))
@@ -205,7 +203,9 @@ def _elementwise(node: fx.Node) -> _Rule:
 
 def _pooled(node: fx.Node) -> _Rule | None:
     """Adaptive max pooling and its like return the maxima and their positions, of which the maxima are explained."""
-    dims = {f"aten::{kind}{d}d{end}": d for d in (1, 2, 3) for kind, end in (("adaptive_max_pool", ""), ("max_pool", "_with_indices"))}
+    dims = {
+        f"aten::{kind}{d}d{end}": d for d in (1, 2, 3) for kind, end in (("adaptive_max_pool", ""), ("max_pool", "_with_indices"))
+    }
     count = dims.get(op_name(node.target))
     return partial(_max_pool, node.target, count) if count else None  # pyright: ignore[reportArgumentType]
 
@@ -254,7 +254,9 @@ def _rules(model: CapturedModel) -> dict[fx.Node, _Rule]:
     lacking = [n for n, rule in rules.items() if rule is None]
     if lacking:
         listed = ", ".join(f"{op_name(n.target)} (in {n.meta.get(PATH) or 'the model itself'})" for n in lacking)
-        raise UnsupportedOpError(f"DeepLIFT has no multipliers for these ops: {listed}; choose another method, such as integrated-gradients.")
+        raise UnsupportedOpError(
+            f"DeepLIFT has no multipliers for these ops: {listed}; choose another method, such as integrated-gradients."
+        )
     return {n: rule for n, rule in rules.items() if rule is not None}
 
 
@@ -262,10 +264,13 @@ def _handler(node: fx.Node, rule: _Rule, references: Mapping[fx.Node, Any]) -> H
     """Compute an op's value by the op itself, and its gradient by the rule."""
 
     def run(*values: Any) -> Any:  # noqa: ANN401 - the op's arguments
-        pairs = [Pair(v, references[a]) if isinstance(a, fx.Node) and a in references else v for a, v in zip(node.args, values, strict=True)]
+        pairs = [
+            Pair(v, references[a]) if isinstance(a, fx.Node) and a in references else v
+            for a, v in zip(node.args, values, strict=True)
+        ]
         exact = node.target(*values)  # pyright: ignore[reportCallIssue]
         surrogate = rule(*pairs).value
-        return (_with_slope(exact[0], surrogate), exact[1]) if isinstance(exact, tuple) else _with_slope(exact, surrogate)
+        return (with_slope(exact[0], surrogate), exact[1]) if isinstance(exact, tuple) else with_slope(exact, surrogate)
 
     return run
 

@@ -1,13 +1,14 @@
 """Finding the layer whose activation a class activation map is made of, and its values as a grid of feature vectors."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, fx
 
 from relprop.analysis import known_op
 from relprop.attribution import CapturedModel, is_floating
 from relprop.errors import OptionError, suggestion
+from relprop.graph import OUTPUTS
 from relprop.ops.registry import Role, op_name
 
 _SOFTMAX = frozenset({"aten::softmax", "aten::_softmax"})
@@ -87,13 +88,15 @@ def find_grid(model: CapturedModel, layer: str | None) -> Grid:
             raise OptionError(f"No module {layer!r} with an output of its own.{suggestion(layer, layers)}")
         grid = as_grid(model, layer, layers[layer])
         if grid is None:
-            raise OptionError(f"The output of module {layer!r} is no grid of feature vectors: its shape is B × {_shape(layers[layer])}.")
+            raise OptionError(
+                f"The output of module {layer!r} is no grid of feature vectors: its shape is B × {_shape(layers[layer])}."
+            )
         return grid
     for choose in (_before_attention, _before_pooling):
         grids = (as_grid(model, path, node) for path, node in reversed(choose(model, layers)))
         found = next((grid for grid in grids if grid is not None), None)
         if found is not None:
-            return found
+            return replace(found, path=min(found.node.meta[OUTPUTS], key=len))
     raise OptionError("The model has no module whose output is a grid of feature vectors; choose one with layer=….")
 
 

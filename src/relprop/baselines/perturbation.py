@@ -33,13 +33,17 @@ def build_occlusion(
         image = sample.image
         height, width = min(window, image.shape[2]), min(window, image.shape[3])
         score, rows = scored_rows(sample)
-        parts = captum_attr().Occlusion(score).attribute(
-            image,
-            sliding_window_shapes=(image.shape[1], height, width),
-            strides=(image.shape[1], min(stride, height), min(stride, width)),
-            baselines=as_reference(baseline, image),
-            perturbations_per_eval=internal_batch_size,
-            additional_forward_args=rows,
+        parts = (
+            captum_attr()
+            .Occlusion(score)
+            .attribute(
+                image,
+                sliding_window_shapes=(image.shape[1], height, width),
+                strides=(image.shape[1], min(stride, height), min(stride, width)),
+                baselines=as_reference(baseline, image),
+                perturbations_per_eval=internal_batch_size,
+                additional_forward_args=rows,
+            )
         )
         return Attributed([over_channels(parts[:, 0], image)])
 
@@ -97,9 +101,14 @@ def _enlarged(cells: Tensor, shifts: Tensor, image: Tensor) -> Tensor:
     height, width = image.shape[2:]
     grid = cells.shape[1]
     large = F.interpolate(
-        cells.unsqueeze(1), ((grid + 1) * -(-height // grid), (grid + 1) * -(-width // grid)), mode="bilinear", align_corners=False
+        cells.unsqueeze(1),
+        ((grid + 1) * -(-height // grid), (grid + 1) * -(-width // grid)),
+        mode="bilinear",
+        align_corners=False,
     ).squeeze(1)
-    return torch.stack([m[top : top + height, left : left + width] for m, (top, left) in zip(large, shifts.tolist(), strict=True)])
+    return torch.stack(
+        [m[top : top + height, left : left + width] for m, (top, left) in zip(large, shifts.tolist(), strict=True)]
+    )
 
 
 def _segments(image: Tensor, kind: str, count: int) -> Tensor:

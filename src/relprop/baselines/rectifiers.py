@@ -8,25 +8,10 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
-from relprop.attribution import Attributed, Attribution, CapturedModel, Problem
+from relprop.attribution import RELATIVES, Attributed, Attribution, CapturedModel, Problem, is_rectifier
 from relprop.ops.registry import op_name
-
-_RELU = frozenset({"aten::relu", "aten::relu6"})
-_RELATIVES = frozenset(
-    f"aten::{name}" for name in "gelu silu mish hardswish elu celu selu leaky_relu prelu rrelu softplus threshold log_sigmoid".split()
-)
-_CLIPPED = {"aten::clamp": 1, "aten::clamp_min": 1, "aten::hardtanh": 1}
-"""Ops that are ReLU where their lower bound, at this position of the arguments, is zero."""
-
-
-def is_rectifier(node: fx.Node) -> bool:
-    """Whether an op is ReLU, however it is written, or one of its relatives."""
-    name = op_name(node.target)
-    if name in _CLIPPED:
-        return len(node.args) > 1 and node.args[1] == 0
-    return name in _RELU | _RELATIVES
 
 
 def guided(rectifier: Callable[..., Tensor], x: Tensor, *rest: object, **named: object) -> Tensor:
@@ -53,7 +38,7 @@ def _notes(name: str, model: CapturedModel) -> tuple[str, ...]:
     found = {op_name(n.target) for n in model.active if is_rectifier(n)}
     if not found:
         return (f"The model has no rectifier, so {name} is the plain gradient.",)
-    relatives = ", ".join(sorted(n.removeprefix("aten::") for n in found & _RELATIVES))
+    relatives = ", ".join(sorted(n.removeprefix("aten::") for n in found & RELATIVES))
     return (f"{name} is defined for ReLU; here {relatives} is treated alike, by its derivative.",) if relatives else ()
 
 

@@ -1,4 +1,4 @@
-"""The command line: ``relprop explain``, ``relprop models``, ``relprop methods``, ``relprop inspect``.
+"""The command line: ``relprop explain``, ``relprop models``, ``relprop methods``, ``relprop inspect``, ``relprop fit-patterns``.
 
 Commands import what they need when they run, so that ``relprop --help`` answers at once.
 """
@@ -105,6 +105,24 @@ def inspect(
     from relprop.cli.listing import print_plan
 
     print_plan(model, weights, method, option)
+
+
+@app.command("fit-patterns")
+@guarded
+def fit_patterns(
+    data: Annotated[Path, typer.Option(help="A folder of images, searched with all its subfolders.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the patterns go, a .safetensors file.")],
+    model: ModelOption = DEFAULT_MODEL,
+    weights: WeightsOption = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Take only this many images, the first by path.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images that run at once.")] = 8,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, …")] = "cpu",
+    debug: DebugOption = False,
+) -> None:
+    """Fit what pattern-net and pattern-attribution need, in one pass over images; an interrupted fit goes on where it was."""
+    from relprop.cli.fit_patterns import FitJob, fit_from_folder
+
+    fit_from_folder(FitJob(data, output, model, weights, limit, batch_size, device))
 
 
 def main() -> None:
