@@ -356,7 +356,7 @@ def _refuse_unsupported(steps: tuple[Step, ...], reached: set[fx.Node], leaves: 
             "teach it with relprop.register_op(name, relevance=…)."
         )
     batch_norm = [s for s in steps if s.node in reached and s.op == "aten::batch_norm" and s.arguments["training"]]
-    mixed = [s for s in steps if dynamic and s.node in reached and s.role in AFFINE and s.layout.dim is None]
+    mixed = [s for s in steps if dynamic and s.node in reached and s.layout.dim is None]
     if batch_norm or mixed:
         listed = ", ".join(f"{s.op} (in {s.path or 'the model itself'})" for s in [*batch_norm, *mixed])
         raise UnsupportedOpError(f"These ops mix the samples of a batch, so no sample has a relevance of its own: {listed}.")

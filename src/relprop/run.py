@@ -183,7 +183,8 @@ class Runner:
             pairs = zip(argument, share, strict=True) if isinstance(share, list) else [(argument, share)]  # pyright: ignore
             for target, part in pairs:
                 if isinstance(target, fx.Node) and target in self.plan.facts.active and name in step.operands:
-                    shares.append((target, part))
+                    # an op on values of two precisions returns the higher one
+                    shares.append((target, part.to(target.meta["val"].dtype)))
                 elif part is not None and part.numel():
                     absorbed = absorbed + step.layout.sum(part, call.batch)
         return shares, absorbed
