@@ -104,7 +104,7 @@ class Runner:
         values = values if free else dict(values)
         relevances: dict[fx.Node, Any] = {self.plan.output: seed}
         absorbed = seed.new_zeros(batch)
-        boxes = self._boxes(values)
+        boxes = self._boxes(values, batch)
         leaves = set(self.plan.leaves)
         for step in reversed(self.plan.steps):
             relevance = relevances.get(step.node) if step.node in leaves else relevances.pop(step.node, None)
@@ -140,20 +140,31 @@ class Runner:
         items = relevances.setdefault(source, [None] * len(values[source]))  # pyright: ignore
         items[index] = relevance if items[index] is None else items[index] + relevance
 
-    def _boxes(self, values: Values) -> Mapping[fx.Node, Box]:
-        """By node, the bounds of the model's input where the method fixes them, carried forward to the first layers."""
-        bounds = self.plan.method.box
-        if bounds is None:
+    def _boxes(self, values: Values, batch: int) -> Mapping[fx.Node, Box]:
+        """By node, the bounds of the model's input, carried forward to the first layers: a padded zero stays a zero.
+
+        Empty where the method fixes no bounds and the first layers see the input itself: then their rule takes each sample's own.
+        """
+        if self.plan.method.box is None and all(node.op == "placeholder" for node in self.plan.before):
             return {}
         boxes: dict[fx.Node, Box] = {}
         for node in self.plan.before:
             if node.op == "placeholder":
-                low, high = (torch.as_tensor(bound).to(values[node]).expand_as(values[node]) for bound in bounds)
+                low, high = self._input_bounds(node, values[node], batch)
             else:
                 low, high = (self._evaluate(node, {**values, **{n: box[side] for n, box in boxes.items()}}) for side in (0, 1))
             # a negative factor swaps the bounds
             boxes[node] = (torch.minimum(low, high), torch.maximum(low, high))
         return boxes
+
+    def _input_bounds(self, node: fx.Node, value: Tensor, batch: int) -> Box:
+        """The bounds that the method fixes, else each sample's smallest and largest value, both of the input's shape."""
+        if self.plan.method.box is not None:
+            low, high = (torch.as_tensor(bound).to(value).expand_as(value) for bound in self.plan.method.box)
+            return low, high
+        layout = self.plan.facts.layouts[node]
+        low, high = (layout.spread(bound, value).expand_as(value) for bound in layout.extremes(value, batch))
+        return low, high
 
     def _call(self, step: Step, values: Values, boxes: Mapping[fx.Node, Box], batch: int) -> Call:
         arguments = {name: fx.node.map_arg(value, values.__getitem__) for name, value in step.arguments.items()}
