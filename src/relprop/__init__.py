@@ -7,17 +7,19 @@ from relprop.errors import RelpropError
 from relprop.version import __version__
 
 if TYPE_CHECKING:
+    from relprop.custom import register_method
     from relprop.explainer import Explainer, explain
     from relprop.explanation import Explanation
     from relprop.ops.registry import register_op
 
-__all__ = ["Explainer", "Explanation", "RelpropError", "__version__", "explain", "register_op"]
+__all__ = ["Explainer", "Explanation", "RelpropError", "__version__", "explain", "register_method", "register_op"]
 
 # Imported on first use, so that `relprop --help` need not wait for torch.
 _HOME = {
     "Explainer": "relprop.explainer",
     "Explanation": "relprop.explanation",
     "explain": "relprop.explainer",
+    "register_method": "relprop.custom",
     "register_op": "relprop.ops.registry",
 }
 
