@@ -70,7 +70,9 @@ def values_at(model: Probed, x: Tensor) -> tuple[list[Tensor], Tensor]:
     return seen[:-1], seen[-1]
 
 
-def probe(op: Callable[..., Tensor], shape: Sequence[int], *, nonnegative: bool = False, operands: int = 1, seed: int = 0, **options) -> Probe:
+def probe(
+    op: Callable[..., Tensor], shape: Sequence[int], *, nonnegative: bool = False, operands: int = 1, seed: int = 0, **options
+) -> Probe:
     """Explain a small model around ``op`` in float64; check conservation, batch independence and several targets on the way.
 
     The first layer is treated like any other: the box of a tiny input may leave an output without any contribution.
@@ -100,7 +102,9 @@ def probe(op: Callable[..., Tensor], shape: Sequence[int], *, nonnegative: bool 
 
 
 def check_conservation(explanation: relprop.Explanation, tolerance: float = 1e-9) -> None:
-    explained = explanation.logits.gather(1, explanation.target.reshape(len(explanation.logits), -1)).reshape(explanation.target.shape)
+    explained = explanation.logits.gather(1, explanation.target.reshape(len(explanation.logits), -1)).reshape(
+        explanation.target.shape
+    )
     parts = explanation.relevance if isinstance(explanation.relevance, tuple) else (explanation.relevance,)
     total = explanation.absorbed + sum(p.flatten(explanation.target.dim()).sum(-1) for p in parts)
     assert (total - explained).abs().max() <= tolerance * max(1.0, explained.abs().max()), (total, explained)

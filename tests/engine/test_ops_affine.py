@@ -2,11 +2,12 @@
 
 import pytest
 import torch
-from .reference import absolute_shares, assert_same, box_shares, check_affine, check_passed, contribution_matrix, probe
 from torch import nn
 from torch.nn import functional as F
 
 import relprop
+
+from .reference import absolute_shares, assert_same, box_shares, check_affine, check_passed, contribution_matrix, probe
 
 CONVOLUTIONS = {
     "1d": (lambda: nn.Conv1d(3, 2, 3), (3, 6)),
@@ -54,7 +55,10 @@ FOLDED = {
         (2, 4),
     ),
     "linear": (lambda: nn.Sequential(nn.Linear(4, 3), normalized(nn.BatchNorm1d(3))), (4,)),
-    "transposed, grouped": (lambda: nn.Sequential(nn.ConvTranspose2d(4, 6, 2, groups=2), normalized(nn.BatchNorm2d(6))), (4, 2, 2)),
+    "transposed, grouped": (
+        lambda: nn.Sequential(nn.ConvTranspose2d(4, 6, 2, groups=2), normalized(nn.BatchNorm2d(6))),
+        (4, 2, 2),
+    ),
     "3d": (lambda: nn.Sequential(nn.Conv3d(1, 2, 2), normalized(nn.BatchNorm3d(2))), (1, 2, 2, 3)),
 }
 
@@ -66,7 +70,9 @@ def test_batchnorm_folds_into(name):
     check_affine(make(), shape)
 
 
-@pytest.mark.parametrize(("norm", "shape"), [(nn.BatchNorm1d(3), (3,)), (nn.BatchNorm1d(3), (3, 4)), (nn.BatchNorm2d(2), (2, 2, 3))])
+@pytest.mark.parametrize(
+    ("norm", "shape"), [(nn.BatchNorm1d(3), (3,)), (nn.BatchNorm1d(3), (3, 4)), (nn.BatchNorm2d(2), (2, 2, 3))]
+)
 def test_batchnorm_after_an_activation_passes(norm, shape):
     check_passed(normalized(norm), shape, nonnegative=True)
 
@@ -121,7 +127,9 @@ def test_first_layer_takes_the_box_rule(first, shape, bounds):
     for b in range(3):
         low, high = bounds or (float(x[b].min()), float(x[b].max()))
         n = x[b].numel()
-        expected = box_shares(weights_of(first, x[b]), x[b].flatten().numpy(), [low] * n, [high] * n, explanation.layers["1"][b].flatten().numpy())
+        expected = box_shares(
+            weights_of(first, x[b]), x[b].flatten().numpy(), [low] * n, [high] * n, explanation.layers["1"][b].flatten().numpy()
+        )
         assert_same(explanation.relevance[b], expected)
 
 
@@ -144,7 +152,9 @@ def test_box_bounds_pass_a_normalization_before_the_first_layer():
     for b in range(2):
         seen, low, high = ((v - mean) / std for v in (x[b], torch.zeros_like(x[b]), torch.ones_like(x[b])))
         values = [v.flatten().numpy() for v in (seen, low, high)]
-        assert_same(explanation.relevance[b], box_shares(weights_of(conv, x[b]), *values, explanation.layers["conv"][b].flatten().numpy()))
+        assert_same(
+            explanation.relevance[b], box_shares(weights_of(conv, x[b]), *values, explanation.layers["conv"][b].flatten().numpy())
+        )
 
 
 def test_first_layer_like_any_other():

@@ -21,13 +21,15 @@ def _fixed(forward: Callable[[Tensor], Tensor], transpose: Callable[[Tensor], Te
 def _average_pool(call: Call) -> tuple[Linear, None]:
     x, dims = call["self"], len(call["kernel_size"])
     settings = [call[name] for name in ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")]
-    pool, back = (aten.avg_pool2d, aten.avg_pool2d_backward) if dims == 2 else (aten.avg_pool3d, aten.avg_pool3d_backward)  # noqa: PLR2004
+    pool, back = (aten.avg_pool2d, aten.avg_pool2d_backward) if dims == 2 else (aten.avg_pool3d, aten.avg_pool3d_backward)
     return _fixed(lambda x: pool(x, *settings), lambda c: back(c, x, *settings))
 
 
 def _average_pool1d(call: Call) -> tuple[Linear, None]:
     x = call["self"].unsqueeze(-2)
-    kernel, stride, padding = ([one, *call[name]] if call[name] else [] for name, one in (("kernel_size", 1), ("stride", 1), ("padding", 0)))
+    kernel, stride, padding = (
+        [one, *call[name]] if call[name] else [] for name, one in (("kernel_size", 1), ("stride", 1), ("padding", 0))
+    )
     settings = [kernel, stride, padding, call["ceil_mode"], call["count_include_pad"], None]
     return _fixed(
         lambda x: aten.avg_pool2d(x.unsqueeze(-2), *settings).squeeze(-2),
@@ -43,7 +45,7 @@ def _adaptive_average_pool(call: Call) -> tuple[Linear, None]:
             lambda x: aten.adaptive_avg_pool1d(x, size),
             lambda c: aten._adaptive_avg_pool2d_backward(c.unsqueeze(-2), x1).squeeze(-2),
         )
-    if len(size) == 2:  # noqa: PLR2004
+    if len(size) == 2:
         return _fixed(lambda x: aten.adaptive_avg_pool2d(x, size), lambda c: aten._adaptive_avg_pool2d_backward(c, x))
     return _fixed(lambda x: aten.adaptive_avg_pool3d(x, size), lambda c: aten._adaptive_avg_pool3d_backward(c, x))
 
@@ -88,7 +90,9 @@ def _resize_matrix(mode: str, size_in: int, size_out: int, scale: float | None, 
         settings["align_corners"] = bool(call["align_corners"])
     if mode in {"nearest", "nearest-exact", "linear"}:
         # a scale that was given, not the ratio of the sizes, says where samples lie
-        return functional.interpolate(eye[None], **settings, **({"size": size_out} if scale is None else {"scale_factor": scale}))[0].mT
+        return functional.interpolate(
+            eye[None], **settings, **({"size": size_out} if scale is None else {"scale_factor": scale})
+        )[0].mT
     columns = functional.interpolate(
         eye[None, :, :, None].expand(1, size_in, size_in, 4).contiguous(),
         **settings,
@@ -161,7 +165,7 @@ def _winner(back: str, dims: int) -> Callable[[Call, Tensor], Relevances]:
             settings = [[one, *call[name]] if call[name] else [] for name, one in zip(names, (1, 1, 0, 1), strict=True)]
         else:
             settings = [call[name] for name in names]
-        pool = aten.max_pool3d_with_indices if dims == 3 else aten.max_pool2d_with_indices  # noqa: PLR2004
+        pool = aten.max_pool3d_with_indices if dims == 3 else aten.max_pool2d_with_indices
         indices = pool(x, *settings, call["ceil_mode"])[1]
         spread = getattr(aten, back)(relevance, x, *settings, call["ceil_mode"], indices)
         return {"self": spread.squeeze(-2) if dims == 1 else spread}
@@ -230,7 +234,7 @@ for _name, _mode in {
     _sign = "never" if "bicubic" in _mode else "inherits"
     add_ops([_name], Op(Role.POOL, linear=_resize(_mode), data=("input", "self"), keeps_sign=_sign))
 for _dims in (1, 2, 3):
-    _back = "max_pool3d_with_indices_backward" if _dims == 3 else "max_pool2d_with_indices_backward"  # noqa: PLR2004
+    _back = "max_pool3d_with_indices_backward" if _dims == 3 else "max_pool2d_with_indices_backward"
     add_ops([f"max_pool{_dims}d"], Op(Role.SELECT, _winner(_back, _dims), needs=("self",), keeps_sign="inherits"))
     add_ops(
         [f"max_pool{_dims}d_with_indices"],
@@ -238,4 +242,7 @@ for _dims in (1, 2, 3):
     )
     add_ops([f"adaptive_max_pool{_dims}d"], Op(Role.SELECT, _adaptive_winner, needs=("output",), keeps_sign="inherits"))
 add_ops(["amax", "amin"], Op(Role.SELECT, _extremum, needs=("self", "output"), keeps_sign="inherits"))
-add_ops(["topk", "sort", "kthvalue", "max.dim", "min.dim", "median.dim", "nanmedian.dim"], Op(Role.SELECT, _extremum_with_index, needs=("output",), keeps_sign="inherits"))
+add_ops(
+    ["topk", "sort", "kthvalue", "max.dim", "min.dim", "median.dim", "nanmedian.dim"],
+    Op(Role.SELECT, _extremum_with_index, needs=("output",), keeps_sign="inherits"),
+)

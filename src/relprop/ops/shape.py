@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from relprop.errors import UnsupportedOpError
+from relprop.kernel import Linear
 from relprop.ops.registry import ABSORBED, Call, Op, Relevances, Role, add_ops
 
 aten = torch.ops.aten
@@ -64,7 +66,7 @@ def _narrow(call: Call, relevance: Tensor) -> Tensor:
 
 def _index(call: Call, relevance: Tensor) -> Tensor:
     empty = torch.zeros(call.x.shape, dtype=relevance.dtype, device=relevance.device)
-    return aten.index_put(empty, call["indices"], relevance, True)  # noqa: FBT003 - accumulate
+    return aten.index_put(empty, call["indices"], relevance, True)
 
 
 def _index_select(call: Call, relevance: Tensor) -> Tensor:
@@ -144,7 +146,9 @@ def _diagonal(call: Call, relevance: Tensor) -> Tensor:
     return aten.diagonal_backward(relevance, call.x.shape, call["offset"], call["dim1"], call["dim2"])
 
 
-def _written(source: str, read: Callable[[Call, Tensor], Tensor], clear: Callable[[Call, Tensor], Tensor]) -> Callable[[Call, Tensor], Relevances]:
+def _written(
+    source: str, read: Callable[[Call, Tensor], Tensor], clear: Callable[[Call, Tensor], Tensor]
+) -> Callable[[Call, Tensor], Relevances]:
     """Writing ``source`` into a region of a tensor: ``read`` takes the region's relevance, ``clear`` leaves the rest to the tensor."""
 
     def relevance(call: Call, relevance: Tensor) -> Relevances:
@@ -157,12 +161,18 @@ def _written(source: str, read: Callable[[Call, Tensor], Tensor], clear: Callabl
 
 
 def _slice_of(call: Call, relevance: Tensor) -> Tensor:
-    return aten.slice(relevance, call["dim"], call["start"], call["end"], call["step"])
+    return aten.slice(relevance, call["dim"], *_bounds(call, relevance))
 
 
 def _without_slice(call: Call, relevance: Tensor) -> Tensor:
     nothing = torch.zeros_like(_slice_of(call, relevance))
-    return aten.slice_scatter(relevance, nothing, call["dim"], call["start"], call["end"], call["step"])
+    return aten.slice_scatter(relevance, nothing, call["dim"], *_bounds(call, relevance))
+
+
+def _bounds(call: Call, relevance: Tensor) -> tuple[int, int, int]:
+    """Start, end and step of a slice, the end no further than the size."""
+    size = relevance.shape[call["dim"]]
+    return call["start"] or 0, size if call["end"] is None else min(call["end"], size), call["step"]
 
 
 def _selected(call: Call, relevance: Tensor) -> Tensor:
@@ -184,12 +194,25 @@ def _without_scattered(call: Call, relevance: Tensor) -> Tensor:
     return relevance.scatter(call["dim"], call["index"], 0.0)
 
 
+def _refuse_accumulation(call: Call) -> None:
+    if call["accumulate"]:
+        raise UnsupportedOpError("index_put with accumulate=True adds to what was there, and has no rule; write it as a sum.")
+
+
 def _put(call: Call, relevance: Tensor) -> Tensor:
     return relevance[_positions(call)].sum_to_size(call["values"].shape)
 
 
 def _without_put(call: Call, relevance: Tensor) -> Tensor:
-    return torch.index_put(relevance, tuple(call["indices"]), relevance.new_zeros(()))
+    _refuse_accumulation(call)
+    return aten.index_put(relevance, list(call["indices"]), relevance.new_zeros(()))
+
+
+def _col2im(call: Call) -> tuple[Linear, None]:
+    x, size = call.x, call["output_size"]
+    settings = [call[name] for name in ("kernel_size", "dilation", "padding", "stride")]
+    forward, back = (lambda x, _: aten.col2im(x, size, *settings)), (lambda c, _: aten.im2col(c, *settings).reshape(x.shape))
+    return Linear(None, forward, back, nonnegative=True), None
 
 
 def _positions(call: Call) -> tuple[Any, ...]:
@@ -223,6 +246,7 @@ _add_shape(["pixel_unshuffle"], _pixel_unshuffle)
 for _kind in ("reflection", "replication"):
     for _dims in (1, 2, 3):
         _add_shape([f"{_kind}_pad{_dims}d"], _pad_back(f"{_kind}_pad{_dims}d_backward"))
+add_ops(["col2im"], Op(Role.POOL, linear=_col2im, keeps_sign="inherits"))
 add_ops(["constant_pad_nd"], Op(Role.SHAPE, _constant_pad))
 add_ops(["stack"], Op(Role.SHAPE, _stack, data=("tensors",), keeps_sign="inherits"))
 add_ops(["cat"], Op(Role.SHAPE, _cat, data=("tensors",), keeps_sign="inherits"))

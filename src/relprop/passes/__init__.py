@@ -16,7 +16,7 @@ def normalize(capture: Capture) -> Capture:
     """Bring a captured graph, in place, to the form that plans are made for; folding BatchNorm is left to the method.
 
     Each pass: nested regions inlined, in-place ops out of place, constants folded, no-ops dropped, fused attention expanded,
-    unknown ops decomposed, rare forms rewritten, a final softmax taken off.
+    rare forms rewritten, unknown ops decomposed, a final softmax taken off.
     """
     module = capture.module
     inline_regions(module)
@@ -24,6 +24,7 @@ def normalize(capture: Capture) -> Capture:
     fold_constants(module)
     drop_identities(module)
     expand_attention(module)
+    use_common_forms(module)
     decompose_unknown(module)
     use_common_forms(module)
     drop_identities(module)

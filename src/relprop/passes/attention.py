@@ -25,10 +25,14 @@ def _expanded(module: fx.GraphModule, node: fx.Node) -> fx.Node:
         groups = value_of(query).shape[-3] // value_of(key).shape[-3]
         key, value = (insert(node, aten.repeat_interleave.self_int, v, groups, -3) for v in (key, value))
     scale = arguments["scale"] if arguments["scale"] is not None else 1 / math.sqrt(value_of(query).shape[-1])
-    scores = insert(node, aten.matmul.default, insert(node, aten.mul.Tensor, query, scale), insert(node, aten.transpose.int, key, -2, -1))
+    scores = insert(
+        node, aten.matmul.default, insert(node, aten.mul.Tensor, query, scale), insert(node, aten.transpose.int, key, -2, -1)
+    )
     if arguments["is_causal"]:
         rows, columns = value_of(scores).shape[-2:]
-        mask = add_constant(module, node, "causal_mask", torch.ones(rows, columns, dtype=torch.bool, device=value_of(query).device).tril())
+        mask = add_constant(
+            module, node, "causal_mask", torch.ones(rows, columns, dtype=torch.bool, device=value_of(query).device).tril()
+        )
     if mask is not None:
         scores = _masked(node, scores, mask)
     weights = insert(node, aten.softmax.int, scores, -1)

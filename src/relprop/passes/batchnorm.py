@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, fx
 
+from relprop.graph import add_constant, insert, replace
 from relprop.ops.registry import op_name
 from relprop.passes.constants import drop_unused
-from relprop.graph import add_constant, insert, replace
 
 _CONV = frozenset(f"aten::conv{d}d" for d in (1, 2, 3))
 _CONV_TRANSPOSE = frozenset(f"aten::conv_transpose{d}d" for d in (1, 2, 3))
@@ -42,11 +42,11 @@ def _fold(module: fx.GraphModule, node: fx.Node) -> None:
     gamma, beta, mean, variance = (read(a) for a in norm)
     scale = torch.rsqrt(variance + node.args[7])  # pyright: ignore
     scale = scale if gamma is None else scale * gamma
-    weight, bias = read(feeder.args[1]), read(feeder.args[2]) if len(feeder.args) > 2 else None  # pyright: ignore  # noqa: PLR2004
+    weight, bias = read(feeder.args[1]), read(feeder.args[2]) if len(feeder.args) > 2 else None  # pyright: ignore
     offset = -mean if bias is None else bias - mean  # pyright: ignore
     offset = offset * scale if beta is None else offset * scale + beta
     transposed = op_name(feeder.target) in _CONV_TRANSPOSE  # pyright: ignore
-    groups = feeder.args[6] if transposed and len(feeder.args) > 6 else 1  # pyright: ignore  # noqa: PLR2004
+    groups = feeder.args[6] if transposed and len(feeder.args) > 6 else 1  # pyright: ignore
     folded = _scaled(weight, scale, transposed=transposed, groups=groups)  # pyright: ignore
     constants = [add_constant(module, node, name, value) for name, value in (("weight", folded), ("bias", offset))]
     new = insert(node, feeder.target, feeder.args[0], *constants, *feeder.args[3:], **feeder.kwargs)  # pyright: ignore

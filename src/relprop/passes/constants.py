@@ -6,12 +6,23 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from relprop.ops.registry import op_name
-from relprop.graph import add_constant, replace
 from relprop.aliasing import mutated
+from relprop.graph import add_constant, replace
+from relprop.ops.registry import op_name
 
 METADATA_ONLY = frozenset(
-    f"aten::{name}" for name in "new_zeros new_ones new_full new_empty zeros_like ones_like full_like empty_like sym_size".split()
+    f"aten::{name}"
+    for name in [
+        "new_zeros",
+        "new_ones",
+        "new_full",
+        "new_empty",
+        "zeros_like",
+        "ones_like",
+        "full_like",
+        "empty_like",
+        "sym_size",
+    ]
 )
 """Ops that read the shape of a tensor, not its values."""
 

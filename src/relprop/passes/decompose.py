@@ -9,8 +9,9 @@ from torch import fx
 from torch._decomp import decomposition_table
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from relprop.ops.registry import OPS, op_name
+from relprop.aliasing import mutated
 from relprop.graph import PATH, insert, replace, value_of
+from relprop.ops.registry import OPS, op_name
 
 _ROUNDS = 4
 
@@ -53,9 +54,8 @@ def _take_apart(node: fx.Node) -> None:
 
 
 def _splice(body: fx.GraphModule, node: fx.Node, leaves: list[fx.Node]) -> None:
-    constants = [n for n in body.graph.nodes if n.op == "get_attr"]
-    if constants:
-        return
+    if any(n.op == "get_attr" or mutated(n) is not None for n in body.graph.nodes):
+        return  # a definition that writes to memory would hide what depends on what
     copies: dict[fx.Node, Any] = dict(zip([n for n in body.graph.nodes if n.op == "placeholder"], leaves, strict=True))
     for inner in body.graph.nodes:
         if inner.op == "call_function":

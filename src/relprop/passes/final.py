@@ -5,7 +5,9 @@ from torch import fx
 from relprop.ops.registry import op_name
 from relprop.passes.constants import drop_unused
 
-_FINAL = frozenset({"aten::softmax", "aten::_softmax", "aten::log_softmax", "aten::_log_softmax", "aten::sigmoid", "aten::log_sigmoid"})
+_FINAL = frozenset(
+    {"aten::softmax", "aten::_softmax", "aten::log_softmax", "aten::_log_softmax", "aten::sigmoid", "aten::log_sigmoid"}
+)
 
 
 def take_off_final_softmax(module: fx.GraphModule) -> bool:

@@ -3,16 +3,31 @@
 import torch
 from torch import fx
 
-from relprop.ops.registry import op_name
 from relprop.graph import insert, replace, value_of
+from relprop.ops.registry import op_name
 
 aten = torch.ops.aten
 _IDENTITIES = frozenset(
     f"aten::{name}"
-    for name in "dropout feature_dropout alpha_dropout feature_alpha_dropout native_dropout alias contiguous clone detach detach_ lift lift_fresh "
-    "lift_fresh_copy dropout_ identity".split()
+    for name in [
+        "dropout",
+        "feature_dropout",
+        "alpha_dropout",
+        "feature_alpha_dropout",
+        "native_dropout",
+        "alias",
+        "contiguous",
+        "clone",
+        "detach",
+        "detach_",
+        "lift",
+        "lift_fresh",
+        "lift_fresh_copy",
+        "dropout_",
+        "identity",
+    ]
 )
-_CASTS = frozenset(f"aten::{name}" for name in "to _to_copy type_as float".split())
+_CASTS = frozenset(f"aten::{name}" for name in ["to", "_to_copy", "type_as", "float"])
 _CHECKS = ("_assert", "sym_constrain", "_check")
 
 
@@ -39,10 +54,10 @@ def _is_identity(node: fx.Node) -> bool:
 
 def _rewrite_subtraction(node: fx.Node) -> fx.Node | None:
     """``a − αb`` as ``a + (−α)b``: contributions then carry their sign."""
-    if node.target is not aten.sub.Tensor:
+    if node.target not in {aten.sub.Tensor, aten.rsub.Tensor}:
         return None
     alpha = -node.kwargs.get("alpha", 1)  # pyright: ignore[reportOperatorIssue]
-    a, b = node.args[:2]
+    a, b = node.args[:2] if node.target is aten.sub.Tensor else node.args[1::-1]
     if not isinstance(b, fx.Node):
         return insert(node, aten.add.Tensor, a, alpha * b)  # pyright: ignore[reportOperatorIssue]
     return insert(node, aten.add.Tensor, a, b, alpha=alpha)
@@ -50,7 +65,10 @@ def _rewrite_subtraction(node: fx.Node) -> fx.Node | None:
 
 def _rewrite_same_convolution(node: fx.Node) -> fx.Node | None:
     """``padding="same"`` in numbers, with a pad of its own where it is not symmetric."""
-    if op_name(node.target) not in {"aten::conv1d", "aten::conv2d", "aten::conv3d"} or "padding" not in str(node.target).split(".")[-1]:
+    if (
+        op_name(node.target) not in {"aten::conv1d", "aten::conv2d", "aten::conv3d"}
+        or "padding" not in str(node.target).split(".")[-1]
+    ):
         return None
     x, weight, bias, stride, mode, dilation, groups = _filled(node)
     dims = value_of(weight).dim() - 2
@@ -74,15 +92,29 @@ def _rewrite_pad(node: fx.Node) -> fx.Node | None:
     x, pad, mode, value = _filled(node)
     if mode == "constant":
         return insert(node, aten.constant_pad_nd.default, x, pad, 0.0 if value is None else value)
+    if mode == "circular":
+        return _circular(node, x, pad)  # pyright: ignore[reportArgumentType]
     if mode not in {"reflect", "replicate"}:
         return None
     kind = "reflection" if mode == "reflect" else "replication"
     return insert(node, getattr(aten, f"{kind}_pad{len(pad) // 2}d").default, x, pad)  # pyright: ignore
 
 
+def _circular(node: fx.Node, x: fx.Node, pad: list[int]) -> fx.Node:
+    """Circular padding as a concatenation of what lies at the other end."""
+    for axis, (left, right) in enumerate(zip(pad[::2], pad[1::2], strict=True), start=1):
+        dim = value_of(x).dim() - axis
+        size = value_of(x).shape[dim]
+        ends = [insert(node, aten.slice.Tensor, x, dim, size - left, size), x, insert(node, aten.slice.Tensor, x, dim, 0, right)]
+        x = insert(node, aten.cat.default, ends, dim)
+    return x
+
+
 def _rewrite_view(node: fx.Node) -> fx.Node | None:
     """``view`` as ``reshape``: without the copies that ``contiguous`` makes, strides may not fit a view."""
-    return insert(node, aten.reshape.default, *node.args) if node.target in {aten.view.default, aten._unsafe_view.default} else None
+    return (
+        insert(node, aten.reshape.default, *node.args) if node.target in {aten.view.default, aten._unsafe_view.default} else None
+    )
 
 
 _REWRITES = (_rewrite_subtraction, _rewrite_same_convolution, _rewrite_pad, _rewrite_view)
