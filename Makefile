@@ -15,7 +15,7 @@ export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 .PHONY: demo test lint format docs figures clean
 
 demo: $(VENV)/.demo
-	$(BIN)/relprop explain $(CAT) --output $(OUT)/chelsea-rap.png
+	@$(BIN)/relprop explain $(CAT) --output $(OUT)/chelsea-rap.png
 
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
