@@ -151,7 +151,7 @@ def _export_flat(wrapper: _Selected, flat: list[Any], *, dynamic: bool) -> torch
 
 def _is_shape_constraint(error: Exception) -> bool:
     text = f"{type(error).__name__}: {error}"
-    return any(sign in text for sign in ("ConstraintViolation", "Constraints violated", "specialized", "data-dependent", "GuardOnData", "SymInt"))
+    return any(sign in text for sign in ("AssertionError", "ConstraintViolation", "Constraints violated", "specialized", "data-dependent", "GuardOnData", "SymInt"))
 
 
 def _refusal(error: Exception) -> RelpropError:

@@ -13,7 +13,7 @@ from relprop.errors import UnsupportedOpError
 from relprop.graph import PATH
 from relprop.methods import Method
 from relprop.ops.elementwise import BOUNDED
-from relprop.ops.registry import AFFINE, LinearFunction, Op, RelevanceFunction, Role, op_name
+from relprop.ops.registry import LinearFunction, Op, RelevanceFunction, Role, op_name
 from relprop.rules import Rule
 from relprop.samples import SampleLayout
 
@@ -217,8 +217,8 @@ class _Planner:
         if node.target is operator.getitem:
             return ("self",)
         op, role = known_op(node), self.roles[node]
-        if op is None:
-            return ()
+        if op is None:  # followed further back all the same, so that every unknown op is listed at once
+            return arguments_with(arguments_of(node), lambda n: n in self.facts.active and _floating(n))
         operands = self._carriers(node, op)
         if role is Role.GATE:
             return self._gated(node, operands)
@@ -307,7 +307,7 @@ def _per_sample(node: fx.Node) -> int:
 
 def _coefficient(size: torch.SymInt) -> int:
     expression = size.node.expr
-    return int(expression.subs({s: 1 for s in expression.free_symbols}))
+    return int(expression.subs(dict.fromkeys(expression.free_symbols, 1)))
 
 
 def _printed_shape(node: fx.Node) -> tuple[str, ...]:
@@ -341,7 +341,7 @@ def _leaves(graph: fx.Graph, facts: Facts, reached: set[fx.Node]) -> tuple[tuple
     return tuple(leaves), notes
 
 
-def _refuse_unsupported(steps: tuple[Step, ...], reached: set[fx.Node], leaves: tuple[fx.Node, ...], dynamic: bool) -> None:  # noqa: FBT001
+def _refuse_unsupported(steps: tuple[Step, ...], reached: set[fx.Node], leaves: tuple[fx.Node, ...], dynamic: bool) -> None:
     """Refuse ops that relevance reaches and that have no rule, all of them in one message."""
     lacking = [
         s

@@ -1,6 +1,5 @@
 """The public interface: targets, seeds, layers, inputs of every kind, what is left of the model, and what is refused."""
 
-import copy
 import dataclasses
 import re
 
@@ -388,7 +387,7 @@ def test_trace_conserves_at_every_op(explainer, capsys):
 
 def state_of(model):
     return {
-        "tensors": {name: (t.data_ptr(), t.clone(), t._version) for name, t in model.state_dict(keep_vars=True).items()},
+        "tensors": {name: (t.data_ptr(), t.detach().clone(), t._version) for name, t in model.state_dict(keep_vars=True).items()},
         "training": [m.training for m in model.modules()],
         "gradients": [(p.requires_grad, p.grad) for p in model.parameters()],
         "hooks": [(len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks)) for m in model.modules()],
@@ -401,7 +400,7 @@ def test_the_model_is_left_as_it_was(training):
     model = small().train(training)
     model[3].eval()
     model[0].weight.requires_grad_(False)
-    before = copy.deepcopy(state_of(model))
+    before = state_of(model)
     explainer = relprop.Explainer(model, X)
     explainer(X, layers=["2"])
     after = state_of(model)
@@ -448,10 +447,6 @@ def test_a_failed_capture_leaves_the_model_alone():
 
 
 # --- elsewhere ---------------------------------------------------------------------------------------------------------------------
-
-
-def test_a_copy_and_a_pickle_explain_the_same(explainer):
-    torch.testing.assert_close(copy.deepcopy(explainer)(X, 1).relevance, explainer(X, 1).relevance, rtol=0, atol=0)
 
 
 def test_half_precision():
