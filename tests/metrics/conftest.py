@@ -1,9 +1,8 @@
-"""What the metric tests share."""
+"""Some libraries that the metrics are compared with import torchvision, which may need help beside a CPU-only torch."""
 
-import pytest
-import torch
+from importlib.util import find_spec
 
+from relprop.zoo.torchvision_ops import import_torchvision
 
-@pytest.fixture
-def generator() -> torch.Generator:
-    return torch.Generator().manual_seed(0)
+if find_spec("torchvision"):
+    import_torchvision()

@@ -24,7 +24,7 @@ def test_gini_and_entropy_are_those_of_a_loop(seed: int) -> None:
 
 
 def test_scores_are_those_of_quantus() -> None:
-    quantus = pytest.importorskip("quantus", reason="Quantus is not installed", exc_type=Exception)
+    quantus = pytest.importorskip("quantus", reason="Quantus is not installed")
     relevance = images(0)[:, :1].abs()
     rows = metric("complexity").update(relevance=relevance)
     arguments = {

@@ -58,7 +58,7 @@ def test_mass_and_rank_are_those_of_a_loop(seed: int, pool: str) -> None:
     ("ours", "theirs"), [("relevance-mass", "RelevanceMassAccuracy"), ("relevance-rank", "RelevanceRankAccuracy")]
 )
 def test_scores_are_those_of_quantus(ours: str, theirs: str) -> None:
-    quantus = pytest.importorskip("quantus", reason="Quantus is not installed", exc_type=Exception)
+    quantus = pytest.importorskip("quantus", reason="Quantus is not installed")
     relevance, mask = case(0)
     heat, truth = relevance[:, :1].abs(), (mask > 0) & (mask != 255)
     expected = getattr(quantus, theirs)(abs=False, normalise=False, disable_warnings=True)(

@@ -20,7 +20,7 @@ def insertion_deletion_update(
     steps: int = 224,
     deletion_fill: str = "zero",
     sigma: float = 10.0,
-    at_once: int = 1,
+    at_once: int | None = None,
 ) -> Statistics:
     """Insert the pixels, most relevant first, into the blurred image, and delete them in the same order from the image.
 
@@ -32,7 +32,7 @@ def insertion_deletion_update(
         steps: equal parts in which all pixels go.
         deletion_fill: see `fills.make_fill`.
         sigma: of the blur, in pixels.
-        at_once: steps that share one forward pass.
+        at_once: steps that share one forward pass; by default as many as keep a small model busy.
 
     Returns:
         `insertion_curve`, `deletion_curve` `(B, steps + 1)`: the target's probability.

@@ -18,6 +18,8 @@ Model = Callable[[Tensor], Tensor]
 """Inputs `(B, …)` → logits `(B, classes)`."""
 
 ORDERS = ("morf", "lerf", "random")
+PASS_VALUES = 2**17
+"""Input values from which on a forward pass on a CPU is large enough (measured); below, several steps share one."""
 
 
 def removal_step(relevance: Tensor, *, order: str, region: int, per_step: int, sources: Sequence[torch.Generator]) -> Tensor:
@@ -50,7 +52,7 @@ def removal_step(relevance: Tensor, *, order: str, region: int, per_step: int, s
 
 
 def output_curves(
-    model: Model, pictures: Callable[[int], Tensor], points: int, target: Tensor, *, at_once: int = 1
+    model: Model, pictures: Callable[[int], Tensor], points: int, target: Tensor, *, at_once: int | None = None
 ) -> dict[str, Tensor]:
     """Run the model on every point of a path; return `accuracy`, `probability` and `logit` of the target, each `(B, points)`.
 
@@ -59,8 +61,9 @@ def output_curves(
         pictures: point → `(B, C, H, W)` inputs.
         points: how many.
         target: `(B,)` class indices.
-        at_once: points that share one forward pass.
+        at_once: points that share one forward pass; by default as many as make up `PASS_VALUES` input values.
     """
+    at_once = at_once or max(1, PASS_VALUES // pictures(0).numel())
     curves: dict[str, list[Tensor]] = {"accuracy": [], "probability": [], "logit": []}
     with torch.no_grad():
         for first in range(0, points, at_once):
@@ -85,7 +88,7 @@ def perturbation_update(  # noqa: PLR0913 - options by keyword
     per_step: int = 100,
     steps: int = 40,
     fill: str = "zero",
-    at_once: int = 1,
+    at_once: int | None = None,
 ) -> Statistics:
     """Remove `per_step` regions at a time and record the output at every step.
 
@@ -101,7 +104,7 @@ def perturbation_update(  # noqa: PLR0913 - options by keyword
         per_step: regions per step.
         steps: how many; fewer where the image has no more pixels.
         fill: see `fills.make_fill`.
-        at_once: steps that share one forward pass; more is faster for small models and takes more memory.
+        at_once: steps that share one forward pass; by default as many as keep a small model busy.
 
     Returns:
         `accuracy_curve`, `probability_curve`, `logit_curve` `(B, steps + 1)`, the first point before any removal.
@@ -146,7 +149,7 @@ def abpc_update(  # noqa: PLR0913 - options by keyword
     per_step: int = 100,
     steps: int = 40,
     fill: str = "zero",
-    at_once: int = 1,
+    at_once: int | None = None,
 ) -> Statistics:
     """Record the curves of both orders, least and most relevant first; arguments as in `perturbation_update`."""
     curves: Statistics = {}
