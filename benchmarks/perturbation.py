@@ -7,8 +7,8 @@ every step; the curves are compared before anything is timed. Quantus removes si
 values of a pixel neighbors (and the sides of color images are multiples of three, as its steps must divide the number of pixels).
 Models: LeNet on 28 × 28 (one pixel per step, the classic setting of pixel flipping), a small network for color images, and
 EfficientNet-Lite0, whose forward passes take most of the time: the last column says how much, which bounds every ratio.
-Measured on one core: Quantus 0.5.3, which runs image by image, takes 18 (LeNet) and 4 (small network) times as long as ours; 0.6.0,
-which runs batches, 2.2 and 1.1 times, with more than half of its time in the forward passes.
+Measured on one core: Quantus 0.5.3, which runs image by image, takes 18 (LeNet) and 4 (small network) times as long as ours;
+0.6.0, which runs batches, 2.2 and 1.1 times, with more than half of its time in the forward passes.
 """
 
 import argparse

@@ -31,9 +31,9 @@ def ratios_by_hand(heat: torch.Tensor, mask: torch.Tensor) -> dict[str, float]:
         return mean([max(-value, 0) for value in values])
 
     return {
-        "all": mean(outside) / mean(inside),
+        "all": (plus(outside) + minus(inside)) / (plus(inside) + minus(outside)),
         "pos": plus(outside) / plus(inside),
-        "magnitude": (plus(outside) + minus(inside)) / (plus(inside) + minus(outside)),
+        "signed": mean(outside) / mean(inside),
     }
 
 
@@ -61,7 +61,7 @@ def test_what_is_undefined_is_not_a_number_and_left_out() -> None:
     relevance = torch.tensor([[[1.0, 2.0]], [[1.0, 2.0]], [[1.0, 2.0]], [[1.0, -2.0]]])
     rows = ratio.update(relevance=relevance, mask=mask)
     assert [math.isnan(value) for value in rows["pos"].tolist()] == [False, True, True, True]
-    assert ratio.undefined == {"all": 2, "pos": 3, "magnitude": 3}
+    assert ratio.undefined == {"all": 3, "pos": 3, "signed": 2}
     assert ratio.compute()["pos"].item() == 0.5
 
 

@@ -37,9 +37,9 @@ def outside_inside_compute(means: Statistics) -> Statistics:
     positive_in, positive_out = means["positive_inside"], means["positive_outside"]
     negative_in, negative_out = means["negative_inside"], means["negative_outside"]
     return {
-        "all": _ratio(positive_out - negative_out, positive_in - negative_in),
+        "all": _ratio(positive_out + negative_in, positive_in + negative_out),
         "pos": _ratio(positive_out, positive_in),
-        "magnitude": _ratio(positive_out + negative_in, positive_in + negative_out),
+        "signed": _ratio(positive_out - negative_out, positive_in - negative_in),
     }
 
 
@@ -50,15 +50,9 @@ def _ratio(above: Tensor, below: Tensor) -> Tensor:
 OUTSIDE_INSIDE = MetricSpec(
     name="outside-inside",
     values=(
-        Value("all", "lower", -float("inf"), float("inf"), "mean signed relevance outside over mean signed relevance inside"),
-        Value("pos", "lower", 0, float("inf"), "the same of the positive part"),
-        Value(
-            "magnitude",
-            "lower",
-            0,
-            float("inf"),
-            "(mean positive outside + mean |negative| inside) / (mean positive inside + mean |negative| outside)",
-        ),
+        Value("all", "lower", 0, float("inf"), "(mean R⁺ outside + mean |R⁻| inside) / (mean R⁺ inside + mean |R⁻| outside)"),
+        Value("pos", "lower", 0, float("inf"), "mean R⁺ outside / mean R⁺ inside"),
+        Value("signed", "none", -float("inf"), float("inf"), "mean R outside / mean R inside; unstable where the latter cancels"),
     ),
     needs=("relevance", "mask"),
     update=outside_inside_update,
