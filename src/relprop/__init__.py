@@ -10,14 +10,16 @@ if TYPE_CHECKING:
     from relprop.custom import register_method
     from relprop.explainer import Explainer, explain
     from relprop.explanation import Explanation
+    from relprop.methods import Method
     from relprop.ops.registry import register_op
 
-__all__ = ["Explainer", "Explanation", "RelpropError", "__version__", "explain", "register_method", "register_op"]
+__all__ = ["Explainer", "Explanation", "Method", "RelpropError", "__version__", "explain", "register_method", "register_op"]
 
 # Imported on first use, so that `relprop --help` need not wait for torch.
 _HOME = {
     "Explainer": "relprop.explainer",
     "Explanation": "relprop.explanation",
+    "Method": "relprop.methods",
     "explain": "relprop.explainer",
     "register_method": "relprop.custom",
     "register_op": "relprop.ops.registry",

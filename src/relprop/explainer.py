@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from relprop.errors import InputError, ModelError, OptionError, TargetError, sug
 from relprop.explanation import Explanation
 from relprop.graph import OUTPUTS
 from relprop.inputs import Inputs, as_inputs, batch_size
-from relprop.methods import make_method
+from relprop.methods import Method, choose_method
 from relprop.ops.registry import hollow
 from relprop.passes import normalize
 from relprop.passes.batchnorm import fold_batchnorm
@@ -34,7 +35,8 @@ class Explainer(nn.Module):
         model: Any ``torch.nn.Module`` that ``torch.export`` can capture.
         example_inputs: Inputs as the model takes them: a tensor, a tuple of arguments, or a dict of keyword arguments. The first dimension
             of tensors is the batch; later calls may have any batch size, everything else keeps its shape.
-        method: A name of ``relprop.methods.METHODS``.
+        method: A name of ``relprop.methods.METHODS``, a :class:`relprop.Method` of your own, or the path of a TOML file, see
+            :mod:`relprop.methods.toml`.
         output: Which tensor to explain, where the model returns several: a name or an index.
         **options: Options of the method, see ``relprop methods``.
 
@@ -46,12 +48,12 @@ class Explainer(nn.Module):
     """
 
     def __init__(
-        self, model: nn.Module, example_inputs: object, method: str = "rap", *, output: str | int | None = None, **options: Any  # noqa: ANN401
+        self, model: nn.Module, example_inputs: object, method: str | Path | Method | Attribution = "rap", *, output: str | int | None = None, **options: Any  # noqa: ANN401
     ) -> None:
         super().__init__()
         if not isinstance(model, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ModelError(f"The model must be a torch.nn.Module, not {type(model).__name__}.")
-        built = make_method(method, options)
+        built = choose_method(method, options)
         example = as_inputs(example_inputs)
         captured = normalize(capture(model, example, output))
         if built.fold_batchnorm:
@@ -230,7 +232,7 @@ def _joined(values: list[Any]) -> Any:  # noqa: ANN401 - tensors, or the same st
 
 
 def explain(
-    model: nn.Module, inputs: object, target: object = None, *, method: str = "rap", seed: Tensor | None = None,
+    model: nn.Module, inputs: object, target: object = None, *, method: str | Path | Method | Attribution = "rap", seed: Tensor | None = None,
     layers: Sequence[str] = (), **options: Any,  # noqa: ANN401
 ) -> Explanation:
     """Explain one batch: capture the model, explain, and forget it; to explain many batches, keep an :class:`Explainer`.

@@ -273,6 +273,8 @@ class _Planner:
             for name in steps[node].operands:
                 reached.update(n for n in _nodes_in(steps[node].arguments[name]) if n in self.facts.active)
         ordered = tuple(steps[n] for n in self.nodes)
+        layers = [s.path for s in ordered if s.node in reached and self.kinds.get(s.node) in {Role.CONV, Role.DENSE}]
+        self.method.check_matches([s.op for s in ordered if s.node in reached], layers)
         leaves, leaf_notes = _leaves(self.module.graph, self.facts, reached)
         _refuse_unsupported(ordered, reached, leaves, self.dynamic)
         carriers = tuple(n for n in self.module.graph.nodes if n in before)

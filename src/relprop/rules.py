@@ -1,16 +1,23 @@
 """The rules: per name, how one op's relevance is shared among its inputs. A method chooses one rule per role."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from relprop.errors import OptionError
 from relprop.kernel import Coefficients, Contributions, divide, in_blocks, stabilize
 from relprop.ops.elementwise import pass_unchanged
 from relprop.ops.registry import ABSORBED, Call, RelevanceFunction, Relevances
 
 CoefficientFunction = Callable[[Contributions, Tensor], Coefficients]
+BiasName = Literal["absorb", "leave out"]
+SumName = Literal["positive", "absolute", "signed"]
+_TRACE = 1e-16
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,7 @@ def _clamped(bias: Tensor | float, sign: int) -> Tensor | float:
 def _proportional_coefficients(epsilon: float, bias: str) -> CoefficientFunction:
     def coefficients(c: Contributions, relevance: Tensor) -> Coefficients:
         z, _ = _biased(c, bias)
-        p = relevance / stabilize(z, epsilon) if epsilon else torch.where(z == 0, 0.0, relevance / z)
+        p = relevance / stabilize(z, epsilon) if epsilon else (relevance / z).masked_fill_(z == 0, 0.0)
         return Coefficients(p, opposite=True)
 
     return coefficients
@@ -101,6 +108,12 @@ def _gamma_coefficients(gamma: float, epsilon: float, bias: str) -> CoefficientF
     return coefficients
 
 
+def _refuse_negative(rule: str, **options: float) -> None:
+    for name, value in options.items():
+        if not (value >= 0 and math.isfinite(value)):
+            raise OptionError(f"Option {name}={value!r} of rule {rule!r} must not be negative or infinite.")
+
+
 # --- rules of ops that are linear in one operand ---------------------------------------------------------------------------------
 
 
@@ -115,7 +128,7 @@ def _shared(call: Call, relevance: Tensor, coefficients: CoefficientFunction, *,
     for c, part in in_blocks(_contributions(call), relevance):
         of_block = coefficients(c, part)
         if loses:
-            lost = lost + call.layout.sum(c.unshared(part, of_block), call.batch)
+            lost = lost + call.layout.sum(part, call.batch) - c.handed_on(of_block, call.layout, call.batch)
         c.forget()
         shares = c.redistribute(of_block) + shares if isinstance(shares, Tensor) else c.redistribute(of_block)
     return shares, lost  # pyright: ignore[reportReturnType]
@@ -131,7 +144,7 @@ def _affine(name: str, coefficients: CoefficientFunction) -> Rule:
     return Rule(name, _on_each_operand(relevance), ("x", "output"))
 
 
-def rap(variant: str = "paper", layer: str = "dense") -> Rule:
+def rap(variant: Literal["paper", "released"] = "paper", layer: Literal["conv", "dense"] = "dense") -> Rule:
     """RAP for every layer between the first and the last (Nam et al. 2020, Eq. 7 to 9).
 
     Args:
@@ -152,10 +165,10 @@ def rap(variant: str = "paper", layer: str = "dense") -> Rule:
 def _take_surplus(call: Call, relevance: Tensor, shares: Tensor, *, counted: Tensor) -> Relevances:
     """RAP, Eq. 8 and 9: take the surplus of every sample off its activated inputs, those not zero in ``counted``, in equal parts."""
     layout, batch = call.layouts[call.data], call.batch
-    total = call.layout.sum(relevance, batch)
-    count = layout.count_nonzero(counted, batch).to(total.dtype)
+    total, idle = call.layout.sum(relevance, batch), counted == 0
+    count = counted.numel() / batch - layout.sum(idle.to(shares.dtype), batch)
     shift = divide(layout.sum(shares, batch) - total, count)
-    taken = torch.where(counted == 0, shares, shares - layout.spread(shift, shares))
+    taken = shares.sub_(layout.spread(shift, shares)).masked_fill_(idle, 0.0)
     return {call.data: taken, ABSORBED: torch.where(count == 0, total, 0.0)}
 
 
@@ -164,23 +177,27 @@ def absolute() -> Rule:
     return _affine("absolute", _absolute_coefficients)
 
 
-def epsilon(epsilon: float = 1e-6, bias: str = "absorb") -> Rule:
+def epsilon(epsilon: float = 1e-6, bias: BiasName = "absorb") -> Rule:
     """LRP-ε (Bach et al. 2015, Eq. 58); ``epsilon=0`` is LRP-0. ``bias``: ``"absorb"`` or ``"leave out"``."""
+    _refuse_negative("epsilon", epsilon=epsilon)
     return _affine("epsilon" if epsilon else "proportional", _proportional_coefficients(epsilon, bias))
 
 
-def zplus(epsilon: float = 0.0, bias: str = "absorb") -> Rule:
+def zplus(epsilon: float = 0.0, bias: BiasName = "absorb") -> Rule:
     """LRP-z⁺: only positive contributions count (Montavon et al. 2017)."""
+    _refuse_negative("zplus", epsilon=epsilon)
     return _affine("zplus", _alpha_beta_coefficients(1, 0, epsilon, bias))
 
 
-def alpha_beta(alpha: float = 2.0, beta: float = 1.0, epsilon: float = 0.0, bias: str = "absorb") -> Rule:
+def alpha_beta(alpha: float = 2.0, beta: float = 1.0, epsilon: float = 0.0, bias: BiasName = "absorb") -> Rule:
     """LRP-αβ (Bach et al. 2015, Eq. 60): ``alpha`` times the positive minus ``beta`` times the negative shares."""
+    _refuse_negative("alpha-beta", alpha=alpha, beta=beta, epsilon=epsilon)
     return _affine(f"alpha{alpha:g}-beta{beta:g}", _alpha_beta_coefficients(alpha, beta, epsilon, bias))
 
 
-def gamma(gamma: float = 0.25, epsilon: float = 0.0, bias: str = "absorb") -> Rule:
+def gamma(gamma: float = 0.25, epsilon: float = 0.0, bias: BiasName = "absorb") -> Rule:
     """LRP-γ (Montavon et al. 2019), for inputs and outputs of any sign: contributions that agree with the output count ``1 + γ`` times."""
+    _refuse_negative("gamma", gamma=gamma, epsilon=epsilon)
     return _affine("gamma", _gamma_coefficients(gamma, epsilon, bias))
 
 
@@ -191,8 +208,9 @@ def _by_weight(name: str, power: int) -> Rule:
         linear, _ = call.linear(call)  # pyright: ignore[reportOptionalCall]
         weight = None if linear.weight is None else linear.weight**power
         # average pooling has equal weights, so its squared weights share like the weights themselves
-        p = divide(relevance, linear.forward(torch.ones_like(call.x[:1]).expand_as(call.x), weight))
-        return {call.data: linear.transpose(p, weight)}
+        total = linear.forward(torch.ones_like(call.x[:1]).expand_as(call.x), weight)
+        lost = call.layout.sum(torch.where(total == 0, relevance, 0.0), call.batch)
+        return {call.data: linear.transpose(divide(relevance, total), weight), ABSORBED: lost}
 
     return Rule(name, _on_each_operand(relevance), ("x", "output"))
 
@@ -264,34 +282,51 @@ def _on_each_operand(relevance_of: RelevanceFunction) -> RelevanceFunction:
 # --- rules of ops that are not linear, or linear in several operands ----------------------------------------------------------------
 
 
-def first_fraction(a: Tensor, b: Tensor, treatment: str, epsilon: float = 1e-9) -> Tensor:
-    """Return the fraction of a sum's relevance that its first summand takes; the second takes the rest.
+def _split_signed(call: Call, a: Tensor, b: Tensor, relevance: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
+    """By value, as LRP-ε; the third is what ``epsilon`` holds, or a sum of zero: neither takes it."""
+    total = a + b
+    per_unit = (relevance / stabilize(total, epsilon)).masked_fill_(total == 0, 0.0)
+    lost = call.layout.sum(relevance, call.batch) - call.layout.dot(per_unit, total, call.batch)
+    return a * per_unit, b * per_unit, lost
 
-    ``"positive"`` splits by positive part, by absolute value where no part is positive; ``"absolute"`` by absolute value;
-    ``"signed"`` by value. Where both are zero, they share equally.
+
+def _split_absolute(a: Tensor, b: Tensor, relevance: Tensor) -> tuple[Tensor, Tensor]:
+    share = a.abs()
+    return _split_by(share, share + b.abs(), relevance)
+
+
+def _split_by(share: Tensor, total: Tensor, relevance: Tensor) -> tuple[Tensor, Tensor]:
+    """By ``share / total``, equally where the total is zero."""
+    first = relevance * (share / total).masked_fill_(total == 0, 0.5)
+    return first, relevance - first
+
+
+def _split_positive(a: Tensor, b: Tensor, relevance: Tensor) -> tuple[Tensor, Tensor]:
+    # a trace of the absolute value decides where neither part is positive, and is nothing beside a positive part
+    share, other = (functional.leaky_relu(part, -_TRACE) for part in (a, b))
+    return _split_by(share, share + other, relevance)
+
+
+def split_sum(treatment: SumName = "positive", epsilon: float = 1e-9) -> Rule:
+    """Split the relevance of a sum of two values; what a constant takes is absorbed.
+
+    Args:
+        treatment: ``"positive"`` splits by positive part, by absolute value where no part is positive; ``"absolute"`` by absolute value; both
+            share equally where both summands are zero. ``"signed"`` splits by value, and what ``epsilon`` holds is absorbed.
+        epsilon: Stabilizer of signed sums.
     """
-    if treatment == "signed":
-        total = a + b
-        return torch.where(total == 0, 0.5, a / stabilize(total, epsilon))
-    if treatment == "absolute":
-        share, total = a.abs(), a.abs() + b.abs()
-    else:
-        # where neither part is positive, both are −|·|, and the quotient of the sums is that of the absolute values
-        none = torch.maximum(a, b) <= 0
-        share = torch.where(none, a, a.clamp(min=0))
-        total = share + torch.where(none, b, b.clamp(min=0))
-    return torch.where(total == 0, 0.5, share / total)
-
-
-def split_sum(treatment: str = "positive", epsilon: float = 1e-9) -> Rule:
-    """Split the relevance of a sum of two values, see :func:`first_fraction`; what a constant takes is absorbed."""
+    _refuse_negative("split", epsilon=epsilon)
 
     def relevance(call: Call, relevance: Tensor) -> Relevances:
         a, b, alpha = call["self"], call["other"], call.arguments.get("alpha", 1)
         a, b = (v if isinstance(v, Tensor) else torch.as_tensor(v).to(relevance) for v in (a, b))
-        first = relevance * first_fraction(a, b if alpha == 1 else b * alpha, treatment, epsilon)
-        shares = {"self": (a, first), "other": (b, relevance - first)}
-        return {name: share.sum_to_size(v.shape) if name in call.operands else share for name, (v, share) in shares.items()}
+        second = b if alpha == 1 else b * alpha
+        if treatment == "signed":
+            *parts, lost = _split_signed(call, a, second, relevance, epsilon)
+        else:
+            parts, lost = (_split_absolute if treatment == "absolute" else _split_positive)(a, second, relevance), 0.0
+        shares = {"self": (a, parts[0]), "other": (b, parts[1])}
+        return {ABSORBED: lost} | {name: share.sum_to_size(v.shape) if name in call.operands else share for name, (v, share) in shares.items()}
 
     return Rule(f"split by {treatment}", relevance, ("self", "other"))
 

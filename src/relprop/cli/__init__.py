@@ -16,7 +16,7 @@ MODEL_HELP = "efficientnet-lite0, torchvision:NAME, timm:NAME, hf:NAME or hf:FOL
 
 ModelOption = Annotated[str, typer.Option("--model", "-m", help=MODEL_HELP)]
 WeightsOption = Annotated[Path | None, typer.Option(help="Weights: safetensors or a PyTorch state dict; never unpickled.")]
-MethodOption = Annotated[str, typer.Option(help="A method; `relprop methods` lists them.")]
+MethodOption = Annotated[str, typer.Option(help="A method that `relprop methods` lists, or a TOML file that composes one.")]
 OptionsOption = Annotated[list[str], typer.Option("--option", metavar="KEY=VALUE", help="An option of the method; repeatable.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 

@@ -1,59 +1,120 @@
 """What a method is: one rule per role, and a start."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor
 
-from relprop.errors import OptionError
+from relprop.errors import OptionError, suggestion
+from relprop.methods.options import ConstantsName, SumName
 from relprop.methods.starts import STARTS, Start
-from relprop.ops.registry import Role
-from relprop.rules import Rule, unchanged
+from relprop.ops.registry import OPS, Role
+from relprop.rules import Rule, split_sum, unchanged
+
+Bounds = tuple[float | Tensor, float | Tensor] | None
+
+_PASSING = (Role.GATE, Role.NORM, Role.ACTIVATION, Role.SCALE, Role.BIAS, Role.SOFTMAX)
+_LIKE_DENSE = (Role.POOL, Role.ATTENTION, Role.PRODUCT)
 
 
 @dataclass(frozen=True)
 class Method:
-    """A way of explaining.
+    """A way of explaining: data that says which rule every op takes.
+
+    A method of your own is made of rules of :mod:`relprop.rules`, and given to :class:`relprop.Explainer` in place of a name::
+
+        Method("mine", {"dense": rules.epsilon(), "conv": rules.gamma(0.1)}, by_path={"features.0": rules.flat()})
+
+    To change a method of the registry, say ``dataclasses.replace(make_method("epsilon-plus", {}), by_path=…)``.
 
     Attributes:
         name: As the registry and the plan call it.
-        rules: The rule of every role. Where the roles ``input`` and ``output`` are left out, the first and last layers are treated as the
-            dense or conv layers that they are; other roles that are left out let nothing through.
+        rules: The rule of every role, such as ``"dense"``, ``"conv"`` and ``"add"``, see :class:`relprop.ops.registry.Role`. Where
+            left out, ``"input"`` and ``"output"``, the first and the last layer, count as the dense or conv layers that they are;
+            ``"pool"``, ``"attention"`` and ``"product"`` as ``"dense"``; sums split by signed value; ops with one contributor pass
+            relevance unchanged.
         by_op: Rules of single ops, by name, such as ``"conv2d"``; they go before roles.
-        by_path: Rules of all weighted layers below a module path, by pattern, such as ``"features.0"`` or ``"layer4.*"``; they go first.
-        start: How the explained logits become relevance of the output.
+        by_path: Rules of the dense and conv layers in a module, by path or pattern, such as ``"features.0"``, ``"layer4"`` or
+            ``"layer?.0"``; the first that fits decides, before ``by_op`` and ``rules``.
+        start: How the explained logits become relevance of the output, see :data:`relprop.methods.STARTS`.
         fold_batchnorm: Whether BatchNorm folds into the layer before it.
-        box: Bounds of the model's input for the first layer's rule, or None for those of every sample.
+        box: Bounds of the model's input for the box rule, or None for those of every sample.
         conserves: Whether the relevance of the inputs and what was absorbed add up to the explained logit.
+
+    Raises:
+        OptionError: An unknown role, or something that is no rule.
     """
 
     name: str
-    rules: Mapping[Role, Rule]
+    rules: Mapping[Role | str, Rule]
     by_op: Mapping[str, Rule] = field(default_factory=dict[str, Rule])
     by_path: Mapping[str, Rule] = field(default_factory=dict[str, Rule])
     start: Start = STARTS["logit"]
     fold_batchnorm: bool = True
-    box: tuple[Tensor | float, Tensor | float] | None = None
+    box: Bounds = None
     conserves: bool = True
 
+    def __post_init__(self) -> None:
+        for where, table in (("rules", self.rules), ("by_op", self.by_op), ("by_path", self.by_path)):
+            for key, rule in table.items():
+                if not isinstance(rule, Rule):  # pyright: ignore[reportUnnecessaryIsInstance] - users may give anything
+                    wrong = f"{where}[{str(key)!r}] must be a rule of relprop.rules, not {rule!r}."
+                    raise OptionError(f"Method {self.name!r}: {wrong}")
+        for role in self.rules:
+            if role not in list(Role):
+                near = suggestion(role, Role)
+                raise OptionError(f"Method {self.name!r}: unknown role {role!r}.{near} Known roles: {', '.join(Role)}.")
+        given = {Role(role): rule for role, rule in self.rules.items()}
+        like_dense = {role: given[Role.DENSE] for role in _LIKE_DENSE if Role.DENSE in given}
+        object.__setattr__(self, "rules", transparent() | {Role.ADD: split_sum("signed", 1e-6)} | like_dense | given)
+
     def rule(self, role: Role, kind: Role, op: str, path: str) -> Rule | None:
-        """The rule of an op, by its module path, its name, its refined role, or the kind of layer that it is; None if it has none."""
+        """Return the rule of an op, by its module path, its name, its refined role, or the kind of layer that it is."""
         if kind in {Role.CONV, Role.DENSE}:
             for pattern, rule in self.by_path.items():
-                if fnmatchcase(path, pattern):
+                if _fits(path, pattern):
                     return rule
         by_op = self.by_op.get(op.removeprefix("aten::"))
         return by_op or self.rules.get(role) or self.rules.get(kind)
 
+    def check_matches(self, ops: Iterable[str], paths: Iterable[str]) -> None:
+        """Refuse rules of ops that do not exist, and of paths without a layer of the model; ``paths`` are those of its dense and conv layers.
 
-def transparent() -> dict[Role, Rule]:
+        Raises:
+            OptionError: A name or pattern fits nothing; the message suggests near ones.
+        """
+        known = {op.removeprefix("aten::") for op in ops}
+        for op in self.by_op:
+            if op not in known and op not in OPS and f"aten::{op}" not in OPS:
+                near = suggestion(op, known)
+                raise OptionError(f"Method {self.name!r}: there is no op {op!r}.{near} `relprop inspect` lists those of a model.")
+        layers = list(dict.fromkeys(paths))
+        for pattern in self.by_path:
+            if not any(_fits(path, pattern) for path in layers):
+                near = suggestion(pattern, layers)
+                wrong = f"no dense or conv layer lies in {pattern!r}.{near} `relprop inspect` lists the modules."
+                raise OptionError(f"Method {self.name!r}: {wrong}")
+
+
+def _fits(path: str, pattern: str) -> bool:
+    """Whether a module is what the pattern names, or lies in it."""
+    return fnmatchcase(path, pattern) or fnmatchcase(path, f"{pattern}.*")
+
+
+def transparent() -> dict[Role | str, Rule]:
     """What most methods agree on: ops with one contributor pass relevance unchanged."""
-    return dict.fromkeys((Role.GATE, Role.NORM, Role.ACTIVATION, Role.SCALE, Role.BIAS, Role.SOFTMAX), unchanged())
+    return dict.fromkeys(_PASSING, unchanged())
 
 
-def input_box(method: str, low: float | Tensor | None, high: float | Tensor | None) -> tuple[float | Tensor, float | Tensor] | None:
+def additions(add: SumName, constants: ConstantsName, epsilon: float = 1e-9) -> dict[Role | str, Rule]:
+    """The rules of sums of two values, and of a value and a constant, which absorbs its share or is left out."""
+    split = split_sum(add, epsilon)
+    return {Role.ADD: split, Role.BIAS: split} if constants == "absorb" else {Role.ADD: split}
+
+
+def input_box(method: str, low: float | Tensor | None, high: float | Tensor | None) -> Bounds:
     """Check the bounds of the input: both or neither, and in order."""
     if low is None or high is None:
         if low is not high:

@@ -2,6 +2,9 @@
 
 from typing import Literal
 
+from relprop.rules import BiasName, SumName
+
 StartName = Literal["logit", "one", "clrp", "sglrp"]
-AddName = Literal["positive", "absolute", "signed"]
-BiasName = Literal["absorb", "leave out"]
+ConstantsName = Literal["leave out", "absorb"]
+
+__all__ = ["BiasName", "ConstantsName", "StartName", "SumName"]

@@ -5,17 +5,19 @@ from typing import Literal
 
 from torch import Tensor
 
-from relprop.methods.method import Method, input_box, transparent
+from relprop.methods.method import Method, additions, input_box
+from relprop.methods.options import ConstantsName, SumName
 from relprop.methods.starts import STARTS
 from relprop.ops.registry import Role
-from relprop.rules import absolute, box, epsilon, rap, split_sum
+from relprop.rules import Rule, absolute, box, epsilon, rap
 
 
 def build_rap(
     *,
     variant: Literal["paper", "released"] = "paper",
     start: Literal["absolute", "signed", "clrp", "sglrp"] = "absolute",
-    add: Literal["positive", "absolute", "signed"] = "positive",
+    add: SumName = "positive",
+    constants: ConstantsName = "leave out",
     input_rule: Literal["zb", "rap"] = "zb",
     low: float | Tensor | None = None,
     high: float | Tensor | None = None,
@@ -24,25 +26,30 @@ def build_rap(
 
     Args:
         variant: ``"paper"`` follows Eq. 5 to 10; ``"released"`` does what the published code does in conv and dense layers.
-        start: ``"absolute"`` shares the logit by absolute influence (Eq. 6); ``"signed"`` by signed contribution; ``"clrp"`` and ``"sglrp"`` set
-            the target against the other classes and share by absolute influence, see :data:`relprop.methods.STARTS`.
+        start: ``"absolute"`` shares the logit by absolute influence (Eq. 6); ``"signed"`` by signed contribution; ``"clrp"`` and
+            ``"sglrp"`` set the target against the other classes and share by absolute influence, see
+            :data:`relprop.methods.STARTS`.
         add: How residual sums split: by positive part, absolute value, or signed value.
+        constants: Whether constants added to a value ``"absorb"`` their share, split as ``add`` says, or are left out.
         input_rule: ``"zb"`` for the box rule (Eq. 10), ``"rap"`` to treat the first layer like any other.
         low: Smallest value that an input can have; the sample's own minimum where left out.
         high: Largest value that an input can have; the sample's own maximum where left out.
     """
     layer = rap(variant, "dense")
-    rules = {role: layer for role in (Role.DENSE, Role.POOL, Role.ATTENTION, Role.PRODUCT)}
+    rules: dict[Role | str, Rule] = {Role.DENSE: layer}
     rules[Role.CONV] = rap(variant, "conv")
     rules[Role.INPUT] = box(shares_all=True) if input_rule == "zb" else rules[Role.CONV]
     rules[Role.OUTPUT] = epsilon(0.0, "leave out") if start == "signed" else absolute()
-    rules[Role.ADD] = split_sum(add)
-    return Method("rap", transparent() | rules, start=STARTS.get(start, STARTS["logit"]), box=input_box("rap", low, high))
+    rules |= additions(add, constants)
+    contrasts = start in STARTS
+    return Method(
+        "rap", rules, start=STARTS[start if contrasts else "logit"], box=input_box("rap", low, high), conserves=not contrasts
+    )
 
 
-def build_rap_released(*, add: Literal["positive", "absolute", "signed"] = "signed") -> Method:
+def build_rap_released(*, add: SumName = "signed", constants: ConstantsName = "leave out") -> Method:
     """RAP as its published code computes it: see ``variant="released"`` of ``rap``; residual sums split by signed value."""
-    return replace(build_rap(variant="released", add=add), name="rap-released")
+    return replace(build_rap(variant="released", add=add, constants=constants), name="rap-released")
 
 
 RAP_METHODS = (
@@ -54,5 +61,3 @@ RAP_METHODS = (
     ),
     ("rap-released", build_rap_released, "RAP as its published code computes it", "Nam et al., AAAI 2020, released code"),
 )
-
-

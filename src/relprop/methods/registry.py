@@ -8,9 +8,11 @@ from typing import Any, Literal, get_args, get_origin
 from relprop.attribution import Attribution
 from relprop.baselines import BASELINES
 from relprop.errors import OptionError, suggestion
+from relprop.methods.abslrp import ABSLRP_METHODS
 from relprop.methods.lrp import LRP_METHODS
 from relprop.methods.method import Method
 from relprop.methods.rap import RAP_METHODS
+from relprop.methods.transformers import TRANSFORMER_METHODS
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class MethodEntry:
         return inspect.signature(self.build).parameters
 
 
-METHODS: dict[str, MethodEntry] = {row[0]: MethodEntry(*row) for row in (*RAP_METHODS, *LRP_METHODS, *BASELINES)}
+METHODS: dict[str, MethodEntry] = {row[0]: MethodEntry(*row) for row in (*RAP_METHODS, *LRP_METHODS, *ABSLRP_METHODS, *TRANSFORMER_METHODS, *BASELINES)}
 """Every method by name."""
 
 
@@ -41,25 +43,43 @@ def make_method(name: str, options: Mapping[str, Any]) -> Method | Attribution:
     entry = METHODS.get(name)
     if entry is None:
         raise OptionError(f"Unknown method {name!r}.{suggestion(name, METHODS)} `relprop methods` lists all {len(METHODS)}.")
-    for key, value in options.items():
-        if key not in entry.options:
-            known = ", ".join(entry.options) or "none"
-            raise OptionError(f"Method {name!r} has no option {key!r}.{suggestion(key, entry.options)} Its options: {known}.")
-        _check_option(name, key, value, entry.options[key].annotation)
+    check_options(f"method {name!r}", entry.options, options)
     return entry.build(**options)
 
 
-def _check_option(method: str, key: str, value: object, annotation: Any) -> None:  # noqa: ANN401 - a type form
+def check_options(owner: str, known: Mapping[str, inspect.Parameter], given: Mapping[str, Any]) -> None:
+    """Check options against the signature of what takes them.
+
+    Args:
+        owner: What takes them, as an error names it, such as ``"method 'rap'"``.
+        known: Its parameters.
+        given: Values by option.
+
+    Raises:
+        OptionError: An unknown option, or a value of the wrong type.
+    """
+    for key, value in given.items():
+        if key not in known:
+            listed = ", ".join(known) or "none"
+            raise OptionError(
+                f"{owner[:1].upper()}{owner[1:]} has no option {key!r}.{suggestion(key, known)} Its options: {listed}."
+            )
+        _check_option(owner, key, value, known[key].annotation)
+
+
+def _check_option(owner: str, key: str, value: object, annotation: Any) -> None:  # noqa: ANN401 - a type form
     if annotation is inspect.Parameter.empty:
         return
     choices = get_args(annotation)
     if get_origin(annotation) is Literal:
         if value not in choices:
             listed = ", ".join(map(repr, choices))
-            raise OptionError(f"Option {key}={value!r} of method {method!r} must be one of {listed}.{suggestion(str(value), map(str, choices))}")
+            raise OptionError(
+                f"Option {key}={value!r} of {owner} must be one of {listed}.{suggestion(str(value), map(str, choices))}"
+            )
         return
     kinds = tuple(get_origin(kind) or kind for kind in choices or (annotation,))
     fits = any(isinstance(value, kind) and (kind is bool or not isinstance(value, bool)) for kind in kinds)
     if not fits and not (float in kinds and isinstance(value, int) and not isinstance(value, bool)):
         names = " or ".join(getattr(kind, "__name__", str(kind)) for kind in kinds)
-        raise OptionError(f"Option {key}={value!r} of method {method!r} must be {names}.")
+        raise OptionError(f"Option {key}={value!r} of {owner} must be {names}.")

@@ -1,0 +1,110 @@
+"""Methods from TOML files: a method of the registry, its options, and rules that go before its own.
+
+::
+
+    base = "epsilon-plus"       # a method of the registry; it holds wherever nothing else is said
+    name = "mine"               # the name of the file where left out
+    fold_batchnorm = true
+    box = [0.0, 1.0]            # bounds of the model's input for the box rule
+
+    [options]                   # options of the base
+    epsilon = 1e-4
+
+    [rules]                     # by role: a rule's name, or the rule with its options
+    pool = "zplus"
+    conv = { rule = "gamma", gamma = 0.25 }
+
+    [by_op]                     # by op
+    conv_transpose2d = "flat"
+
+    [by_path]                   # by module path or pattern
+    "features.0" = { rule = "flat" }
+"""
+
+import inspect
+import tomllib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from relprop.errors import OptionError, suggestion
+from relprop.methods.method import Method, input_box
+from relprop.methods.registry import check_options, make_method
+from relprop.rules import RULES, Rule
+
+_TABLES = ("options", "rules", "by_op", "by_path")
+_KEYS: Mapping[str, tuple[type, str]] = {
+    "base": (str, "a string"),
+    "name": (str, "a string"),
+    "fold_batchnorm": (bool, "true or false"),
+    "box": (list, "two numbers"),
+} | dict.fromkeys(_TABLES, (dict, "a table"))
+
+
+def read_method(path: Path, options: Mapping[str, Any] | None = None) -> Method:
+    """Read a method from a TOML file.
+
+    Args:
+        path: The file.
+        options: Options of the base method that go before those of the file.
+
+    Raises:
+        OptionError: The file cannot be read or is no TOML, or a key, method, option, role or rule is unknown; each says where.
+    """
+    content = _load(path)
+    try:
+        return _compose(path.stem, content, options or {})
+    except OptionError as error:
+        raise OptionError(f"{path}: {error}") from error
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise OptionError(f"There is no method file {path}.") from None
+    except OSError as error:
+        raise OptionError(f"The method file {path} cannot be read ({error.strerror}).") from error
+    except ValueError as error:  # no TOML, or no UTF-8
+        raise OptionError(f"The method file {path} is not valid TOML ({error}).") from error
+
+
+def _compose(stem: str, content: Mapping[str, Any], options: Mapping[str, Any]) -> Method:
+    for key, value in content.items():
+        if key not in _KEYS:
+            raise OptionError(f"Unknown key {key!r}.{suggestion(key, _KEYS)} Known keys: {', '.join(_KEYS)}.")
+        kind, wanted = _KEYS[key]
+        if not isinstance(value, kind):
+            raise OptionError(f"{key} must be {wanted}, not {value!r}.")
+    if "base" not in content:
+        raise OptionError('The key base is missing: the method to start from, such as base = "lrp-epsilon".')
+    base = make_method(content["base"], {**content.get("options", {}), **options})
+    if not isinstance(base, Method):
+        raise OptionError(f"The base {content['base']!r} does not propagate relevance by rules; choose another.")
+    tables = {key: {entry: _rule(key, entry, value) for entry, value in content.get(key, {}).items()} for key in _TABLES[1:]}
+    name, box = content.get("name", stem), _bounds(content.get("name", stem), content.get("box")) or base.box
+    changes = {"rules": {**base.rules, **tables["rules"]}, "by_op": {**tables["by_op"], **base.by_op}}
+    changes["by_path"] = {**tables["by_path"], **base.by_path}
+    return replace(base, name=name, box=box, fold_batchnorm=content.get("fold_batchnorm", base.fold_batchnorm), **changes)
+
+
+def _rule(table: str, key: str, value: object) -> Rule:
+    """Make the rule of one entry: ``"zplus"`` or ``{ rule = "gamma", gamma = 0.25 }``."""
+    given: dict[str, Any] = {"rule": value} if isinstance(value, str) else dict(value) if isinstance(value, dict) else {}
+    name = given.pop("rule", None)
+    if not isinstance(name, str):
+        examples = '"zplus" or { rule = "gamma", gamma = 0.25 }'
+        raise OptionError(f"[{table}] {key} must be a rule, such as {examples}, not {value!r}.")
+    if name not in RULES:
+        raise OptionError(f"[{table}] {key}: unknown rule {name!r}.{suggestion(name, RULES)} Known rules: {', '.join(RULES)}.")
+    check_options(f"rule {name!r} of [{table}] {key}", inspect.signature(RULES[name]).parameters, given)
+    return RULES[name](**given)
+
+
+def _bounds(name: str, box: list[Any] | None) -> tuple[Any, Any] | None:
+    if box is None:
+        return None
+    if len(box) != 2 or not all(isinstance(bound, int | float) and not isinstance(bound, bool) for bound in box):
+        raise OptionError(f"box must be two numbers, the smallest and the largest value of an input, not {box!r}.")
+    return input_box(name, *box)
