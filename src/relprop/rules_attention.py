@@ -1,0 +1,64 @@
+"""Rules of transformers: norms and softmax as AttnLRP and CP-LRP treat them, and sums as transformer attribution does."""
+
+import torch
+from torch import Tensor
+
+from relprop.kernel import divide, stabilize
+from relprop.ops.registry import ABSORBED, Call, Relevances
+from relprop.rules import Rule
+
+
+def softmax_taylor() -> Rule:
+    """Softmax by its first-order Taylor expansion (AttnLRP, Prop. 3.1): ``x · (R − s ΣR)``; what it leaves is absorbed."""
+
+    def relevance(call: Call, relevance: Tensor) -> Relevances:
+        x, dim = call.x, call["dim"]
+        # masked scores are −∞ and their weights zero: nothing to take
+        share = (relevance - call.output * relevance.sum(dim, keepdim=True)) * x.masked_fill(torch.isinf(x), 0.0)
+        lost = call.layout.sum(relevance, call.batch) - call.layout.sum(share, call.batch)
+        return {call.data: share, ABSORBED: lost}
+
+    return Rule("softmax by Taylor", relevance, ("x", "output"))
+
+
+def _layer_norm(call: Call, per_output: Tensor) -> Tensor:
+    x, dims = call.x, list(range(-len(call["normalized_shape"]), 0))
+    scaled = per_output if call["weight"] is None else per_output * call["weight"]
+    if "bias" not in call.arguments:  # RMS norm takes off no mean
+        eps = torch.finfo(x.dtype).eps if call["eps"] is None else call["eps"]
+        return x * scaled * torch.rsqrt(x.square().mean(dims, keepdim=True) + eps)
+    centered = scaled - scaled.mean(dims, keepdim=True)
+    return x * centered * torch.rsqrt(x.var(dims, correction=0, keepdim=True) + call["eps"])
+
+
+def norm_linear(epsilon: float = 1e-9) -> Rule:
+    """Layer norm with its variance constant (Ali et al. 2022): linear in ``x``, so shares go by signed contribution; bias absorbs."""
+
+    def relevance(call: Call, relevance: Tensor) -> Relevances:
+        share = _layer_norm(call, relevance / stabilize(call.output, epsilon))
+        lost = call.layout.sum(relevance, call.batch) - call.layout.sum(share, call.batch)
+        return {call.data: share, ABSORBED: lost}
+
+    return Rule("norm, variance constant", relevance, ("x", "output"))
+
+
+def balanced_sum() -> Rule:
+    """Sums as in transformer attribution (Chefer et al. 2021, Eq. 5 to 7): by signed value, then scaled by summand.
+
+    Per sample the totals of both summands are made proportional to their absolute values and add up to the relevance of the sum.
+    """
+
+    def relevance(call: Call, relevance: Tensor) -> Relevances:
+        values = {name: call[name] for name in ("self", "other")}
+        per_unit = relevance / stabilize(call.output, 1e-9)
+        shares = {name: (value * per_unit) for name, value in values.items()}
+        sums = {name: call.layout.sum(share, call.batch) for name, share in shares.items()}
+        whole, total = call.layout.sum(relevance, call.batch), sum(s.abs() for s in sums.values())
+        found: dict[str, Tensor] = {}
+        for name, share in shares.items():
+            factor = sums[name].sign() * divide(whole, total)  # type: ignore[arg-type]
+            scaled = share * call.layout.spread(factor, share)
+            found[name] = scaled.sum_to_size(values[name].shape) if name in call.operands else scaled
+        return found
+
+    return Rule("balanced", relevance, ("self", "other", "output"))
