@@ -29,7 +29,7 @@ ONE_CONTRIBUTOR = {
     "divided by a constant": lambda x: torch.div(x, torch.tensor([1.0, 2.0, 3.0]).double()), "x · sigmoid(x)": lambda x: x * torch.sigmoid(x),
     "x · hardsigmoid(x)": lambda x: x * F.hardsigmoid(x), "quick gelu": lambda x: x * torch.sigmoid(1.702 * x),
     "new gelu": lambda x: 0.5 * x * (1 + torch.tanh(0.79788 * (x + 0.044715 * x**3))), "x times x": lambda x: x * x,
-    "float and back": lambda x: x.float().double(), "dropout": nn.Dropout(0.5), "dropout 2d": nn.Dropout2d(0.5),
+    "dropout": nn.Dropout(0.5), "dropout 2d": nn.Dropout2d(0.5),
     "drop path": nn.FeatureAlphaDropout(0.5), "local response norm": nn.LocalResponseNorm(2), "normalized by its own norm": lambda x: F.normalize(x, dim=-1),
     "rsqrt by hand": lambda x: x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-5),
     "standardized by hand": lambda x: x / (x.std(-1, keepdim=True) + 1),

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .reference import assert_same, check_affine, check_winner, probe
+from .reference import check_affine, check_winner, probe
 
 AVERAGES = {
     "avg 1d": (nn.AvgPool1d(2), (2, 5)),
@@ -95,11 +95,8 @@ def test_equal_maxima_of_amax_share():
     torch.testing.assert_close(p.relevance_in[0], (p.relevance_out / 4).unsqueeze(-1).expand(3, 2, 4))
 
 
-def test_outputs_without_contribution_hand_their_relevance_to_the_surplus():
+def test_empty_windows_hand_their_relevance_to_the_surplus():
     """A pooling window that is all zero, as after a ReLU, with a constant behind it that makes its relevance nonzero."""
-    torch.manual_seed(0)
-    pre = nn.Sequential(nn.Linear(6, 6), nn.ReLU())
-    p = probe(lambda x: F.avg_pool1d(F.relu(x), 2) + 1.0, (1, 6), seed=3)
-    assert pre is not None
-    assert p.absorbed.abs().max() >= 0
-    assert_same(p.relevance_out.sum(), p.relevance_out.sum().numpy())
+    check_affine(lambda x: F.avg_pool1d(x, 2) + 1.0, (1, 6))
+    p = probe(lambda x: F.avg_pool1d(x, 2) + 1.0, (1, 6), nonnegative=True)
+    assert ((p.output == 1) & (p.relevance_out != 0)).any()
