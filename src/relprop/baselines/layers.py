@@ -37,7 +37,7 @@ def _shape(node: fx.Node) -> tuple[int, ...]:
     return tuple(sizes[1:]) if all(isinstance(n, int) for n in sizes[1:]) else ()
 
 
-def _image_size(model: CapturedModel) -> tuple[int, int] | None:
+def image_size(model: CapturedModel) -> tuple[int, int] | None:
     images = [n for n in model.module.graph.nodes if n.op == "placeholder" and is_floating(n) and n.meta["val"].dim() == 4]
     return None if len(images) != 1 else tuple(int(n) for n in images[0].meta["val"].shape[2:])  # pyright: ignore[reportReturnType]
 
@@ -47,7 +47,7 @@ def _divides(image: tuple[int, int], height: int, width: int) -> bool:
     return height > 1 and width > 1 and image[0] % height == image[1] % width == 0 and image[0] // height == image[1] // width
 
 
-def _tokens(image: tuple[int, int], count: int) -> tuple[int, int, int] | None:
+def token_grid(image: tuple[int, int], count: int) -> tuple[int, int, int] | None:
     """How a sequence of tokens divides into extra tokens, rows and columns."""
     for extra in range(min(_MOST_EXTRA_TOKENS, count - 1) + 1):
         for height in range(2, count + 1):
@@ -58,7 +58,7 @@ def _tokens(image: tuple[int, int], count: int) -> tuple[int, int, int] | None:
 
 def as_grid(model: CapturedModel, path: str, node: fx.Node) -> Grid | None:
     """Read a value as a grid: ``(B, C, h, w)``, ``(B, h, w, C)`` or tokens ``(B, N, C)``; None where it is none of them."""
-    shape, image = _shape(node), _image_size(model)
+    shape, image = _shape(node), image_size(model)
     if not is_floating(node) or image is None or node.target is None:
         return None
     if len(shape) == 3:
@@ -66,7 +66,7 @@ def as_grid(model: CapturedModel, path: str, node: fx.Node) -> Grid | None:
         if min(shape[:2] if channels_last else shape[1:]) < 2:
             return None
         return Grid(path, node, (lambda v: v.permute(0, 3, 1, 2)) if channels_last else (lambda v: v))
-    found = _tokens(image, shape[0]) if len(shape) == 2 else None
+    found = token_grid(image, shape[0]) if len(shape) == 2 else None
     if found is None:
         return None
     extra, height, width = found

@@ -26,7 +26,7 @@ def as_reference(value: float | Tensor, like: Tensor, name: str = "baseline") ->
     Raises:
         OptionError: The tensor does not fit the input, or is not finite.
     """
-    reference = torch.as_tensor(value).to(like)
+    reference = value.to(like) if isinstance(value, Tensor) else torch.tensor(value, dtype=like.dtype, device=like.device)
     if not bool(torch.isfinite(reference).all()):
         raise OptionError(f"Option {name} holds NaN or infinite values.")
     try:

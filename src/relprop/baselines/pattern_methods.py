@@ -9,7 +9,7 @@ from torch import Tensor, fx
 
 from relprop.attribution import Attributed, Attribution, CapturedModel, Handler, Problem, is_floating, role_of
 from relprop.baselines.surrogate import with_slope
-from relprop.errors import OptionError, UnsupportedOpError
+from relprop.errors import ModelError, OptionError, UnsupportedOpError
 from relprop.graph import PATH
 from relprop.ops.registry import Role, op_name
 from relprop.patterns import layers_of, load_patterns
@@ -110,6 +110,11 @@ def _build(name: str, patterns: Any, estimator: str) -> Attribution:  # noqa: AN
             # the start is the logit itself, as in the propagation methods
             score = (output * output.detach() * problem.weights).sum()
             parts = torch.autograd.grad(score, inputs, allow_unused=True, materialize_grads=True)
+        if not all(bool(torch.isfinite(part).all()) for part in parts):
+            raise ModelError(
+                f"The relevance of {name!r} overflows: the patterns grow it from layer to layer. Fit them on more images, or take a shallower "
+                "network; the method was made for networks like VGG."
+            )
         return Attributed(list(parts))
 
     def check(model: CapturedModel) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Methods that see the model's outputs alone: what changes where parts of the image are hidden."""
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -45,7 +46,7 @@ def build_occlusion(
                 additional_forward_args=rows,
             )
         )
-        return Attributed([over_channels(parts[:, 0], image)])
+        return Attributed([over_channels(parts[:, 0].to(image.dtype), image)])
 
     return Attribution("occlusion", lambda problem: by_sample(problem, explain))
 
@@ -55,8 +56,8 @@ def build_rise(
     masks: int = 4000,
     grid: int = 7,
     probability: float = 0.5,
-    output: Literal["probability", "logit"] = "probability",
-    seed: int = 0,
+    score: Literal["probability", "logit"] = "probability",
+    random_seed: int = 0,
     internal_batch_size: int = 32,
 ) -> Attribution:
     """RISE: the mean of random masks, each weighted by the output for the image seen through it.
@@ -65,23 +66,24 @@ def build_rise(
         masks: Random masks; every sample gets the same.
         grid: Cells along each side of a mask before it is enlarged.
         probability: That a cell is open.
-        output: What weights a mask; the paper takes the class probability.
-        seed: For the masks.
+        score: What weights a mask; the paper takes the class probability.
+        random_seed: For the masks.
         internal_batch_size: Masked images that run at once.
     """
     at_least(1, masks=masks, grid=grid, internal_batch_size=internal_batch_size)
+    at_least(0, random_seed=random_seed)
     if not 0 < probability < 1:
         raise OptionError(f"Option probability={probability!r} must lie between 0 and 1.")
 
     def explain(sample: Problem) -> Attributed:
         image = sample.image
-        cells, shifts = _random_cells(masks, grid, probability, seed, image)
+        cells, shifts = _random_cells(masks, grid, probability, random_seed, image)
         total = torch.zeros(image.shape[2:], dtype=image.dtype, device=image.device)
         for some, offsets in zip(cells.split(internal_batch_size), shifts.split(internal_batch_size), strict=True):
             shown = _enlarged(some.to(image), offsets, image)
             rows = torch.zeros(len(shown), dtype=torch.long, device=image.device)
             logits = sample.outputs(image * shown.unsqueeze(1), rows=rows)
-            weights = sample.weigh(logits.softmax(-1) if output == "probability" else logits, rows)
+            weights = sample.weigh(logits.softmax(-1) if score == "probability" else logits, rows)
             total += torch.einsum("n,nhw->hw", weights, shown)
         return Attributed([over_channels(total[None] / (masks * probability), image)])
 
@@ -126,22 +128,34 @@ def _segments(image: Tensor, kind: str, count: int) -> Tensor:
 
 
 def _surrogate(
-    name: str, segments: str, count: int, baseline: float | Tensor, samples: int, seed: int, internal_batch_size: int
+    name: str,
+    make: Callable[[Any, Any], Any],
+    segments: str,
+    count: int,
+    baseline: float | Tensor,
+    samples: int,
+    random_seed: int,
+    internal_batch_size: int,
 ) -> Attribution:
-    """LIME or KernelSHAP, through captum."""
-    at_least(1, count=count, samples=samples, internal_batch_size=internal_batch_size)
+    """LIME or KernelSHAP, through captum; ``make(captum.attr, score)`` is captum's method."""
+    at_least(1, samples=samples, internal_batch_size=internal_batch_size)
+    at_least(2, count=count)
+    at_least(0, random_seed=random_seed)
 
     def explain(sample: Problem) -> Attributed:
         image = sample.image
         optional("sklearn", "scikit-learn")
         attr: Any = captum_attr()
         score, rows = scored_rows(sample)
-        method = attr.Lime(score) if name == "lime" else attr.KernelShap(score)
-        with seeded(seed, image.device):
+        parts_of_image = _segments(image, segments, count)
+        if int(parts_of_image.max()) == 0:
+            raise OptionError(f"Superpixels with count={count} leave the image in one part; raise count or take segments='grid'.")
+        method = make(attr, score)
+        with seeded(random_seed, image.device):
             parts = method.attribute(
                 image,
                 baselines=as_reference(baseline, image),
-                feature_mask=_segments(image, segments, count),
+                feature_mask=parts_of_image,
                 n_samples=samples,
                 perturbations_per_eval=min(internal_batch_size, samples),
                 additional_forward_args=rows,
@@ -157,7 +171,8 @@ def build_lime(
     count: int = 49,
     baseline: float | Tensor = 0.0,
     samples: int = 1000,
-    seed: int = 0,
+    alpha: float = 0.01,
+    random_seed: int = 0,
     internal_batch_size: int = 32,
 ) -> Attribution:
     """LIME: weights of a sparse linear model of the score, fitted on images with random segments hidden; through captum.
@@ -167,10 +182,17 @@ def build_lime(
         count: About how many segments.
         baseline: What hidden segments show, in the model's own units: a number, or a tensor that fits a sample.
         samples: Images that the linear model is fitted on.
-        seed: For the choice of what is hidden.
+        alpha: How much the linear model is drawn to few segments (Lasso), in units of the score; too much leaves none.
+        random_seed: For the choice of what is hidden.
         internal_batch_size: Images that run at once.
     """
-    return _surrogate("lime", segments, count, baseline, samples, seed, internal_batch_size)
+    at_least(0, alpha=alpha)
+
+    def make(attr: Any, score: Any) -> Any:  # noqa: ANN401 - captum's
+        lasso = optional("captum._utils.models.linear_model", "captum").SkLearnLasso(alpha=alpha)
+        return attr.Lime(score, interpretable_model=lasso)
+
+    return _surrogate("lime", make, segments, count, baseline, samples, random_seed, internal_batch_size)
 
 
 def build_kernel_shap(
@@ -179,7 +201,7 @@ def build_kernel_shap(
     count: int = 49,
     baseline: float | Tensor = 0.0,
     samples: int = 1000,
-    seed: int = 0,
+    random_seed: int = 0,
     internal_batch_size: int = 32,
 ) -> Attribution:
     """KernelSHAP: Shapley values of segments, estimated by a weighted linear model; through captum.
@@ -189,7 +211,16 @@ def build_kernel_shap(
         count: About how many segments.
         baseline: What hidden segments show, in the model's own units: a number, or a tensor that fits a sample.
         samples: Images that the linear model is fitted on.
-        seed: For the choice of what is hidden.
+        random_seed: For the choice of what is hidden.
         internal_batch_size: Images that run at once.
     """
-    return _surrogate("kernel-shap", segments, count, baseline, samples, seed, internal_batch_size)
+    return _surrogate(
+        "kernel-shap",
+        lambda attr, score: attr.KernelShap(score),
+        segments,
+        count,
+        baseline,
+        samples,
+        random_seed,
+        internal_batch_size,
+    )
