@@ -25,6 +25,8 @@ class Random(nn.Module):
         self.norms = nn.ModuleList(nn.BatchNorm2d(CHANNELS) for _ in blocks)
         self.merge = nn.Conv2d(2 * CHANNELS, CHANNELS, 1)
         self.shared = nn.Linear(4, 4)
+        # unequal weights: the mean of a plain layer norm's output is zero but for rounding
+        self.scale = nn.Parameter(torch.tensor([0.5, 1.0, 1.5, 3.0]))
         self.relu = nn.ReLU(inplace=True)
         self.out = nn.Linear(CHANNELS if head == "mean" else CHANNELS * 16, 3)
         for norm in self.norms:
@@ -44,7 +46,7 @@ class Random(nn.Module):
             "pool": lambda: F.interpolate(F.max_pool2d(conv(x), 2), scale_factor=2, mode="nearest"),
             "average": lambda: F.avg_pool2d(F.relu(x), 3, 1, 1) - 0.5 * x,
             "gate": lambda: x * torch.sigmoid(conv(x).mean((2, 3), keepdim=True)),
-            "attention": lambda: F.layer_norm(x + self.attend(x.flatten(2)).view(x.shape), (4,)),
+            "attention": lambda: F.layer_norm(x + self.attend(x.flatten(2)).view(x.shape), (4,), self.scale),
             "shuffle": lambda: F.leaky_relu(conv(x.roll(1, 2).flip(3))),
         }[name]()
 
