@@ -202,8 +202,8 @@ def test_files_are_read_back_and_bad_ones_refused(tmp_path: Path) -> None:
 
 def test_what_cannot_be_done_is_refused() -> None:
     x = images(2)
+    only = {k: v for k, v in fit_patterns(made(Plain), [x]).items() if "features" in k}
     with pytest.raises(OptionError, match=r"do not fit the model: 2 layers.*head\.1, head\.3"):
-        only = {k: v for k, v in fit_patterns(made(Plain), [x]).items() if "features" in k}
         relprop.explain(made(Plain), x, method="pattern-net", patterns=only)
     with pytest.raises(UnsupportedOpError, match=r"aten::layer_norm.*aten::softmax"):
         relprop.explain(made(Attending), x, method="pattern-attribution", patterns=fit_patterns(made(Attending), [x]))
