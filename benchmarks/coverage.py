@@ -25,7 +25,7 @@ from coverage_models import Subject, build, subjects
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / ".cache" / "coverage.jsonl"
 PAGE = ROOT / "docs" / "coverage.md"
-TOLERANCE = 1e-9  # of float64, relative to max(1, |logit|)
+TOLERANCE = {"float64": 1e-9, "float32": 1e-3}  # relative to max(1, |logit|), by the lowest precision inside the model
 MATES = 1e-3  # by how much a sample's relevance may change with its batch, relative to its norm: deep random networks amplify rounding
 
 
@@ -108,7 +108,15 @@ def _run_here(name: str, methods: list[str], memory: float) -> None:
 
 def _result(name: str, method: str, **found: Any) -> dict[str, Any]:  # noqa: ANN401 - json values
     empty = dict.fromkeys(("captured", "planned", "finite", "conserved", "independent"), False)
-    return {"model": name, "method": method, **empty, "deviation": None, "seconds": None, "problem": None, "refused": False} | found
+    return {
+        "model": name,
+        "method": method,
+        **empty,
+        "deviation": None,
+        "seconds": None,
+        "problem": None,
+        "refused": False,
+    } | found
 
 
 def _measure(name: str, model: Any, inputs: Any, method: str) -> dict[str, Any]:  # noqa: ANN401 - torch is imported late
@@ -120,7 +128,7 @@ def _measure(name: str, model: Any, inputs: Any, method: str) -> dict[str, Any]:
         _check(found, model, inputs, method)
     except RelpropError as error:
         found |= {"captured": not isinstance(error, CaptureError), "problem": str(error), "refused": True}
-    except Exception as error:  # noqa: BLE001 - the sweep reports every failure and goes on
+    except Exception as error:  # the sweep reports every failure and goes on
         where = traceback.extract_tb(error.__traceback__)[-1]
         found["problem"] = f"{type(error).__name__} in {Path(where.filename).name}:{where.lineno}: {str(error).strip()[:400]}"
     return _result(name, method, **found) | {"seconds": round(time.perf_counter() - start, 1)}
@@ -148,15 +156,22 @@ def _check(found: dict[str, Any], model: Any, inputs: Any, method: str) -> None:
     deviation = (relevance.flatten(1).sum(1) + explanation.absorbed - logit).abs() / logit.abs().clamp(min=1)
     found["deviation"] = float(deviation.max())
     found["absorbed"] = float((explanation.absorbed.abs() / logit.abs().clamp(min=1e-12)).max())
-    found["conserved"] = not explainer.plan.method.conserves or found["deviation"] <= TOLERANCE
+    found["conserved"] = not explainer.plan.method.conserves or found["deviation"] <= TOLERANCE[_precision(explainer)]
     alone = explainer(inputs[1:2], explanation.target[1:2]).relevance
     change = float((alone[0] - relevance[1]).norm() / relevance[1].norm().clamp(min=1e-30))
     found["independent"] = change <= MATES
     found["problem"] = _problem(found, change)
 
 
+def _precision(explainer: Any) -> str:  # noqa: ANN401
+    """The lowest precision that a model computes in: some cast parts of themselves to float32, whatever they are given."""
+    values = [step.node.meta.get("val") for step in explainer.plan.steps]
+    return min((str(v.dtype)[6:] for v in values if hasattr(v, "dtype") and v.is_floating_point()), key=lambda d: int(d[5:]))
+
+
 def _logits(output: Any) -> Any:  # noqa: ANN401
-    return output.logits if hasattr(output, "logits") else output
+    """The output tensor: that of torchvision and timm, the logits of a Hugging Face output, or its only tensor."""
+    return output if not hasattr(output, "to_tuple") else getattr(output, "logits", output[0])
 
 
 def _problem(found: dict[str, Any], change: float) -> str | None:
@@ -175,7 +190,9 @@ def _append(results: list[dict[str, Any]]) -> None:
     with RESULTS.open("a", encoding="utf-8") as file:
         for result in results:
             file.write(json.dumps(result) + "\n")
-            verdict = "ok" if result["problem"] is None else f"{'refused' if result['refused'] else 'FAILED'}: {result['problem']}"
+            verdict = (
+                "ok" if result["problem"] is None else f"{'refused' if result['refused'] else 'FAILED'}: {result['problem']}"
+            )
             print(f"{result['model']}  {result['method']}  {result['seconds']} s  {verdict}", flush=True)
 
 
@@ -188,7 +205,49 @@ def _read() -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def _page(known: dict[tuple[str, str], dict[str, Any]], models: list[Subject]) -> str:
-    return ""
+    """Write what was measured as a page: how many by library, what is not covered and why, and a table of all."""
+    methods = sorted({method for _, method in known})
+    return "\n\n".join([_HEAD, _summary(known, models, methods), _uncovered(known), _table(known, models, methods)]) + "\n"
+
+
+_HEAD = """# Coverage
+
+Which models relprop explains, measured by `python benchmarks/coverage.py`: one small variant of every torchvision and timm family, and
+small configurations of the image classifiers of Hugging Face. Weights and norm statistics are random and the models run in float64.
+A model counts as covered where it was captured and planned, its logits are those of the original, relevance is finite, relevance and what
+was absorbed add up to the logit (for methods that conserve; to 1e-9 of it, or 1e-3 where the model casts parts of itself to
+float32), and a sample's relevance does not depend on the other samples of its batch."""
+
+
+def _summary(known: dict[tuple[str, str], dict[str, Any]], models: list[Subject], methods: list[str]) -> str:
+    libraries = sorted({m.name.partition(":")[0] for m in models})
+    rows = [f"| method | {' | '.join(libraries)} |", "|---" * (len(libraries) + 1) + "|"]
+    for method in methods:
+        cells = []
+        for library in libraries:
+            found = [r for (name, m), r in known.items() if m == method and name.partition(":")[0] == library]
+            total = sum(m.name.partition(":")[0] == library for m in models)
+            measured = "" if len(found) == total else f" ({len(found)} measured)"
+            cells.append(f"{sum(r['problem'] is None for r in found)} of {total}{measured}")
+        rows.append(f"| `{method}` | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def _uncovered(known: dict[tuple[str, str], dict[str, Any]]) -> str:
+    failed = [r for r in known.values() if r["problem"] is not None]
+    lines = [f"- `{r['model']}`, `{r['method']}`: {'refused: ' if r['refused'] else ''}{r['problem']}" for r in failed]
+    return "\n".join(["## Not covered", "", *(lines or ["Nothing."])])
+
+
+def _table(known: dict[tuple[str, str], dict[str, Any]], models: list[Subject], methods: list[str]) -> str:
+    head = "| model | method | captured | planned | finite | conserved | independent | deviation | seconds |"
+    rows = ["## All results", "", head, "|---" * 9 + "|"]
+    for subject, method in ((s, m) for s in models for m in methods if (s.name, m) in known):
+        result = known[subject.name, method]
+        marks = " | ".join("yes" if result[k] else "no" for k in ("captured", "planned", "finite", "conserved", "independent"))
+        deviation = "" if result["deviation"] is None else f"{result['deviation']:.0e}"
+        rows.append(f"| `{subject.name}` | `{method}` | {marks} | {deviation} | {result['seconds'] or ''} |")
+    return "\n".join(rows)
 
 
 if __name__ == "__main__":

@@ -7,19 +7,70 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-TORCHVISION = (
-    "alexnet convnext_tiny densenet121 efficientnet_b0 efficientnet_v2_s googlenet inception_v3 maxvit_t mnasnet0_5 mobilenet_v2 "
-    "mobilenet_v3_small regnet_x_400mf regnet_y_400mf resnet18 resnet50 resnext50_32x4d shufflenet_v2_x0_5 squeezenet1_1 swin_t swin_v2_t "
-    "vgg11 vgg11_bn vit_b_32 wide_resnet50_2"
-).split()
-VIDEO = "mc3_18 mvit_v2_s r2plus1d_18 r3d_18 s3d swin3d_t".split()
+TORCHVISION = [
+    "alexnet",
+    "convnext_tiny",
+    "densenet121",
+    "efficientnet_b0",
+    "efficientnet_v2_s",
+    "googlenet",
+    "inception_v3",
+    "maxvit_t",
+    "mnasnet0_5",
+    "mobilenet_v2",
+    "mobilenet_v3_small",
+    "regnet_x_400mf",
+    "regnet_y_400mf",
+    "resnet18",
+    "resnet50",
+    "resnext50_32x4d",
+    "shufflenet_v2_x0_5",
+    "squeezenet1_1",
+    "swin_t",
+    "swin_v2_t",
+    "vgg11",
+    "vgg11_bn",
+    "vit_b_32",
+    "wide_resnet50_2",
+]
+VIDEO = ["mc3_18", "mvit_v2_s", "r2plus1d_18", "r3d_18", "s3d", "swin3d_t"]
 FIXED_SIZES = {"inception_v3": 299, "swin_v2_t": 256, "maxvit_t": 224, "vit_b_32": 224}
 
-SMALL = (
-    "atto femto pico nano xxs xx_small x_small xs tiny _t mini zepto 50 b0 s0 18 s12 s1 small _s lite0 b1 s base".split()
-)  # marks of a small variant, from sure to unsure
+SMALL = [
+    "atto",
+    "femto",
+    "pico",
+    "nano",
+    "xxs",
+    "xx_small",
+    "x_small",
+    "xs",
+    "tiny",
+    "_t",
+    "mini",
+    "zepto",
+    "50",
+    "b0",
+    "s0",
+    "18",
+    "s12",
+    "s1",
+    "small",
+    "_s",
+    "lite0",
+    "b1",
+    "s",
+    "base",
+]  # marks of a small variant, from sure to unsure
 
-_VISION = {"image_size": 64, "patch_size": 16, "hidden_size": 96, "intermediate_size": 192, "num_hidden_layers": 3, "num_attention_heads": 3}
+_VISION = {
+    "image_size": 64,
+    "patch_size": 16,
+    "hidden_size": 96,
+    "intermediate_size": 192,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 3,
+}
 _SWIN = {"image_size": 128, "patch_size": 4, "embed_dim": 24, "depths": [2, 2, 2], "num_heads": [1, 2, 4]}
 _TOWER = {"vision_config": _VISION, "text_config": {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}}
 HUGGING_FACE: Mapping[str, Mapping[str, Any]] = {
@@ -141,13 +192,15 @@ def _build_timm(name: str) -> tuple[nn.Module, tuple[int, ...]]:
 
 def _build_hugging_face(kind: str) -> tuple[nn.Module, tuple[int, ...]]:
     _torchvision()
-    from transformers import AutoConfig, AutoModelForImageClassification
+    from transformers import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING, AutoConfig
 
     config = AutoConfig.for_model(kind, **HUGGING_FACE[kind], num_labels=10)
     vision = getattr(config, "vision_config", config)
     size = getattr(vision, "image_size", None) or 64
     size = size if isinstance(size, int) else size[0]
-    return AutoModelForImageClassification.from_config(config), (getattr(vision, "num_channels", 3), size, size)
+    classes = MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING[type(config)]
+    model = classes[0] if isinstance(classes, tuple) else classes
+    return model(config), (getattr(vision, "num_channels", 3), size, size)
 
 
 _BUILDERS: Mapping[str, Callable[[str], tuple[nn.Module, tuple[int, ...]]]] = {
@@ -163,7 +216,7 @@ def randomize(model: nn.Module) -> None:
     """Replace whatever a fresh model holds constant (norm weights and statistics, layer scales, empty heads) by random values."""
     for parameter in model.parameters():
         if parameter.is_floating_point() and parameter.numel() > 1 and parameter.min() == parameter.max():
-            around_one = bool(parameter.flatten()[0] > 0.5)  # noqa: PLR2004
+            around_one = bool(parameter.flatten()[0] > 0.5)
             parameter.uniform_(0.5, 1.5) if around_one else parameter.normal_(0, 0.1)
     for name, buffer in model.named_buffers():
         if name.endswith("running_mean"):
