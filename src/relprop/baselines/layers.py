@@ -38,6 +38,7 @@ def _shape(node: fx.Node) -> tuple[int, ...]:
 
 
 def image_size(model: CapturedModel) -> tuple[int, int] | None:
+    """Height and width of the model's only image input; None where there is no such input, or several."""
     images = [n for n in model.module.graph.nodes if n.op == "placeholder" and is_floating(n) and n.meta["val"].dim() == 4]
     return None if len(images) != 1 else tuple(int(n) for n in images[0].meta["val"].shape[2:])  # pyright: ignore[reportReturnType]
 
@@ -70,7 +71,11 @@ def as_grid(model: CapturedModel, path: str, node: fx.Node) -> Grid | None:
     if found is None:
         return None
     extra, height, width = found
-    return Grid(path, node, lambda v: v[:, extra:].transpose(1, 2).unflatten(2, (height, width)))
+
+    def to_maps(tokens: Tensor) -> Tensor:
+        return tokens[:, extra:].transpose(1, 2).reshape(tokens.shape[0], -1, height, width)
+
+    return Grid(path, node, to_maps)
 
 
 def find_grid(model: CapturedModel, layer: str | None) -> Grid:

@@ -1,0 +1,221 @@
+"""Methods that multiply attention over the layers: attention rollout, and relevance-weighted transformer attribution."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, fx
+
+from relprop import rules
+from relprop.analysis import arguments_of
+from relprop.attribution import Attributed, Attribution, CapturedModel, Problem
+from relprop.baselines.layers import image_size, token_grid
+from relprop.baselines.maps import over_channels, resized
+from relprop.errors import UnsupportedOpError
+from relprop.graph import PATH
+from relprop.methods.method import Method
+from relprop.methods.options import StartName
+from relprop.methods.starts import STARTS
+from relprop.ops.registry import Role, op_name
+from relprop.rules_attention import balanced_sum
+
+_SOFTMAX = frozenset({"aten::softmax", "aten::_softmax"})
+_PRODUCTS = frozenset({"aten::matmul", "aten::bmm"})
+
+
+@dataclass(frozen=True)
+class Attention:
+    """One attention layer.
+
+    Attributes:
+        weights: Its weights ``(B, heads, N, N)``.
+        result: What they make of the values, ``(B, heads, N, d)``.
+    """
+
+    weights: fx.Node
+    result: fx.Node
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The attention layers of a model, in forward order, and the patches of the image behind the extra tokens."""
+
+    layers: tuple[Attention, ...]
+    extra: int
+    height: int
+    width: int
+
+
+def _from_softmax(model: CapturedModel, node: fx.Node) -> bool:
+    """Whether a value comes from a softmax by ops with one input each."""
+    while node.op == "call_function":
+        if op_name(node.target) in _SOFTMAX:
+            return True
+        parents = model.carriers(node)
+        if len(parents) != 1:
+            return False
+        node = parents[0]
+    return False
+
+
+def find_tokens(name: str, model: CapturedModel) -> Tokens:
+    """Find the attention layers.
+
+    Raises:
+        UnsupportedOpError: There is none, or one that is not over all tokens of the image at once.
+    """
+    layers: list[Attention] = []
+    for node in model.active:
+        weights = arguments_of(node).get("self") if op_name(node.target) in _PRODUCTS else None
+        if isinstance(weights, fx.Node) and _from_softmax(model, weights):
+            layers.append(Attention(weights, node))
+    if not layers:
+        raise UnsupportedOpError(f"Method {name!r} needs softmax attention over tokens, and the model has none.")
+    image = image_size(model)
+    shapes = {tuple(layer.weights.meta["val"].shape[1:]) for layer in layers}
+    counts = {shape[-2:] for shape in shapes}
+    grid = None
+    if image is not None and len(counts) == 1 and all(_is_global(layer.weights) for layer in layers):
+        ((rows, columns),) = counts
+        grid = token_grid(image, int(columns)) if rows == columns else None
+    if grid is None:
+        listed = ", ".join(sorted({f"{layer.weights.meta.get(PATH) or layer.weights.name} {_printed(layer.weights)}" for layer in layers})[:4])
+        raise UnsupportedOpError(
+            f"Method {name!r} needs attention among all tokens of the image in every layer; windows, reduced keys and changing numbers of "
+            f"tokens do not fit. The model's attention weights: {listed}."
+        )
+    return Tokens(tuple(layers), *grid)
+
+
+def _is_global(weights: fx.Node) -> bool:
+    """Whether weights are ``(B, heads, N, N)``, the batch dimension being the batch itself and not windows of it."""
+    shape = weights.meta["val"].shape
+    placeholder = next(n for n in weights.graph.nodes if n.op == "placeholder" and isinstance(n.meta.get("val"), Tensor))
+    return len(shape) == 4 and shape[0] == placeholder.meta["val"].shape[0]
+
+
+def _printed(weights: fx.Node) -> str:
+    return "×".join(str(size) if isinstance(size, int) else "B" for size in weights.meta["val"].shape)
+
+
+def rollout(layers: Sequence[Tensor]) -> Tensor:
+    """Multiply attention maps over the layers, each ``(B, N, N)`` with its residual connection in it (Abnar and Zuidema 2020, Eq. 1)."""
+    joined = layers[0]
+    for layer in layers[1:]:
+        joined = layer @ joined
+    return joined
+
+
+def _with_residual(attention: Tensor) -> Tensor:
+    """``A + I`` with rows that sum to one; ``(B, N, N)``."""
+    mixed = attention + torch.eye(attention.shape[-1], dtype=attention.dtype, device=attention.device)
+    return mixed / mixed.sum(-1, keepdim=True)
+
+
+def _gradients(problem: Problem, tokens: Tokens) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """The weights of every layer, the gradient of the score by them, and by what the last layer makes of the values."""
+    nodes = [layer.weights for layer in tokens.layers]
+    last = tokens.layers[-1].result
+    with torch.enable_grad():
+        given = problem.with_inputs([v.clone().requires_grad_() for v in problem.inputs])
+        output, kept = problem.model.run(given, keep=[*nodes, last])
+        wanted = [kept[n] for n in [*nodes, last]]
+        found = torch.autograd.grad(problem.weigh(output).sum(), wanted, allow_unused=True, materialize_grads=True)
+    return [kept[n].detach() for n in nodes], list(found[:-1]), found[-1]
+
+
+def _rows_read(gradient: Tensor) -> Tensor:
+    """The share of every token in the decision, ``(B, 1, N)``: equal among those whose last attention the score depends on.
+
+    That is the class token where a model has one, and all tokens where it averages them.
+    """
+    read = gradient.abs().sum((1, 3)).gt(0).to(gradient.dtype)
+    return (read / read.sum(1, keepdim=True).clamp(min=1)).unsqueeze(1)
+
+
+def _as_map(problem: Problem, tokens: Tokens, joined: Tensor, gradient: Tensor) -> Attributed:
+    """Read the rows of the deciding tokens and lay out their patches over the image."""
+    patches = (_rows_read(gradient) @ joined)[:, 0, tokens.extra :]
+    maps = patches.unflatten(1, (tokens.height, tokens.width))
+    return Attributed([over_channels(resized(maps, problem.image), problem.image)])
+
+
+def _samples(problem: Problem) -> list[Problem]:
+    return [problem] if problem.model.dynamic else problem.samples()
+
+
+def _by_parts(explain: Callable[[Problem], Attributed], problem: Problem) -> Attributed:
+    """Explain the samples one at a time where the model fixes its batch size."""
+    found = [explain(part) for part in _samples(problem)]
+    return Attributed([torch.cat(parts) for parts in zip(*(f.relevance for f in found), strict=True)])
+
+
+def _no_note(name: str, model: CapturedModel) -> tuple[str, ...]:
+    tokens = find_tokens(name, model)
+    return (f"The map is made of {len(tokens.layers)} layers of attention among {tokens.height}×{tokens.width} patches.",)
+
+
+def build_attention_rollout() -> Attribution:
+    """Attention rollout: mean attention of the heads plus identity, multiplied over the layers; the same map for every class."""
+    name = "attention-rollout"
+
+    def explain(problem: Problem) -> Attributed:
+        tokens = find_tokens(name, problem.model)
+        weights, _, gradient = _gradients(problem, tokens)
+        return _as_map(problem, tokens, rollout([_with_residual(w.mean(1)) for w in weights]), gradient)
+
+    return Attribution(name, partial(_by_parts, explain), partial(_no_note, name))
+
+
+def _propagation(start: StartName) -> Method:
+    """LRP as transformer attribution has it: z⁺ layers, products shared equally by signed value, residual sums balanced."""
+    proportional = rules.epsilon(1e-9)
+    both = rules.Rule(proportional.name, proportional.relevance, proportional.needs, all_operands=True)
+    table = {Role.DENSE: rules.zplus(0.0, "leave out"), Role.CONV: rules.zplus(0.0, "leave out"), Role.POOL: proportional}
+    table |= {Role.ATTENTION: both, Role.PRODUCT: both, Role.ADD: balanced_sum()}
+    return Method("transformer-attribution", table, start=STARTS[start], conserves=False)
+
+
+def _attention_relevance(problem: Problem, tokens: Tokens) -> list[Tensor]:
+    """The relevance of every layer's attention weights, the score's classes starting with their weights."""
+    from relprop.plan import make_plan  # a plan is made for a method, so methods come before it
+    from relprop.run import Runner
+
+    found: dict[fx.Node, Tensor] = {}
+    runner = Runner(make_plan(problem.model.module, _propagation("one"), dynamic=problem.model.dynamic))
+    wanted = {layer.weights for layer in tokens.layers}
+
+    def watch(node: fx.Node, relevance: Tensor) -> None:
+        if node in wanted:
+            found[node] = relevance
+
+    values = runner.forward(problem.given.flat)
+    runner.backward(values, problem.weights, len(problem.weights), watch, free=True)
+    return [found[layer.weights] for layer in tokens.layers]
+
+
+def build_transformer_attribution() -> Attribution:
+    """Transformer attribution: positive part of relevance times gradient of attention, mean of the heads, multiplied over the layers."""
+    name = "transformer-attribution"
+
+    def explain(problem: Problem) -> Attributed:
+        tokens = find_tokens(name, problem.model)
+        _, gradients, last = _gradients(problem, tokens)
+        relevances = _attention_relevance(problem, tokens)
+        maps = [(g * r).clamp(min=0).mean(1) for g, r in zip(gradients, relevances, strict=True)]
+        eye = torch.eye(maps[0].shape[-1], dtype=maps[0].dtype, device=maps[0].device)
+        return _as_map(problem, tokens, rollout([m + eye for m in maps]), last)
+
+    return Attribution(name, partial(_by_parts, explain), partial(_no_note, name))
+
+
+ROLLOUT_METHODS = (
+    (
+        "transformer-attribution",
+        build_transformer_attribution,
+        "Relevance times gradient of attention weights, multiplied over the layers",
+        "Chefer et al., CVPR 2021",
+    ),
+    ("attention-rollout", build_attention_rollout, "Attention weights, multiplied over the layers", "Abnar and Zuidema, ACL 2020"),
+)
