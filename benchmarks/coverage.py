@@ -135,7 +135,7 @@ def _measure(name: str, model: Any, inputs: Any, method: str) -> dict[str, Any]:
 
 
 def _check(found: dict[str, Any], model: Any, inputs: Any, method: str) -> None:  # noqa: ANN401
-    """Explain a batch of three and one sample of it; note what holds."""
+    """Explain a batch of two and one sample of it; note what holds."""
     import torch
 
     from relprop import Explainer

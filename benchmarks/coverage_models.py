@@ -7,61 +7,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-TORCHVISION = [
-    "alexnet",
-    "convnext_tiny",
-    "densenet121",
-    "efficientnet_b0",
-    "efficientnet_v2_s",
-    "googlenet",
-    "inception_v3",
-    "maxvit_t",
-    "mnasnet0_5",
-    "mobilenet_v2",
-    "mobilenet_v3_small",
-    "regnet_x_400mf",
-    "regnet_y_400mf",
-    "resnet18",
-    "resnet50",
-    "resnext50_32x4d",
-    "shufflenet_v2_x0_5",
-    "squeezenet1_1",
-    "swin_t",
-    "swin_v2_t",
-    "vgg11",
-    "vgg11_bn",
-    "vit_b_32",
+TORCHVISION = (
+    "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "efficientnet_v2_s", "googlenet", "inception_v3", "maxvit_t",
+    "mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small", "regnet_x_400mf", "regnet_y_400mf", "resnet18", "resnet50",
+    "resnext50_32x4d", "shufflenet_v2_x0_5", "squeezenet1_1", "swin_t", "swin_v2_t", "vgg11", "vgg11_bn", "vit_b_32",
     "wide_resnet50_2",
-]
+)  # fmt: skip
 VIDEO = ["mc3_18", "mvit_v2_s", "r2plus1d_18", "r3d_18", "s3d", "swin3d_t"]
 FIXED_SIZES = {"inception_v3": 299, "swin_v2_t": 256, "maxvit_t": 224, "vit_b_32": 224}
 
-SMALL = [
-    "atto",
-    "femto",
-    "pico",
-    "nano",
-    "xxs",
-    "xx_small",
-    "x_small",
-    "xs",
-    "tiny",
-    "_t",
-    "mini",
-    "zepto",
-    "50",
-    "b0",
-    "s0",
-    "18",
-    "s12",
-    "s1",
-    "small",
-    "_s",
-    "lite0",
-    "b1",
-    "s",
-    "base",
-]  # marks of a small variant, from sure to unsure
+SMALL = (
+    "atto", "femto", "pico", "nano", "xxs", "xx_small", "x_small", "xs", "tiny", "_t", "mini", "zepto", "50", "b0", "s0", "18",
+    "s12", "s1", "small", "_s", "lite0", "b1", "s", "base",
+)  # fmt: skip
+"""Marks of a small variant, from sure to unsure."""
 
 _VISION = {
     "image_size": 64,
@@ -149,12 +108,12 @@ def _size_mark(name: str) -> tuple[int, int]:
 
 
 def build(name: str) -> tuple[nn.Module, Tensor]:
-    """Build a model of the sweep and an example batch of three, both in float64, deterministic for a name."""
+    """Build a model of the sweep and an example batch of two, both in float64, deterministic for a name."""
     torch.manual_seed(0)
     library, _, short = name.partition(":")
     model, shape = _BUILDERS[library](short)
     randomize(model)
-    return model.double().eval(), torch.randn(3, *shape, dtype=torch.float64)
+    return model.double().eval(), torch.randn(2, *shape, dtype=torch.float64)
 
 
 def _torchvision() -> Any:  # noqa: ANN401 - a module
