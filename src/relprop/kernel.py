@@ -13,6 +13,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from relprop.samples import SampleLayout
+
 _BLOCK_BYTES = 4 << 20
 _FEW_ROWS = 32
 
@@ -59,12 +61,12 @@ class Coefficients:
 
 def divide(numerator: Tensor, denominator: Tensor, floor: Tensor | float = 0.0) -> Tensor:
     """Divide by something that is not negative; zero where it is not above ``floor``: an output without contributions passes nothing."""
-    return torch.where(denominator > floor, numerator / denominator, 0.0)
+    return (numerator / denominator).masked_fill_(denominator <= floor, 0.0)
 
 
 def stabilize(z: Tensor, epsilon: float) -> Tensor:
     """Return ``z + ε · sign(z)``, with the sign of zero taken as positive (Bach et al. 2015, Eq. 58)."""
-    return torch.where(z < 0, z - epsilon, z + epsilon)
+    return torch.copysign(torch.full((), epsilon, dtype=z.dtype, device=z.device), z).add_(z)
 
 
 class Contributions:
@@ -160,12 +162,14 @@ class Contributions:
         both, difference = (p / 2, p / 2) if n is None else ((p + n) / 2, (p - n) / 2)
         return x.abs() * linear.transpose(both, self._magnitude) + x * linear.transpose(difference, linear.weight)
 
-    def unshared(self, relevance: Tensor, coefficients: Coefficients) -> Tensor:
-        """Return what the coefficients leave of every output's relevance, ``R_j − p_j z⁺_j − n_j |z⁻_j|``."""
+    def handed_on(self, coefficients: Coefficients, layout: SampleLayout, batch: int) -> Tensor:
+        """Sum what the coefficients share out, ``p_j z⁺_j + n_j |z⁻_j|``, per sample: shape ``(batch,)``."""
+        p, n = coefficients.p, coefficients.n
         if coefficients.opposite:
-            return relevance - coefficients.p * self.z
-        rest = relevance - coefficients.p * self.positive
-        return rest if coefficients.n is None else rest - coefficients.n * self.negative
+            of_bias = 0.0 if self.bias is None else layout.dot(p, self.bias.expand_as(p), batch)
+            return layout.dot(p, self.output, batch) - of_bias
+        shared = layout.dot(p, self.positive, batch)
+        return shared if n is None else shared + layout.dot(n, self.negative, batch)
 
 
 def in_blocks(contributions: Contributions, relevance: Tensor) -> Iterator[tuple[Contributions, Tensor]]:

@@ -99,10 +99,10 @@ def _alpha_beta_coefficients(alpha: float, beta: float, epsilon: float, bias: st
 def _gamma_coefficients(gamma: float, epsilon: float, bias: str) -> CoefficientFunction:
     def coefficients(c: Contributions, relevance: Tensor) -> Coefficients:
         z, b = _biased(c, bias)
-        up = z > 0
+        up = c.output > 0  # the sign of what the layer returned, whether or not its bias takes a share
         favored = torch.where(up, c.positive + _clamped(b, 1), -(c.negative + _clamped(b, -1)))
-        q = relevance / stabilize(z + gamma * favored, epsilon) if epsilon else relevance / (z + gamma * favored)
-        q = torch.where(z == 0, 0.0, q)
+        total = z + gamma * favored
+        q = (relevance / (stabilize(total, epsilon) if epsilon else total)).masked_fill_((total == 0) | (c.output == 0), 0.0)
         return Coefficients(torch.where(up, (1 + gamma) * q, q), torch.where(up, -q, -(1 + gamma) * q))
 
     return coefficients
@@ -307,7 +307,7 @@ def _split_positive(a: Tensor, b: Tensor, relevance: Tensor) -> tuple[Tensor, Te
     return _split_by(share, share + other, relevance)
 
 
-def split_sum(treatment: SumName = "positive", epsilon: float = 1e-9) -> Rule:
+def split_sum(treatment: SumName = "positive", epsilon: float = 0.0) -> Rule:
     """Split the relevance of a sum of two values; what a constant takes is absorbed.
 
     Args:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -18,6 +19,10 @@ class SampleLayout:
     def sum(self, values: Tensor, batch: int) -> Tensor:
         """Sum ``values`` over everything but the sample: shape ``(batch,)``."""
         return self.by_sample(values, batch).sum(1)
+
+    def dot(self, a: Tensor, b: Tensor, batch: int) -> Tensor:
+        """Sum ``a · b`` per sample without making the product: shape ``(batch,)``."""
+        return torch.einsum("bi,bi->b", self.by_sample(a, batch), self.by_sample(b, batch))
 
     def count_nonzero(self, values: Tensor, batch: int) -> Tensor:
         """Count the elements that are not zero, per sample: shape ``(batch,)``."""
