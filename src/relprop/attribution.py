@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.node import map_arg
 
 from relprop.analysis import known_op
 from relprop.errors import InputError, ModelError, TargetError
@@ -19,10 +20,8 @@ from relprop.passes.constants import depends_on_input
 from relprop.targets import check_seed, resolve_target
 
 _RELU = frozenset({"aten::relu", "aten::relu6"})
-RELATIVES = frozenset(
-    f"aten::{name}"
-    for name in ["gelu", "silu", "mish", "hardswish", "elu", "celu", "selu", "leaky_relu", "prelu", "rrelu", "softplus", "threshold", "log_sigmoid"]
-)
+_RELATIVE_NAMES = "gelu silu mish hardswish elu celu selu leaky_relu prelu rrelu softplus threshold log_sigmoid"
+RELATIVES = frozenset(f"aten::{name}" for name in _RELATIVE_NAMES.split())
 """Smooth and leaky relatives of ReLU."""
 _CLIPPED = {"aten::clamp": 1, "aten::clamp_min": 1, "aten::hardtanh": 1}
 """Ops that are ReLU where their lower bound, at this position of the arguments, is zero."""
@@ -48,7 +47,8 @@ class CapturedModel:
     @property
     def output(self) -> fx.Node:
         """The explained value."""
-        return next(n for n in self.module.graph.nodes if n.op == "output").args[0][0]  # pyright: ignore
+        result: Any = next(n for n in self.module.graph.nodes if n.op == "output").args[0]
+        return result[0]
 
     @cached_property
     def _active(self) -> set[fx.Node]:
@@ -61,9 +61,7 @@ class CapturedModel:
 
     def carriers(self, node: fx.Node) -> list[fx.Node]:
         """The floating values that depend on the input and that ``node`` reads, once per argument."""
-        found: list[fx.Node] = []
-        fx.node.map_arg((node.args, node.kwargs), lambda n: found.append(n) or n)
-        return [n for n in found if n in self._active and is_floating(n)]
+        return [n for n in _nodes_in((*node.args, *node.kwargs.values())) if n in self._active and is_floating(n)]
 
     def layers(self) -> dict[str, fx.Node]:
         """The outputs of modules, by module path, in forward order."""
@@ -96,10 +94,10 @@ class CapturedModel:
             elif node.op == "get_attr":
                 values[node] = getattr(self.module, str(node.target))
             elif node.op == "call_function":
-                args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
+                args, kwargs = map_arg((node.args, node.kwargs), values.__getitem__)
                 if kwargs.get("device") is not None:
                     kwargs = {**kwargs, "device": device}
-                values[node] = handlers.get(node, node.target)(*args, **kwargs)  # pyright: ignore
+                values[node] = handlers.get(node, node.target)(*args, **kwargs)  # pyright: ignore[reportCallIssue, reportOptionalCall]
                 for parent in node.all_input_nodes:
                     pending[parent] -= 1
                     if not pending[parent] and parent not in keep and parent is not output:
@@ -249,6 +247,12 @@ class AttributionPlan:
         )
 
 
+def _nodes_in(value: object) -> list[fx.Node]:
+    if isinstance(value, list | tuple):
+        return [n for item in value for n in _nodes_in(item)]  # pyright: ignore[reportUnknownVariableType]
+    return [value] if isinstance(value, fx.Node) else []
+
+
 def is_floating(node: fx.Node) -> bool:
     """Whether the value of a node is a floating tensor, or a list that starts with one."""
     value = node.meta.get("val")
@@ -260,7 +264,7 @@ def is_rectifier(node: fx.Node) -> bool:
     """Whether an op is ReLU, however it is written, or one of its relatives."""
     name = op_name(node.target)
     if name in _CLIPPED:
-        return len(node.args) > 1 and node.args[1] == 0
+        return len(node.args) > 1 and bool(node.args[1] == 0)
     return name in _RELU | RELATIVES
 
 

@@ -164,7 +164,7 @@ class PatternFit:
         self.samples += size
 
     def _observe(self, key: str, node: fx.Node) -> Handler:
-        def run(x: Tensor, weight: Tensor, *rest: Any, **named: Any) -> Tensor:
+        def run(x: Tensor, weight: Tensor, *rest: Any, **named: Any) -> Tensor:  # noqa: ANN401 - the op's own
             groups = int(rest[4]) if len(rest) > 4 else 1
             output, correlate = _with_weight_gradient(node, x, weight, *rest, **named)
             _, gather = _with_weight_gradient(node, x, weight[:: len(weight) // groups], None, *rest[1:], **named)
@@ -187,7 +187,7 @@ class PatternFit:
             raise InputError("No data was given, so there are no patterns.")
         found: dict[str, Tensor] = {}
         for key, node in self.layers.items():
-            weight = getattr(self.model.module, str(node.args[1].target))  # pyright: ignore
+            weight = getattr(self.model.module, str(node.args[1].target))  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
             for kind in ("linear", "relu") if before_rectifier(node) else ("linear",):
                 found[f"{key}/{kind}"] = self.sums[key].pattern(weight, kind).to(weight.dtype)
         return found

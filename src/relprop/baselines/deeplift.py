@@ -127,7 +127,7 @@ def _group_norm(
     return _scaled(grouped.apply(lambda v: v.reshape(shape)), weight, bias)
 
 
-def _instance_norm(x: Pair, weight: Tensor | None, bias: Tensor | None, *settings: Any) -> Pair:
+def _instance_norm(x: Pair, weight: Tensor | None, bias: Tensor | None, *settings: Any) -> Pair:  # noqa: ANN401 - the op's own
     return _group_norm(x, x.value.shape[1], weight, bias, settings[4])
 
 
@@ -140,7 +140,7 @@ def _divide(a: Pair | Tensor, b: Pair) -> Pair:
     return product(a, inverse) if isinstance(a, Pair) else inverse.apply(lambda v: v * a)
 
 
-def _max_pool(pool: Callable[..., Any], dims: int, x: Pair, *settings: Any) -> Pair:
+def _max_pool(pool: Callable[..., Any], dims: int, x: Pair, *settings: Any) -> Pair:  # noqa: ANN401 - the op's own
     return winner(x, lambda v: pool(v, *settings), dims)
 
 
@@ -175,6 +175,7 @@ _RULES: Mapping[str, _Rule] = {
     "aten::layer_norm": _layer_norm,
     "aten::rms_norm": _rms_norm,
     "aten::group_norm": _group_norm,
+    "aten::instance_norm": _instance_norm,
     "aten::amax": _amax,
     "aten::max_pool1d": partial(_max_pool, partial(torch.max_pool1d_with_indices), 1),
     "aten::max_pool2d": partial(_max_pool, aten.max_pool2d_with_indices, 2),
@@ -198,7 +199,13 @@ _DIAGONAL = frozenset({"aten::batch_norm", "aten::_native_batch_norm_legit_no_tr
 
 
 def _elementwise(node: fx.Node) -> _Rule:
-    return lambda x, *rest: rescale(x, lambda v: node.target(v, *rest))  # pyright: ignore[reportCallIssue]
+    def rule(x: Pair, *rest: object) -> Pair:
+        def function(v: Tensor) -> Tensor:
+            return node.target(v, *rest)  # pyright: ignore[reportCallIssue]
+
+        return rescale(x, function)
+
+    return rule
 
 
 def _pooled(node: fx.Node) -> _Rule | None:
@@ -215,16 +222,10 @@ def _rule(model: CapturedModel, node: fx.Node) -> _Rule | None:
     name, role, carriers = op_name(node.target), role_of(model, node), model.carriers(node)
     if node.kwargs or not all(c in node.args for c in carriers):
         return None
-    if len(carriers) == 2:
-        return _PAIRS.get(name)
-    if len(carriers) > 1 or not carriers:
-        return None
-    if name == "aten::div":
-        return _divide
+    if len(carriers) != 1 or name == "aten::div":
+        return _PAIRS.get(name) if len(carriers) <= 2 else None
     if node.args[0] is not carriers[0]:
         return None
-    if name == "aten::instance_norm":
-        return _instance_norm
     return _RULES.get(name) or _pooled(node) or (_elementwise(node) if role is Role.ACTIVATION else None)
 
 

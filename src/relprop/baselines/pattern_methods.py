@@ -10,7 +10,7 @@ from torch import Tensor, fx
 from relprop.attribution import Attributed, Attribution, CapturedModel, Handler, Problem, is_floating, role_of
 from relprop.baselines.surrogate import with_slope
 from relprop.errors import ModelError, OptionError, UnsupportedOpError
-from relprop.graph import PATH
+from relprop.graph import PATH, value_of
 from relprop.ops.registry import Role, op_name
 from relprop.patterns import layers_of, load_patterns
 
@@ -33,7 +33,7 @@ def _chosen(model: CapturedModel, patterns: Patterns, estimator: str, name: str)
     for key, node in layers_of(model).items():
         pattern = patterns.get(f"{key}/relu") if estimator == "relu" else None
         pattern = patterns.get(f"{key}/linear") if pattern is None else pattern
-        if pattern is None or pattern.shape != node.args[1].meta["val"].shape:  # pyright: ignore
+        if pattern is None or pattern.shape != value_of(node.args[1]).shape:
             missing.append(key or "the model itself")
         else:
             chosen[node] = pattern
@@ -64,10 +64,11 @@ def _refuse(name: str, model: CapturedModel) -> None:
 
 
 def _layer(node: fx.Node, pattern: Tensor, attribution: bool) -> Handler:
-    def run(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any, **named: Any) -> Tensor:
+    def run(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any, **named: Any) -> Tensor:  # noqa: ANN401
         a = pattern.to(weight)
         value = node.target(x.detach(), weight, bias, *rest, **named)  # pyright: ignore[reportCallIssue]
-        return with_slope(value, node.target(x, a * weight if attribution else a, None, *rest, **named))  # pyright: ignore
+        surrogate = node.target(x, a * weight if attribution else a, None, *rest, **named)  # pyright: ignore[reportCallIssue]
+        return with_slope(value, surrogate)
 
     return run
 
@@ -82,16 +83,14 @@ def _diagonal(node: fx.Node, attribution: bool) -> Handler:
         spread = data.expand_as(value)
         if attribution:
             return with_slope(value, spread)
-        slope = torch.func.jvp(
-            lambda v: node.target(*_put(v, data, x, *rest), **named), (data.detach(),), (torch.ones_like(data),)
-        )[1]  # pyright: ignore
+
+        def scaled(v: Tensor) -> Tensor:
+            return node.target(*(v if a is data else a for a in (x, *rest)), **named)  # pyright: ignore[reportCallIssue]
+
+        slope = torch.func.jvp(scaled, (data.detach(),), (torch.ones_like(data),))[1]
         return with_slope(value, torch.where(slope == 0, 0.0, spread / torch.where(slope == 0, 1.0, slope)))
 
     return run
-
-
-def _put(new: Tensor, old: Tensor, *arguments: Any) -> list[Any]:
-    return [new if a is old else a for a in arguments]
 
 
 def _build(name: str, patterns: Any, estimator: str) -> Attribution:  # noqa: ANN401 - checked here
