@@ -25,10 +25,17 @@ class _Common:
 
 
 def _single(
-    name: str, rule: Rule, common: _Common, *, pool: Rule | None = None, first: Rule | None = None, bounds: Bounds = None
+    name: str,
+    rule: Rule,
+    common: _Common,
+    *,
+    epsilon: float = _EPSILON,
+    pool: Rule | None = None,
+    first: Rule | None = None,
+    bounds: Bounds = None,
 ) -> Method:
-    """One rule for all layers, unless ``pool`` is given for averages and ``first`` for the first layer."""
-    table = {Role.DENSE: rule, Role.CONV: rule} | additions(common.add, common.constants, _EPSILON)
+    """One rule for all layers, unless ``pool`` is given for averages and ``first`` for the first layer; sums take ``epsilon``."""
+    table = {Role.DENSE: rule, Role.CONV: rule} | additions(common.add, common.constants, epsilon)
     table |= {role: own for role, own in ((Role.POOL, pool), (Role.INPUT, first)) if own is not None}
     return Method(name, table, start=STARTS[common.start], box=bounds, conserves=common.start == "logit")
 
@@ -50,7 +57,7 @@ def build_epsilon(
         constants: Whether constants added to a value ``"absorb"`` their share, split as ``add`` says, or are left out.
         start: What the output starts with, see :data:`relprop.methods.STARTS`.
     """
-    return _single("lrp-epsilon", rules.epsilon(epsilon, bias), _Common(add, constants, start))
+    return _single("lrp-epsilon", rules.epsilon(epsilon, bias), _Common(add, constants, start), epsilon=epsilon)
 
 
 def build_zplus(
@@ -136,9 +143,12 @@ def build_deep_taylor(
     return _single("deep-taylor", zplus(0.0, "leave out"), _Common(add, constants, start), first=box(), bounds=bounds)
 
 
-def build_excitation(*, start: StartName = "one") -> Method:
-    """Excitation backprop: a winner's probability is shared by positive weight times activation, biases left out."""
-    return _single("excitation-backprop", zplus(0.0, "leave out"), _Common("positive", "leave out", start))
+def build_excitation(*, add: SumName = "positive", constants: ConstantsName = "leave out", start: StartName = "one") -> Method:
+    """Excitation backprop: a winner's probability is shared by positive weight times activation, biases left out.
+
+    Options as in ``lrp-epsilon``.
+    """
+    return _single("excitation-backprop", zplus(0.0, "leave out"), _Common(add, constants, start))
 
 
 def _composite(
