@@ -108,7 +108,7 @@ def transparent() -> dict[Role | str, Rule]:
     return dict.fromkeys(_PASSING, unchanged())
 
 
-def additions(add: SumName, constants: ConstantsName, epsilon: float = 1e-9) -> dict[Role | str, Rule]:
+def additions(add: SumName, constants: ConstantsName, epsilon: float = 0.0) -> dict[Role | str, Rule]:
     """The rules of sums of two values, and of a value and a constant, which absorbs its share or is left out."""
     split = split_sum(add, epsilon)
     return {Role.ADD: split, Role.BIAS: split} if constants == "absorb" else {Role.ADD: split}
