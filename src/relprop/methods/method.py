@@ -64,7 +64,7 @@ class Method:
                     raise OptionError(f"Method {self.name!r}: {wrong}")
         for role in self.rules:
             if role not in list(Role):
-                near = suggestion(role, Role)
+                near = suggestion(role, map(str, Role))
                 raise OptionError(f"Method {self.name!r}: unknown role {role!r}.{near} Known roles: {', '.join(Role)}.")
         given = {Role(role): rule for role, rule in self.rules.items()}
         like_dense = {role: given[Role.DENSE] for role in _LIKE_DENSE if Role.DENSE in given}
