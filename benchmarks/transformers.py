@@ -37,9 +37,11 @@ class Plain:
     """The whole image, resized to the model's input."""
 
     def crop(self, image: Image.Image, *, nearest: bool = False) -> Image.Image:
+        """Return the resized image."""
         return image.resize((_SIZE, _SIZE), Image.Resampling.NEAREST if nearest else Image.Resampling.BICUBIC)
 
     def tensor(self, image: Image.Image) -> Tensor:
+        """Return the model's input, `(3, H, W)`."""
         import numpy as np
 
         pixels = torch.from_numpy(np.array(self.crop(image))).permute(2, 0, 1) / 255
@@ -63,7 +65,7 @@ class Treatment:
         if self == Treatment(self.method):
             return self.method
         method = make_method(self.method, {} if self.start is None else {"start": self.start})
-        table, by_op = dict(method.rules), dict(method.by_op)  # pyright: ignore
+        table, by_op = dict(method.rules), dict(method.by_op)
         if self.add is not None:
             table[Role.ADD] = rules.split_sum(self.add, _EPSILON)  # pyright: ignore[reportArgumentType]
         if self.norm is not None:
@@ -72,7 +74,7 @@ class Treatment:
             both = self.attention != "constant"
             table |= {role: replace(table[role], all_operands=both) for role in (Role.ATTENTION, Role.PRODUCT)}
             table[Role.SOFTMAX] = softmax_taylor() if self.attention == "taylor" else rules.unchanged()
-        return replace(method, rules=table, by_op=by_op)  # pyright: ignore
+        return replace(method, rules=table, by_op=by_op)
 
 
 def around(method: str, **base: str) -> dict[str, Treatment]:
@@ -129,9 +131,16 @@ def measure(model: nn.Module, treatment: Treatment, data: list[tuple[Tensor, Ten
         if curves:
             area.update(relevance=heat, inputs=images, target=explanation.target, model=model, seeds=0)
     r, s = ratio.compute(), overlap.compute()
-    cells = [float(r["pos"].nanmean()), float(r["all"].nanmean()), *(100 * float(s[k]) for k in ("pixel_accuracy", "miou", "average_precision"))]
+    cells = [
+        float(r["pos"].nanmean()),
+        float(r["all"].nanmean()),
+        *(100 * float(s[k]) for k in ("pixel_accuracy", "miou", "average_precision")),
+    ]
     cells.append(float(area.compute()["probability_abpc"].mean()) if curves else float("nan"))
-    return " | ".join(f"{c:.3f}" if i in {0, 1, 5} else f"{c:.1f}" for i, c in enumerate([*cells])) + f" | {seconds / sum(len(i) for i, _ in data):.2f}"
+    return (
+        " | ".join(f"{c:.3f}" if i in {0, 1, 5} else f"{c:.1f}" for i, c in enumerate([*cells]))
+        + f" | {seconds / sum(len(i) for i, _ in data):.2f}"
+    )
 
 
 def shuffled(model: nn.Module, data: list[tuple[Tensor, Tensor]], start: str) -> float:
@@ -141,8 +150,8 @@ def shuffled(model: nn.Module, data: list[tuple[Tensor, Tensor]], start: str) ->
     other = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        weight = other.head.weight  # pyright: ignore
-        weight.copy_(weight.flatten()[torch.randperm(weight.numel(), generator=generator)].view_as(weight))  # pyright: ignore
+        weight = other.head.weight
+        weight.copy_(weight.flatten()[torch.randperm(weight.numel(), generator=generator)].view_as(weight))
     explain = [relprop.Explainer(m, data[0][0], "rap", start=start) for m in (model, other)]
     found: list[Tensor] = []
     for images, _ in data:
@@ -153,6 +162,7 @@ def shuffled(model: nn.Module, data: list[tuple[Tensor, Tensor]], start: str) ->
 
 
 def main() -> None:
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", help="folder with load.py, whose load('deit_tiny') returns the model")
     parser.add_argument("voc")
@@ -161,7 +171,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=None)
     options = parser.parse_args()
     sys.path.insert(0, options.weights)
-    from load import load  # pyright: ignore
+    from load import load
 
     model = load("deit_tiny")[0]
     data = list(batches(options.voc, options.images))
@@ -172,7 +182,9 @@ def main() -> None:
             report(f"| {name} | {measure(model, treatment, data, curves=options.curves)} |")
     if options.only is None:
         for start in ("absolute", "signed"):
-            report(f"RAP, start={start}: |correlation| of maps before and after shuffling the classifier {shuffled(model, data, start):.3f}")
+            report(
+                f"RAP, start={start}: |correlation| of maps before and after shuffling the classifier {shuffled(model, data, start):.3f}"
+            )
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from relprop.kernel import Coefficients, Contributions, divide
 from relprop.ops.elementwise import NON_NEGATIVE, SIGNED
@@ -21,7 +20,9 @@ _MAX_POOLS = (*(f"{kind}max_pool{d}d" for kind in ("", "adaptive_") for d in (1,
 def normalized(call: Call, name: str, share: Tensor) -> Tensor:
     """Scale an operand's relevance such that the absolute values of every sample add up to one."""
     layout = call.layouts[name]
-    return share * layout.spread(divide(torch.ones((), dtype=share.dtype, device=share.device), layout.sum(share.abs(), call.batch)), share)
+    return share * layout.spread(
+        divide(torch.ones((), dtype=share.dtype, device=share.device), layout.sum(share.abs(), call.batch)), share
+    )
 
 
 def _per_output(relevance: Tensor, output: Tensor) -> Tensor:
@@ -110,7 +111,9 @@ def _norm(name: str) -> Callable[[Call, Tensor], Relevances]:
     def relevance(call: Call, relevance: Tensor) -> Relevances:
         x, weight = call.x, call.arguments.get("weight")
         magnitude, own = x.abs(), _statistics(call, name, x)
-        of_magnitude = own if call.arguments.get("running_var") is not None or name == "rms_norm" else _statistics(call, name, magnitude)
+        of_magnitude = (
+            own if call.arguments.get("running_var") is not None or name == "rms_norm" else _statistics(call, name, magnitude)
+        )
         signed, absolute = x * own, magnitude * of_magnitude
         if weight is not None:
             shaped = weight if name in {"layer_norm", "rms_norm"} else weight.reshape(-1, *[1] * (x.dim() - 2))
@@ -140,14 +143,19 @@ def _winner(name: str, *, weighted: bool) -> Callable[[Call, Tensor], Relevances
 
 
 def affine() -> Rule:
-    """absLRP of ops that are linear in every operand, each operand on its own."""
+    """AbsLRP of ops that are linear in every operand, each operand on its own."""
     return Rule("abslrp", _affine, ("x", "output"), all_operands=True)
 
 
 def by_op(*, weighted_max_pooling: bool) -> Mapping[str, Rule]:
-    """absLRP of all other ops, by name."""
+    """AbsLRP of all other ops, by name."""
     functions: dict[str, Callable[[Call, Tensor], Relevances]] = {
-        "add": _sum(1), "rsub": _sum(-1), "mul": _product, "div": _product, "softmax": _softmax, "_softmax": _softmax,
+        "add": _sum(1),
+        "rsub": _sum(-1),
+        "mul": _product,
+        "div": _product,
+        "softmax": _softmax,
+        "_softmax": _softmax,
     }
     functions |= {name: _activation(name) for name in (*NON_NEGATIVE.split(), *SIGNED.split()) if hasattr(torch.ops.aten, name)}
     functions |= {name: _norm(name) for name in _NORMS}

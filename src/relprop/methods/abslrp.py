@@ -45,7 +45,7 @@ def build_abslrp(*, max_pooling: Literal["divided", "weighted"] = "divided") -> 
 
 
 def build_abslrp_plain(*, max_pooling: Literal["divided", "weighted"] = "divided") -> Method:
-    """absLRP of the target alone. Option as in ``abslrp``."""
+    """AbsLRP of the target alone. Option as in ``abslrp``."""
     return _build("abslrp-plain", max_pooling, contrastive=False)
 
 

@@ -12,6 +12,7 @@ from relprop.methods.abslrp import ABSLRP_METHODS
 from relprop.methods.lrp import LRP_METHODS
 from relprop.methods.method import Method
 from relprop.methods.rap import RAP_METHODS
+from relprop.methods.rollout import ROLLOUT_METHODS
 from relprop.methods.transformers import TRANSFORMER_METHODS
 
 
@@ -30,7 +31,9 @@ class MethodEntry:
         return inspect.signature(self.build).parameters
 
 
-METHODS: dict[str, MethodEntry] = {row[0]: MethodEntry(*row) for row in (*RAP_METHODS, *LRP_METHODS, *ABSLRP_METHODS, *TRANSFORMER_METHODS, *BASELINES)}
+_ROWS = (*RAP_METHODS, *LRP_METHODS, *ABSLRP_METHODS, *TRANSFORMER_METHODS, *ROLLOUT_METHODS, *BASELINES)
+
+METHODS: dict[str, MethodEntry] = {row[0]: MethodEntry(*row) for row in _ROWS}
 """Every method by name."""
 
 

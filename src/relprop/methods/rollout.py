@@ -80,7 +80,9 @@ def find_tokens(name: str, model: CapturedModel) -> Tokens:
         ((rows, columns),) = counts
         grid = token_grid(image, int(columns)) if rows == columns else None
     if grid is None:
-        listed = ", ".join(sorted({f"{layer.weights.meta.get(PATH) or layer.weights.name} {_printed(layer.weights)}" for layer in layers})[:4])
+        listed = ", ".join(
+            sorted({f"{layer.weights.meta.get(PATH) or layer.weights.name} {_printed(layer.weights)}" for layer in layers})[:4]
+        )
         raise UnsupportedOpError(
             f"Method {name!r} needs attention among all tokens of the image in every layer; windows, reduced keys and changing numbers of "
             f"tokens do not fit. The model's attention weights: {listed}."
@@ -217,5 +219,10 @@ ROLLOUT_METHODS = (
         "Relevance times gradient of attention weights, multiplied over the layers",
         "Chefer et al., CVPR 2021",
     ),
-    ("attention-rollout", build_attention_rollout, "Attention weights, multiplied over the layers", "Abnar and Zuidema, ACL 2020"),
+    (
+        "attention-rollout",
+        build_attention_rollout,
+        "Attention weights, multiplied over the layers",
+        "Abnar and Zuidema, ACL 2020",
+    ),
 )

@@ -46,7 +46,12 @@ def build_attnlrp(
     """
     method, rule = _build("attnlrp", epsilon, bias, add, constants, norm, start)
     both = replace(rule, all_operands=True)
-    table = {Role.ATTENTION: both, Role.PRODUCT: both, Role.GATE: replace(unchanged(), all_operands=True), Role.SOFTMAX: softmax_taylor()}
+    table = {
+        Role.ATTENTION: both,
+        Role.PRODUCT: both,
+        Role.GATE: replace(unchanged(), all_operands=True),
+        Role.SOFTMAX: softmax_taylor(),
+    }
     return replace(method, rules={**method.rules, **table})
 
 
