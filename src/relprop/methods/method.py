@@ -31,10 +31,10 @@ class Method:
 
     Attributes:
         name: As the registry and the plan call it.
-        rules: The rule of every role, such as ``"dense"``, ``"conv"`` and ``"add"``, see :class:`relprop.ops.registry.Role`. Where
-            left out, ``"input"`` and ``"output"``, the first and the last layer, count as the dense or conv layers that they are;
-            ``"pool"``, ``"attention"`` and ``"product"`` as ``"dense"``; sums split by signed value; ops with one contributor pass
-            relevance unchanged.
+        rules: The rule of every role, such as ``"dense"``, ``"conv"``, ``"add"``, see :class:`relprop.ops.registry.Role`. Where left
+            out, ``"input"`` and ``"output"``, the first and the last layer, count as the dense or conv layers that they are;
+            ``"pool"``, ``"attention"`` and ``"product"`` as ``"dense"``; sums split by signed value; ops with one contributor
+            pass relevance unchanged.
         by_op: Rules of single ops, by name, such as ``"conv2d"``; they go before roles.
         by_path: Rules of the dense and conv layers in a module, by path or pattern, such as ``"features.0"``, ``"layer4"`` or
             ``"layer?.0"``; the first that fits decides, before ``by_op`` and ``rules``.
