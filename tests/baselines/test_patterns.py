@@ -200,6 +200,12 @@ def test_files_are_read_back_and_bad_ones_refused(tmp_path: Path) -> None:
         fit.load_state(tmp_path / "p.safetensors")
 
 
+def test_relevance_that_overflows_is_refused() -> None:
+    huge = {key: value * 1e200 for key, value in fit_patterns(made(Plain), [images(4)]).items()}
+    with pytest.raises(ModelError, match="overflows"):
+        relprop.explain(made(Plain), images(1), method="pattern-net", patterns=huge)
+
+
 def test_what_cannot_be_done_is_refused() -> None:
     x = images(2)
     only = {k: v for k, v in fit_patterns(made(Plain), [x]).items() if "features" in k}

@@ -5,7 +5,7 @@ import torch
 
 import relprop
 from relprop.attribution import Attribution, AttributionPlan, explain_by_attribution, plan_attribution
-from relprop.errors import ModelError, UnsupportedOpError
+from relprop.errors import UnsupportedOpError
 from relprop.inputs import as_inputs
 from relprop.methods import make_method
 from relprop.patterns import PatternFit
@@ -39,7 +39,7 @@ PLAIN = (
 
 def shrunk(name: str, photo: torch.Tensor) -> torch.Tensor:
     """Convolutional networks take smaller photos too, which keeps this quick."""
-    return photo if name == "deit_tiny" else torch.nn.functional.interpolate(photo, (96, 96), mode="bilinear")
+    return photo if name == "deit_tiny" else torch.nn.functional.interpolate(photo, (64, 64), mode="bilinear")
 
 
 @needs_weights
@@ -90,21 +90,7 @@ def test_patterns_fit_on_a_real_model() -> None:
 
 @needs_weights
 @pytest.mark.slow
-def test_relevance_that_overflows_is_refused() -> None:
-    """Patterns of two photos make it grow from layer to layer of a deep residual network."""
-    model, photo = real("resnet50")
-    photos = torch.cat([shrunk("resnet50", photo), shrunk("resnet50", photo.flip(3))])
-    fit = PatternFit(model, photos[:1])
-    fit.update(photos)
-    with pytest.raises(ModelError, match="overflows"):
-        relprop.explain(model, photos, method="pattern-net", patterns=fit.patterns())
-
-
-@needs_weights
-@pytest.mark.slow
 def test_patterns_of_a_transformer_are_refused() -> None:
     model, photo = real("deit_tiny")
-    fit = PatternFit(model, photo)
-    fit.update(photo)
     with pytest.raises(UnsupportedOpError, match="layer_norm"):
-        relprop.Explainer(model, photo, "pattern-net", patterns=fit.patterns())
+        relprop.Explainer(model, photo, "pattern-net", patterns={})
