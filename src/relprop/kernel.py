@@ -6,6 +6,7 @@ For an op ``z_j = Σ_i z_ij`` with contributions ``z_ij = x_i w_ij`` and coeffic
 Where no ``x`` is negative, ``w⁺`` and ``w`` serve as well, and true zeros stay zero: ``x_i [w⁺ᵀ (p + n) − wᵀ n]_i``.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -137,8 +138,8 @@ class Contributions:
 
     @property
     def rounding(self) -> Tensor:
-        """Below this, a positive or negative sum is a difference of equal numbers, that is: zero."""
-        return self.absolute * (64 * torch.finfo(self.output.dtype).eps)
+        """Below this, a positive or negative sum is a difference of nearly equal numbers: half of its digits are noise, so it is zero."""
+        return self.absolute * math.sqrt(torch.finfo(self.output.dtype).eps)
 
     @property
     def positive_floor(self) -> Tensor | float:

@@ -69,8 +69,11 @@ def _activation(name: str) -> Callable[[Call, Tensor], Relevances]:
     def relevance(call: Call, relevance: Tensor) -> Relevances:
         x, rest = call.x, {k: v for k, v in call.arguments.items() if k != call.data}
 
+        def values(x: Tensor) -> Tensor:
+            return function(x, **rest)
+
         def slope(x: Tensor) -> Tensor:
-            return torch.func.jvp(lambda x: function(x, **rest), (x,), (torch.ones_like(x),))[1]
+            return torch.func.jvp(values, (x,), (torch.ones_like(x),))[1]
 
         magnitude = x.abs()
         if name == "relu":

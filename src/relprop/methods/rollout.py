@@ -174,7 +174,11 @@ def _propagation(start: StartName) -> Method:
     """LRP as transformer attribution has it: z⁺ layers, products shared equally by signed value, residual sums balanced."""
     proportional = rules.epsilon(1e-9)
     both = rules.Rule(proportional.name, proportional.relevance, proportional.needs, all_operands=True)
-    table = {Role.DENSE: rules.zplus(0.0, "leave out"), Role.CONV: rules.zplus(0.0, "leave out"), Role.POOL: proportional}
+    table: dict[Role | str, rules.Rule] = {
+        Role.DENSE: rules.zplus(0.0, "leave out"),
+        Role.CONV: rules.zplus(0.0, "leave out"),
+        Role.POOL: proportional,
+    }
     table |= {Role.ATTENTION: both, Role.PRODUCT: both, Role.ADD: balanced_sum()}
     return Method("transformer-attribution", table, start=STARTS[start], conserves=False)
 

@@ -12,7 +12,7 @@ from relprop.rules import Rule, unchanged
 from relprop.rules_attention import norm_linear, softmax_taylor
 
 _EPSILON = 1e-9
-_NORMS = ("layer_norm", "rms_norm")
+_NORMS: tuple[str, ...] = ("layer_norm", "rms_norm")
 NormName = Literal["identity", "linear"]
 
 
@@ -21,7 +21,7 @@ def _build(
 ) -> tuple[Method, Rule]:
     rule = rules.epsilon(epsilon, bias)
     table: dict[Role | str, Rule] = {Role.DENSE: rule, Role.CONV: rule} | additions(add, constants, epsilon)
-    by_op = dict.fromkeys(_NORMS, norm_linear(epsilon)) if norm == "linear" else {}
+    by_op: dict[str, Rule] = dict.fromkeys(_NORMS, norm_linear(epsilon)) if norm == "linear" else {}
     return Method(name, table, by_op=by_op, start=STARTS[start], conserves=start == "logit"), rule
 
 
