@@ -60,13 +60,15 @@ def ratios(run: dict[str, Callable[[], object]], repetitions: int) -> dict[str, 
             function()
             if repetition:  # the first round warms up
                 seconds[name].append(time.perf_counter() - begin)
-    return {name: statistics.median(a / b for a, b in zip(times, seconds[BASELINE], strict=True)) for name, times in seconds.items()}
+    return {
+        name: statistics.median(a / b for a, b in zip(times, seconds[BASELINE], strict=True)) for name, times in seconds.items()
+    }
 
 
 def peak_growth(model_name: str, method: str) -> float:
     """MiB that one explanation adds to the peak memory of a fresh process."""
     command = [sys.executable, __file__, "--one", method, "--models", model_name]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])  # noqa: S603 - this script itself
 
 
 def measure_growth(model_name: str, method: str) -> None:
@@ -109,7 +111,9 @@ def main() -> None:
         times, base = ratios(run, options.repetitions), peak_growth(name, BASELINE)
         for method in options.methods:
             row = f"| {name} | {method} | {times[method]:.2f} | {peak_growth(name, method) / base:.2f} | {captured[method]:.1f} |"
-            print(row + (f" {further_target_cost(model, method, options.repetitions):.2f} |" if options.targets else ""), flush=True)
+            print(
+                row + (f" {further_target_cost(model, method, options.repetitions):.2f} |" if options.targets else ""), flush=True
+            )
 
 
 if __name__ == "__main__":

@@ -48,7 +48,9 @@ def model_and_preprocessing(name: str, weights: Path | None) -> tuple[torch.nn.M
     return module.load(name)[0].eval(), Preprocessing(size=(SIZE, SIZE), resize=(SIZE, SIZE), **FOLDER_PREPROCESSING[name])
 
 
-def evaluate(explainer: relprop.Explainer, data: Dataset, ids: list[str], geometry: Preprocessing, batch: int) -> dict[str, float]:
+def evaluate(
+    explainer: relprop.Explainer, data: Dataset, ids: list[str], geometry: Preprocessing, batch: int
+) -> dict[str, float]:
     """Explain every image and score the maps by every threshold."""
     scores = {t: metric("segmentation", threshold=t) for t in ("mean-positive", "zero")}
     ratio = metric("outside-inside")

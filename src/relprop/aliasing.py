@@ -19,7 +19,14 @@ def _is_view(node: fx.Node) -> bool:
     if schema is None or not node.args:
         return False
     shares = any(r.alias_info is not None for r in schema.returns)
-    return shares or schema.name in {"aten::reshape", "aten::flatten", "aten::contiguous", "aten::to", "aten::view_as", "aten::dropout"}
+    return shares or schema.name in {
+        "aten::reshape",
+        "aten::flatten",
+        "aten::contiguous",
+        "aten::to",
+        "aten::view_as",
+        "aten::dropout",
+    }
 
 
 def _family(node: fx.Node) -> set[fx.Node]:

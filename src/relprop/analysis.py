@@ -13,8 +13,14 @@ from relprop.ops.registry import OPS, Op, op_name
 from relprop.passes.constants import depends_on_input
 from relprop.samples import SampleLayout
 
-_VIEWS = frozenset(f"aten::{n}" for n in "view reshape _unsafe_view flatten unflatten squeeze unsqueeze view_as reshape_as".split())
-_WEIGHTED = frozenset(f"aten::{n}" for n in "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear batch_norm".split())
+_VIEWS = frozenset(
+    f"aten::{n}"
+    for n in ["view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as", "reshape_as"]
+)
+_WEIGHTED = frozenset(
+    f"aten::{n}"
+    for n in ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear", "batch_norm"]
+)
 _FLOORS = {"aten::hardtanh": "min_val", "aten::clamp": "min", "aten::clamp_min": "min", "aten::threshold": "value"}
 
 
@@ -63,7 +69,7 @@ def analyze(module: fx.GraphModule, *, dynamic: bool) -> Facts:
     return Facts(frozenset(active), frozenset(nonnegative), _layouts(graph, active, dynamic=dynamic))
 
 
-def _cannot_be_negative(module: fx.GraphModule, node: fx.Node, known: set[fx.Node]) -> bool:
+def _cannot_be_negative(module: fx.GraphModule, node: fx.Node, known: set[fx.Node]) -> bool:  # noqa: PLR0911 - one return per kind of op
     if node.op == "get_attr":
         if all(op_name(user.target) in _WEIGHTED for user in node.users):
             return False  # nobody asks for the sign of a layer's weights, and reading them all takes time
@@ -106,8 +112,8 @@ def _layouts(graph: fx.Graph, active: set[fx.Node], *, dynamic: bool) -> dict[fx
 def _batch_symbol(graph: fx.Graph) -> Any:  # noqa: ANN401 - a sympy symbol, or None
     for node in graph.nodes:
         value = node.meta.get("val")
-        if node.op == "placeholder" and isinstance(value, Tensor) and value.dim() and not isinstance(value.shape[0], int):
-            return value.shape[0].node.expr
+        if node.op == "placeholder" and isinstance(value, Tensor) and value.dim() and not isinstance(value.shape[0], int):  # pyright: ignore[reportUnnecessaryIsInstance]
+            return value.shape[0].node.expr  # pyright: ignore[reportAttributeAccessIssue]
     return None
 
 
@@ -133,7 +139,9 @@ def _layout(node: fx.Node, value: Tensor, batch: Any, sources: Mapping[fx.Node, 
     if len(dims) != 1:
         return SampleLayout(None)
     dim, multiple = dims[0]
-    inners = {_inner(node, source, value.shape[dim + 1 :], layout) for source, layout in sources.items() if layout.dim is not None}
+    inners = {
+        _inner(node, source, value.shape[dim + 1 :], layout) for source, layout in sources.items() if layout.dim is not None
+    }
     inner = inners.pop() if inners else 1
     return SampleLayout(None) if inners or inner == 0 or multiple % inner else SampleLayout(dim, inner)
 
@@ -144,6 +152,6 @@ def _inner(node: fx.Node, source: fx.Node, after: torch.Size, layout: SampleLayo
     if name in _VIEWS:
         elements, rest = _stride(source.meta["val"].shape, layout), math.prod(after)
         return elements // rest if rest and elements % rest == 0 else 0
-    if name == "aten::repeat_interleave" and arguments_of(node)["dim"] in {layout.dim, layout.dim - source.meta["val"].dim()}:  # pyright: ignore
+    if name == "aten::repeat_interleave" and arguments_of(node)["dim"] in {layout.dim, layout.dim - source.meta["val"].dim()}:
         return layout.inner * arguments_of(node)["repeats"]
     return layout.inner

@@ -97,7 +97,7 @@ class CapturedModel:
                 args, kwargs = map_arg((node.args, node.kwargs), values.__getitem__)
                 if kwargs.get("device") is not None:
                     kwargs = {**kwargs, "device": device}
-                values[node] = handlers.get(node, node.target)(*args, **kwargs)  # pyright: ignore[reportCallIssue, reportOptionalCall]
+                values[node] = handlers.get(node, node.target)(*args, **kwargs)  # pyright: ignore[reportOptionalCall]
                 for parent in node.all_input_nodes:
                     pending[parent] -= 1
                     if not pending[parent] and parent not in keep and parent is not output:
@@ -249,7 +249,7 @@ class AttributionPlan:
 
 def _nodes_in(value: object) -> list[fx.Node]:
     if isinstance(value, list | tuple):
-        return [n for item in value for n in _nodes_in(item)]  # pyright: ignore[reportUnknownVariableType]
+        return [n for item in value for n in _nodes_in(item)]
     return [value] if isinstance(value, fx.Node) else []
 
 

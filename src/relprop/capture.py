@@ -15,6 +15,7 @@ from relprop.errors import CaptureError, InputError, RelpropError
 from relprop.graph import OUTPUTS, PATH
 from relprop.inputs import Inputs
 
+
 @dataclass(frozen=True)
 class Capture:
     """A captured model.
@@ -69,14 +70,14 @@ def select_output(result: object, output: str | int | None) -> Tensor:
 
 def _entries(result: object) -> dict[str, object]:
     if isinstance(result, Mapping):
-        return {str(k): v for k, v in result.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        return {str(k): v for k, v in result.items()}
     if isinstance(result, tuple | list):
-        names = getattr(result, "_fields", None) or [str(i) for i in range(len(result))]  # pyright: ignore
-        return dict(zip(names, result, strict=True))  # pyright: ignore
+        names = getattr(result, "_fields", None) or [str(i) for i in range(len(result))]
+        return dict(zip(names, result, strict=True))
     return dict(vars(result)) if hasattr(result, "__dict__") else {}
 
 
-@contextlib.contextmanager
+@contextlib.contextmanager  # pyright: ignore[reportDeprecated]
 def _quiet_eval(model: nn.Module) -> Iterator[None]:
     """Evaluation mode without fused inference paths, every module's own training flag put back afterwards."""
     flags = {module: module.training for module in model.modules()}
@@ -114,7 +115,7 @@ def capture(model: nn.Module, inputs: Inputs, output: str | int | None = None) -
         if writes_through_views(module.graph):
             module = program.run_decompositions({}).module(check_guards=False)
     notes = () if dynamic else ("The model fixes its batch size, so samples are run one at a time.",)
-    return Capture(_own_buffers(module), dynamic, notes)  # pyright: ignore[reportArgumentType]
+    return Capture(_own_buffers(module), dynamic, notes)
 
 
 def _check_weights(model: nn.Module) -> None:
@@ -151,7 +152,18 @@ def _export_flat(wrapper: _Selected, flat: list[Any], *, dynamic: bool) -> torch
 
 def _is_shape_constraint(error: Exception) -> bool:
     text = f"{type(error).__name__}: {error}"
-    return any(sign in text for sign in ("AssertionError", "ConstraintViolation", "Constraints violated", "specialized", "data-dependent", "GuardOnData", "SymInt"))
+    return any(
+        sign in text
+        for sign in (
+            "AssertionError",
+            "ConstraintViolation",
+            "Constraints violated",
+            "specialized",
+            "data-dependent",
+            "GuardOnData",
+            "SymInt",
+        )
+    )
 
 
 def _refusal(error: Exception) -> RelpropError:

@@ -48,7 +48,13 @@ class Explainer(nn.Module):
     """
 
     def __init__(
-        self, model: nn.Module, example_inputs: object, method: str | Path | Method | Attribution = "rap", *, output: str | int | None = None, **options: Any  # noqa: ANN401
+        self,
+        model: nn.Module,
+        example_inputs: object,
+        method: str | Path | Method | Attribution = "rap",
+        *,
+        output: str | int | None = None,
+        **options: Any,  # noqa: ANN401
     ) -> None:
         super().__init__()
         if not isinstance(model, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -106,7 +112,9 @@ class Explainer(nn.Module):
             TargetError: Several targets per sample.
         """
         if isinstance(self.plan, AttributionPlan):
-            raise OptionError(f"Method {self.plan.method.name!r} does not pass relevance from op to op, so there is nothing to trace.")
+            raise OptionError(
+                f"Method {self.plan.method.name!r} does not pass relevance from op to op, so there is nothing to trace."
+            )
         given = self._checked(inputs)
         given = given if self.plan.dynamic else given.sample(0)
         logits = self._logits(self._runner.forward(given.flat))
@@ -135,7 +143,9 @@ class Explainer(nn.Module):
         nodes = {path: node for node in self.graph.graph.nodes for path in node.meta.get(OUTPUTS, ())}
         for path in layers:
             if path not in nodes:
-                raise OptionError(f"No module {path!r} with an output of its own.{suggestion(path, nodes)} explainer.plan lists the modules.")
+                raise OptionError(
+                    f"No module {path!r} with an output of its own.{suggestion(path, nodes)} explainer.plan lists the modules."
+                )
         return {path: nodes[path] for path in layers}
 
     def _logits(self, values: Values) -> Tensor:
@@ -163,7 +173,7 @@ class Explainer(nn.Module):
             leaves, structure = tree_flatten(torch.func.vmap(run, in_dims=1, out_dims=1)(start) if several else run(start))
             scaled = [leaf * factor for leaf in leaves] if factor != 1 else leaves
             total = scaled if total is None else [a + b for a, b in zip(total, scaled, strict=True)]
-        parts, layers, absorbed = tree_unflatten(total, structure)  # pyright: ignore
+        parts, layers, absorbed = tree_unflatten(total, structure)  # pyright: ignore[reportArgumentType, reportPossiblyUnboundVariable]
         return Explanation(
             relevance=given.restore(parts),
             logits=logits,
@@ -195,7 +205,9 @@ class Explainer(nn.Module):
         parts, absorbed = self._runner.backward(values, seed, batch, watch if watched else None, free=free)
         missing = [path for path, node in watched.items() if node not in seen]
         if missing:
-            raise OptionError(f"No relevance passes the output of module {missing[0]!r}; explainer.plan shows which ops it passes.")
+            raise OptionError(
+                f"No relevance passes the output of module {missing[0]!r}; explainer.plan shows which ops it passes."
+            )
         return parts, {path: seen[node] for path, node in watched.items()}, absorbed
 
     def _one_by_one(self, given: Inputs, target: object, seed: Tensor | None, watched: dict[str, fx.Node]) -> Explanation:
@@ -227,13 +239,19 @@ def _joined(values: list[Any]) -> Any:  # noqa: ANN401 - tensors, or the same st
     if isinstance(first, Tensor):
         return torch.cat(values)
     if isinstance(first, dict):
-        return {k: _joined([v[k] for v in values]) for k in first}  # pyright: ignore
+        return {k: _joined([v[k] for v in values]) for k in first}
     return tuple(_joined(list(items)) for items in zip(*values, strict=True))
 
 
 def explain(
-    model: nn.Module, inputs: object, target: object = None, *, method: str | Path | Method | Attribution = "rap", seed: Tensor | None = None,
-    layers: Sequence[str] = (), **options: Any,  # noqa: ANN401
+    model: nn.Module,
+    inputs: object,
+    target: object = None,
+    *,
+    method: str | Path | Method | Attribution = "rap",
+    seed: Tensor | None = None,
+    layers: Sequence[str] = (),
+    **options: Any,  # noqa: ANN401
 ) -> Explanation:
     """Explain one batch: capture the model, explain, and forget it; to explain many batches, keep an :class:`Explainer`.
 

@@ -47,7 +47,7 @@ class Explanation:
         if isinstance(self.relevance, Tensor):
             return self.relevance
         parts = list(self.relevance.values()) if isinstance(self.relevance, Mapping) else list(self.relevance)
-        images = [p for p in parts if isinstance(p, Tensor) and p.dim() >= 4]  # noqa: PLR2004
+        images = [p for p in parts if isinstance(p, Tensor) and p.dim() >= 4]
         if len(images) != 1:
             raise InputError(f"A heat map needs one image input, and these inputs have {len(images)}; sum .relevance yourself.")
         return images[0]
@@ -55,8 +55,8 @@ class Explanation:
     def heatmap(self) -> Tensor:
         """Return the relevance summed over channels: ``(B, H, W)``, or ``(B, K, H, W)`` for several targets."""
         relevance = self._image_relevance
-        several = self.absorbed.dim() == 2  # noqa: PLR2004
-        if relevance.dim() - several < 3:  # noqa: PLR2004
+        several = self.absorbed.dim() == 2
+        if relevance.dim() - several < 3:
             raise InputError(f"A heat map needs inputs with channels; the relevance has shape {tuple(relevance.shape)}.")
         return relevance.sum(2 if several else 1)
 

@@ -21,7 +21,7 @@ def insert(before: fx.Node, target: Any, *args: Any, **kwargs: Any) -> fx.Node: 
     with before.graph.inserting_before(before):
         node = before.graph.call_function(target, args, kwargs)
     node.meta[PATH] = before.meta.get(PATH, "")
-    node.meta["val"] = target(*fx.node.map_arg(args, value_of), **fx.node.map_arg(kwargs, value_of))
+    node.meta["val"] = target(*fx.node.map_arg(args, value_of), **fx.node.map_arg(kwargs, value_of))  # pyright: ignore[reportAttributeAccessIssue]
     return node
 
 
@@ -50,5 +50,5 @@ def fake_like(node: fx.Node, value: Tensor) -> Tensor:
     for other in node.graph.nodes:
         fake = other.meta.get("val")
         if isinstance(fake, Tensor) and hasattr(fake, "fake_mode"):
-            return fake.fake_mode.from_tensor(value, static_shapes=True)  # pyright: ignore
+            return fake.fake_mode.from_tensor(value, static_shapes=True)  # pyright: ignore[reportAttributeAccessIssue]
     raise RuntimeError("the graph has no fake values")

@@ -70,11 +70,13 @@ def as_inputs(inputs: object) -> Inputs:
     elif isinstance(inputs, Tensor):
         result = Inputs((inputs,))
     elif isinstance(inputs, Mapping):
-        result = Inputs((), {str(k): v for k, v in inputs.items()})  # pyright: ignore
+        result = Inputs((), {str(k): v for k, v in inputs.items()})
     elif isinstance(inputs, tuple | list):
-        result = Inputs(tuple(inputs))  # pyright: ignore
+        result = Inputs(tuple(inputs))
     else:
-        raise InputError(f"Inputs must be a tensor, a tuple of arguments or a dict of keyword arguments, not {type(inputs).__name__}.")
+        raise InputError(
+            f"Inputs must be a tensor, a tuple of arguments or a dict of keyword arguments, not {type(inputs).__name__}."
+        )
     _check(result)
     return result
 

@@ -187,7 +187,7 @@ class PatternFit:
             raise InputError("No data was given, so there are no patterns.")
         found: dict[str, Tensor] = {}
         for key, node in self.layers.items():
-            weight = getattr(self.model.module, str(node.args[1].target))  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
+            weight = getattr(self.model.module, str(node.args[1].target))  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
             for kind in ("linear", "relu") if before_rectifier(node) else ("linear",):
                 found[f"{key}/{kind}"] = self.sums[key].pattern(weight, kind).to(weight.dtype)
         return found

@@ -102,7 +102,7 @@ def arguments_with(arguments: Mapping[str, Any], chosen: Callable[[fx.Node], boo
 
     def has(value: object) -> bool:
         if isinstance(value, list | tuple):
-            return any(has(item) for item in value)  # pyright: ignore
+            return any(has(item) for item in value)
         return isinstance(value, fx.Node) and chosen(value)
 
     return tuple(name for name, value in arguments.items() if has(value))
@@ -116,7 +116,7 @@ class _Planner:
         self.facts = analyze(module, dynamic=dynamic)
         self.dynamic = dynamic
         self.nodes = [n for n in module.graph.nodes if n.op == "call_function"]
-        self.output: fx.Node = next(n for n in module.graph.nodes if n.op == "output").args[0][0]  # pyright: ignore
+        self.output: fx.Node = next(n for n in module.graph.nodes if n.op == "output").args[0][0]
         self.roles = {n: self._role(n) for n in self.nodes if n in self.facts.active}
         self.kinds = dict(self.roles)
 
@@ -232,7 +232,11 @@ class _Planner:
     def _step(self, node: fx.Node, *, reached: bool) -> Step:
         arguments, role = arguments_of(node), self.roles.get(node, Role.BLOCK)
         op = known_op(node)
-        rule = self.method.rule(role, self.kinds.get(node, role), op_name(node.target), str(node.meta.get(PATH, ""))) if reached and op is not None else None
+        rule = (
+            self.method.rule(role, self.kinds.get(node, role), op_name(node.target), str(node.meta.get(PATH, "")))
+            if reached and op is not None
+            else None
+        )
         relevance = rule.relevance if rule else op.relevance if reached and op is not None else None
         operands = self._operands(node) if reached else ()
         if rule is not None and rule.all_operands and op is not None:
@@ -257,7 +261,9 @@ class _Planner:
             nonnegative=frozenset(n for n in arguments if self._nonnegative(arguments[n])),
             linear=op.linear if op else None,
             layout=self.facts.layouts.get(node, SampleLayout(None)),
-            layouts={k: self.facts.layouts[v] for k, v in arguments.items() if isinstance(v, fx.Node) and v in self.facts.layouts},
+            layouts={
+                k: self.facts.layouts[v] for k, v in arguments.items() if isinstance(v, fx.Node) and v in self.facts.layouts
+            },
         )
 
     def _nonnegative(self, value: object) -> bool:
@@ -275,10 +281,12 @@ class _Planner:
         ordered = tuple(steps[n] for n in self.nodes)
         layers = [s.path for s in ordered if s.node in reached and self.kinds.get(s.node) in {Role.CONV, Role.DENSE}]
         self.method.check_matches([s.op for s in ordered if s.node in reached], layers)
-        leaves, leaf_notes = _leaves(self.module.graph, self.facts, reached)
+        leaves, leaf_notes = _leaves(self.module.graph, reached)
         _refuse_unsupported(ordered, reached, leaves, self.dynamic)
         carriers = tuple(n for n in self.module.graph.nodes if n in before)
-        return Plan(self.module, self.method, ordered, self.facts, leaves, self.output, self.dynamic, carriers, (*notes, *leaf_notes))
+        return Plan(
+            self.module, self.method, ordered, self.facts, leaves, self.output, self.dynamic, carriers, (*notes, *leaf_notes)
+        )
 
 
 def _rule_name(role: Role, rule: Rule | None, *, moves: bool) -> str:
@@ -289,7 +297,7 @@ def _rule_name(role: Role, rule: Rule | None, *, moves: bool) -> str:
 
 def _nodes_in(value: object) -> list[fx.Node]:
     if isinstance(value, list | tuple):
-        return [n for item in value for n in _nodes_in(item)]  # pyright: ignore
+        return [n for item in value for n in _nodes_in(item)]
     return [value] if isinstance(value, fx.Node) else []
 
 
@@ -328,7 +336,7 @@ def _printed_shape(node: fx.Node) -> tuple[str, ...]:
     return tuple(name(size) for size in value.shape)
 
 
-def _leaves(graph: fx.Graph, facts: Facts, reached: set[fx.Node]) -> tuple[tuple[fx.Node, ...], list[str]]:
+def _leaves(graph: fx.Graph, reached: set[fx.Node]) -> tuple[tuple[fx.Node, ...], list[str]]:
     leaves, notes = [], []
     for node in graph.nodes:
         if node.op != "placeholder" or not isinstance(node.meta.get("val"), Tensor):
@@ -338,7 +346,9 @@ def _leaves(graph: fx.Graph, facts: Facts, reached: set[fx.Node]) -> tuple[tuple
             continue
         made = next((n for n in graph.nodes if n in reached and _floating(n) and node in n.all_input_nodes), None)
         leaves.append(made if made is not None else node)
-        where = f"at {made.meta.get(PATH) or made.name!r}, the first floating value made from it" if made is not None else "nowhere"
+        where = (
+            f"at {made.meta.get(PATH) or made.name!r}, the first floating value made from it" if made is not None else "nowhere"
+        )
         notes.append(f"Input {node.name!r} is not floating point; its relevance is read {where}.")
     return tuple(leaves), notes
 
@@ -348,7 +358,11 @@ def _refuse_unsupported(steps: tuple[Step, ...], reached: set[fx.Node], leaves: 
     lacking = [
         s
         for s in steps
-        if s.node in reached and s.relevance is None and s.node not in leaves and s.node.target is not operator.getitem and s.node in s.node.graph.nodes
+        if s.node in reached
+        and s.relevance is None
+        and s.node not in leaves
+        and s.node.target is not operator.getitem
+        and s.node in s.node.graph.nodes
     ]
     lacking = [s for s in lacking if _floating(s.node)]
     if lacking:

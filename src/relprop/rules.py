@@ -326,7 +326,9 @@ def split_sum(treatment: SumName = "positive", epsilon: float = 0.0) -> Rule:
         else:
             parts, lost = (_split_absolute if treatment == "absolute" else _split_positive)(a, second, relevance), 0.0
         shares = {"self": (a, parts[0]), "other": (b, parts[1])}
-        return {ABSORBED: lost} | {name: share.sum_to_size(v.shape) if name in call.operands else share for name, (v, share) in shares.items()}
+        return {ABSORBED: lost} | {
+            name: share.sum_to_size(v.shape) if name in call.operands else share for name, (v, share) in shares.items()
+        }
 
     return Rule(f"split by {treatment}", relevance, ("self", "other"))
 
@@ -336,7 +338,11 @@ def unchanged() -> Rule:
 
     def relevance(call: Call, relevance: Tensor) -> Relevances:
         parts = len(call.operands)
-        return {k: v for n in call.operands for k, v in pass_unchanged(replace(call, data=n), relevance / parts if parts > 1 else relevance).items()}
+        return {
+            k: v
+            for n in call.operands
+            for k, v in pass_unchanged(replace(call, data=n), relevance / parts if parts > 1 else relevance).items()
+        }
 
     return Rule("pass", relevance)
 

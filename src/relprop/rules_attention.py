@@ -62,3 +62,9 @@ def balanced_sum() -> Rule:
         return found
 
     return Rule("balanced", relevance, ("self", "other", "output"))
+
+
+def linear_norms(epsilon: float) -> dict[str, Rule]:
+    """Layer and RMS norm as linear layers, by op name: what rules of signed contributions need (see ``docs/decisions.md``)."""
+    rule = norm_linear(max(epsilon, 1e-9))
+    return {"layer_norm": rule, "rms_norm": rule}

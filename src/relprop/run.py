@@ -80,7 +80,7 @@ class Runner:
 
     @staticmethod
     def _evaluate(node: fx.Node, values: Values, device: torch.device | None = None) -> Any:  # noqa: ANN401 - what the op returns
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)  # pyright: ignore[reportAttributeAccessIssue]
         if kwargs.get("device") is not None:
             kwargs = {**kwargs, "device": device}
         return node.target(*args, **kwargs)  # pyright: ignore[reportCallIssue]
@@ -136,8 +136,8 @@ class Runner:
 
     @staticmethod
     def _put_item(step: Step, relevance: Tensor, relevances: dict[fx.Node, Any], values: Values) -> None:
-        source, index = step.node.args[0], int(step.node.args[1])  # pyright: ignore
-        items = relevances.setdefault(source, [None] * len(values[source]))  # pyright: ignore
+        source, index = step.node.args[0], int(step.node.args[1])  # pyright: ignore[reportArgumentType]
+        items = relevances.setdefault(source, [None] * len(values[source]))  # pyright: ignore[reportArgumentType, reportCallIssue]
         items[index] = relevance if items[index] is None else items[index] + relevance
 
     def _boxes(self, values: Values, batch: int) -> Mapping[fx.Node, Box]:
@@ -167,7 +167,7 @@ class Runner:
         return low, high
 
     def _call(self, step: Step, values: Values, boxes: Mapping[fx.Node, Box], batch: int) -> Call:
-        arguments = {name: fx.node.map_arg(value, values.__getitem__) for name, value in step.arguments.items()}
+        arguments = {name: fx.node.map_arg(value, values.__getitem__) for name, value in step.arguments.items()}  # pyright: ignore[reportAttributeAccessIssue]
         return Call(
             arguments=arguments,
             output=values[step.node],
@@ -191,7 +191,7 @@ class Runner:
             if name == ABSORBED:
                 continue
             argument = step.arguments.get(name)
-            pairs = zip(argument, share, strict=True) if isinstance(share, list) else [(argument, share)]  # pyright: ignore
+            pairs = zip(argument, share, strict=True) if isinstance(share, list) else [(argument, share)]  # pyright: ignore[reportArgumentType]
             for target, part in pairs:
                 if isinstance(target, fx.Node) and target in self.plan.facts.active and name in step.operands:
                     # an op on values of two precisions returns the higher one

@@ -18,16 +18,20 @@ def resolve_target(target: object, logits: Tensor) -> Tensor:
     Raises:
         TargetError: The output is not ``(B, C)``, or the target is out of range or of the wrong shape.
     """
-    if logits.dim() != 2:  # noqa: PLR2004
-        raise TargetError(f"The output has shape {tuple(logits.shape)}, not (batch, classes); pass seed=, a tensor of that shape, instead of target.")
+    if logits.dim() != 2:
+        raise TargetError(
+            f"The output has shape {tuple(logits.shape)}, not (batch, classes); pass seed=, a tensor of that shape, instead of target."
+        )
     batch, classes = logits.shape
     if target is None:
         return logits.argmax(1)
     indices = _as_indices(target).to(logits.device)
     if indices.dim() == 0:
         indices = indices.expand(batch)
-    if indices.dim() > 2 or indices.shape[0] != batch or indices.numel() == 0:  # noqa: PLR2004
-        raise TargetError(f"The target has shape {tuple(indices.shape)}; for {batch} samples it must be an int, ({batch},) or ({batch}, K).")
+    if indices.dim() > 2 or indices.shape[0] != batch or indices.numel() == 0:
+        raise TargetError(
+            f"The target has shape {tuple(indices.shape)}; for {batch} samples it must be an int, ({batch},) or ({batch}, K)."
+        )
     outside = indices[(indices < 0) | (indices >= classes)]
     if len(outside):
         raise TargetError(f"Target {int(outside[0])} is out of range; the model has classes 0 to {classes - 1}.")

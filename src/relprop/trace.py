@@ -48,17 +48,19 @@ class Trace:
         cells = [("module", "op", "rule", "Σ relevance", "handed on", "absorbed", "deviation")]
         for row in self.rows:
             sums = [f"{float(v.mean()):.6g}" for v in (row.received, row.handed_on, row.absorbed)]
-            cells.append((row.path or "·", row.op.removeprefix("aten::"), row.rule, *sums, f"{row.deviation:.1e}"))
+            cells.append((row.path or "·", row.op.removeprefix("aten::"), row.rule, *sums, f"{row.deviation:.1e}"))  # pyright: ignore[reportArgumentType]
         widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
         lines.insert(1, "  ".join("─" * width for width in widths))
         worst = self.worst
-        return "\n".join([*lines, f"Worst deviation: {worst.deviation:.1e} at {worst.path or worst.op} ({worst.op}, {worst.rule})"])
+        return "\n".join(
+            [*lines, f"Worst deviation: {worst.deviation:.1e} at {worst.path or worst.op} ({worst.op}, {worst.rule})"]
+        )
 
 
 def _total(step: Step, relevance: Any, batch: int) -> Tensor:  # noqa: ANN401 - a tensor, or a list with gaps
     parts = relevance if isinstance(relevance, list) else [relevance]
-    sums = [step.layout.sum(part, batch) for part in parts if part is not None]  # pyright: ignore
+    sums = [step.layout.sum(part, batch) for part in parts if part is not None]
     return torch.stack(sums).sum(0)
 
 

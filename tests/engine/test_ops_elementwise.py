@@ -58,7 +58,7 @@ def shares_of_sum(a, b, relevance, treatment):
 SUMS = {
     "a + b": (lambda a, b: a + b, 1.0, 1.0),
     "a - b": (lambda a, b: a - b, 1.0, -1.0),
-    "b - a": (lambda a, b: torch.rsub(a, b), -1.0, 1.0),
+    "b - a": (torch.rsub, -1.0, 1.0),
     "add with alpha": (lambda a, b: torch.add(a, b, alpha=0.5), 1.0, 0.5),
     "sub with alpha": (lambda a, b: torch.sub(a, b, alpha=2.0), 1.0, -2.0),
     "a += b": (lambda a, b: (a * 1.0).add_(b), 1.0, 1.0),

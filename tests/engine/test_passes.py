@@ -22,7 +22,16 @@ from relprop.passes.simplify import drop_identities, use_common_forms
 
 from .reference import Lambda
 
-ORDER = [inline_regions, make_out_of_place, fold_constants, drop_identities, expand_attention, decompose_unknown, use_common_forms, drop_unused]
+ORDER = [
+    inline_regions,
+    make_out_of_place,
+    fold_constants,
+    drop_identities,
+    expand_attention,
+    decompose_unknown,
+    use_common_forms,
+    drop_unused,
+]
 
 
 def randomized(model):
@@ -90,8 +99,7 @@ class Regions(nn.Module):
         with torch.no_grad():
             y = self.a(x)
         with torch.autocast("cpu", enabled=False):
-            y = self.b(y)
-        return y
+            return self.b(y)
 
 
 def attention(**options):
@@ -111,7 +119,11 @@ class Decomposed(nn.Module):
     def forward(self, x):
         y = torch.einsum("bi,ij->bj", x, torch.ones(4, 3).double()) + F.glu(x.repeat(1, 2), 1)[:, :3]
         y = torch.addmm(y, x, torch.ones(4, 3).double(), alpha=0.5)
-        return torch.tensordot(y, torch.ones(3, 2).double(), 1) + torch.addcmul(x[:, :2], x[:, 2:], x[:, :2]) + F.local_response_norm(x.reshape(-1, 2, 2), 2).sum(1)
+        return (
+            torch.tensordot(y, torch.ones(3, 2).double(), 1)
+            + torch.addcmul(x[:, :2], x[:, 2:], x[:, :2])
+            + F.local_response_norm(x.reshape(-1, 2, 2), 2).sum(1)
+        )
 
 
 class Batchnorms(nn.Module):
@@ -168,7 +180,9 @@ def test_capture_and_every_pass_in_turn_leave_the_output(name):
     for normalization in [*ORDER, fold_batchnorm]:
         normalization(graph.module)
         graph.module.graph.lint()
-        torch.testing.assert_close(run(graph.module, x), expected, rtol=1e-10, atol=1e-10, msg=lambda m, p=normalization: f"{p.__name__}: {m}")
+        torch.testing.assert_close(
+            run(graph.module, x), expected, rtol=1e-10, atol=1e-10, msg=lambda m, p=normalization: f"{p.__name__}: {m}"
+        )
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -197,7 +211,9 @@ def test_what_depends_on_constants_alone_is_computed_once():
 
 
 def test_identities_disappear():
-    assert not {"aten::dropout", "aten::contiguous", "aten::clone", "aten::detach", "aten::to"} & set(ops_of(normalized("identities")))
+    assert not {"aten::dropout", "aten::contiguous", "aten::clone", "aten::detach", "aten::to"} & set(
+        ops_of(normalized("identities"))
+    )
 
 
 def test_fused_attention_is_spelled_out():

@@ -60,7 +60,20 @@ class Random(nn.Module):
         return self.out(x.mean((2, 3)) if self.head == "mean" else x.flatten(1))
 
 
-BLOCKS = ["conv", "residual", "in place", "pre-activation", "cat", "split", "shared", "pool", "average", "gate", "attention", "shuffle"]
+BLOCKS = [
+    "conv",
+    "residual",
+    "in place",
+    "pre-activation",
+    "cat",
+    "split",
+    "shared",
+    "pool",
+    "average",
+    "gate",
+    "attention",
+    "shuffle",
+]
 
 
 @st.composite

@@ -63,10 +63,10 @@ def _load(source: str | Path, split: str) -> Any:  # noqa: ANN401
     except ImportError as error:
         raise InputError("Reading Hugging Face data sets needs the datasets library; `pip install relprop[data]`.") from error
     try:
-        loaded: Any = datasets.load_from_disk(str(source)) if Path(source).is_dir() else datasets.load_dataset(str(source))
+        loaded: Any = datasets.load_from_disk(str(source)) if Path(source).is_dir() else datasets.load_dataset(str(source))  # pyright: ignore[reportAttributeAccessIssue]
     except Exception as error:  # the library raises many kinds, among them those of the network
         raise InputError(f"The Hugging Face data set {source} cannot be loaded: {error}.") from error
-    if not isinstance(loaded, datasets.DatasetDict):
+    if not isinstance(loaded, datasets.DatasetDict):  # pyright: ignore[reportAttributeAccessIssue]
         return loaded
     if split not in loaded:
         raise InputError(f"The data set {source} has no split {split!r}; it has {', '.join(map(str, loaded))}.")

@@ -40,7 +40,7 @@ def open_imagenet_segmentation(path: Path | str) -> Dataset:
 def _file(path: Path) -> Any:  # noqa: ANN401 - h5py has no types
     """Open the file once in each process that reads it."""
     try:
-        import h5py
+        import h5py  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise InputError("Reading gtsegs_ijcv.mat needs h5py; install it with `pip install relprop[data]`.") from error
     try:

@@ -1,7 +1,7 @@
 """Layer-wise relevance propagation: single rules and the composites of the literature."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -11,6 +11,7 @@ from relprop.methods.options import BiasName, ConstantsName, StartName, SumName
 from relprop.methods.starts import STARTS
 from relprop.ops.registry import Role
 from relprop.rules import Rule, alpha_beta, box, flat, wsquare, zplus
+from relprop.rules_attention import linear_norms
 
 _EPSILON = 1e-6
 
@@ -48,7 +49,7 @@ def build_epsilon(
     constants: ConstantsName = "leave out",
     start: StartName = "logit",
 ) -> Method:
-    """LRP-ε: shares by signed contribution; ``epsilon`` takes what weak outputs hold.
+    """LRP-ε: shares by signed contribution, through layer norms too; ``epsilon`` takes what weak outputs hold.
 
     Args:
         epsilon: Stabilizer of the denominators; 0 for LRP-0.
@@ -57,7 +58,8 @@ def build_epsilon(
         constants: Whether constants added to a value ``"absorb"`` their share, split as ``add`` says, or are left out.
         start: What the output starts with, see :data:`relprop.methods.STARTS`.
     """
-    return _single("lrp-epsilon", rules.epsilon(epsilon, bias), _Common(add, constants, start), epsilon=epsilon)
+    method = _single("lrp-epsilon", rules.epsilon(epsilon, bias), _Common(add, constants, start), epsilon=epsilon)
+    return replace(method, by_op=linear_norms(epsilon))
 
 
 def build_zplus(
@@ -157,7 +159,8 @@ def _composite(
     """Dense layers by ε, conv layers by ``conv``, the first layer by ``first``; averages in proportion."""
     table = {Role.DENSE: rules.epsilon(epsilon, bias), Role.CONV: conv, Role.POOL: rules.epsilon(_EPSILON, bias)}
     table |= additions(common.add, common.constants, _EPSILON) | ({} if first is None else {Role.INPUT: first})
-    return Method(name, table, start=STARTS[common.start], box=bounds, conserves=common.start == "logit")
+    norms = linear_norms(epsilon)
+    return Method(name, table, norms, start=STARTS[common.start], box=bounds, conserves=common.start == "logit")
 
 
 def _composite_of(name: str, summary: str, conv: Callable[[BiasName], Rule], first: Rule | None = None) -> Callable[..., Method]:

@@ -28,7 +28,11 @@ def _one(logits: Tensor, target: Tensor) -> list[tuple[float, Tensor]]:
 def _contrastive(logits: Tensor, target: Tensor) -> list[tuple[float, Tensor]]:
     """Contrastive LRP (Gu et al. 2018): the target's logit at the target, minus the same spread over all other classes."""
     own = _at(logits, target)
-    others = (own.sum(-1, keepdim=True) - own) / max(logits.shape[-1] - 1, 1) * (own.new_ones(own.shape) - _at(torch.ones_like(logits), target))
+    others = (
+        (own.sum(-1, keepdim=True) - own)
+        / max(logits.shape[-1] - 1, 1)
+        * (own.new_ones(own.shape) - _at(torch.ones_like(logits), target))
+    )
     return [(1.0, own - others)]
 
 

@@ -9,10 +9,9 @@ from relprop.methods.options import BiasName, ConstantsName, StartName, SumName
 from relprop.methods.starts import STARTS
 from relprop.ops.registry import Role
 from relprop.rules import Rule, unchanged
-from relprop.rules_attention import norm_linear, softmax_taylor
+from relprop.rules_attention import linear_norms, softmax_taylor
 
 _EPSILON = 1e-9
-_NORMS: tuple[str, ...] = ("layer_norm", "rms_norm")
 NormName = Literal["identity", "linear"]
 
 
@@ -21,7 +20,7 @@ def _build(
 ) -> tuple[Method, Rule]:
     rule = rules.epsilon(epsilon, bias)
     table: dict[Role | str, Rule] = {Role.DENSE: rule, Role.CONV: rule} | additions(add, constants, epsilon)
-    by_op: dict[str, Rule] = dict.fromkeys(_NORMS, norm_linear(epsilon)) if norm == "linear" else {}
+    by_op = linear_norms(epsilon) if norm == "linear" else {}
     return Method(name, table, by_op=by_op, start=STARTS[start], conserves=start == "logit"), rule
 
 

@@ -41,10 +41,8 @@ def removal_step(relevance: Tensor, *, order: str, region: int, per_step: int, s
     heat = heatmap(relevance)
     cells = F.avg_pool2d(heat[:, None], region, ceil_mode=True, count_include_pad=False)[:, 0] if region > 1 else heat
     flat = cells.flatten(1)
-    if order == "random":
-        ranked = permutation(sources, flat, flat.shape[1])
-    else:
-        ranked = flat.sort(dim=1, descending=order == "morf", stable=True).indices
+    by_relevance = flat.sort(dim=1, descending=order == "morf", stable=True).indices
+    ranked = permutation(sources, flat, flat.shape[1]) if order == "random" else by_relevance
     places = torch.arange(flat.shape[1], device=flat.device).expand_as(ranked)
     step = (torch.empty_like(ranked).scatter_(1, ranked, places) // per_step).view_as(cells)
     spread = step.repeat_interleave(region, 1).repeat_interleave(region, 2)

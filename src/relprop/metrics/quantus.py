@@ -36,7 +36,7 @@ def quantus_metrics() -> dict[str, Any]:
         import quantus
     except ImportError as error:
         raise OptionError("Metrics of Quantus need its library; install it with `pip install relprop[quantus]`.") from error
-    return {kind.__name__: kind for group in quantus.AVAILABLE_METRICS.values() for kind in group.values()}
+    return {kind.__name__: kind for group in quantus.AVAILABLE_METRICS.values() for kind in group.values()}  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def quantus_scores(
@@ -116,7 +116,7 @@ def quantus_spec(name: str, **options: object) -> MetricSpec:
         f"Quantus' {kind.name}",
     )
 
-    run: Callable[..., Any] = partial(quantus_scores, name, **options)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    run: Callable[..., Any] = partial(quantus_scores, name, **options)
 
     def update(**tensors: Any) -> Statistics:  # noqa: ANN401 - named by `needs`
         return _rows(run(**tensors), name, len(tensors["inputs"]))

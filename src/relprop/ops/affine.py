@@ -45,7 +45,7 @@ def _linear(call: Call) -> tuple[Linear, Tensor | None]:
         return aten.linear(x, weight)
 
     def transpose(c: Tensor, weight: Tensor | None) -> Tensor:
-        return c @ weight
+        return c @ weight  # pyright: ignore[reportOperatorIssue]
 
     return Linear(call["weight"], forward, transpose, by_rows=True), call["bias"]
 
@@ -60,9 +60,9 @@ def _matmul(call: Call) -> tuple[Linear, Tensor | None]:
 
     def transpose(c: Tensor, weight: Tensor | None) -> Tensor:
         if weight.dim() == 1:  # pyright: ignore[reportOptionalMemberAccess]
-            spread = torch.unsqueeze(c, -1) * weight if x_is_left else torch.unsqueeze(c, -2) * weight.unsqueeze(-1)  # pyright: ignore
+            spread = torch.unsqueeze(c, -1) * weight if x_is_left else torch.unsqueeze(c, -2) * weight.unsqueeze(-1)  # pyright: ignore[reportOperatorIssue, reportOptionalMemberAccess]
         elif x.dim() == 1:
-            spread = (weight @ c.unsqueeze(-1) if x_is_left else c.unsqueeze(-2) @ weight).squeeze(-1 if x_is_left else -2)  # pyright: ignore
+            spread = (weight @ c.unsqueeze(-1) if x_is_left else c.unsqueeze(-2) @ weight).squeeze(-1 if x_is_left else -2)  # pyright: ignore[reportOperatorIssue, reportOptionalOperand]
         else:
             spread = c @ weight.mT if x_is_left else weight.mT @ c  # pyright: ignore[reportOptionalMemberAccess]
         return spread.sum_to_size(x.shape)

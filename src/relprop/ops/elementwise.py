@@ -8,7 +8,10 @@ NON_NEGATIVE = "relu relu6 sigmoid hardsigmoid exp exp2 abs square sqrt rsqrt so
 SIGNED = """gelu silu mish hardswish hardtanh hardshrink softshrink tanhshrink leaky_relu prelu rrelu elu celu selu tanh softsign
     log_sigmoid threshold atan erf log log1p log2 log10 expm1 sin cos asinh sinh reciprocal clamp clamp_min clamp_max clip
     pow floor ceil round trunc nan_to_num sign logit erfc"""
-BOUNDED = frozenset(f"aten::{name}" for name in ["sigmoid", "hardsigmoid", "tanh", "erf", "softmax", "_softmax", "relu6", "hardtanh", "clamp", "softsign"])
+BOUNDED = frozenset(
+    f"aten::{name}"
+    for name in ["sigmoid", "hardsigmoid", "tanh", "erf", "softmax", "_softmax", "relu6", "hardtanh", "clamp", "softsign"]
+)
 """Activations of limited range: the factor that comes from one of them is the gate of a product."""
 
 
@@ -44,7 +47,10 @@ def _larger(call: Call, relevance: Tensor) -> Relevances:
     a, b, output = call["self"], call["other"], call.output
     won_a, won_b = (a == output).to(relevance.dtype), (b == output).to(relevance.dtype)
     share = relevance / (won_a + won_b)
-    return {name: _sum_back(share * won, call[name]) if name in call.active else share * won for name, won in (("self", won_a), ("other", won_b))}
+    return {
+        name: _sum_back(share * won, call[name]) if name in call.active else share * won
+        for name, won in (("self", won_a), ("other", won_b))
+    }
 
 
 add_ops(NON_NEGATIVE.split(), Op(Role.ACTIVATION, keeps_sign="always"))
@@ -61,6 +67,49 @@ add_ops(["where"], Op(Role.SELECT, _where, data=("self", "other"), needs=("condi
 add_ops(["masked_fill"], Op(Role.SELECT, _masked_fill, needs=("mask",)))
 add_ops(["maximum", "minimum"], Op(Role.SELECT, _larger, data=("self", "other"), needs=("self", "other", "output")))
 add_ops(
-    ["eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_not", "argmax", "argmin", "embedding", "isnan", "isinf", "one_hot", "bitwise_and", "bitwise_or", "bitwise_not", "bitwise_xor", "all", "any", "bucketize", "searchsorted", "nonzero", "zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full", "new_empty", "empty_like", "rand_like", "randn_like", "arange", "zeros", "ones", "full", "empty", "scalar_tensor", "sym_size", "floor_divide"],
+    [
+        "eq",
+        "ne",
+        "lt",
+        "le",
+        "gt",
+        "ge",
+        "logical_and",
+        "logical_or",
+        "logical_not",
+        "argmax",
+        "argmin",
+        "embedding",
+        "isnan",
+        "isinf",
+        "one_hot",
+        "bitwise_and",
+        "bitwise_or",
+        "bitwise_not",
+        "bitwise_xor",
+        "all",
+        "any",
+        "bucketize",
+        "searchsorted",
+        "nonzero",
+        "zeros_like",
+        "ones_like",
+        "full_like",
+        "new_zeros",
+        "new_ones",
+        "new_full",
+        "new_empty",
+        "empty_like",
+        "rand_like",
+        "randn_like",
+        "arange",
+        "zeros",
+        "ones",
+        "full",
+        "empty",
+        "scalar_tensor",
+        "sym_size",
+        "floor_divide",
+    ],
     Op(Role.BLOCK, data=()),
 )

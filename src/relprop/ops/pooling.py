@@ -90,15 +90,11 @@ def _resize_matrix(mode: str, size_in: int, size_out: int, scale: float | None, 
         settings["align_corners"] = bool(call["align_corners"])
     if mode in {"nearest", "nearest-exact", "linear"}:
         # a scale that was given, not the ratio of the sizes, says where samples lie
-        return functional.interpolate(
-            eye[None], **settings, **({"size": size_out} if scale is None else {"scale_factor": scale})
-        )[0].mT
-    columns = functional.interpolate(
-        eye[None, :, :, None].expand(1, size_in, size_in, 4).contiguous(),
-        **settings,
-        **({"size": (size_out, 4)} if scale is None else {"scale_factor": (scale, 1.0)}),
-        antialias=mode.endswith("-aa"),
-    )
+        settings |= {"size": size_out} if scale is None else {"scale_factor": scale}
+        return functional.interpolate(eye[None], **settings)[0].mT
+    settings |= {"size": (size_out, 4)} if scale is None else {"scale_factor": (scale, 1.0)}
+    wide = eye[None, :, :, None].expand(1, size_in, size_in, 4).contiguous()
+    columns = functional.interpolate(wide, **settings, antialias=mode.endswith("-aa"))
     return columns[0, :, :, 0].mT
 
 

@@ -118,7 +118,7 @@ def hollow(value: Any) -> Any:  # noqa: ANN401 - tensors become hollow, anything
     if isinstance(value, Tensor):
         return torch.empty((), dtype=value.dtype, device=value.device).expand(value.shape)
     if isinstance(value, list | tuple):
-        return [hollow(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
+        return [hollow(item) for item in value]
     return value
 
 

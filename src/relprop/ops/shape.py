@@ -211,7 +211,7 @@ def _without_put(call: Call, relevance: Tensor) -> Tensor:
 def _col2im(call: Call) -> tuple[Linear, None]:
     x, size = call.x, call["output_size"]
     settings = [call[name] for name in ("kernel_size", "dilation", "padding", "stride")]
-    forward, back = (lambda x, _: aten.col2im(x, size, *settings)), (lambda c, _: aten.im2col(c, *settings).reshape(x.shape))
+    forward, back = (lambda x, _: aten.col2im(x, size, *settings)), (lambda c, _: aten.im2col(c, *settings).reshape(x.shape))  # pyright: ignore[reportUnknownLambdaType]
     return Linear(None, forward, back, nonnegative=True), None
 
 

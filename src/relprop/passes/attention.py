@@ -18,7 +18,7 @@ def expand_attention(module: fx.GraphModule) -> None:
 
 
 def _expanded(module: fx.GraphModule, node: fx.Node) -> fx.Node:
-    arguments = {a.name: a.default_value for a in node.target._schema.arguments}  # pyright: ignore
+    arguments = {a.name: a.default_value for a in node.target._schema.arguments}  # pyright: ignore[reportAttributeAccessIssue, reportFunctionMemberAccess]
     arguments.update(dict(zip(arguments, node.args, strict=False)), **node.kwargs)
     query, key, value, mask = (arguments[name] for name in ("query", "key", "value", "attn_mask"))
     if arguments["enable_gqa"]:

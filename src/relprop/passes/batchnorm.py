@@ -22,7 +22,7 @@ def fold_batchnorm(module: fx.GraphModule) -> None:
 
 def _foldable(node: fx.Node) -> bool:
     feeder, training, mean = node.args[0], node.args[5], node.args[3]
-    constants = [a for a in (*feeder.args[1:3], *node.args[1:5]) if isinstance(a, fx.Node)]  # pyright: ignore
+    constants = [a for a in (*feeder.args[1:3], *node.args[1:5]) if isinstance(a, fx.Node)]  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
     return (
         isinstance(feeder, fx.Node)
         and op_name(feeder.target) in _FEEDERS
@@ -40,19 +40,19 @@ def _fold(module: fx.GraphModule, node: fx.Node) -> None:
         return getattr(module, str(argument.target)) if isinstance(argument, fx.Node) else None
 
     gamma, beta, mean, variance = (read(a) for a in norm)
-    scale = torch.rsqrt(variance + node.args[7])  # pyright: ignore
+    scale = torch.rsqrt(variance + node.args[7])  # pyright: ignore[reportArgumentType, reportOperatorIssue]
     scale = scale if gamma is None else scale * gamma
-    weight, bias = read(feeder.args[1]), read(feeder.args[2]) if len(feeder.args) > 2 else None  # pyright: ignore
-    offset = -mean if bias is None else bias - mean  # pyright: ignore
+    weight, bias = read(feeder.args[1]), read(feeder.args[2]) if len(feeder.args) > 2 else None  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
+    offset = -mean if bias is None else bias - mean  # pyright: ignore[reportOperatorIssue, reportOptionalOperand]
     offset = offset * scale if beta is None else offset * scale + beta
-    transposed = op_name(feeder.target) in _CONV_TRANSPOSE  # pyright: ignore
-    groups = feeder.args[6] if transposed and len(feeder.args) > 6 else 1  # pyright: ignore
-    folded = _scaled(weight, scale, transposed=transposed, groups=groups)  # pyright: ignore
+    transposed = op_name(feeder.target) in _CONV_TRANSPOSE  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
+    groups = feeder.args[6] if transposed and len(feeder.args) > 6 else 1  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
+    folded = _scaled(weight, scale, transposed=transposed, groups=groups)  # pyright: ignore[reportArgumentType]
     constants = [add_constant(module, node, name, value) for name, value in (("weight", folded), ("bias", offset))]
-    new = insert(node, feeder.target, feeder.args[0], *constants, *feeder.args[3:], **feeder.kwargs)  # pyright: ignore
-    new.meta.update({k: v for k, v in feeder.meta.items() if k != "val"})  # pyright: ignore
+    new = insert(node, feeder.target, feeder.args[0], *constants, *feeder.args[3:], **feeder.kwargs)  # pyright: ignore[reportAttributeAccessIssue, reportGeneralTypeIssues, reportOptionalMemberAccess]
+    new.meta.update({k: v for k, v in feeder.meta.items() if k != "val"})  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
     replace(node, new)
-    module.graph.erase_node(feeder)  # pyright: ignore
+    module.graph.erase_node(feeder)  # pyright: ignore[reportArgumentType]
 
 
 def _scaled(weight: Tensor, scale: Tensor, *, transposed: bool, groups: int) -> Tensor:

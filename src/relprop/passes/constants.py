@@ -36,12 +36,15 @@ def depends_on_input(graph: fx.Graph) -> set[fx.Node]:
         if node.op == "placeholder":
             if isinstance(node.meta.get("val"), Tensor):
                 active.add(node)
-        elif node.op == "call_function" and op_name(node.target) not in METADATA_ONLY:
-            if any(parent in active for parent in node.all_input_nodes):
-                active.add(node)
-                target = mutated(node)
-                if target is not None:
-                    active.add(target)
+        elif (
+            node.op == "call_function"
+            and op_name(node.target) not in METADATA_ONLY
+            and not active.isdisjoint(node.all_input_nodes)
+        ):
+            active.add(node)
+            target = mutated(node)
+            if target is not None:
+                active.add(target)
     return active
 
 
@@ -56,8 +59,8 @@ def fold_constants(module: fx.GraphModule) -> None:
             values[node] = value.clone() if copy else value
         elif node.op == "call_function" and _is_constant(node, values):
             lookup = {**values, **{p: _stand_in(p) for p in node.all_input_nodes if p not in values}}
-            args, kwargs = fx.node.map_arg((node.args, node.kwargs), lookup.__getitem__)
-            values[node] = node.target(*args, **kwargs)  # pyright: ignore[reportCallIssue]
+            args, kwargs = fx.node.map_arg((node.args, node.kwargs), lookup.__getitem__)  # pyright: ignore[reportAttributeAccessIssue]
+            values[node] = node.target(*args, **kwargs)
     for node, value in values.items():
         outside = any(user not in values for user in node.users)
         if node.op == "call_function" and isinstance(value, Tensor) and outside:

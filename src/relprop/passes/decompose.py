@@ -28,22 +28,22 @@ def decompose_unknown(module: fx.GraphModule) -> None:
 
 def _definition(node: fx.Node) -> Callable[..., Any] | None:
     target = node.target
-    if not isinstance(target, torch._ops.OpOverload) or op_name(target) in OPS or target._schema.is_mutable:
+    if not isinstance(target, torch._ops.OpOverload) or op_name(target) in OPS or target._schema.is_mutable:  # pyright: ignore[reportPrivateUsage]
         return None
     if target in decomposition_table:
         return decomposition_table[target]
-    if torch._C._dispatch_has_kernel_for_dispatch_key(target.name(), "CompositeImplicitAutograd"):
+    if torch._C._dispatch_has_kernel_for_dispatch_key(target.name(), "CompositeImplicitAutograd"):  # pyright: ignore[reportPrivateUsage]
         return target.decompose
     return None
 
 
 def _take_apart(node: fx.Node) -> None:
     definition = _definition(node)
-    leaves = [n for n in node.all_input_nodes]
+    leaves = list(node.all_input_nodes)
 
     def run(*values: object) -> object:
         lookup = dict(zip(leaves, values, strict=True))
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lookup.__getitem__)
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lookup.__getitem__)  # pyright: ignore[reportAttributeAccessIssue]
         return definition(*args, **kwargs)  # pyright: ignore[reportOptionalCall]
 
     with contextlib.suppress(NotImplementedError, RuntimeError, TypeError):
@@ -60,7 +60,7 @@ def _splice(body: fx.GraphModule, node: fx.Node, leaves: list[fx.Node]) -> None:
     copies: dict[fx.Node, Any] = dict(zip([n for n in body.graph.nodes if n.op == "placeholder"], leaves, strict=True))
     for inner in body.graph.nodes:
         if inner.op == "call_function":
-            args, kwargs = fx.node.map_arg((inner.args, inner.kwargs), copies.__getitem__)
+            args, kwargs = fx.node.map_arg((inner.args, inner.kwargs), copies.__getitem__)  # pyright: ignore[reportAttributeAccessIssue]
             copies[inner] = insert(node, inner.target, *args, **kwargs)
             copies[inner].meta[PATH] = node.meta.get(PATH, "")
     result = next(n for n in body.graph.nodes if n.op == "output").args[0]
@@ -68,5 +68,5 @@ def _splice(body: fx.GraphModule, node: fx.Node, leaves: list[fx.Node]) -> None:
         replace(node, copies[result])
     else:
         for user in list(node.users):
-            replace(user, copies[result[user.args[1]]])  # pyright: ignore
+            replace(user, copies[result[user.args[1]]])
         node.graph.erase_node(node)

@@ -13,7 +13,7 @@ def make_out_of_place(module: fx.GraphModule) -> None:
         target = mutated(node)
         if target is None or not depends_on_values(node):
             continue
-        base, overload = str(node.target._schema.name).removeprefix("aten::"), node.target._overloadname  # pyright: ignore
+        base, overload = str(node.target._schema.name).removeprefix("aten::"), node.target._overloadname
         twin = getattr(torch.ops.aten, base.removesuffix("_"), None)
         if twin is None or overload not in twin.overloads():
             continue

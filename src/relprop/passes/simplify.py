@@ -56,10 +56,10 @@ def _rewrite_subtraction(node: fx.Node) -> fx.Node | None:
     """``a − αb`` as ``a + (−α)b``: contributions then carry their sign."""
     if node.target not in {aten.sub.Tensor, aten.rsub.Tensor}:
         return None
-    alpha = -node.kwargs.get("alpha", 1)  # pyright: ignore[reportOperatorIssue]
+    alpha = -node.kwargs.get("alpha", 1)  # pyright: ignore[reportOperatorIssue, reportOptionalOperand]
     a, b = node.args[:2] if node.target is aten.sub.Tensor else node.args[1::-1]
     if not isinstance(b, fx.Node):
-        return insert(node, aten.add.Tensor, a, alpha * b)  # pyright: ignore[reportOperatorIssue]
+        return insert(node, aten.add.Tensor, a, alpha * b)
     return insert(node, aten.add.Tensor, a, b, alpha=alpha)
 
 
@@ -72,8 +72,8 @@ def _rewrite_same_convolution(node: fx.Node) -> fx.Node | None:
         return None
     x, weight, bias, stride, mode, dilation, groups = _filled(node)
     dims = value_of(weight).dim() - 2
-    dilation = list(dilation) * dims if len(dilation) == 1 else dilation
-    totals = [0 if mode == "valid" else d * (k - 1) for d, k in zip(dilation, value_of(weight).shape[2:], strict=True)]
+    dilation = list(dilation) * dims if len(dilation) == 1 else dilation  # pyright: ignore[reportArgumentType]
+    totals = [0 if mode == "valid" else d * (k - 1) for d, k in zip(dilation, value_of(weight).shape[2:], strict=True)]  # pyright: ignore[reportArgumentType]
     if any(total % 2 for total in totals):
         x = insert(node, aten.constant_pad_nd.default, x, [end for total in reversed(totals) for end in (0, total % 2)])
     conv = {1: aten.conv1d.default, 2: aten.conv2d.default, 3: aten.conv3d.default}[dims]
@@ -82,7 +82,7 @@ def _rewrite_same_convolution(node: fx.Node) -> fx.Node | None:
 
 def _filled(node: fx.Node) -> list[object]:
     """All arguments of a call in schema order, defaults filled in."""
-    schema = node.target._schema.arguments  # pyright: ignore
+    schema = node.target._schema.arguments  # pyright: ignore[reportAttributeAccessIssue, reportFunctionMemberAccess]
     return [node.args[i] if i < len(node.args) else node.kwargs.get(a.name, a.default_value) for i, a in enumerate(schema)]
 
 
@@ -97,7 +97,7 @@ def _rewrite_pad(node: fx.Node) -> fx.Node | None:
     if mode not in {"reflect", "replicate"}:
         return None
     kind = "reflection" if mode == "reflect" else "replication"
-    return insert(node, getattr(aten, f"{kind}_pad{len(pad) // 2}d").default, x, pad)  # pyright: ignore
+    return insert(node, getattr(aten, f"{kind}_pad{len(pad) // 2}d").default, x, pad)  # pyright: ignore[reportArgumentType]
 
 
 def _circular(node: fx.Node, x: fx.Node, pad: list[int]) -> fx.Node:

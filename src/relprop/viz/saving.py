@@ -65,8 +65,8 @@ def _flat(value: Any, name: str = "") -> dict[str, Tensor]:  # noqa: ANN401 - te
     """Name every tensor by its path: ``relevance``, ``relevance.0``, ``layers.features.3``."""
     if isinstance(value, Tensor):
         return {name: value}
-    if isinstance(value, Mapping):
-        items = cast("Mapping[str, Any]", value).items()
-    else:
-        items = enumerate(cast("tuple[Any, ...]", value or ()))
+    named = (
+        cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else dict(enumerate(cast("tuple[Any, ...]", value or ())))
+    )
+    items = named.items()
     return {key: tensor for part, inner in items for key, tensor in _flat(inner, f"{name}.{part}".lstrip(".")).items()}
