@@ -1,5 +1,6 @@
 """Working on ``fx`` graphs: what nodes are marked with, and how passes make, replace and add nodes."""
 
+import itertools
 from typing import Any
 
 from torch import Tensor, fx
@@ -35,8 +36,7 @@ def replace(node: fx.Node, new: fx.Node) -> None:
 
 def add_constant(module: fx.GraphModule, before: fx.Node, name: str, value: Tensor) -> fx.Node:
     """Register ``value`` as a buffer under a free name like ``name`` and return a node that reads it."""
-    taken = dict(module.named_buffers())
-    free = next(c for i in range(len(taken) + 1) if (c := f"{name}_{i}") not in taken)
+    free = next(c for i in itertools.count() if not hasattr(module, c := f"{name}_{i}"))
     module.register_buffer(free, value)
     with module.graph.inserting_before(before):
         node = module.graph.create_node("get_attr", free)

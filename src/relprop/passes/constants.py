@@ -97,6 +97,6 @@ def drop_unused(module: fx.GraphModule) -> None:
         if not node.users and node.op in {"call_function", "get_attr"}:
             graph.erase_node(node)
     used = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
-    for name, _ in list(module.named_buffers()):
+    for name, _ in list(module.named_buffers(remove_duplicate=False)):
         if name not in used:
             delattr(module, name)
