@@ -1,25 +1,18 @@
-"""Constants that share memory keep their own names when they are folded."""
+"""Constants that share memory keep names of their own."""
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from relprop import explain
-
-
-class TwoConstants(nn.Module):
-    """Adds a constant that folds to itself, and one that folds to something new."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("first", torch.tensor([1.0, 2.0, 3.0, 4.0]))
-        self.register_buffer("second", torch.tensor([10.0, 20.0, 30.0, 40.0]))
-        self.head = nn.Linear(4, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(x * self.first.contiguous() + self.second * 2)
+from relprop.capture import capture
+from relprop.graph import add_constant
+from relprop.inputs import as_inputs
 
 
-def test_folded_constants_do_not_overwrite_each_other():
-    torch.manual_seed(0)
-    model, x = TwoConstants(), torch.randn(2, 4)
-    torch.testing.assert_close(explain(model, x).logits, model(x).detach())
+def test_constants_of_one_memory_do_not_overwrite_each_other():
+    module = capture(nn.Linear(4, 3), as_inputs(torch.randn(2, 4))).module
+    output = next(node for node in module.graph.nodes if node.op == "output").prev
+    weight = next(iter(module.buffers()))
+    values = [weight, weight, torch.zeros(2), torch.ones(5)]
+    nodes = [add_constant(module, output, "folded", value) for value in values]
+    assert len({node.target for node in nodes}) == len(values)
+    assert all(getattr(module, node.target) is value for node, value in zip(nodes, values, strict=True))
