@@ -62,7 +62,14 @@ class Coefficients:
 
 def divide(numerator: Tensor, denominator: Tensor, floor: Tensor | float = 0.0) -> Tensor:
     """Divide by something that is not negative; zero where it is not above ``floor``: an output without contributions passes nothing."""
+    floor = max(floor, smallest(denominator.dtype)) if isinstance(floor, float) else floor
     return (numerator / denominator).masked_fill_(denominator <= floor, 0.0)
+
+
+def smallest(dtype: torch.dtype) -> float:
+    """A sum of contributions up to here counts as zero: relevance divided by it could overflow."""
+    limits = torch.finfo(dtype)
+    return limits.tiny / limits.eps
 
 
 def stabilize(z: Tensor, epsilon: float) -> Tensor:
@@ -139,7 +146,8 @@ class Contributions:
     @property
     def rounding(self) -> Tensor:
         """Below this, a positive or negative sum is a difference of nearly equal numbers: half of its digits are noise, so it is zero."""
-        return self.absolute * math.sqrt(torch.finfo(self.output.dtype).eps)
+        dtype = self.output.dtype
+        return (self.absolute * math.sqrt(torch.finfo(dtype).eps)).clamp_(min=smallest(dtype))
 
     @property
     def positive_floor(self) -> Tensor | float:
