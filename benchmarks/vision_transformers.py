@@ -1,6 +1,6 @@
 """Measure how propagation methods ought to treat transformers, on DeiT-tiny's real weights and annotated photos.
 
-    python benchmarks/transformers.py WEIGHTS_FOLDER VOC_FOLDER [--images N] [--curves] [--only NAME …]
+    python benchmarks/vision_transformers.py WEIGHTS_FOLDER VOC_FOLDER [--images N] [--curves] [--only NAME …]
 
 One factor is changed at a time: how residual sums split, whether layer norm passes relevance unchanged or shares it with its variance
 constant, whether attention weights are constants or take half of the relevance (sent on through the softmax unchanged, or by its Taylor
