@@ -117,12 +117,13 @@ class Explainer(nn.Module):
             )
         given = self._checked(inputs)
         given = given if self.plan.dynamic else given.sample(0)
-        logits = self._logits(self._runner.forward(given.flat))
+        values = self._runner.forward(given.flat)
+        logits = self._logits(values)
         indices = resolve_target(target, logits) if seed is None else None
         _, start = self._starts(indices, seed, logits)[0]
         if start.dim() > logits.dim():
             raise TargetError("A trace follows one target per sample; call it once for each.")
-        table = trace(self._runner, self.plan, given.flat, start, batch_size(given))
+        table = trace(self._runner, self.plan, values, start, batch_size(given))
         print(table)  # noqa: T201 - the trace is there to be read
         return table
 

@@ -161,7 +161,7 @@ class _Planner:
         a, b = (arguments[name] for name in operands)
         if a is b:
             return operands[:1]
-        sizes = [value.meta["val"].numel() if self.dynamic is False else _per_sample(value) for value in (a, b)]
+        sizes = [_per_sample(value) for value in (a, b)]
         gates = [self._is_gate(value) for value in (a, b)]
         if gates[0] != gates[1]:
             return (operands[gates.index(False)],)

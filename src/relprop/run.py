@@ -32,7 +32,6 @@ class Runner:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.module = plan.module
-        self.steps = {step.node: step for step in plan.steps}
         self.nodes = list(plan.module.graph.nodes)
         self.watched = {n for step in plan.steps if step.relevance for n in _needed(step)}
         self.forget_forward = self._last_readers()

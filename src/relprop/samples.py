@@ -24,10 +24,6 @@ class SampleLayout:
         """Sum ``a · b`` per sample without making the product: shape ``(batch,)``."""
         return torch.einsum("bi,bi->b", self.by_sample(a, batch), self.by_sample(b, batch))
 
-    def count_nonzero(self, values: Tensor, batch: int) -> Tensor:
-        """Count the elements that are not zero, per sample: shape ``(batch,)``."""
-        return self.by_sample(values, batch).count_nonzero(1)
-
     def extremes(self, values: Tensor, batch: int) -> tuple[Tensor, Tensor]:
         """Return the smallest and the largest value of every sample: two tensors of shape ``(batch,)``."""
         flat = self.by_sample(values, batch)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from relprop.plan import Plan, Step
-from relprop.run import Runner, Shares
+from relprop.run import Runner, Shares, Values
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ def _total(step: Step, relevance: Any, batch: int) -> Tensor:  # noqa: ANN401 - 
     return torch.stack(sums).sum(0)
 
 
-def trace(runner: Runner, plan: Plan, inputs: list[Any], start: Tensor, batch: int) -> Trace:
-    """Run a plan and add up the relevance at every op."""
+def trace(runner: Runner, plan: Plan, values: Values, start: Tensor, batch: int) -> Trace:
+    """Propagate relevance through the ``values`` of a forward pass and add it up at every op."""
     rows: list[TraceRow] = []
 
     def audit(step: Step, relevance: Any, shares: Shares, kept: Tensor) -> None:  # noqa: ANN401
@@ -75,5 +75,5 @@ def trace(runner: Runner, plan: Plan, inputs: list[Any], start: Tensor, batch: i
         absorbed = kept + torch.zeros_like(received)
         rows.append(TraceRow(step.path, step.op, step.rule, received, handed_on, absorbed))
 
-    runner.backward(runner.forward(inputs), start, batch, audit=audit, free=True)
+    runner.backward(values, start, batch, audit=audit, free=True)
     return Trace(tuple(rows))
