@@ -7,12 +7,14 @@ process's peak over what it holds once model and inputs are there, each measured
 """
 
 import argparse
-import resource
+import ctypes
+import re
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -71,12 +73,19 @@ def peak_growth(model_name: str, method: str) -> float:
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])  # noqa: S603 - this script itself
 
 
+def memory(what: str) -> float:
+    """MiB of this process: `VmRSS` now, or `VmHWM`, the peak since the last reset (Linux)."""
+    return int(re.findall(rf"{what}:\s+(\d+) kB", Path("/proc/self/status").read_text())[0]) / 1024
+
+
 def measure_growth(model_name: str, method: str) -> None:
     """Print the growth of this process's peak memory by one explanation."""
     run, _ = runners(build(model_name), [] if method == BASELINE else [method])
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what building the model left over must not hide what the explanation takes
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+    before = memory("VmRSS")
     run[method]()
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print(memory("VmHWM") - before)
 
 
 def further_target_cost(model: nn.Module, method: str, repetitions: int) -> float:
