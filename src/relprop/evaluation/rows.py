@@ -1,0 +1,106 @@
+"""The rows of an evaluation: one per image, model, method and metric."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+
+from relprop.errors import ModelError
+
+try:
+    import pyarrow as pa
+except ImportError as error:
+    raise ModelError('Evaluations need the package pyarrow: pip install "relprop[evaluate]".') from error
+
+_CURVES = pa.map_(pa.string(), pa.list_(pa.float64()))
+
+SCHEMA = pa.schema(
+    [
+        pa.field("image", pa.string(), nullable=False),
+        pa.field("group", pa.list_(pa.string())),
+        pa.field("model", pa.string(), nullable=False),
+        pa.field("weights", pa.string(), nullable=False),
+        pa.field("method", pa.string(), nullable=False),
+        pa.field("method_options", pa.string(), nullable=False),
+        pa.field("metric", pa.string(), nullable=False),
+        pa.field("metric_options", pa.string(), nullable=False),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("reason", pa.string()),
+        pa.field("target", pa.int64()),
+        pa.field("scores", pa.map_(pa.string(), pa.float64()), nullable=False),
+        pa.field("curves", _CURVES, nullable=False),
+        pa.field("statistics", _CURVES, nullable=False),
+        pa.field("seed", pa.int64(), nullable=False),
+        pa.field("seconds", pa.float64(), nullable=False),
+        pa.field("relprop", pa.string(), nullable=False),
+        pa.field("torch", pa.string(), nullable=False),
+        pa.field("device", pa.string(), nullable=False),
+    ]
+)
+"""The columns of the Parquet files; see `Row` for what they hold."""
+
+OK, FAILED = "ok", "failed"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row.
+
+    Attributes:
+        image: the image's name in its data set; for a metric on groups the first image's.
+        model: as it was asked for.
+        weights: `pretrained`, `random`, or the file that was given.
+        method: a name of `relprop.methods.METHODS`, or a TOML file.
+        method_options: as JSON, keys sorted; `{}` where none were given.
+        metric: a name of `relprop.metrics.METRICS`.
+        metric_options: as JSON, keys sorted; `{}` where none were given.
+        seed: of the run; each image draws from `image_seed(seed, image)`.
+        relprop: the version.
+        torch: the version.
+        device: the kind of device, such as `cpu` or `cuda`.
+        group: the images of a metric that scores several at once, else None.
+        status: `ok` or `failed`.
+        reason: why it failed, in one sentence, else None.
+        target: the explained class; None for groups and where it is not known.
+        scores: the metric's numbers by name; NaN where one is undefined for this image.
+        curves: the metric's curves by name.
+        statistics: what adds up over images, for metrics that are scored over the set: `MetricSpec.compute` of the sums is the set's
+            score; a single number is a list of one.
+        seconds: what the image took, its share of the explanation (which metrics share) and its metric.
+    """
+
+    image: str
+    model: str
+    weights: str
+    method: str
+    method_options: str
+    metric: str
+    metric_options: str
+    seed: int
+    relprop: str
+    torch: str
+    device: str
+    group: tuple[str, ...] | None = None
+    status: str = OK
+    reason: str | None = None
+    target: int | None = None
+    scores: Mapping[str, float] = field(default_factory=dict[str, float])
+    curves: Mapping[str, list[float]] = field(default_factory=dict[str, list[float]])
+    statistics: Mapping[str, list[float]] = field(default_factory=dict[str, list[float]])
+    seconds: float = 0.0
+
+
+def to_table(rows: Iterable[Row]) -> pa.Table:
+    """Return the rows as an Arrow table of `SCHEMA`."""
+    return pa.Table.from_pylist([_plain(row) for row in rows], schema=SCHEMA)
+
+
+def _plain(row: Row) -> dict[str, object]:
+    maps = {name: list(getattr(row, name).items()) for name in ("scores", "curves", "statistics")}
+    return {**asdict(row), **maps}
+
+
+def options_text(options: Mapping[str, object]) -> str:
+    """Return options as the columns `method_options` and `metric_options` hold them."""
+    return json.dumps(dict(options), sort_keys=True, ensure_ascii=False)
