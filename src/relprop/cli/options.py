@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relprop.errors import OptionError
@@ -23,6 +24,11 @@ def parse_options(texts: Sequence[str]) -> dict[str, Any]:
             raise OptionError(f"The option {text!r} is not of the form KEY=VALUE.")
         options[key.strip().replace("-", "_")] = _value(value.strip())
     return options
+
+
+def method_label(method: str) -> str:
+    """Return what stands for a method in pictures and file names: its name, or that of its TOML file without folder and suffix."""
+    return Path(method).stem if method.endswith(".toml") else method
 
 
 def parse_device(name: str) -> "torch.device":

@@ -7,6 +7,7 @@ from typing import ParamSpec
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from relprop.errors import RelpropError
 
@@ -24,6 +25,12 @@ def complain(message: str) -> None:
 def note(message: str) -> None:
     """Print something that the user should know to stderr."""
     err.print(f"[yellow]Note:[/] {escape(message)}", highlight=False)
+
+
+def progress(count: int) -> Progress:
+    """Return a bar on stderr that vanishes when done; invisible where there is one thing to do."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=err, transient=True, disable=count == 1)
 
 
 def guarded(command: Callable[P, None]) -> Callable[P, None]:
