@@ -1,0 +1,95 @@
+"""``relprop report``: the summary of a results folder on the terminal and in files."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.markup import escape
+from rich.table import Table
+
+from relprop.cli.terminal import note, out
+from relprop.errors import OptionError
+from relprop.evaluation.figures import write_figures
+from relprop.evaluation.grids import Cell, Grid, grids
+from relprop.evaluation.summary import Report, report
+from relprop.output import atomic, make_folder
+
+FORMATS: dict[str, tuple[str, Callable[[Report], str]]] = {
+    "md": (".md", Report.markdown),
+    "csv": (".csv", Report.csv),
+    "latex": (".tex", Report.latex),
+}
+_BY_SUFFIX = {suffix: name for name, (suffix, _) in FORMATS.items()}
+
+
+@dataclass(frozen=True)
+class ReportJob:
+    """What the user asked for."""
+
+    results: Path
+    baseline: str | None
+    format: str | None
+    output: Path | None
+    metrics: tuple[str, ...]
+    figures: Path | None
+
+
+def report_results(job: ReportJob) -> None:
+    """Print the summary, or write it where the job says."""
+    if job.format is not None and job.format not in FORMATS:
+        raise OptionError(f"There is no format {job.format!r}; there are {', '.join(FORMATS)}.")
+    found = report(job.results, baseline=job.baseline, metrics=job.metrics)
+    if job.format and not job.output:
+        out.print(FORMATS[job.format][1](found), markup=False, highlight=False, end="")
+    else:
+        print_report(found)
+    for line in (*found.notes, *map(str, found.failures)):
+        note(line)
+    written = write_report(found, job.output, job.format) if job.output else []
+    written += write_figures(found, job.figures) if job.figures else []
+    for path in written:
+        out.print(f"→ [bold]{escape(str(path))}[/]", highlight=False)
+
+
+def write_report(found: Report, output: Path, format_name: str | None) -> list[Path]:
+    """Write one file, its format given or told by its suffix; or a folder with all formats, the curves and what failed.
+
+    Raises:
+        OptionError: a file of an unknown suffix.
+        OutputError: a file that cannot be written.
+    """
+    if format_name or output.suffix:
+        name = format_name or _BY_SUFFIX.get(output.suffix)
+        if name is None:
+            raise OptionError(f"{output} must end in {', '.join(_BY_SUFFIX)}, or be a folder; or say which --format it is.")
+        texts = {output: FORMATS[name][1](found)}
+    else:
+        texts = {output / f"report{suffix}": write(found) for suffix, write in FORMATS.values()}
+        texts |= {output / "curves.csv": found.curves_csv()} if any(table.curves for table in found.tables) else {}
+        texts |= {output / "failures.csv": found.failures_csv()} if found.failures else {}
+    for path, text in texts.items():
+        make_folder(path.parent)
+        with atomic(path) as temporary:
+            temporary.write_text(text, "utf-8")
+    return list(texts)
+
+
+def print_report(found: Report) -> None:
+    """Print the tables of every model and metric."""
+    for table in found.tables:
+        for grid in grids(table):
+            out.print(_drawn(table.model, grid))
+    out.print(found.method, style="dim")
+
+
+def _drawn(model: str, grid: Grid) -> Table:
+    drawn = Table(title=f"{escape(model)}: {escape(grid.caption)}", title_justify="left", title_style="bold")
+    for name in grid.header:
+        drawn.add_column(escape(name), justify="left" if name == "method" else "right", overflow="fold")
+    for cells in grid.rows:
+        drawn.add_row(*_styled(cells))
+    return drawn
+
+
+def _styled(cells: Sequence[Cell]) -> list[str]:
+    return [f"[bold green]{escape(cell.text)}[/]" if cell.bold else escape(cell.text) for cell in cells]

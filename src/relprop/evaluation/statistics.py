@@ -1,0 +1,116 @@
+"""Bootstrap over images: means, paired differences and scores of summed counts, each with its 95 % interval."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+Score = Callable[[Array], Array]
+"""Sums over images `(…, K)` → scores `(…, V)`."""
+
+ROUNDS = 2000
+LEVEL = 0.95
+_DRAWS_AT_ONCE = 2**22
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A score and its bootstrap interval; the interval is NaN for fewer than two images, all is NaN where the score is undefined."""
+
+    value: float
+    low: float
+    high: float
+
+
+def resamples(images: int, rounds: int = ROUNDS, seed: int = 0) -> Iterator[NDArray[np.int64]]:
+    """Yield which images each round draws, with replacement, some rounds at a time: `(rounds at once, images)` indices."""
+    generator = np.random.default_rng(seed)
+    at_once = max(1, _DRAWS_AT_ONCE // max(1, images))
+    for first in range(0, rounds, at_once):
+        yield generator.integers(images, size=(min(at_once, rounds - first), images))
+
+
+def resampled_sums(rows: Array, rounds: int = ROUNDS, seed: int = 0) -> Array:
+    """Return the sums over the images that each round draws.
+
+    Args:
+        rows: `(images, K)`.
+        rounds: how many times the images are drawn.
+        seed: of the draws; equal for equal numbers of images.
+
+    Returns:
+        `(rounds, K)`.
+    """
+    return np.concatenate([times @ rows for times in _multiplicities(len(rows), rounds, seed)])
+
+
+def _multiplicities(images: int, rounds: int, seed: int) -> Iterable[Array]:
+    """Return how often each round draws each image, some rounds at a time: `(rounds at once, images)`."""
+    few = images * rounds <= _DRAWS_AT_ONCE
+    return _kept(images, rounds, seed) if few else (_counted(drawn) for drawn in resamples(images, rounds, seed))
+
+
+@lru_cache(maxsize=2)
+def _kept(images: int, rounds: int, seed: int) -> tuple[Array, ...]:
+    return tuple(_counted(drawn) for drawn in resamples(images, rounds, seed))
+
+
+def _counted(drawn: NDArray[np.int64]) -> Array:
+    rounds, images = drawn.shape
+    places = drawn + images * np.arange(rounds)[:, None]
+    return np.bincount(places.ravel(), minlength=drawn.size).reshape(drawn.shape).astype(np.float64)
+
+
+def estimates(rows: Array, score: Score, *, rounds: int = ROUNDS, seed: int = 0) -> list[Estimate]:
+    """Score a set of images, with the percentile interval of the scores of resampled sets (Efron and Tibshirani 1993, chapter 13).
+
+    Args:
+        rows: `(images, K)`, one row of summable numbers per image.
+        score: sums `(…, K)` → scores `(…, V)`; a score that a sum does not define is NaN.
+        rounds: how many resampled sets.
+        seed: of the resampling.
+
+    Returns:
+        one estimate per score.
+    """
+    values = score(rows.sum(0))
+    nothing = np.full_like(values, np.nan)
+    low, high = _interval(score(resampled_sums(rows, rounds, seed))) if len(rows) > 1 else (nothing, nothing)
+    return [Estimate(float(v), float(a), float(b)) for v, a, b in zip(values, low, high, strict=True)]
+
+
+def _interval(scores: Array) -> tuple[Array, Array]:
+    """Return the percentiles of each column's defined scores."""
+    ends = np.full((2, scores.shape[1]), np.nan)
+    defined = np.isfinite(scores)
+    tail = 100 * (1 - LEVEL) / 2
+    for place in np.flatnonzero(defined.any(0)):
+        ends[:, place] = np.percentile(scores[defined[:, place], place], [tail, 100 - tail])
+    return ends[0], ends[1]
+
+
+def mean_rows(values: Array) -> Array:
+    """Return the summable numbers of a mean over the images that have a value: `(images, V)` → `(images, 2·V)`."""
+    defined = np.isfinite(values)
+    return np.concatenate([np.where(defined, values, 0.0), defined], axis=1)
+
+
+def mean_score(sums: Array) -> Array:
+    """Return the means of sums of `mean_rows`; NaN where no image has a value."""
+    total, count = np.split(sums, 2, axis=-1)
+    with np.errstate(invalid="ignore"):
+        return total / count
+
+
+def difference(score: Score) -> Score:
+    """Return the score of rows that hold two methods' numbers side by side: the first's score minus the second's."""
+
+    def between(sums: Array) -> Array:
+        first, second = np.split(sums, 2, axis=-1)
+        return score(first) - score(second)
+
+    return between
