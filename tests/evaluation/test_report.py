@@ -1,6 +1,7 @@
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,14 +19,16 @@ from tests.evaluation.results import curve_rows, failed_row, maps, metric_rows
 
 RELEVANCE, MASK = maps()
 GOOD = RELEVANCE + 2 * MASK
+SETTINGS = {name: [] for name in ("models", "methods", "metrics", "left_out")}
 
 
-def summarize(rows: Sequence[Row], cuts: Sequence[int] = (), **options: object) -> Report:
+def summarize(rows: Sequence[Row], cuts: Sequence[int] = (), settings: dict[str, Any] | None = None, **options: object) -> Report:
     """Summarize rows that lie in several parts."""
     ends = [0, *sorted(cuts), len(rows)]
     parts = [to_table(rows[a:b]).combine_chunks().to_batches() for a, b in itertools.pairwise(ends)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(summary, "read_rows", lambda _: iter([batch for part in parts for batch in part]))
+        patch.setattr(summary, "read_settings", lambda _: settings or SETTINGS)
         return report(Path("results"), rounds=200, **options)
 
 
@@ -153,6 +156,26 @@ def test_errors_say_what_there_is() -> None:
         summarize([failed_row("rap", "a")])
     with pytest.raises(InputError, match="no rows yet"):
         summarize([])
+
+
+def test_an_unfinished_run_says_what_is_missing() -> None:
+    names = ("rap", "gradient", "edge", "lime")
+    run = {
+        "models": [{"name": "m", "weights": "pretrained"}, {"name": "n", "weights": "w.pt"}],
+        "methods": [{"name": name, "options": {}} for name in names],
+        "metrics": [{"name": "segmentation", "options": {}}, {"name": "gae", "options": {"steps": 5}}],
+        "images": {"count": 10},
+        "left_out": [
+            {"model": "m", "method": "edge", "metric": None, "reason": "It cannot."},
+            {"model": "m", "method": "rap", "metric": "gae:steps=5", "reason": "Nor this."},
+        ],
+    }
+    run["left_out"] += [{"model": "n=w.pt", "method": name, "metric": None, "reason": "No."} for name in names[1:]]
+    notes = summarize(two()[:-3], settings=run).notes
+    assert notes[0] == "m × edge was left out: It cannot."
+    assert notes[1] == "m × rap × gae:steps=5 was left out: Nor this."
+    assert "5 of 22 rows are missing" in notes[-2]  # three of the segmentation's, and gradient's two groups of four
+    assert notes[-1] == "There are no rows of m × lime, n=w.pt × rap."
 
 
 def test_formats_hold_the_same_numbers() -> None:

@@ -3,6 +3,7 @@
 import functools
 import json
 import operator
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +14,11 @@ import pyarrow.compute as pc
 
 from relprop.errors import InputError, OptionError, suggestion
 from relprop.evaluation import formats
+from relprop.evaluation.completeness import lacking
 from relprop.evaluation.scored import Rows, Scored, scored
 from relprop.evaluation.settings import Choice
 from relprop.evaluation.statistics import ROUNDS
-from relprop.evaluation.store import read_rows
+from relprop.evaluation.store import read_rows, read_settings
 from relprop.evaluation.tables import Table, make_table
 from relprop.methods import METHODS
 from relprop.metrics import METRICS, Value
@@ -114,9 +116,11 @@ def report(
         OptionError: a baseline or metric that the results do not have.
     """
     folder = Path(folder)
-    keys, methods = _contents(folder)
-    if not keys:
+    settings, counts = read_settings(folder), _counts(folder)
+    if not counts:
         raise InputError(f"{folder} holds no rows yet; start the evaluation again to go on with it.")
+    keys = sorted({_Key(*row[:4]): None for row in counts}, key=_metric_order)
+    methods = [_label(*row) for row in sorted({row[4:6]: None for row in counts}, key=_method_order)]
     chosen = _chosen(keys, metrics)
     base = _baseline(baseline, methods) if baseline else None
     names = _model_names({(key.model, key.weights): None for key in keys})
@@ -131,19 +135,17 @@ def report(
     _check_some(folder, tables, failures)
     method = f"Intervals: 95 %, percentile bootstrap over images, {rounds} resamples, seed {seed}."
     meanings = {key.metric: METRICS[key.metric].values for key in chosen if key.metric in METRICS}
-    return Report(folder.name, tuple(tables), tuple(failures), _notes(failures), method, meanings)
+    return Report(folder.name, tuple(tables), tuple(failures), (*_notes(failures), *lacking(settings, counts)), method, meanings)
 
 
-def _contents(folder: Path) -> tuple[list[_Key], list[str]]:
-    """Return the models and metrics that have rows, and the methods, each in the registries' order."""
+def _counts(folder: Path) -> dict[tuple[str, ...], int]:
+    """Return how many rows there are of each model, weights, metric, its options, method and its options."""
     columns = ["model", "weights", "metric", "metric_options", "method", "method_options"]
-    found: dict[tuple[str, ...], None] = {}
+    found: Counter[tuple[str, ...]] = Counter()
     for batch in read_rows(folder):
-        groups = pa.Table.from_batches([batch.select(columns)]).group_by(columns).aggregate([])
-        found |= dict.fromkeys(zip(*(groups[name].to_pylist() for name in columns), strict=True))
-    keys = {_Key(*row[:4]): None for row in found}
-    methods = {row[4:6]: None for row in found}
-    return sorted(keys, key=_metric_order), [_label(*row) for row in sorted(methods, key=_method_order)]
+        groups = pa.Table.from_batches([batch.select(columns)]).group_by(columns).aggregate([([], "count_all")]).to_pylist()
+        found.update({tuple(row[name] for name in columns): row["count_all"] for row in groups})
+    return dict(found)
 
 
 def _metric_order(key: _Key) -> tuple[object, ...]:
