@@ -8,44 +8,32 @@ without it, the model is one of ``relprop models``. One line of JSON per method 
 """
 
 import argparse
-import importlib.util
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from PIL import Image
+from reference_models import load_reference
 
 import relprop
 from relprop.datasets import Dataset, Sample, open_voc
 from relprop.metrics import metric
 from relprop.preprocessing import Preprocessing
 from relprop.zoo import load
-from relprop.zoo.torchvision_ops import import_torchvision
 
 SIZE = 224
-FOLDER_PREPROCESSING = {  # what `load.py` of the weights folder does to pixels, without its crop
-    "resnet50": {"scale": 1.0, "mean": (123.68, 116.78, 103.94), "std": (1.0, 1.0, 1.0)},
-    "vgg16_voc5": {},
-    "deit_tiny": {"interpolation": "bicubic"},
-    "googlenet_bvlc": {"scale": 1.0, "mean": (104.0, 117.0, 123.0), "std": (1.0, 1.0, 1.0), "channels": "BGR"},
-    "squeezenet1_1": {"scale": 1.0, "mean": (104.0, 117.0, 123.0), "std": (1.0, 1.0, 1.0), "channels": "BGR"},
-}
 
 
 def model_and_preprocessing(name: str, weights: Path | None) -> tuple[torch.nn.Module, Preprocessing]:
     """The model and its preprocessing, with a plain resize in place of a crop."""
     if weights is None:
         loaded = load(name)
-        values = {k: getattr(loaded.preprocessing, k) for k in ("interpolation", "scale", "mean", "std", "channels")}
-        return loaded.model, Preprocessing(size=(SIZE, SIZE), resize=(SIZE, SIZE), **values)
-    import_torchvision()
-    spec = importlib.util.spec_from_file_location("weights_folder", weights / "load.py")
-    if spec is None or spec.loader is None:
-        raise SystemExit(f"No load.py in {weights}.")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.load(name)[0].eval(), Preprocessing(size=(SIZE, SIZE), resize=(SIZE, SIZE), **FOLDER_PREPROCESSING[name])
+        model, preprocessing = loaded.model, loaded.preprocessing
+    else:
+        model, preprocessing, _ = load_reference(name, weights)
+    return model, replace(preprocessing, size=(SIZE, SIZE), resize=(SIZE, SIZE))
 
 
 def evaluate(

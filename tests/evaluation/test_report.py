@@ -167,13 +167,13 @@ def test_an_unfinished_run_says_what_is_missing() -> None:
         "images": {"count": 10},
         "left_out": [
             {"model": "m", "method": "edge", "metric": None, "reason": "It cannot."},
-            {"model": "m", "method": "rap", "metric": "gae:steps=5", "reason": "Nor this."},
+            {"model": "m", "method": "rap", "metric": 'gae {"steps": 5}', "reason": "Nor this."},
         ],
     }
     run["left_out"] += [{"model": "n=w.pt", "method": name, "metric": None, "reason": "No."} for name in names[1:]]
     notes = summarize(two()[:-3], settings=run).notes
     assert notes[0] == "m × edge was left out: It cannot."
-    assert notes[1] == "m × rap × gae:steps=5 was left out: Nor this."
+    assert notes[1] == 'm × rap × gae {"steps": 5} was left out: Nor this.'
     assert "5 of 22 rows are missing" in notes[-2]  # three of the segmentation's, and gradient's two groups of four
     assert notes[-1] == "There are no rows of m × lime, n=w.pt × rap."
 

@@ -22,14 +22,14 @@ def lacking(settings: Mapping[str, Any], counts: Counts) -> tuple[str, ...]:
     left_out = {(entry["model"], entry["method"], entry["metric"]) for entry in settings["left_out"]}
     models = {(table["name"], table["weights"]): _model_name(table) for table in settings["models"]}
     methods = {_key(table): str(Choice(**table)) for table in settings["methods"]}
-    metrics = {_key(table): str(Choice(**table)) for table in settings["metrics"]}
+    metrics = {_key(table): Choice(**table).key for table in settings["metrics"]}
     pairs = [(model, method) for model in models for method in methods if (models[model], methods[method], None) not in left_out]
     wanted = {
         (*model, *metric, *method): settings["images"]["count"] // (METRICS[metric[0]].group if metric[0] in METRICS else 1)
         for model, method in pairs
         if (model, method) in begun
-        for metric, name in metrics.items()
-        if (models[model], methods[method], name) not in left_out
+        for metric, key in metrics.items()
+        if (models[model], methods[method], key) not in left_out
     }
     missing = sum(max(0, rows - counts.get(row, 0)) for row, rows in wanted.items())
     absent = [f"{models[model]} × {methods[method]}" for model, method in pairs if (model, method) not in begun]
@@ -55,4 +55,4 @@ def _model_name(table: Mapping[str, str]) -> str:
 
 
 def _pair(entry: Mapping[str, str | None]) -> str:
-    return f"{entry['model']} × {entry['method']}" + (f" × {entry['metric']}" if entry["metric"] else "")
+    return f"{entry['model']} × {entry['method']}" + (f" × {entry['metric'].removesuffix(' {}')}" if entry["metric"] else "")
