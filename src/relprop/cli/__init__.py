@@ -1,4 +1,4 @@
-"""The command line: ``relprop explain``, ``relprop models``, ``relprop methods``, ``relprop inspect``, ``relprop fit-patterns``.
+"""The command line: ``relprop explain``, ``compare``, ``models``, ``methods``, ``inspect``, ``fit-patterns``.
 
 Commands import what they need when they run, so that ``relprop --help`` answers at once.
 """
@@ -18,6 +18,12 @@ ModelOption = Annotated[str, typer.Option("--model", "-m", help=MODEL_HELP)]
 WeightsOption = Annotated[Path | None, typer.Option(help="Weights: safetensors or a PyTorch state dict; never unpickled.")]
 MethodOption = Annotated[str, typer.Option(help="A method that `relprop methods` lists, or a TOML file that composes one.")]
 OptionsOption = Annotated[list[str], typer.Option("--option", metavar="KEY=VALUE", help="An option of the method; repeatable.")]
+TargetOption = Annotated[
+    list[str],
+    typer.Option("--target", "-t", help="A class index, a class name or top:K; repeatable. Left out: the predicted class."),
+]
+PercentileOption = Annotated[float, typer.Option(help="Of the absolute relevance, that gets the full color.")]
+DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, …")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 app = typer.Typer(
@@ -50,17 +56,14 @@ def explain(
     weights: WeightsOption = None,
     method: MethodOption = "rap",
     option: OptionsOption = [],  # noqa: B006 - typer copies defaults
-    target: Annotated[
-        list[str],
-        typer.Option("--target", "-t", help="A class index, a class name or top:K; repeatable. Left out: the predicted class."),
-    ] = [],  # noqa: B006
+    target: TargetOption = [],  # noqa: B006
     output: Annotated[
         Path, typer.Option("--output", "-o", help="A picture file (png, pdf, svg, …) for one photo, or a folder.")
     ] = Path(),
     npy: Annotated[bool, typer.Option("--npy", help="Also write the raw relevance as a NumPy file.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Also write the numbers as JSON.")] = False,
-    percentile: Annotated[float, typer.Option(help="Of the absolute relevance, that gets the full color.")] = 99.5,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, …")] = "cpu",
+    percentile: PercentileOption = 99.5,
+    device: DeviceOption = "cpu",
     debug: DebugOption = False,
 ) -> None:
     """Explain photos: write a picture of photo, heat map, overlay and predicted classes for each."""
@@ -68,6 +71,38 @@ def explain(
 
     job = Job(tuple(photos), model, weights, method, tuple(option), tuple(target), output, npy, json, percentile, device)
     if not explain_photos(job):
+        raise typer.Exit(1)
+
+
+@app.command()
+@guarded
+def compare(
+    photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="A photo in any common format.")],
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,…", help="Methods or TOML files, separated by commas. Left out: all that suit and are not slow."
+        ),
+    ] = None,
+    model: Annotated[list[str], typer.Option("--model", "-m", help=f"{MODEL_HELP} Repeatable, a row each.")] = [DEFAULT_MODEL],  # noqa: B006
+    weights: Annotated[
+        list[str], typer.Option(metavar="MODEL=FILE", help="Weights of a model; FILE alone where there is one model. Repeatable.")
+    ] = [],  # noqa: B006
+    option: Annotated[
+        list[str], typer.Option("--option", metavar="METHOD:KEY=VALUE", help="An option of one of the methods; repeatable.")
+    ] = [],  # noqa: B006
+    target: TargetOption = [],  # noqa: B006
+    output: Annotated[Path, typer.Option("--output", "-o", help="A picture file (png, pdf, svg, …), or a folder.")] = Path(),
+    overlay: Annotated[bool, typer.Option("--overlay", help="Lay the heat maps over the photo.")] = False,
+    percentile: PercentileOption = 99.5,
+    device: DeviceOption = "cpu",
+    debug: DebugOption = False,
+) -> None:
+    """Compare methods on one photo: draw their heat maps side by side, one row per model and class."""
+    from relprop.cli.compare import CompareJob, compare_methods
+
+    lists = tuple(model), tuple(weights), methods, tuple(option), tuple(target)
+    if not compare_methods(CompareJob(photo, *lists, output, overlay, percentile, device)):
         raise typer.Exit(1)
 
 
@@ -116,13 +151,82 @@ def fit_patterns(
     weights: WeightsOption = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Take only this many images, the first by path.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images that run at once.")] = 8,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, …")] = "cpu",
+    device: DeviceOption = "cpu",
     debug: DebugOption = False,
 ) -> None:
     """Fit what pattern-net and pattern-attribution need, in one pass over images; an interrupted fit goes on where it was."""
     from relprop.cli.fit_patterns import FitJob, fit_from_folder
 
     fit_from_folder(FitJob(data, output, model, weights, limit, batch_size, device))
+
+
+@app.command()
+@guarded
+def report(
+    results: Annotated[Path, typer.Argument(metavar="RESULTS", help="The folder that `relprop evaluate` wrote.")],
+    baseline: Annotated[str | None, typer.Option(metavar="METHOD", help="Compare the other methods with this one.")] = None,
+    metrics: Annotated[str, typer.Option(metavar="NAME,…", help="Only these metrics, separated by commas.")] = "",
+    format: Annotated[str | None, typer.Option("--format", help="md, csv or latex.")] = None,  # noqa: A002
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A .md, .csv or .tex file, or a folder for all of them.")
+    ] = None,
+    figures: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Also draw figures there.")] = None,
+    debug: DebugOption = False,
+) -> None:
+    """Summarize an evaluation: means with 95 % intervals, and the differences to a baseline, paired by image."""
+    from relprop.cli.report import ReportJob, report_results
+
+    wanted = tuple(name.strip() for name in metrics.split(",") if name.strip())
+    report_results(ReportJob(results, baseline, format, output, wanted, figures))
+
+
+@app.command()
+@guarded
+def evaluate(
+    settings: Annotated[Path | None, typer.Argument(metavar="[SETTINGS.toml]", help="Settings; flags go before them.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="KIND:PATH", help="voc, imagenet, imagenet-segmentation, imagenet-s, coco, folder, huggingface."),
+    ] = None,
+    data_option: Annotated[
+        list[str],
+        typer.Option(
+            "--data-option", metavar="KEY=VALUE", help="An option of the data set, such as single_class=true; repeatable."
+        ),
+    ] = [],  # noqa: B006
+    model: Annotated[list[str], typer.Option("--model", "-m", metavar="NAME[=WEIGHTS]", help=f"Repeatable. {MODEL_HELP}")] = [],  # noqa: B006
+    methods: Annotated[
+        list[str], typer.Option(help="Methods, separated by commas, each with its options: rap,rap:start=signed.")
+    ] = [],  # noqa: B006
+    metrics: Annotated[
+        list[str], typer.Option(help="Metrics, likewise: segmentation:threshold=zero,outside-inside,lerf,gae.")
+    ] = [],  # noqa: B006
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The folder of results; a run that was stopped goes on there.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Take only this many images, the first of the data set.")] = None,
+    target: Annotated[str | None, typer.Option(help="The class to explain: predicted (default) or label.")] = None,
+    geometry: Annotated[
+        str | None, typer.Option(help="model (default): its own preprocessing; resize: the whole image at its input size.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything random; 0 where left out.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images that run at once; 8 where left out.")] = None,
+    block: Annotated[int | None, typer.Option(help="Images that are stored at once, a multiple of 4; 16 where left out.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu (default), cuda, cuda:1, mps, …")] = None,
+    keep_maps: Annotated[bool | None, typer.Option("--keep-maps", help="Store the heat maps too.")] = None,
+    engine: Annotated[str | None, typer.Option(help="local (default) or ray.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Of the engine ray; one per GPU or CPU where left out.")] = None,
+    address: Annotated[str | None, typer.Option(help="Of a Ray cluster: auto or HOST:PORT.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and how long it takes.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Measure methods on models over a data set: one row per image, model, method and metric; an interrupted run goes on where it was."""
+    from relprop.cli.evaluate import run_evaluation
+
+    named = {"data": data, "data_options": data_option, "models": model, "methods": methods, "metrics": metrics, "limit": limit}
+    where = {"device": device, "engine": engine, "workers": workers, "address": address, "batch_size": batch_size}
+    rest = {"target": target, "geometry": geometry, "seed": seed, "block": block, "keep_maps": keep_maps, "output": output}
+    run_evaluation(settings, {**named, **where, **rest}, dry_run=dry_run)
 
 
 def main() -> None:

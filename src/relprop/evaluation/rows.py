@@ -103,4 +103,4 @@ def _plain(row: Row) -> dict[str, object]:
 
 def options_text(options: Mapping[str, object]) -> str:
     """Return options as the columns `method_options` and `metric_options` hold them."""
-    return json.dumps(dict(options), sort_keys=True, ensure_ascii=False)
+    return json.dumps(dict(options), sort_keys=True, ensure_ascii=False, default=str)

@@ -1,0 +1,179 @@
+"""``relprop evaluate``: models × methods × metrics over a data set, rows into a folder."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, Self
+
+import typer
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from relprop.cli.options import parse_device, parse_options
+from relprop.cli.terminal import err, note, out
+from relprop.evaluation import Evaluation, Forecast, Observer, Summary, evaluate, forecast
+from relprop.evaluation.settings import from_mapping, read_toml
+
+INTERRUPTED = 130
+_SHOWN = 20
+
+
+def run_evaluation(settings: Path | None, flags: Mapping[str, Any], *, dry_run: bool) -> None:
+    """Run, or forecast, what the settings file and the flags say; a flag goes before the file.
+
+    Raises:
+        RelpropError: as `relprop.evaluation.evaluate`.
+        typer.Exit: with code 130 where the run was interrupted.
+    """
+    evaluation = merged(settings, flags)
+    if evaluation.engine == "local":
+        parse_device(evaluation.device)
+    if dry_run:
+        _forecast(evaluation)
+        return
+    try:
+        with _interruptible(), _Terminal() as terminal:
+            summary = evaluate(evaluation, terminal.observer)
+    except KeyboardInterrupt:
+        note(f"Interrupted; what was finished is in {evaluation.output}. The same command goes on from there.")
+        raise typer.Exit(INTERRUPTED) from None
+    _print_summary(evaluation, summary)
+
+
+def merged(settings: Path | None, flags: Mapping[str, Any]) -> Evaluation:
+    """Return the evaluation of a settings file and of the flags that were given.
+
+    Raises:
+        OptionError: an unknown or missing setting.
+    """
+    values = read_toml(settings) if settings else {}
+    given = {name: value for name, value in flags.items() if value not in (None, [], ())}
+    for single, plural in (("model", "models"), ("method", "methods"), ("metric", "metrics")):
+        if plural in given:
+            values.pop(single, None)
+    for name in ("methods", "metrics"):
+        if name in given:
+            given[name] = [part for text in given[name] for part in text.split(",") if part.strip()]
+    if "data_options" in given:
+        given["data_options"] = parse_options(given["data_options"])
+    return from_mapping({**values, **given}, str(settings) if settings else "The command line")
+
+
+class _Terminal:
+    """The progress of a run on the terminal."""
+
+    def __init__(self) -> None:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("images"),
+            _Rate(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        self.progress = Progress(*columns, console=err)
+        self.task = self.progress.add_task("Starting …", total=None, start=False)
+        self.observer = Observer(note, self._stage, self._begin, self._advance)
+
+    def __enter__(self) -> Self:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def _stage(self, text: str) -> None:
+        self.progress.update(self.task, description=escape(text))
+
+    def _begin(self, total: int, done: int) -> None:
+        if done:
+            note(f"{done} of {total} images are stored already.")
+        self.progress.start_task(self.task)
+        self.progress.update(self.task, total=total - done, description="Evaluating")
+
+    def _advance(self, images: int, pair: str) -> None:
+        self.progress.update(self.task, advance=images, description=escape(pair))
+
+
+class _Rate(ProgressColumn):
+    """Images per second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:.2f}/s", style="progress.data.speed")
+
+
+@contextmanager
+def _interruptible() -> Generator[None, None, None]:
+    """End cleanly on SIGTERM too, as on Ctrl-C; a second signal while ending is not needed, nothing can be half-written."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _print_summary(evaluation: Evaluation, summary: Summary) -> None:
+    for (pair, metric), (number, reason) in list(summary.reasons.items())[:_SHOWN]:
+        note(f"{number} failed rows of {pair} × {metric}; the first: {reason}")
+    if len(summary.reasons) > _SHOWN:
+        note(f"{len(summary.reasons) - _SHOWN} more pairs and metrics have failed rows; their column `reason` says why.")
+    for name, reason in summary.left_out.items():
+        note(f"Left out: {name}. {reason}")
+    failed = f", {summary.failed} of them failed" if summary.failed else ""
+    new = f"{summary.rows} new rows{failed}" if summary.rows else "Nothing was missing"
+    out.print(f"{new} → [bold]{escape(str(evaluation.output))}[/]", highlight=False)
+
+
+def _forecast(evaluation: Evaluation) -> None:
+    with err.status("Looking at what is there …") as status:
+        found = list(forecast(evaluation, Observer(note, lambda text: status.update(escape(text)))))
+    table = Table("model × method", "units", "images", "rows", "stored images", "time", box=None, pad_edge=False)
+    for line in found:
+        time = "–" if line.seconds is None else duration(line.seconds)
+        table.add_row(escape(line.pair), str(line.units), str(line.images), str(line.rows), str(line.done), time)
+    out.print(table)
+    for line in found:
+        for text in line.left_out:
+            note(f"Left out: {line.pair} × {text}")
+    _print_total(evaluation, found)
+
+
+def _print_total(evaluation: Evaluation, found: Sequence[Forecast]) -> None:
+    seconds = sum(line.seconds or 0.0 for line in found)
+    sample = max((line.sample for line in found), default=0)
+    rows = sum(line.rows for line in found)
+    basis = f"measured in this process on {sample} images of each pair" if sample else "nothing is missing"
+    out.print(
+        f"{rows} rows to compute, about {duration(seconds)} ({basis}); nothing was written to {evaluation.output}.",
+        highlight=False,
+    )
+
+
+def duration(seconds: float) -> str:
+    """Return a duration as people say it."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,0 +1,259 @@
+"""The run: what is missing in the folder is computed, stored unit by unit, and told."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+
+import pyarrow.compute as pc
+import torch
+
+from relprop.errors import OutputError
+from relprop.evaluation.batches import sentence
+from relprop.evaluation.engines import ENGINES
+from relprop.evaluation.plan import Prepared, pair_file, prepare, settings_of, tasks_of
+from relprop.evaluation.rows import FAILED
+from relprop.evaluation.settings import Choice, Evaluation
+from relprop.evaluation.store import RUN, Store, coverage, locked, read_settings
+from relprop.evaluation.subject import Subject
+from relprop.evaluation.worker import Pair, Result, Task, Worker
+
+
+def _ignore(*_: object) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Observer:
+    """Who is told how a run goes; by default nobody.
+
+    Attributes:
+        tell: gets a sentence that the user should know.
+        stage: gets what is done now, before the first unit.
+        begin: gets the number of images in all units, and how many of them are stored already.
+        advance: gets the number of images of a unit that is done, and its pair.
+    """
+
+    tell: Callable[[str], None] = _ignore
+    stage: Callable[[str], None] = _ignore
+    begin: Callable[[int, int], None] = _ignore
+    advance: Callable[[int, str], None] = _ignore
+
+
+@dataclass
+class Summary:
+    """What a run did.
+
+    Attributes:
+        rows: how many were stored.
+        failed: how many of them say `failed`.
+        reasons: for every pair and metric with failed rows, their number and the first reason.
+        left_out: pairs, or pairs with one metric, that cannot be computed, and why.
+    """
+
+    rows: int = 0
+    failed: int = 0
+    reasons: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict[tuple[str, str], tuple[int, str]])
+    left_out: dict[str, str] = field(default_factory=dict[str, str])
+
+
+def evaluate(evaluation: Evaluation, observer: Observer | None = None) -> Summary:
+    """Compute what is missing in the folder of results; killed at any moment, the next call goes on where it was.
+
+    Args:
+        evaluation: the settings.
+        observer: who is told how it goes.
+
+    Raises:
+        OptionError: an unknown model, data set, method, metric, engine or option.
+        InputError: the data set cannot be used, or the folder is of another run or in use.
+        ModelError: a model cannot be loaded.
+        OutputError: the results cannot be written, as when the disk is full; what was finished is kept.
+    """
+    observer = observer or Observer()
+    observer.stage("Looking at the images …")
+    prepared = prepare(evaluation)
+    for text in prepared.notes:
+        observer.tell(text)
+    with locked(evaluation.output):
+        store = Store(evaluation.output, settings_of(prepared, _stored(evaluation)))
+        with closing(_checker(prepared, store.settings["fingerprints"])) as worker:
+            run = _Run(prepared, store, worker, observer)
+            run.check()
+            run.compute()
+    return run.summary
+
+
+def _stored(evaluation: Evaluation) -> dict[str, object] | None:
+    return read_settings(evaluation.output) if (evaluation.output / RUN).exists() else None
+
+
+def _checker(prepared: Prepared, fingerprints: dict[str, str]) -> Worker:
+    """Return this process's worker, which for other engines than the local only checks what can run."""
+    evaluation = prepared.evaluation
+    here = evaluation if evaluation.engine == "local" else replace(evaluation, device="cpu")
+    return Worker(here, prepared.dataset, fingerprints)
+
+
+def check_pair(worker: Worker, prepared: Prepared, pair: Pair) -> tuple[list[Choice], dict[str | None, str]]:
+    """Capture the pair; return the metrics that can be computed, and why others (or, by the key None, all) cannot.
+
+    Raises:
+        ModelError: the model cannot be loaded.
+        OptionError: there is no such model.
+    """
+    worker.model(pair.model)
+    try:
+        subject = worker.subject(pair)
+    except Exception as error:  # whatever a model raises while it is captured is a reason to leave the pair out
+        return [], {None: sentence(error)}
+    classes = _classes(subject)
+    if prepared.evaluation.target == "label" and classes != len(prepared.dataset.classes):
+        return [], {None: f"The model has {classes} classes and the data set {len(prepared.dataset.classes)}; labels do not fit."}
+    reasons: dict[str | None, str] = {}
+    if not subject.gives_layers:
+        text = f"Method {pair.method.name!r} gives relevance to inputs only."
+        reasons = {m.choice.key: text for m in prepared.measures if "explain_layers" in m.spec.needs}
+    return [m.choice for m in prepared.measures if m.choice.key not in reasons], reasons
+
+
+def _classes(subject: Subject) -> int:
+    with torch.no_grad():
+        return subject.logits(subject.example).shape[-1]
+
+
+class _Run:
+    """One run over one folder."""
+
+    def __init__(self, prepared: Prepared, store: Store, worker: Worker, observer: Observer) -> None:
+        self.prepared, self.store, self.worker, self.observer = prepared, store, worker, observer
+        self.summary = Summary()
+        self.metrics: dict[Pair, list[Choice]] = {}
+        self.tasks: list[Task] = []
+
+    def check(self) -> None:
+        """Find what is missing, and leave out what cannot be computed; the first pair comes last, so that it is at hand then."""
+        for pair in reversed(self.prepared.pairs):
+            if not self._missing(pair, self.prepared.evaluation.metrics):
+                continue
+            self.observer.stage(f"Checking {pair} …")
+            metrics, reasons = check_pair(self.worker, self.prepared, pair)
+            for key, reason in reasons.items():
+                self._leave_out(pair, key, reason)
+            self.tasks = [*self._missing(pair, metrics), *self.tasks]
+        self.store.save()  # with the fingerprints
+
+    def compute(self) -> None:
+        """Run the engine on what is missing and store what it returns."""
+        evaluation = self.prepared.evaluation
+        total = len(self.prepared.pairs) * len(self.prepared.images)
+        waiting = Counter(task.pair for task in self.tasks)
+        self.observer.begin(total, total - sum(len(task.images) for task in self.tasks))
+        with closing(ENGINES[evaluation.engine](self.worker, self.tasks)) as outcomes:
+            for task, outcome in outcomes:
+                if isinstance(outcome, str):
+                    self._leave_out(task.pair, None, outcome)
+                    continue
+                self._write(task, outcome)
+                waiting[task.pair] -= 1
+                if not waiting[task.pair]:
+                    self.store.compact(pair_file(task.pair))
+
+    def _missing(self, pair: Pair, metrics: Sequence[Choice]) -> list[Task]:
+        done = [self.store.done(pair_file(pair), block) for block in range(len(self.prepared.blocks))]
+        return tasks_of(self.prepared, pair, metrics, done)
+
+    def _leave_out(self, pair: Pair, metric: str | None, reason: str) -> None:
+        name = f"{pair}" if metric is None else f"{pair} × {metric.removesuffix(' {}')}"
+        if name not in self.summary.left_out:
+            self.summary.left_out[name] = reason
+            self.store.leave_out(str(pair.model), str(pair.method), metric, reason)
+            self.observer.tell(f"Left out: {name}. {reason}")
+
+    def _write(self, task: Task, result: Result) -> None:
+        file = pair_file(task.pair)
+        try:
+            if result.maps is not None:
+                self.store.write_maps(file, task.block, result.maps.images, result.maps.maps)
+            self.store.write(file, task.block, [choice.key for choice in task.metrics], result.table)
+        except OutputError as error:
+            raise OutputError(f"{error} What was finished is kept; the same command goes on from there.") from error
+        for text in result.told:
+            self.observer.tell(text)
+        self._count(task, result)
+        self.observer.advance(len(task.images), str(task.pair))
+
+    def _count(self, task: Task, result: Result) -> None:
+        self.summary.rows += len(result.table)
+        failed = result.table.filter(pc.equal(result.table["status"], FAILED))  # pyright: ignore[reportAttributeAccessIssue]
+        self.summary.failed += len(failed)
+        columns = (failed[name].to_pylist() for name in ("metric", "metric_options", "reason"))
+        for metric, options, reason in zip(*columns, strict=True):
+            place = (str(task.pair), f"{metric} {options}".removesuffix(" {}"))
+            number, first = self.summary.reasons.get(place, (0, reason))
+            self.summary.reasons[place] = (number + 1, first)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a run of one pair would do.
+
+    Attributes:
+        pair: the pair.
+        units: how many units are missing.
+        images: how many images they hold.
+        rows: how many rows will be stored.
+        done: how many images are stored already, with all metrics.
+        seconds: how long it will take, from `sample` images; None where nothing is missing.
+        sample: images that were computed for the estimate.
+        left_out: what cannot be computed, and why.
+    """
+
+    pair: str
+    units: int
+    images: int
+    rows: int
+    done: int
+    seconds: float | None
+    sample: int
+    left_out: tuple[str, ...] = ()
+
+
+SAMPLE = 4
+"""Images on which a forecast measures."""
+
+
+def forecast(evaluation: Evaluation, observer: Observer | None = None) -> Iterator[Forecast]:
+    """Say what a run would do, pair by pair, and measure on a few images how long it takes; nothing is written.
+
+    Raises:
+        RelpropError: as `evaluate`.
+    """
+    observer = observer or Observer()
+    prepared = prepare(evaluation)
+    for text in prepared.notes:
+        observer.tell(text)
+    settings = settings_of(prepared, _stored(evaluation))
+    done = coverage(evaluation.output, settings)
+    with closing(_checker(prepared, settings["fingerprints"])) as worker:
+        for pair in prepared.pairs:
+            keys = [done.get((pair_file(pair), block), set()) for block in range(len(prepared.blocks))]
+            observer.stage(f"Measuring {pair} …")
+            yield _forecast(prepared, worker, pair, keys)
+
+
+def _forecast(prepared: Prepared, worker: Worker, pair: Pair, keys: list[set[str]]) -> Forecast:
+    metrics, reasons, seconds, sample = list(prepared.evaluation.metrics), dict[str | None, str](), None, 0
+    if tasks_of(prepared, pair, metrics, keys):
+        metrics, reasons = check_pair(worker, prepared, pair)
+    tasks = tasks_of(prepared, pair, metrics, keys)
+    images = sum(len(task.images) for task in tasks)
+    if tasks:
+        few = replace(tasks[0], images=tasks[0].images[:SAMPLE])
+        sample = len(few.images)
+        seconds = worker.time(few) / sample * images
+    rows = sum(len(worker.give_up(task, "").table) for task in tasks)
+    left_out = tuple(f"{key or 'all metrics'}: {reason}" for key, reason in reasons.items())
+    return Forecast(str(pair), len(tasks), images, rows, len(prepared.images) - images, seconds, sample, left_out)

@@ -1,0 +1,271 @@
+"""What an evaluation is to do: one frozen value, from Python, from a TOML file or from the command line."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, cast
+
+from relprop.errors import OptionError, suggestion
+from relprop.evaluation.rows import options_text
+
+TARGETS = ("predicted", "label")
+GEOMETRIES = ("model", "resize")
+ENGINES = ("local", "ray")
+GROUP = 4
+"""Blocks hold a multiple of so many images, so that no group of a metric on mosaics is torn apart."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A method or metric by name, with its options; two choices of one name with different options are two."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
+
+    @property
+    def key(self) -> str:
+        """A text that is the same for the same choice."""
+        return f"{self.name} {options_text(self.options)}"
+
+    def __str__(self) -> str:
+        """Return the choice as the command line takes it."""
+        return ":".join([self.name, *(f"{key}={_plain(value)}" for key, value in self.options.items())])
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """A model as `relprop.zoo.load` takes it."""
+
+    name: str
+    weights: Path | None = None
+    pretrained: bool = True
+
+    @property
+    def source(self) -> str:
+        """Where its weights come from, as the column `weights` holds it."""
+        return str(self.weights) if self.weights else "pretrained" if self.pretrained else "random"
+
+    @property
+    def key(self) -> str:
+        """A text that is the same for the same model."""
+        return f"{self.name} {self.source}"
+
+    def __str__(self) -> str:
+        """Return the model as the command line takes it."""
+        return f"{self.name}={self.weights}" if self.weights else self.name
+
+
+def as_json(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values as they come back from a JSON file: lists for tuples, texts for paths."""
+    return json.loads(json.dumps(dict(values), default=str))
+
+
+def choices(*texts: str) -> tuple[Choice, ...]:
+    """Read methods or metrics as the command line takes them: `rap`, `rap:start=signed`, `segmentation:threshold=percentile:90`.
+
+    Raises:
+        OptionError: a text without a name.
+    """
+    return tuple(_choice(text) for text in texts)
+
+
+def models(*texts: str) -> tuple[ModelChoice, ...]:
+    """Read models as the command line takes them: `NAME` or `NAME=WEIGHTS`.
+
+    Raises:
+        OptionError: a text without a name or with an empty file name.
+    """
+    return tuple(_model(text) for text in texts)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The settings of a run.
+
+    Attributes:
+        data: the data set, `KIND:PATH`, see `relprop.datasets.open_dataset`.
+        models: see `models`.
+        methods: see `choices`.
+        metrics: see `choices`; `quantus:NAME` is a metric of Quantus.
+        output: the folder of results.
+        data_options: keyword arguments of the data set.
+        limit: take only so many images, the first in the data set's order.
+        target: `predicted`, the class that the model predicts; or `label`, the image's first label, for data sets whose classes are
+            the model's. With `label` the mask is that of the label, else that of any object.
+        geometry: `model`, the model's own preprocessing; or `resize`, the whole image resized to the model's input size.
+        seed: of everything random; every image draws from a seed of its own made from this one and its name.
+        block: images of one unit of work, a multiple of four; what is computed is stored unit by unit.
+        keep_maps: whether the heat maps are stored too, see `store.read_maps`.
+        batch_size: images that run at once; halves itself where the memory does not suffice.
+        device: `cpu`, `cuda`, …
+        engine: `local`, in this process; or `ray`.
+        workers: of the engine `ray`; None for one per GPU, or one per CPU where the device is `cpu`.
+        address: of a Ray cluster to join: `auto` or `HOST:PORT`; None starts one on this machine.
+
+    Raises:
+        OptionError: a value out of range, or no model, method or metric.
+    """
+
+    data: str
+    models: tuple[ModelChoice, ...]
+    methods: tuple[Choice, ...]
+    metrics: tuple[Choice, ...]
+    output: Path
+    data_options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    limit: int | None = None
+    target: str = "predicted"
+    geometry: str = "model"
+    seed: int = 0
+    block: int = 16
+    keep_maps: bool = False
+    batch_size: int = 8
+    device: str = "cpu"
+    engine: str = "local"
+    workers: int | None = None
+    address: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("models", "methods", "metrics"):
+            if not getattr(self, name):
+                raise OptionError(f"An evaluation needs {name}; give at least one.")
+            object.__setattr__(self, name, tuple({entry.key: entry for entry in getattr(self, name)}.values()))
+        for name, known in (("target", TARGETS), ("geometry", GEOMETRIES), ("engine", ENGINES)):
+            value = getattr(self, name)
+            if value not in known:
+                raise OptionError(f"There is no {name} {value!r}; there are {', '.join(known)}.{suggestion(str(value), known)}")
+        for name in ("limit", "batch_size", "workers", "block"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise OptionError(f"The {name.replace('_', ' ')} {value} must be at least 1.")
+        if self.block % GROUP:
+            raise OptionError(f"The block {self.block} must be a multiple of {GROUP}.")
+        if self.address and self.engine != "ray":
+            raise OptionError(f"The address {self.address} is that of a Ray cluster; add the engine ray.")
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What decides the rows, beside models, methods and metrics: two runs that differ here need two folders."""
+        named = ("data", "limit", "target", "geometry", "seed", "block", "keep_maps")
+        return as_json({"data_options": dict(self.data_options), **{name: getattr(self, name) for name in named}})
+
+
+def from_mapping(values: Mapping[str, Any], source: str = "The settings") -> Evaluation:
+    """Make an evaluation from plain values as a TOML file holds them: names as texts or, with options, as tables.
+
+    Raises:
+        OptionError: an unknown or missing setting, or a value of the wrong type; `source` says where.
+    """
+    given = dict(values)
+    for single, plural in (("model", "models"), ("method", "methods"), ("metric", "metrics")):
+        if single in given:
+            given[plural] = [*_listed(given.get(plural, []), plural, source), *_listed(given.pop(single), single, source)]
+    if isinstance(given.get("data"), Mapping):
+        table: dict[str, Any] = dict(given["data"])
+        given["data"], given["data_options"] = table.pop("source", None), {**table, **given.get("data_options", {})}
+    known = {entry.name: str(entry.type) for entry in fields(Evaluation)}
+    for name, value in given.items():
+        if name not in known:
+            raise OptionError(f"{source} has no setting {name!r}; there are {', '.join(known)}.{suggestion(name, known)}")
+        _check_type(name, value, known[name], source)
+    missing = [name for name in ("data", "models", "methods", "metrics", "output") if not given.get(name)]
+    if missing:
+        raise OptionError(f"{source} must say {', '.join(missing)}.")
+    made = {
+        "output": Path(given["output"]),
+        "models": tuple(_model(entry, source) for entry in given["models"]),
+        "methods": tuple(_choice(entry, source) for entry in given["methods"]),
+        "metrics": tuple(_choice(entry, source) for entry in given["metrics"]),
+    }
+    return Evaluation(**{**given, **made})
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the values of a settings file, for `from_mapping`.
+
+    Raises:
+        OptionError: there is no such file, or it is no TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise OptionError(f"The settings {path} cannot be read: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise OptionError(f"The settings {path} are no TOML: {error}.") from error
+
+
+_TYPES: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "bool": (bool,), "Path": (str, Path), "None": (type(None),)}
+
+
+def _check_type(name: str, value: object, annotation: str, source: str) -> None:
+    kinds = [kind for part in annotation.split(" | ") for kind in _TYPES.get(part, ())]
+    if annotation.startswith("tuple"):
+        _listed(value, name, source)
+    elif annotation.startswith("Mapping"):
+        kinds = [Mapping]
+    if kinds and (not isinstance(value, tuple(kinds)) or (isinstance(value, bool) and bool not in kinds)):
+        raise OptionError(f"{source}: {name} = {value!r} must be {annotation.replace(' | None', '')}.")
+
+
+def _listed(value: object, name: str, source: str) -> Sequence[Any]:
+    if isinstance(value, list | tuple):
+        return cast("Sequence[Any]", value)
+    raise OptionError(f"{source}: {name} must be a list, not {value!r}.")
+
+
+def _choice(entry: object, source: str = "The command line") -> Choice:
+    if isinstance(entry, Choice):
+        return entry
+    if isinstance(entry, Mapping):
+        options = {str(key): value for key, value in cast("Mapping[object, Any]", entry).items()}
+        name = options.pop("name", None)
+        if not isinstance(name, str):
+            raise OptionError(f"{source}: {dict(options)} needs a name.")
+        return Choice(name, options)
+    name, *parts = _joined_parts(str(entry))
+    if not name:
+        raise OptionError(f"{source}: {entry!r} has no name.")
+    pairs = [part.partition("=") for part in parts]
+    return Choice(name, {key.replace("-", "_"): plain_value(value) for key, _, value in pairs})
+
+
+def _joined_parts(text: str) -> list[str]:
+    """Split at the colons before `key=`: a colon may also be part of a name (`quantus:MPRT`) or a value (`percentile:90`)."""
+    parts: list[str] = []
+    for part in text.strip().split(":"):
+        if parts and "=" not in part:
+            parts[-1] += f":{part}"
+        else:
+            parts.append(part)
+    return parts
+
+
+def _model(entry: object, source: str = "The command line") -> ModelChoice:
+    if isinstance(entry, ModelChoice):
+        return entry
+    if isinstance(entry, Mapping):
+        table = {str(key): value for key, value in cast("Mapping[object, Any]", entry).items()}
+        unknown = [key for key in table if key not in {"name", "weights", "pretrained"}]
+        if unknown or not isinstance(table.get("name"), str):
+            raise OptionError(f"{source}: a model has name, weights and pretrained, not {', '.join(unknown) or 'no name'}.")
+        weights = table.get("weights")
+        return ModelChoice(table["name"], Path(weights) if weights else None, bool(table.get("pretrained", True)))
+    name, equals, weights = str(entry).strip().partition("=")
+    if not name or (equals and not weights):
+        raise OptionError(f"{source}: the model {entry!r} is not of the form NAME or NAME=WEIGHTS.")
+    return ModelChoice(name, Path(weights) if weights else None)
+
+
+def plain_value(text: str) -> Any:  # noqa: ANN401 - whatever the option takes
+    """Read a number, true, false, null or list as in JSON, anything else as a string."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return {"True": True, "False": False, "None": None}.get(text, text)
+
+
+def _plain(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
