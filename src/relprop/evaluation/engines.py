@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 from relprop.evaluation.ray_engine import run_on_ray
 from relprop.evaluation.worker import Outcome, Pair, Task, Worker, attempt
@@ -10,10 +10,10 @@ from relprop.evaluation.worker import Outcome, Pair, Task, Worker, attempt
 AHEAD = 2
 """Units whose images are read ahead."""
 
-Engine = Callable[[Worker, Sequence[Task]], Iterator[tuple[Task, Outcome]]]
+Engine = Callable[[Worker, Sequence[Task]], Generator[tuple[Task, Outcome], None, None]]
 
 
-def run_here(worker: Worker, tasks: Sequence[Task]) -> Iterator[tuple[Task, Outcome]]:
+def run_here(worker: Worker, tasks: Sequence[Task]) -> Generator[tuple[Task, Outcome], None, None]:
     """Compute the tasks one after the other; the rest of a pair that cannot be computed is skipped."""
     broken: set[Pair] = set()
     for number, task in enumerate(tasks):

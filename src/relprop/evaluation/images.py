@@ -39,7 +39,7 @@ class Annotations:
     labels: bool
 
 
-def annotations(dataset: Dataset, names: Sequence[str]) -> Annotations:
+def find_annotations(dataset: Dataset, names: Sequence[str]) -> Annotations:
     """Look at the first images until one can be read.
 
     Raises:

@@ -10,7 +10,7 @@ import torch
 
 from relprop.datasets import Dataset, open_dataset
 from relprop.errors import InputError
-from relprop.evaluation.images import annotations, digest
+from relprop.evaluation.images import digest, find_annotations
 from relprop.evaluation.measures import Measure, make_measure
 from relprop.evaluation.settings import Choice, Evaluation, ModelChoice, as_json
 from relprop.evaluation.store import FORMAT, file_key
@@ -54,7 +54,7 @@ def prepare(evaluation: Evaluation) -> Prepared:
         choose_method(method.name, method_options(method, evaluation.seed))
     dataset = open_dataset(evaluation.data, **evaluation.data_options)
     images = dataset.ids[: evaluation.limit]
-    there = annotations(dataset, images)
+    there = find_annotations(dataset, images)
     if not there.mask and not there.boxes:
         lacking = [measure.choice.name for measure in measures if "mask" in measure.spec.needs]
         if lacking:

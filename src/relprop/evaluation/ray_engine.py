@@ -45,7 +45,7 @@ class _Seat:
     following: Task | None = None
 
 
-def run_on_ray(worker: Worker, tasks: Sequence[Task]) -> Iterator[tuple[Task, Outcome]]:
+def run_on_ray(worker: Worker, tasks: Sequence[Task]) -> Generator[tuple[Task, Outcome], None, None]:
     """Compute the tasks on the actors of a cluster.
 
     Args:

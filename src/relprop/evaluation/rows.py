@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from relprop.errors import ModelError
 
@@ -12,6 +13,11 @@ try:
     import pyarrow as pa
 except ImportError as error:
     raise ModelError('Evaluations need the package pyarrow: pip install "relprop[evaluate]".') from error
+
+Table = Any
+"""A `pyarrow.Table`; the library is not typed."""
+Batch = Any
+"""A `pyarrow.RecordBatch`."""
 
 _CURVES = pa.map_(pa.string(), pa.list_(pa.float64()))
 
@@ -91,7 +97,7 @@ class Row:
     seconds: float = 0.0
 
 
-def to_table(rows: Iterable[Row]) -> pa.Table:
+def to_table(rows: Iterable[Row]) -> Table:
     """Return the rows as an Arrow table of `SCHEMA`."""
     return pa.Table.from_pylist([_plain(row) for row in rows], schema=SCHEMA)
 

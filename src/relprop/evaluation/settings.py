@@ -174,7 +174,7 @@ def from_mapping(values: Mapping[str, Any], source: str = "The settings") -> Eva
     missing = [name for name in ("data", "models", "methods", "metrics", "output") if not given.get(name)]
     if missing:
         raise OptionError(f"{source} must say {', '.join(missing)}.")
-    made = {
+    made: dict[str, Any] = {
         "output": Path(given["output"]),
         "models": tuple(_model(entry, source) for entry in given["models"]),
         "methods": tuple(_choice(entry, source) for entry in given["methods"]),

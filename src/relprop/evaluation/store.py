@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from relprop.errors import InputError
-from relprop.evaluation.rows import SCHEMA
+from relprop.evaluation.rows import SCHEMA, Batch, Table
 from relprop.output import atomic, make_folder
 
 FORMAT = 1
@@ -73,7 +73,7 @@ def read_settings(folder: Path | str) -> dict[str, Any]:
     return settings
 
 
-def read_rows(folder: Path | str) -> Iterator[pa.RecordBatch]:
+def read_rows(folder: Path | str) -> Iterator[Batch]:
     """Yield the rows of a results folder, finished or not, in batches of `rows.SCHEMA`, in the order of the part files.
 
     Raises:
@@ -134,7 +134,7 @@ def _supersedes(whole: Part, part: Part, sets: Mapping[str, Iterable[str]]) -> b
     return inside and (part.block != ALL or part.metrics != whole.metrics)
 
 
-def _batches(path: Path) -> Iterator[pa.RecordBatch]:
+def _batches(path: Path) -> Iterator[Batch]:
     try:
         with pq.ParquetFile(path) as file:
             yield from file.iter_batches(_ROWS_AT_ONCE)
@@ -188,7 +188,7 @@ class Store:
         """Return the keys of the metrics whose rows of a block are stored."""
         return self._done.get((pair, block), set())
 
-    def write(self, pair: str, block: int, metrics: Iterable[str], table: pa.Table) -> None:
+    def write(self, pair: str, block: int, metrics: Iterable[str], table: Table) -> None:
         """Store the rows of a block.
 
         Raises:
@@ -245,15 +245,15 @@ class Store:
         return self.folder / PARTS / f"{pair}-{name}-{block}.parquet"
 
 
-def _parquet(table: pa.Table) -> bytes:
+def _parquet(table: Table) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
     return buffer.getvalue()
 
 
-def _tables(parts: Iterable[Part]) -> Iterator[pa.Table]:
+def _tables(parts: Iterable[Part]) -> Iterator[Table]:
     """Yield the rows block by block, in tables large enough to be stored well."""
-    waiting: list[pa.RecordBatch] = []
+    waiting: list[Batch] = []
     for part in sorted(parts, key=lambda part: (part.block, part.metrics)):
         for batch in _batches(part.path):
             waiting.append(batch)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,7 +38,7 @@ class Maps:
     """The heat maps of a block, `(N, H, W)`, and the names of their images."""
 
     images: tuple[str, ...]
-    maps: Tensor
+    maps: np.ndarray
 
 
 class Unit:
@@ -71,7 +72,7 @@ class Unit:
         if not self.explained:
             return None
         heat = torch.cat([heatmap(found.relevance).cpu() for found in self.explained.values()])
-        return Maps(tuple(self.images[index].id for index in self.explained), heat)
+        return Maps(tuple(self.images[index].id for index in self.explained), heat.numpy())
 
     def explain(self) -> None:
         """Explain every image; one that fails, or has no finite relevance, fails for every metric.
@@ -113,7 +114,7 @@ class Unit:
         for part, (scores, seconds) in self._timed(wanted, lambda part: self._measure(measure, part), measure.images_each):
             for place, index in enumerate(part):
                 shared = self.seconds.get(index, 0.0) if measure.explained else 0.0
-                target = int(self.explained[index].target) if index in self.explained else None
+                target = int(self.explained[index].target) if measure.explained else None
                 row = self._row(measure, index, scores, place)
                 rows[index] = replace(row, target=target, seconds=seconds + shared)
         return [rows[index] for index in sorted(rows)]

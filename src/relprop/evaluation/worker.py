@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import pyarrow as pa
 import torch
 
 from relprop.datasets import Dataset
@@ -14,7 +13,7 @@ from relprop.errors import ModelError, RelpropError
 from relprop.evaluation.batches import Batches, NoMemory, sentence
 from relprop.evaluation.images import Loader
 from relprop.evaluation.measures import make_measure
-from relprop.evaluation.rows import Row, options_text, to_table
+from relprop.evaluation.rows import Row, Table, options_text, to_table
 from relprop.evaluation.settings import Choice, Evaluation, ModelChoice
 from relprop.evaluation.subject import Subject, fingerprint, load_model, make_subject
 from relprop.evaluation.unit import Maps, Unit, failed_rows
@@ -53,7 +52,7 @@ class Task:
 class Result:
     """What became of a task: its rows and maps; `told` is what the user should know."""
 
-    table: pa.Table
+    table: Table
     maps: Maps | None
     told: tuple[str, ...] = ()
 
