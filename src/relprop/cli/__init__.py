@@ -23,6 +23,7 @@ TargetOption = Annotated[
     typer.Option("--target", "-t", help="A class index, a class name or top:K; repeatable. Left out: the predicted class."),
 ]
 PercentileOption = Annotated[float, typer.Option(help="Of the absolute relevance, that gets the full color.")]
+DpiOption = Annotated[int, typer.Option(min=20, max=1200, help="Pixels per inch of the picture.")]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, …")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
@@ -63,13 +64,14 @@ def explain(
     npy: Annotated[bool, typer.Option("--npy", help="Also write the raw relevance as a NumPy file.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Also write the numbers as JSON.")] = False,
     percentile: PercentileOption = 99.5,
+    dpi: DpiOption = 160,
     device: DeviceOption = "cpu",
     debug: DebugOption = False,
 ) -> None:
     """Explain photos: write a picture of photo, heat map, overlay and predicted classes for each."""
     from relprop.cli.explain import Job, explain_photos
 
-    job = Job(tuple(photos), model, weights, method, tuple(option), tuple(target), output, npy, json, percentile, device)
+    job = Job(tuple(photos), model, weights, method, tuple(option), tuple(target), output, npy, json, percentile, dpi, device)
     if not explain_photos(job):
         raise typer.Exit(1)
 
@@ -95,6 +97,7 @@ def compare(
     output: Annotated[Path, typer.Option("--output", "-o", help="A picture file (png, pdf, svg, …), or a folder.")] = Path(),
     overlay: Annotated[bool, typer.Option("--overlay", help="Lay the heat maps over the photo.")] = False,
     percentile: PercentileOption = 99.5,
+    dpi: DpiOption = 160,
     device: DeviceOption = "cpu",
     debug: DebugOption = False,
 ) -> None:
@@ -102,7 +105,7 @@ def compare(
     from relprop.cli.compare import CompareJob, compare_methods
 
     lists = tuple(model), tuple(weights), methods, tuple(option), tuple(target)
-    if not compare_methods(CompareJob(photo, *lists, output, overlay, percentile, device)):
+    if not compare_methods(CompareJob(photo, *lists, output, overlay, percentile, dpi, device)):
         raise typer.Exit(1)
 
 

@@ -37,6 +37,7 @@ class Job:
     npy: bool
     json: bool
     percentile: float
+    dpi: int
     device: str
 
 
@@ -85,7 +86,7 @@ def _explain_photo(job: Job, classifier: Classifier, explainer: Explainer, path:
     explanation = explainer(inputs, classifier.target(explainer, inputs))
     title = f"{explanation.method}  ·  {job.model}  ·  {path.name}"
     figure = plot_explanation(explanation, [cropped], classifier.loaded.labels, title=title, percentile=job.percentile)
-    save_figure(figure, picture)
+    save_figure(figure, picture, job.dpi)
     if job.npy:
         with atomic(picture.with_suffix(".npy")) as temporary, temporary.open("wb") as file:
             np.save(file, explanation.relevance[0].cpu().numpy())

@@ -28,9 +28,9 @@ def note(message: str) -> None:
 
 
 def progress(count: int) -> Progress:
-    """Return a bar on stderr that vanishes when done; invisible where there is one thing to do."""
+    """Return a bar on stderr that vanishes when done; invisible where there is one thing to do or no terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=err, transient=True, disable=count == 1)
+    return Progress(*columns, console=err, transient=True, disable=count == 1 or not err.is_terminal)
 
 
 def guarded(command: Callable[P, None]) -> Callable[P, None]:

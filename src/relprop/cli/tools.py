@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from relprop import Explainer
+from relprop import Explainer, Method
+from relprop.attribution import Attribution
 from relprop.cli.terminal import err
 from relprop.zoo import LoadedModel, Top, load, resolve_target
 
@@ -22,7 +23,7 @@ class Classifier:
     targets: tuple[int | Top, ...]
     device: torch.device
 
-    def explainer(self, method: str, options: Mapping[str, Any]) -> Explainer:
+    def explainer(self, method: str | Method | Attribution, options: Mapping[str, Any]) -> Explainer:
         """Capture the model for a method."""
         size = self.loaded.preprocessing.size
         example = torch.zeros(1, len(self.loaded.preprocessing.channels), *size, device=self.device)
@@ -38,7 +39,7 @@ class Classifier:
         if not self.targets:
             return None
         ranks = any(isinstance(target, Top) for target in self.targets)
-        ranked = explainer(inputs).logits[0].argsort(descending=True).tolist() if ranks else []
+        ranked = explainer.logits(inputs)[0].argsort(descending=True).tolist() if ranks else []
         listed = [ranked[: target.count] if isinstance(target, Top) else [target] for target in self.targets]
         classes = list(dict.fromkeys(index for part in listed for index in part))
         return classes[0] if len(classes) == 1 else torch.tensor([classes])

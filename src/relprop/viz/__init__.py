@@ -1,17 +1,23 @@
 """Pictures of explanations."""
 
 from relprop.viz.colors import colorize, overlay, scale_of
+from relprop.viz.comparison import comparison_rows, plot_comparison
 from relprop.viz.explanation import plot_explanation
 from relprop.viz.figure import Panel, Score, check_picture_format, draw, save_figure, top_scores
+from relprop.viz.grid import Row, draw_grid
 from relprop.viz.saving import save_explanation
 
 __all__ = [
     "Panel",
+    "Row",
     "Score",
     "check_picture_format",
     "colorize",
+    "comparison_rows",
     "draw",
+    "draw_grid",
     "overlay",
+    "plot_comparison",
     "plot_explanation",
     "save_explanation",
     "save_figure",

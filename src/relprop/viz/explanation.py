@@ -37,18 +37,28 @@ def plot_explanation(
     Raises:
         InputError: where maps are no pictures, or the images do not fit them.
     """
-    maps = explanation.heatmap().detach().float().cpu()
-    if maps.dim() not in {3, 4}:
-        raise InputError(f"Only explanations of images can be drawn; these maps have shape {tuple(maps.shape)}.")
-    maps = maps.unsqueeze(1) if maps.dim() == 3 else maps
-    images = _own_images(explanation) if images is None else images
-    photos = _photos(images, len(maps), tuple(maps.shape[-2:]))
+    maps = maps_of(explanation)
+    photos = pixels_of(own_images(explanation) if images is None else images, len(maps), tuple(maps.shape[-2:]))
     panels = [
         _panel(explanation, image, index, maps[image, index].numpy(), photos[image], labels)
         for image in range(maps.shape[0])
         for index in range(maps.shape[1])
     ]
     return draw(panels, title=title, percentile=percentile)
+
+
+def maps_of(explanation: Explanation) -> Tensor:
+    """Return the heat maps ``(B, K, H, W)`` on the CPU.
+
+    Raises:
+        InputError: They are no pictures, or hold NaN or infinite values.
+    """
+    maps = explanation.heatmap().detach().float().cpu()
+    if maps.dim() not in {3, 4}:
+        raise InputError(f"Only explanations of images can be drawn; these maps have shape {tuple(maps.shape)}.")
+    if not bool(maps.isfinite().all()):
+        raise InputError(f"The maps of method {explanation.method!r} hold NaN or infinite values and cannot be drawn.")
+    return maps.unsqueeze(1) if maps.dim() == 3 else maps
 
 
 def _panel(
@@ -63,13 +73,18 @@ def _panel(
     return Panel(heatmap, photo, title, top_scores(logits.softmax(0).tolist(), names, target))
 
 
-def _own_images(explanation: Explanation) -> Tensor | None:
+def own_images(explanation: Explanation) -> Tensor | None:
     """Return the explained inputs where they are images of one or three channels."""
     inputs = explanation.inputs
     return inputs if isinstance(inputs, Tensor) and inputs.dim() == 4 and inputs.shape[1] in {1, 3} else None
 
 
-def _photos(images: Images | None, count: int, size: tuple[int, ...]) -> Sequence[Bytes | None]:
+def pixels_of(images: Images | None, count: int, size: tuple[int, ...]) -> Sequence[Bytes | None]:
+    """Return the pixels ``(H, W, 3)`` of each image, None for each where there are no images.
+
+    Raises:
+        InputError: They are not ``count`` images of ``size``.
+    """
     if images is None:
         return [None] * count
     photos = [_tensor_photo(image) if isinstance(image, Tensor) else _photo(image) for image in images]

@@ -3,29 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
-import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from relprop.errors import OutputError
 from relprop.output import atomic
-from relprop.viz.colors import COLORMAP, Bytes, Floats, colorize, overlay
+from relprop.viz.colors import Bytes, Floats, colorize, overlay
+from relprop.viz.page import EXPLAINED, FOOT, GAP, INK, MARGIN, MUTED, PALE, ROW_TITLE, STYLE, TITLE, Page, blank_page
 
-INK, MUTED, BAR, EXPLAINED = "#1f2328", "#656d76", "#c9d1d9", "#b3202a"
-STYLE: Any = {
-    "font.family": "sans-serif",
-    "font.size": 9.0,
-    "text.color": INK,
-    "axes.edgecolor": BAR,
-    "axes.linewidth": 0.6,
-}
 PICTURES = ("png", "pdf", "svg", "jpg", "jpeg", "webp", "tif", "tiff", "eps")
-# All lengths in inches.
-PANEL, TEXT, GAP, MARGIN, TITLE, ROW_TITLE, FOOT = 2.6, 2.9, 0.12, 0.18, 0.42, 0.3, 0.34
+PANEL, TEXT = 2.6, 2.9
+"""Widths of pictures and of the list of classes, in inches."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +53,13 @@ def draw(panels: Sequence[Panel], *, title: str = "", percentile: float = 100.0)
         percentile: of the absolute relevance, that gets the full color.
     """
     with mpl.rc_context(STYLE):
-        page = _page(panels)
+        layout = _layout(panels)
         if title:
-            page.text(MARGIN, page.height - 0.27, title, size=12, weight="bold")
+            layout.page.text(MARGIN, layout.page.height - 0.27, title, size=12, weight="bold")
         for row, panel in enumerate(panels):
-            _draw_row(page, row, panel, percentile)
-        _draw_scale(page, "relevance")
-        return page.figure
+            _draw_row(layout, row, panel, percentile)
+        layout.page.scale(layout.columns["relevance"], PANEL)
+        return layout.page.figure
 
 
 def save_figure(figure: Figure, path: str | Path, dpi: int = 160) -> None:
@@ -91,26 +81,18 @@ def check_picture_format(path: Path) -> None:
 
 
 @dataclass(frozen=True)
-class _Page:
-    """A figure measured in inches from its lower left corner."""
+class _Layout:
+    """Where rows and columns lie on the page, in inches."""
 
-    figure: Figure
-    width: float
-    height: float
+    page: Page
     row_height: float
     columns: dict[str, float]  # left edge of each column
 
-    def axes(self, left: float, bottom: float, width: float, height: float) -> Axes:
-        return self.figure.add_axes((left / self.width, bottom / self.height, width / self.width, height / self.height))
-
-    def text(self, left: float, bottom: float, text: str, **style: Any) -> None:  # noqa: ANN401 - matplotlib's own keywords
-        self.figure.text(left / self.width, bottom / self.height, text, **style)
-
     def bottom(self, row: int) -> float:
-        return self.height - TITLE - (row + 1) * (self.row_height + ROW_TITLE)
+        return self.page.height - TITLE - (row + 1) * (self.row_height + ROW_TITLE)
 
 
-def _page(panels: Sequence[Panel]) -> _Page:
+def _layout(panels: Sequence[Panel]) -> _Layout:
     height, width = panels[0].heatmap.shape
     row_height = PANEL * height / width
     pictures = ["photo", "relevance", "overlay"] if any(panel.photo is not None for panel in panels) else ["relevance"]
@@ -119,24 +101,20 @@ def _page(panels: Sequence[Panel]) -> _Page:
     if any(panel.scores for panel in panels):
         columns["scores"] = right + GAP
         right += TEXT + GAP
-    total = TITLE + len(panels) * (row_height + ROW_TITLE) + FOOT
-    figure = Figure(figsize=(right - GAP + MARGIN, total), facecolor="white")
-    FigureCanvasAgg(figure)
-    return _Page(figure, right - GAP + MARGIN, total, row_height, columns)
+    page = blank_page(right - GAP + MARGIN, TITLE + len(panels) * (row_height + ROW_TITLE) + FOOT)
+    return _Layout(page, row_height, columns)
 
 
-def _draw_row(page: _Page, row: int, panel: Panel, percentile: float) -> None:
-    bottom = page.bottom(row)
+def _draw_row(layout: _Layout, row: int, panel: Panel, percentile: float) -> None:
+    page, bottom, height = layout.page, layout.bottom(row), layout.row_height
     pictures = {"relevance": colorize(panel.heatmap, percentile)}
     if panel.photo is not None:
         pictures |= {"photo": panel.photo, "overlay": overlay(panel.photo, panel.heatmap, percentile)}
     for name, pixels in pictures.items():
-        axes = page.axes(page.columns[name], bottom, PANEL, page.row_height)
-        axes.imshow(pixels, aspect="auto", interpolation="nearest")
-        axes.set(xticks=[], yticks=[])
-    page.text(min(page.columns.values()), bottom + page.row_height + 0.08, panel.title, size=10)
+        page.picture(layout.columns[name], bottom, PANEL, height, pixels)
+    page.text(min(layout.columns.values()), bottom + height + 0.08, panel.title, size=10)
     if panel.scores:
-        _draw_scores(page.axes(page.columns["scores"], bottom, TEXT, page.row_height), panel.scores)
+        _draw_scores(page.axes(layout.columns["scores"], bottom, TEXT, height), panel.scores)
 
 
 def _draw_scores(axes: Axes, scores: Sequence[Score]) -> None:
@@ -148,19 +126,8 @@ def _draw_scores(axes: Axes, scores: Sequence[Score]) -> None:
         weight = "bold" if score.explained else "normal"
         axes.text(0, row + 0.36, _fit(score.name), color=color, weight=weight, va="center")
         axes.text(1, row + 0.36, f"{score.probability:.1%}", color=color, weight=weight, va="center", ha="right")
-        axes.barh(row + 0.68, 1, height=0.12, color="#eef0f2")
+        axes.barh(row + 0.68, 1, height=0.12, color=PALE)
         axes.barh(row + 0.68, score.probability, height=0.12, color=EXPLAINED if score.explained else MUTED)
-
-
-def _draw_scale(page: _Page, column: str) -> None:
-    """Draw the color scale under the heat maps: against, nothing, for."""
-    inset = 0.55
-    axes = page.axes(page.columns[column] + inset, 0.16, PANEL - 2 * inset, 0.09)
-    axes.imshow(np.linspace(-1, 1, 256)[None], cmap=COLORMAP, aspect="auto")
-    axes.set(xticks=[], yticks=[])
-    style = {"size": 8, "color": MUTED, "va": "center"}
-    page.text(page.columns[column] + inset - 0.06, 0.205, "against", ha="right", **style)
-    page.text(page.columns[column] + PANEL - inset + 0.06, 0.205, "for", ha="left", **style)
 
 
 def _fit(name: str, longest: int = 32) -> str:

@@ -1,0 +1,206 @@
+"""``relprop compare``: one photo, several methods and models, one picture."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from rich.markup import escape
+
+from relprop import Explanation, Method
+from relprop.attribution import Attribution
+from relprop.cli.options import parse_device, parse_options
+from relprop.cli.outputs import choose_pictures
+from relprop.cli.terminal import complain, describe, note, out, progress
+from relprop.cli.tools import Classifier, load_classifier
+from relprop.errors import OptionError, TargetError, suggestion
+from relprop.images import open_photo
+from relprop.methods import METHODS, choose_method
+from relprop.viz import Row, comparison_rows, draw_grid, save_figure
+
+SLOW = ("score-cam", "rise", "lime", "kernel-shap")
+"""Methods that run the model about a thousand times or more; they are compared only when they are asked for."""
+
+Methods = Mapping[str, Method | Attribution]
+
+
+@dataclass(frozen=True)
+class CompareJob:
+    """What the user asked for; ``methods`` is None for all that suit the models."""
+
+    photo: Path
+    models: tuple[str, ...]
+    weights: tuple[str, ...]
+    methods: str | None
+    options: tuple[str, ...]
+    targets: tuple[str, ...]
+    output: Path
+    overlay: bool
+    percentile: float
+    dpi: int
+    device: str
+
+
+@dataclass
+class _Outcome:
+    """What came of one model: by method an explanation or the reason why there is none; and notes with the methods they are about."""
+
+    cropped: Image.Image
+    results: dict[str, Explanation | str] = field(default_factory=dict[str, Explanation | str])
+    notes: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+
+
+def compare_methods(job: CompareJob) -> bool:
+    """Explain a photo by every method on every model and draw the grid. Return whether there was a map to draw."""
+    picture = choose_pictures([job.photo], job.output, "compare")[job.photo]
+    photo = open_photo(job.photo)
+    for text in photo.notes:
+        note(text)
+    models, device = tuple(dict.fromkeys(job.models)), parse_device(job.device)
+    weights, methods = weights_by_model(job.weights, models), _methods(job)
+    classifiers = {name: _classifier(job, name, weights.get(name), len(models) > 1, device) for name in models}
+    outcomes: dict[str, _Outcome] = {}
+    with progress(len(models) * len(methods)) as bar:
+        task = bar.add_task("Explaining", total=len(models) * len(methods))
+        for name, classifier in classifiers.items():
+            outcomes[name] = _explain(classifier, methods, photo.image, lambda: bar.advance(task))
+    _report(outcomes, named=job.methods is not None)
+    maps = sum(isinstance(result, Explanation) for outcome in outcomes.values() for result in outcome.results.values())
+    if maps:
+        _draw(job, classifiers, outcomes, picture)
+        out.print(f"{escape(str(job.photo))}: {maps} explanations → [bold]{escape(str(picture))}[/]", highlight=False)
+    else:
+        complain("No method could explain the photo, so there is no picture.")
+    return maps > 0
+
+
+def weights_by_model(texts: Sequence[str], models: Sequence[str]) -> dict[str, Path]:
+    """Read ``MODEL=FILE`` texts; with one model, ``FILE`` alone is its.
+
+    Raises:
+        OptionError: A text names none of the models.
+    """
+    found: dict[str, Path] = {}
+    for text in texts:
+        model = next((name for name in models if text.startswith(f"{name}=")), None)
+        if model is None and len(models) > 1:
+            raise OptionError(f"--weights {text!r} names none of the models; write MODEL=FILE with one of {', '.join(models)}.")
+        found[model or models[0]] = Path(text.removeprefix(f"{model}="))
+    return found
+
+
+def options_by_method(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Read ``METHOD:KEY=VALUE`` texts.
+
+    Raises:
+        OptionError: A text is of another form.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for text in texts:
+        head, equals, value = text.partition("=")
+        method, colon, key = head.rpartition(":")
+        if not (equals and colon and method and key):
+            raise OptionError(f"The option {text!r} is not of the form METHOD:KEY=VALUE.")
+        found.setdefault(method, {}).update(parse_options([f"{key}={value}"]))
+    return found
+
+
+def _methods(job: CompareJob) -> Methods:
+    """Return the methods to compare, by the name that stands over their column."""
+    options = options_by_method(job.options)
+    if job.methods is None:
+        unknown = [name for name in options if name not in METHODS]
+        wanted = [name for name in METHODS if name not in SLOW or name in options] + unknown
+        return {name: method for name in wanted if (method := _built_or_left_out(name, options)) is not None}
+    wanted = list(dict.fromkeys(name.strip() for name in job.methods.split(",") if name.strip()))
+    if not wanted:
+        raise OptionError("--methods names no method; `relprop methods` lists them.")
+    for name in options:
+        if name not in wanted:
+            raise OptionError(f"--option is for {name!r}, which --methods does not name.{suggestion(name, wanted)}")
+    built = [choose_method(name, options.get(name, {})) for name in wanted]
+    for index, method in enumerate(built):
+        if method.name in [other.name for other in built[:index]]:
+            raise OptionError(f"Two of the methods are called {method.name!r}; give one of them another name in its TOML file.")
+    return {method.name: method for method in built}
+
+
+def _built_or_left_out(name: str, options: Mapping[str, dict[str, Any]]) -> Method | Attribution | None:
+    """Build a method that the user did not name; None, with a note, where it needs an option."""
+    try:
+        return choose_method(name, options.get(name, {}))
+    except OptionError as error:
+        if name in options:
+            raise
+        note(f"Left out: {error}")
+        return None
+
+
+def _classifier(job: CompareJob, name: str, weights: Path | None, several: bool, device: Any) -> Classifier:  # noqa: ANN401 - torch's
+    try:
+        classifier = load_classifier(name, weights, job.targets, device)
+    except TargetError as error:
+        raise TargetError(f"{name}: {error}" if several else str(error)) from error
+    for text in classifier.loaded.notes:
+        note(text)
+    return classifier
+
+
+def _explain(classifier: Classifier, methods: Methods, image: Image.Image, advance: Any) -> _Outcome:  # noqa: ANN401
+    """Explain by one method after the other; the first that succeeds decides which classes all of them explain."""
+    cropped, inputs = classifier.prepare(image)
+    outcome, target = _Outcome(cropped), None
+    for name, method in methods.items():
+        try:
+            explainer = classifier.explainer(method, {})
+            explanation = explainer(inputs, classifier.target(explainer, inputs) if target is None else target)
+            if not bool(explanation.relevance.isfinite().all()):
+                outcome.results[name] = "The relevance holds NaN or infinite values."
+                continue
+        except Exception as error:  # one method's failure must not lose the others
+            outcome.results[name] = describe(error)
+        else:
+            target = explanation.target
+            outcome.results[name] = explanation
+            for text in explanation.notes:
+                outcome.notes.setdefault(text, []).append(name)
+        finally:
+            advance()
+    return outcome
+
+
+def _report(outcomes: Mapping[str, _Outcome], *, named: bool) -> None:
+    """Say what the explanations note, and which methods could not explain which model."""
+    for model, outcome in outcomes.items():
+        where = f"{model}: " * (len(outcomes) > 1)
+        for text, names in outcome.notes.items():
+            everywhere = len(names) == sum(isinstance(result, Explanation) for result in outcome.results.values())
+            note(where + text if everywhere else f"{where}{', '.join(names)}: {text}")
+        for name, result in outcome.results.items():
+            if isinstance(result, str):
+                (complain if named else note)(f"{where}{name} gives no map: {result}")
+    if not named:
+        note(f"Left out, since they take long: {', '.join(SLOW)}; name them with --methods.")
+
+
+def _draw(job: CompareJob, classifiers: Mapping[str, Classifier], outcomes: Mapping[str, _Outcome], picture: Path) -> None:
+    """Write the grid; a method that was not asked for and explains no model gets no column."""
+    kept = {
+        name
+        for outcome in outcomes.values()
+        for name, result in outcome.results.items()
+        if job.methods is not None or isinstance(result, Explanation)
+    }
+    rows: list[Row] = []
+    for model, outcome in outcomes.items():
+        results = {name: result for name, result in outcome.results.items() if name in kept}
+        if any(isinstance(result, Explanation) for result in results.values()):
+            labels = classifiers[model].loaded.labels
+            rows += comparison_rows(results, [outcome.cropped], labels, model=model * (len(outcomes) > 1))
+        else:
+            reasons = {name: str(result) for name, result in results.items()}
+            rows.append(Row(reasons, np.asarray(outcome.cropped.convert("RGB")), model))
+    title = f"{job.photo.name}  ·  {next(iter(outcomes))}" if len(outcomes) == 1 else job.photo.name
+    save_figure(draw_grid(rows, title=title, percentile=job.percentile, overlaid=job.overlay), picture, job.dpi)
