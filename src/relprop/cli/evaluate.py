@@ -47,7 +47,7 @@ def run_evaluation(settings: Path | None, flags: Mapping[str, Any], *, dry_run: 
         _forecast(evaluation)
         return
     try:
-        with _interruptible(), _Terminal() as terminal:
+        with interruptible(), RunProgress() as terminal:
             summary = evaluate(evaluation, terminal.observer)
     except KeyboardInterrupt:
         note(f"Interrupted; what was finished is in {evaluation.output}. The same command goes on from there.")
@@ -74,7 +74,7 @@ def merged(settings: Path | None, flags: Mapping[str, Any]) -> Evaluation:
     return from_mapping({**values, **given}, str(settings) if settings else "The command line")
 
 
-class _Terminal:
+class RunProgress:
     """The progress of a run on the terminal."""
 
     def __init__(self) -> None:
@@ -121,7 +121,7 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def _interruptible() -> Generator[None, None, None]:
+def interruptible() -> Generator[None, None, None]:
     """End cleanly on SIGTERM too, as on Ctrl-C; a second signal while ending is not needed, nothing can be half-written."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:

@@ -85,11 +85,14 @@ def print_report(found: Report) -> None:
 def _drawn(model: str, grid: Grid) -> Table:
     drawn = Table(title=f"{escape(model)}: {escape(grid.caption)}", title_justify="left", title_style="bold")
     for name in grid.header:
-        drawn.add_column(escape(name), justify="left" if name == "method" else "right", overflow="fold")
+        method = name == "method"
+        drawn.add_column(escape(name.replace("_", " ")), justify="left" if method else "right", overflow="fold", no_wrap=method)
     for cells in grid.rows:
         drawn.add_row(*_styled(cells))
     return drawn
 
 
 def _styled(cells: Sequence[Cell]) -> list[str]:
-    return [f"[bold green]{escape(cell.text)}[/]" if cell.bold else escape(cell.text) for cell in cells]
+    """Return the cells with the interval below its score."""
+    texts = [escape(cell.text.replace(" [", "\n[").replace(" (", "\n(")) for cell in cells]
+    return [f"[bold green]{text}[/]" if cell.bold else text for cell, text in zip(cells, texts, strict=True)]

@@ -14,7 +14,7 @@ from relprop.evaluation.summary import Report
 from relprop.evaluation.tables import Curve, Line, Table
 from relprop.output import atomic, make_folder
 
-PANELS = 5
+_COLUMNS = 3
 _STYLES = ("-", "--", ":")
 _COLORS = 10
 
@@ -39,16 +39,18 @@ def write_figures(report: Report, folder: Path | str) -> list[Path]:
 
 
 def draw_bars(table: Table) -> Figure | None:
-    """Return a row of panels, one per headline value, with a bar and interval per method, the best first; None without scores."""
+    """Return panels, one per headline value, with a bar and interval per method, the best first; None without scores."""
     lines = [line for line in table.lines if line.over == table.headline and np.isfinite(line.score.value)]
-    values = list(dict.fromkeys(line.value for line in lines))[:PANELS]
+    values = list(dict.fromkeys(line.value for line in lines))
     if not values:
         return None
     methods = len({line.method for line in lines})
-    figure = Figure(figsize=(3.4 * len(values) + 0.4, 0.9 + 0.24 * methods), layout="constrained")
+    columns = min(_COLUMNS, len(values))
+    rows = -(-len(values) // columns)
+    figure = Figure(figsize=(3.6 * columns + 0.4, 0.5 + rows * (0.6 + 0.22 * methods)), layout="constrained")
     figure.suptitle(f"{table.model}: {table.metric}", fontsize=10)
     for place, value in enumerate(values, start=1):
-        _bars(figure.add_subplot(1, len(values), place), [line for line in lines if line.value == value])
+        _bars(figure.add_subplot(rows, columns, place), [line for line in lines if line.value == value])
     return figure
 
 
@@ -74,11 +76,11 @@ def _zoom(axes: Axes, scores: np.ndarray, ends: np.ndarray) -> None:
 
 
 def draw_curves(table: Table) -> Figure | None:
-    """Return a row of panels, one per curve, with a line per method; None where there is no curve."""
+    """Return panels, one per curve, with a line per method; None where there is no curve."""
     names = list(dict.fromkeys(curve.name for curve in table.curves))
     if not names:
         return None
-    columns = min(3, len(names))
+    columns = min(_COLUMNS, len(names))
     rows = -(-len(names) // columns)
     figure = Figure(figsize=(4.0 * columns, 3.0 * rows + 1.1), layout="constrained")
     figure.suptitle(f"{table.model}: {table.metric}", fontsize=10)
