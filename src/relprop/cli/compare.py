@@ -19,6 +19,7 @@ from relprop.errors import OptionError, TargetError, suggestion
 from relprop.images import open_photo
 from relprop.methods import METHODS, choose_method
 from relprop.viz import Row, comparison_rows, draw_grid, save_figure
+from relprop.viz.explanation import maps_of
 
 SLOW = ("score-cam", "rise", "lime", "kernel-shap")
 """Methods that run the model about a thousand times or more; they are compared only when they are asked for."""
@@ -156,9 +157,7 @@ def _explain(classifier: Classifier, methods: Methods, image: Image.Image, advan
         try:
             explainer = classifier.explainer(method, {})
             explanation = explainer(inputs, classifier.target(explainer, inputs) if target is None else target)
-            if not bool(explanation.relevance.isfinite().all()):
-                outcome.results[name] = "The relevance holds NaN or infinite values."
-                continue
+            maps_of(explanation)  # raises where there is nothing to draw
         except Exception as error:  # one method's failure must not lose the others
             outcome.results[name] = describe(error)
         else:
