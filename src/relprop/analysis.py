@@ -8,9 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
+from relprop.errors import UnsupportedOpError
+from relprop.graph import PATH, arguments_of, is_floating
 from relprop.ops.registry import OPS, Op, op_name
-from relprop.passes.constants import depends_on_input
+from relprop.passes.constants import depends_on_input, values_read
 from relprop.samples import SampleLayout
 
 _VIEWS = frozenset(
@@ -30,43 +33,76 @@ class Facts:
 
     Attributes:
         active: Nodes that depend on the values of the input.
+        carriers: Those of them that can carry relevance, see :func:`find_carriers`.
         nonnegative: Nodes none of whose elements can be negative.
         layouts: Where the samples lie, for every active tensor.
     """
 
     active: frozenset[fx.Node]
+    carriers: frozenset[fx.Node]
     nonnegative: frozenset[fx.Node]
     layouts: Mapping[fx.Node, SampleLayout]
 
 
 def known_op(node: fx.Node) -> Op | None:
-    """The table's entry for a node, by overload first, then by name."""
+    """The table's entry for a node, by overload first, then by name; None where there is none, or it does not cover the call."""
+    op = _entry(node)
+    return None if op is None or op.limit(arguments_of(node)) else op
+
+
+def limit_of(node: fx.Node) -> str:
+    """What sets a call apart from those that the table's entry of its op covers; empty where nothing does."""
+    op = _entry(node)
+    return "" if op is None else op.limit(arguments_of(node))
+
+
+def _entry(node: fx.Node) -> Op | None:
     name = op_name(node.target)
     return OPS.get(f"{name}.{getattr(node.target, '_overloadname', '')}") or OPS.get(name)
 
 
-def arguments_of(node: fx.Node) -> dict[str, Any]:
-    """All arguments of a call by schema name, with nodes in place of values and defaults filled in."""
-    if node.target is operator.getitem:
-        return {"self": node.args[0], "index": node.args[1]}
-    schema = getattr(node.target, "_schema", None)
-    if schema is None:
-        return {f"arg{i}": a for i, a in enumerate(node.args)}
-    filled = {a.name: a.default_value for a in schema.arguments}
-    filled.update(dict(zip(filled, node.args, strict=False)))
-    filled.update(node.kwargs)
-    return filled
-
-
 def analyze(module: fx.GraphModule, *, dynamic: bool) -> Facts:
-    """Work out the facts of a normalized graph; without a dynamic batch, every tensor holds a single sample."""
+    """Work out the facts of a normalized graph; without a dynamic batch, every tensor holds a single sample.
+
+    Raises:
+        UnsupportedOpError: An op whose result has a size that depends on the input's values.
+    """
     graph = module.graph
     active = depends_on_input(graph)
+    _refuse_unknown_sizes(graph)
     nonnegative: set[fx.Node] = set()
     for node in graph.nodes:
         if _cannot_be_negative(module, node, nonnegative):
             nonnegative.add(node)
-    return Facts(frozenset(active), frozenset(nonnegative), _layouts(graph, active, dynamic=dynamic))
+    return Facts(frozenset(active), find_carriers(graph), frozenset(nonnegative), _layouts(graph, active, dynamic=dynamic))
+
+
+def _refuse_unknown_sizes(graph: fx.Graph) -> None:
+    for node in graph.nodes:
+        if node.op == "call_function" and is_floating(node) and free_unbacked_symbols(node.meta["val"]):
+            where = node.meta.get(PATH) or "the model itself"
+            raise UnsupportedOpError(
+                f"The size of what {op_name(node.target)} (in {where}) returns depends on the input's values, so no plan can be made."
+            )
+
+
+def find_carriers(graph: fx.Graph) -> frozenset[fx.Node]:
+    """Return the values that can carry relevance: floating inputs, and floating values made from values that carry.
+
+    Integers, comparisons and what is made from them count as constants, but for the first floating values made from integer inputs.
+    """
+    carriers: set[fx.Node] = set()
+    integers: set[fx.Node] = set()
+    for node in graph.nodes:
+        value = node.meta.get("val")
+        if node.op == "placeholder" and isinstance(value, Tensor):
+            (carriers if is_floating(node) else integers).add(node)
+        elif node.op == "call_function" and not carriers.isdisjoint(values_read(node)):
+            if is_floating(node):
+                carriers.add(node)
+        elif node.op == "call_function" and not integers.isdisjoint(values_read(node)):
+            (carriers if is_floating(node) and isinstance(value, Tensor) else integers).add(node)
+    return frozenset(carriers)
 
 
 def _cannot_be_negative(module: fx.GraphModule, node: fx.Node, known: set[fx.Node]) -> bool:  # noqa: PLR0911 - one return per kind of op
@@ -74,7 +110,8 @@ def _cannot_be_negative(module: fx.GraphModule, node: fx.Node, known: set[fx.Nod
         if all(op_name(user.target) in _WEIGHTED for user in node.users):
             return False  # nobody asks for the sign of a layer's weights, and reading them all takes time
         value = getattr(module, str(node.target))
-        return isinstance(value, Tensor) and value.numel() > 0 and value.dtype != torch.bool and bool((value >= 0).all())
+        ordered = isinstance(value, Tensor) and value.dtype != torch.bool and not value.is_complex()
+        return ordered and value.numel() > 0 and bool((value >= 0).all())
     if node.op != "call_function":
         return False
     if node.target is operator.getitem:

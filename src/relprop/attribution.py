@@ -11,13 +11,13 @@ from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 
 from relprop.analysis import known_op
-from relprop.errors import InputError, ModelError, TargetError
+from relprop.errors import InputError, TargetError
 from relprop.explanation import Explanation
 from relprop.graph import OUTPUTS, PATH
 from relprop.inputs import Inputs, batch_size
 from relprop.ops.registry import AFFINE, Role, op_name
 from relprop.passes.constants import depends_on_input
-from relprop.targets import check_seed, resolve_target
+from relprop.targets import check_seed, finite_logits, resolve_target
 
 _RELU = frozenset({"aten::relu", "aten::relu6"})
 _RELATIVE_NAMES = "gelu silu mish hardswish elu celu selu leaky_relu prelu rrelu softplus threshold log_sigmoid"
@@ -306,9 +306,7 @@ def explain_by_attribution(plan: AttributionPlan, given: Inputs, target: object,
         raise InputError(
             f"Method {plan.method.name!r} needs a floating point input; these are {[str(v.dtype) for _, v in given.tensors]}."
         )
-    logits = plan.model(given)
-    if not bool(torch.isfinite(logits).all()):
-        raise ModelError("The model returns NaN or infinite logits for these inputs; nothing can be explained.")
+    logits = finite_logits(plan.model(given))
     indices = resolve_target(target, logits) if seed is None else None
     weights = _one_hot(indices, logits) if indices is not None else check_seed(seed, logits)  # pyright: ignore[reportArgumentType]
     single = weights.dim() == logits.dim()

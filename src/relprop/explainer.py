@@ -1,9 +1,9 @@
 """The public way in: capture a model once, then explain any batch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, Self, SupportsIndex
 
 import torch
 from torch import Tensor, fx, nn
@@ -11,9 +11,9 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from relprop.attribution import Attribution, AttributionPlan, CapturedModel, explain_by_attribution, plan_attribution
 from relprop.capture import capture
-from relprop.errors import InputError, ModelError, OptionError, TargetError, suggestion
+from relprop.errors import InputError, ModelError, OptionError, OutputError, TargetError, suggestion
 from relprop.explanation import Explanation
-from relprop.graph import OUTPUTS
+from relprop.graph import change_dtypes, copy_module, module_outputs
 from relprop.inputs import Inputs, as_inputs, batch_size
 from relprop.methods import Method, choose_method
 from relprop.ops.registry import hollow
@@ -21,15 +21,19 @@ from relprop.passes import normalize
 from relprop.passes.batchnorm import fold_batchnorm
 from relprop.plan import Plan, make_plan
 from relprop.run import Runner, Values
-from relprop.targets import check_seed, resolve_target
-from relprop.trace import Trace, trace
+from relprop.targets import check_seed, finite_logits, resolve_target
+from relprop.trace import Trace, join_traces, trace
+
+_FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 class Explainer(nn.Module):
     """Explains the decisions of one model by one method.
 
     The model is captured once, in evaluation mode, and left exactly as it was; its weights are shared where nothing folds into them.
-    The explainer is a module of plain torch ops: ``explainer.to(device)`` moves it and leaves the model where it is.
+    The explainer is a module of plain torch ops: ``explainer.to(device)`` and ``explainer.double()`` change it, the model stays as it is,
+    and ``copy.deepcopy`` copies it. After a change of the dtype every floating value has the new one, casts of the model included, and so
+    must the inputs.
 
     Args:
         model: Any ``torch.nn.Module`` that ``torch.export`` can capture.
@@ -59,20 +63,65 @@ class Explainer(nn.Module):
         super().__init__()
         if not isinstance(model, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ModelError(f"The model must be a torch.nn.Module, not {type(model).__name__}.")
-        built = choose_method(method, options)
+        self._method = choose_method(method, options)
         example = as_inputs(example_inputs)
         captured = normalize(capture(model, example, output))
-        if built.fold_batchnorm:
+        if self._method.fold_batchnorm:
             fold_batchnorm(captured.module)
         self.graph = captured.module
-        self.plan: Plan | AttributionPlan
-        if isinstance(built, Attribution):
-            self.plan = plan_attribution(built, CapturedModel(captured.module, captured.dynamic, model), captured.notes)
-        else:
-            self.plan = make_plan(captured.module, built, dynamic=captured.dynamic, notes=captured.notes)
-            self._runner = Runner(self.plan)
+        self._captured = CapturedModel(captured.module, captured.dynamic, model)
+        self._notes = captured.notes
         self._example = example.map(hollow)
+        self._make_plan()
         self.eval()
+
+    def _make_plan(self) -> None:
+        self.plan: Plan | AttributionPlan
+        if isinstance(self._method, Attribution):
+            self.plan = plan_attribution(self._method, self._captured, self._notes)
+        else:
+            self.plan = make_plan(self.graph, self._method, dynamic=self._captured.dynamic, notes=self._notes)
+            self._runner = Runner(self.plan)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move the weights, as ``to``, ``double`` or ``cuda`` ask; a new dtype holds for the whole graph and for later inputs."""
+        super()._apply(fn, recurse)
+        dtypes = {dtype: new for dtype in _FLOATING if (new := fn(torch.empty(0, dtype=dtype)).dtype) != dtype}
+        if dtypes:
+            change_dtypes(self.graph.graph, dtypes)
+            self._example = self._example.map(lambda v: v.to(dtypes.get(v.dtype, v.dtype)))
+            self._make_plan()
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Copy the graph with its weights and plan it anew; the user's model, which only registered methods call, stays shared."""
+        copied = type(self).__new__(type(self))
+        memo[id(self)] = copied
+        nn.Module.__init__(copied)
+        copied.graph = copy_module(self.graph)
+        copied._method, copied._notes, copied._example = self._method, self._notes, self._example
+        copied._captured = replace(self._captured, module=copied.graph)
+        copied._make_plan()
+        return copied.train(self.training)
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        """Refuse to be pickled: a captured graph holds symbolic shapes, which cannot be."""
+        raise OutputError(
+            "An Explainer cannot be pickled; copy.deepcopy copies it, and another process makes its own from the model."
+        )
+
+    @torch.no_grad()
+    def logits(self, inputs: object) -> Tensor:
+        """Return the model's logits, ``(B, C)``, without explaining anything.
+
+        Args:
+            inputs: Like the example inputs, with any batch size.
+
+        Raises:
+            InputError: Wrong shape or dtype, or NaN or infinite values.
+            ModelError: The logits are not finite.
+        """
+        return finite_logits(self._captured(self._checked(inputs)))
 
     @torch.no_grad()
     def forward(
@@ -116,16 +165,21 @@ class Explainer(nn.Module):
                 f"Method {self.plan.method.name!r} does not pass relevance from op to op, so there is nothing to trace."
             )
         given = self._checked(inputs)
-        given = given if self.plan.dynamic else given.sample(0)
+        if target is not None and seed is not None:
+            raise TargetError("Give target or seed, not both.")
+        samples = self._samples(given, target, seed)
+        table = join_traces([self._trace(*sample) for sample in samples])
+        print(table)  # noqa: T201 - the trace is there to be read
+        return table
+
+    def _trace(self, given: Inputs, target: object, seed: Tensor | None) -> Trace:
         values = self._runner.forward(given.flat)
-        logits = self._logits(values)
+        logits = finite_logits(values[self._runner.plan.output])
         indices = resolve_target(target, logits) if seed is None else None
         _, start = self._starts(indices, seed, logits)[0]
         if start.dim() > logits.dim():
             raise TargetError("A trace follows one target per sample; call it once for each.")
-        table = trace(self._runner, self.plan, values, start, batch_size(given))
-        print(table)  # noqa: T201 - the trace is there to be read
-        return table
+        return trace(self._runner, values, start, batch_size(given))
 
     def _checked(self, inputs: object) -> Inputs:
         given = as_inputs(inputs)
@@ -141,7 +195,7 @@ class Explainer(nn.Module):
         return given
 
     def _layer_nodes(self, layers: Sequence[str]) -> dict[str, fx.Node]:
-        nodes = {path: node for node in self.graph.graph.nodes for path in node.meta.get(OUTPUTS, ())}
+        nodes = module_outputs(self.graph.graph)
         for path in layers:
             if path not in nodes:
                 raise OptionError(
@@ -149,17 +203,11 @@ class Explainer(nn.Module):
                 )
         return {path: nodes[path] for path in layers}
 
-    def _logits(self, values: Values) -> Tensor:
-        logits = values[self._runner.plan.output]
-        if not bool(torch.isfinite(logits).all()):
-            raise ModelError("The model returns NaN or infinite logits for these inputs; nothing can be explained.")
-        return logits
-
     def _explain(self, given: Inputs, target: object, seed: Tensor | None, watched: dict[str, fx.Node]) -> Explanation:
         if isinstance(self.plan, AttributionPlan):
             return explain_by_attribution(self.plan, given, target, seed)
         values = self._runner.forward(given.flat)
-        logits = self._logits(values)
+        logits = finite_logits(values[self.plan.output])
         indices = resolve_target(target, logits) if seed is None else None
         starts = self._starts(indices, seed, logits)
         batch = batch_size(given)
@@ -211,16 +259,19 @@ class Explainer(nn.Module):
             )
         return parts, {path: seen[node] for path, node in watched.items()}, absorbed
 
-    def _one_by_one(self, given: Inputs, target: object, seed: Tensor | None, watched: dict[str, fx.Node]) -> Explanation:
-        """Explain the samples of a model that fixes its batch size, one at a time."""
+    def _samples(self, given: Inputs, target: object, seed: Tensor | None) -> list[tuple[Inputs, object, Tensor | None]]:
+        """The batch as one, or, where the model fixes its batch size, its samples, each with its target or seed."""
+        if self.plan.dynamic:
+            return [(given, target, seed)]
 
-        def of_sample(value: object, index: int) -> object:
+        def of_sample(value: Any, index: int) -> Any:  # noqa: ANN401 - a target or a seed
             return value[index : index + 1] if isinstance(value, Tensor | list | tuple) else value
 
-        singles = [
-            self._explain(given.sample(i), of_sample(target, i), None if seed is None else seed[i : i + 1], watched)
-            for i in range(batch_size(given))
-        ]
+        return [(given.sample(i), of_sample(target, i), of_sample(seed, i)) for i in range(batch_size(given))]
+
+    def _one_by_one(self, given: Inputs, target: object, seed: Tensor | None, watched: dict[str, fx.Node]) -> Explanation:
+        """Explain the samples of a model that fixes its batch size, one at a time."""
+        singles = [self._explain(*sample, watched) for sample in self._samples(given, target, seed)]
         first = singles[0]
         return replace(
             first,

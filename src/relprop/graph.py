@@ -1,9 +1,13 @@
 """Working on ``fx`` graphs: what nodes are marked with, and how passes make, replace and add nodes."""
 
+import copy
 import itertools
+import operator
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from torch import Tensor, fx
+import torch
+from torch import Tensor, fx, nn
 
 OUTPUTS = "module_outputs"
 """Key of ``node.meta``: the paths of the modules whose output a node is."""
@@ -15,6 +19,38 @@ PATH = "module_path"
 def value_of(node: object) -> Any:  # noqa: ANN401 - a fake tensor, a list of them, or a plain argument
     """The fake value of a node; anything else stands for itself."""
     return node.meta["val"] if isinstance(node, fx.Node) else node
+
+
+def arguments_of(node: fx.Node) -> dict[str, Any]:
+    """All arguments of a call by schema name, with nodes in place of values and defaults filled in."""
+    if node.target is operator.getitem:
+        return {"self": node.args[0], "index": node.args[1]}
+    schema = getattr(node.target, "_schema", None)
+    if schema is None:
+        return {f"arg{i}": a for i, a in enumerate(node.args)}
+    filled = {a.name: a.default_value for a in schema.arguments}
+    filled.update(dict(zip(filled, node.args, strict=False)))
+    filled.update(node.kwargs)
+    return filled
+
+
+def nodes_in(value: object) -> list[fx.Node]:
+    """The nodes in an argument, or in a list of them, in order."""
+    if isinstance(value, list | tuple):
+        return [n for item in value for n in nodes_in(item)]
+    return [value] if isinstance(value, fx.Node) else []
+
+
+def is_floating(node: fx.Node) -> bool:
+    """Whether the value of a node is a floating (or complex) tensor, or a list that starts with one."""
+    value = node.meta.get("val")
+    first = value[0] if isinstance(value, list | tuple) and value else value
+    return isinstance(first, Tensor) and (first.is_floating_point() or first.is_complex())
+
+
+def module_outputs(graph: fx.Graph) -> dict[str, fx.Node]:
+    """The outputs of the model's modules, by module path, in forward order."""
+    return {path: node for node in graph.nodes for path in node.meta.get(OUTPUTS, ())}
 
 
 def insert(before: fx.Node, target: Any, *args: Any, **kwargs: Any) -> fx.Node:  # noqa: ANN401 - an op and its arguments
@@ -43,6 +79,63 @@ def add_constant(module: fx.GraphModule, before: fx.Node, name: str, value: Tens
     node.meta[PATH] = before.meta.get(PATH, "")
     node.meta["val"] = fake_like(before, value)
     return node
+
+
+def recompute(graph: fx.Graph, changed: Collection[fx.Node]) -> None:
+    """Work out anew the fake values of nodes that were rewritten, and of all that follow from them."""
+    stale = set(changed)
+    for node in list(graph.nodes):
+        if node.op != "call_function" or (node not in stale and stale.isdisjoint(node.all_input_nodes)):
+            continue
+        value = node.target(*fx.node.map_arg(node.args, value_of), **fx.node.map_arg(node.kwargs, value_of))  # pyright: ignore[reportAttributeAccessIssue]
+        stale.add(node)
+        if isinstance(value, int):  # a size that is known now
+            _put_number(node, value)
+        else:
+            node.meta["val"] = value
+
+
+def _put_number(node: fx.Node, number: int) -> None:
+    for user in list(node.users):
+        user.args, user.kwargs = fx.node.map_arg((user.args, user.kwargs), lambda n: number if n is node else n)  # pyright: ignore[reportAttributeAccessIssue]
+    node.graph.erase_node(node)
+
+
+def copy_module(module: fx.GraphModule) -> fx.GraphModule:
+    """A graph module of its own: tensors are copied, fake values, which never change, are shared."""
+    owner, memo = nn.Module(), dict[int, Any]()
+    for name, tensor in module.named_buffers(remove_duplicate=False):
+        owner.register_buffer(name, copy.deepcopy(tensor, memo))
+    graph = fx.Graph()
+    (result,) = graph.graph_copy(module.graph, {})  # pyright: ignore[reportArgumentType, reportGeneralTypeIssues]
+    graph.output((result,))
+    return fx.GraphModule(owner, graph)
+
+
+def change_dtypes(graph: fx.Graph, dtypes: Mapping[torch.dtype, torch.dtype]) -> None:
+    """Let ops that name a dtype name the new one, and let the fake values have it."""
+
+    def changed(value: Any) -> Any:  # noqa: ANN401 - an argument, or a fake value
+        if isinstance(value, torch.dtype):
+            return dtypes.get(value, value)
+        if isinstance(value, Tensor):
+            return value.to(dtypes.get(value.dtype, value.dtype))
+        if isinstance(value, list | tuple):
+            return type(value)(changed(item) for item in value)
+        return value
+
+    for node in graph.nodes:
+        node.args = changed(node.args)
+        node.kwargs = {name: changed(value) for name, value in node.kwargs.items()}
+        value = node.meta["val"] = changed(node.meta.get("val"))
+        if _makes_floats(node) and "dtype" in arguments_of(node):  # else it would take the default dtype
+            node.kwargs = {**node.kwargs, "dtype": value.dtype}
+
+
+def _makes_floats(node: fx.Node) -> bool:
+    """Whether an op makes floating values from sizes and numbers."""
+    reads = any(isinstance(value_of(parent), Tensor) for parent in node.all_input_nodes)
+    return node.op == "call_function" and is_floating(node) and not reads
 
 
 def fake_like(node: fx.Node, value: Tensor) -> Tensor:

@@ -192,7 +192,7 @@ class Runner:
             argument = step.arguments.get(name)
             pairs = zip(argument, share, strict=True) if isinstance(share, list) else [(argument, share)]  # pyright: ignore[reportArgumentType]
             for target, part in pairs:
-                if isinstance(target, fx.Node) and target in self.plan.facts.active and name in step.operands:
+                if isinstance(target, fx.Node) and target in self.plan.facts.carriers and name in step.operands:
                     # an op on values of two precisions returns the higher one
                     shares.append((target, part.to(target.meta["val"].dtype)))
                 elif part is not None and part.numel():

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from relprop.errors import TargetError
+from relprop.errors import ModelError, TargetError
 
 
 def resolve_target(target: object, logits: Tensor) -> Tensor:
@@ -46,6 +46,17 @@ def _as_indices(target: Any) -> Tensor:  # noqa: ANN401 - whatever the user pass
     if indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:
         raise TargetError(f"The target must be integers, not {indices.dtype}.")
     return indices.long()
+
+
+def finite_logits(logits: Tensor) -> Tensor:
+    """Return the logits as they are.
+
+    Raises:
+        ModelError: They are not finite.
+    """
+    if not bool(torch.isfinite(logits).all()):
+        raise ModelError("The model returns NaN or infinite logits for these inputs; nothing can be explained.")
+    return logits
 
 
 def check_seed(seed: Tensor, logits: Tensor) -> Tensor:

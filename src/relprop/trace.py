@@ -1,13 +1,15 @@
 """The trace: does relevance add up at every op?"""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from relprop.plan import Plan, Step
+from relprop.plan import Step
 from relprop.run import Runner, Shares, Values
+from relprop.table import draw_table
 
 
 @dataclass(frozen=True)
@@ -45,13 +47,11 @@ class Trace:
 
     def __str__(self) -> str:
         """Return the table; sums are means over the batch."""
-        cells = [("module", "op", "rule", "Σ relevance", "handed on", "absorbed", "deviation")]
+        cells: list[tuple[str, ...]] = []
         for row in self.rows:
             sums = [f"{float(v.mean()):.6g}" for v in (row.received, row.handed_on, row.absorbed)]
-            cells.append((row.path or "·", row.op.removeprefix("aten::"), row.rule, *sums, f"{row.deviation:.1e}"))  # pyright: ignore[reportArgumentType]
-        widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
-        lines.insert(1, "  ".join("─" * width for width in widths))
+            cells.append((row.path or "·", row.op.removeprefix("aten::"), row.rule, *sums, f"{row.deviation:.1e}"))
+        lines = draw_table(("module", "op", "rule", "Σ relevance", "handed on", "absorbed", "deviation"), cells)
         worst = self.worst
         return "\n".join(
             [*lines, f"Worst deviation: {worst.deviation:.1e} at {worst.path or worst.op} ({worst.op}, {worst.rule})"]
@@ -64,13 +64,25 @@ def _total(step: Step, relevance: Any, batch: int) -> Tensor:  # noqa: ANN401 - 
     return torch.stack(sums).sum(0)
 
 
-def trace(runner: Runner, plan: Plan, values: Values, start: Tensor, batch: int) -> Trace:
+def join_traces(traces: Sequence[Trace]) -> Trace:
+    """The traces of several samples, which pass the same ops, as one."""
+
+    def joined(rows: Sequence[TraceRow]) -> TraceRow:
+        received, handed_on, absorbed = (
+            torch.cat(parts) for parts in zip(*((r.received, r.handed_on, r.absorbed) for r in rows), strict=True)
+        )
+        return replace(rows[0], received=received, handed_on=handed_on, absorbed=absorbed)
+
+    return Trace(tuple(joined(rows) for rows in zip(*(t.rows for t in traces), strict=True)))
+
+
+def trace(runner: Runner, values: Values, start: Tensor, batch: int) -> Trace:
     """Propagate relevance through the ``values`` of a forward pass and add it up at every op."""
     rows: list[TraceRow] = []
 
     def audit(step: Step, relevance: Any, shares: Shares, kept: Tensor) -> None:  # noqa: ANN401
         received = _total(step, relevance, batch)
-        handed = [plan.facts.layouts[node].sum(part, batch) for node, part in shares]
+        handed = [runner.plan.facts.layouts[node].sum(part, batch) for node, part in shares]
         handed_on = torch.stack(handed).sum(0) if handed else torch.zeros_like(received)
         absorbed = kept + torch.zeros_like(received)
         rows.append(TraceRow(step.path, step.op, step.rule, received, handed_on, absorbed))

@@ -78,6 +78,7 @@ def test_batchnorm_after_an_activation_passes(norm, shape):
 
 
 WEIGHTS = torch.linspace(-1, 1.3, 12).double().reshape(3, 4)
+BILINEAR = torch.randn(3, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 PRODUCTS = {
     "x @ W": (lambda x: x @ WEIGHTS.mT, (2, 4)),
     "W @ x": (lambda x: WEIGHTS[:, :3] @ x, (3, 2)),
@@ -95,6 +96,8 @@ PRODUCTS = {
     "baddbmm": (lambda x: torch.baddbmm(torch.ones(1, 1, 1).double(), x, WEIGHTS.mT.expand(x.shape[0], 4, 3), alpha=2.0), (2, 4)),
     "tensordot": (lambda x: torch.tensordot(x, WEIGHTS, dims=([2], [1])), (2, 4)),
     "F.conv2d": (lambda x: F.conv2d(x, WEIGHTS.reshape(3, 1, 2, 2)), (1, 3, 3)),
+    "bilinear layer": (lambda x: F.bilinear(x, WEIGHTS[:2].expand(len(x), 2, 4), BILINEAR, torch.ones(3).double()), (2, 4)),
+    "bilinear layer, from the right": (lambda x: F.bilinear(WEIGHTS[:2].expand(len(x), 2, 4), x, BILINEAR), (2, 4)),
     "inner": (lambda x: torch.inner(x, WEIGHTS), (4,)),
     "mv": (lambda x: x.flatten(1).mv(WEIGHTS[0]).unsqueeze(1), (4,)),
     "outer product": (lambda x: x.unsqueeze(-1) @ WEIGHTS[:1], (3,)),

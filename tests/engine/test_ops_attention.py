@@ -290,10 +290,13 @@ def test_embedding_gives_relevance_at_the_first_floating_value():
     assert any("not floating point" in note for note in explanation.notes)
 
 
+BILINEAR = torch.randn(4, 3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
 PRODUCTS = {
     "q · k": (lambda a, b: a @ b.transpose(1, 2), (2, 3)),
     "bilinear pooling": (lambda a, b: torch.einsum("bnc,bnd->bcd", a, b), (2, 3)),
     "bmm": (lambda a, b: torch.bmm(a, b.mT), (2, 3)),
+    "bilinear layer": (lambda a, b: F.bilinear(a, b, BILINEAR), (2, 3)),
 }
 
 

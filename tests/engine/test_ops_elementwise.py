@@ -34,7 +34,12 @@ ONE_CONTRIBUTOR = {
     "rsqrt by hand": lambda x: x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-5),
     "standardized by hand": lambda x: x / (x.std(-1, keepdim=True) + 1),
     "weight of a norm by hand": lambda x: x / x.norm(dim=-1, keepdim=True),
-    "nan_to_num": torch.nan_to_num, "masked by a constant": lambda x: x * torch.tensor([1.0, 0.0, 1.0]).double(),
+    "a number over it": lambda x: 2.0 / (x.abs() + 1), "a constant over it": lambda x: torch.tensor([1.0, -2.0, 0.5]).double() / (x.abs() + 1),
+    "a number to its power": lambda x: 2.0**x, "a constant to its power": lambda x: torch.tensor([1.0, 2.0, 0.5]).double() ** x,
+    "to a constant power": lambda x: (x.abs() + 0.1) ** torch.tensor([1.0, 2.0, 0.5]).double(), "fmod": lambda x: torch.fmod(x, 1.0),
+    "over the sum": lambda x: x / (x.abs().sum(-1, keepdim=True) + 1e-6), "tan": torch.tan, "erfinv": lambda x: torch.erfinv(x.tanh()),
+    "times a comparison": lambda x: x * (x > 0).to(x), "times its integer part, counted as a constant": lambda x: x * x.int().double(),
+    "plus a comparison": lambda x: x + (x > 0).double(), "nan_to_num": torch.nan_to_num, "masked by a constant": lambda x: x * torch.tensor([1.0, 0.0, 1.0]).double(),
 }  # fmt: skip
 
 
@@ -158,6 +163,9 @@ def test_product_of_two_values_conserves():
 
 SELECTIONS = {
     "maximum": (torch.maximum, 2),
+    "fmax": (torch.fmax, 2),
+    "lerp by a constant": (lambda a, b: torch.where(torch.lerp(a, b, 0.5) > 0, a, b), 2),
+    "cummax": (lambda a: torch.cummax(a, 2).values, 1),
     "minimum": (torch.minimum, 2),
     "max of two": (torch.max, 2),
     "where": (lambda a, b: torch.where(a > 0, a, b), 2),

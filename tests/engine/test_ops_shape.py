@@ -16,6 +16,18 @@ def sliced(x):
     return y
 
 
+def written_by_mask(x):
+    y, mask = x.clone(), torch.tensor([True, False, True])
+    y[:, mask] = x[:, mask].flip(2)
+    return y
+
+
+def constant_slice(x):
+    y = x.clone()
+    y[:, ::2] = torch.tensor([[0.5], [-0.5]]).double()
+    return y
+
+
 def written(x):
     y = x.clone()
     y[:, :, 0] = x[:, :, 1]
@@ -116,9 +128,15 @@ MOVES = {
     ),
     "atleast_3d": (torch.atleast_3d, (3,)),
     "view_as": (lambda x: x.view_as(torch.empty(x.shape[0], 3, 2)), (2, 3)),
+    "a constant mask of channels": (lambda x: x[:, torch.tensor([True, False, True])], (3, 2)),
+    "a constant mask of places": (lambda x: x[:, :, torch.ones(3, 3, dtype=torch.bool).triu()], (2, 3, 3)),
+    "a constant mask and a slice": (lambda x: x[..., torch.tensor([False, True, True])].flatten(1)[:, 1:], (2, 3)),
+    "written where a constant mask says": (written_by_mask, (3, 2)),
+    "index_fill": (lambda x: x.index_fill(1, torch.tensor([1]), 0.25), (3, 2)),
+    "a constant slice": (constant_slice, (3, 2)),
     "unsafe_chunk": (lambda x: torch.unsafe_chunk(x, 2, 1)[0], (4,)),
 }
-ABSORBING = {"index_put", "where with a constant mask", "masked write"}
+ABSORBING = {"index_put", "where with a constant mask", "masked write", "index_fill", "a constant slice"}
 
 
 @pytest.mark.parametrize("name", MOVES)

@@ -8,12 +8,11 @@ import torch
 from torch import Tensor, fx
 
 from relprop import rules
-from relprop.analysis import arguments_of
 from relprop.attribution import Attributed, Attribution, CapturedModel, Problem
 from relprop.baselines.layers import image_size, token_grid
 from relprop.baselines.maps import over_channels, resized
 from relprop.errors import UnsupportedOpError
-from relprop.graph import PATH
+from relprop.graph import PATH, arguments_of
 from relprop.methods.method import Method
 from relprop.methods.options import StartName
 from relprop.methods.starts import STARTS

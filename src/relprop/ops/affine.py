@@ -71,10 +71,26 @@ def _matmul(call: Call) -> tuple[Linear, Tensor | None]:
     return Linear(weight, forward, transpose, nonnegative=weight_name in call.nonnegative), None
 
 
+def _bilinear(call: Call) -> tuple[Linear, Tensor | None]:
+    """Linear in either operand: the other one, held constant, makes the weight ``(…, outputs, features)`` of every row."""
+    other, equation = ("input2", "kij,...j->...ki") if call.data == "input1" else ("input1", "kij,...i->...kj")
+    weight = torch.einsum(equation, call["weight"], call[other])
+
+    def forward(x: Tensor, weight: Tensor | None) -> Tensor:
+        return torch.einsum("...ki,...i->...k", weight, x)
+
+    def transpose(c: Tensor, weight: Tensor | None) -> Tensor:
+        return torch.einsum("...ki,...k->...i", weight, c)
+
+    return Linear(weight, forward, transpose), call["bias"]
+
+
 add_ops(["conv1d", "conv2d", "conv3d"], Op(Role.CONV, linear=_conv, data=("input",), needs=("weight", "bias")))
 add_ops(
     ["conv_transpose1d", "conv_transpose2d", "conv_transpose3d"],
     Op(Role.CONV, linear=_conv_transpose, data=("input",), needs=("weight", "bias")),
 )
 add_ops(["linear"], Op(Role.DENSE, linear=_linear, data=("input",), needs=("weight", "bias")))
+_BILINEAR = ("input1", "input2")
+add_ops(["bilinear"], Op(Role.DENSE, linear=_bilinear, data=_BILINEAR, needs=(*_BILINEAR, "weight", "bias")))
 add_ops(["matmul", "mm", "bmm"], Op(Role.DENSE, linear=_matmul, data=("self", "other", "mat2"), needs=("self", "other", "mat2")))

@@ -7,7 +7,8 @@ from relprop.ops.registry import Call, Op, Relevances, Role, add_ops
 NON_NEGATIVE = "relu relu6 sigmoid hardsigmoid exp exp2 abs square sqrt rsqrt softplus cosh"
 SIGNED = """gelu silu mish hardswish hardtanh hardshrink softshrink tanhshrink leaky_relu prelu rrelu elu celu selu tanh softsign
     log_sigmoid threshold atan erf log log1p log2 log10 expm1 sin cos asinh sinh reciprocal clamp clamp_min clamp_max clip
-    pow floor ceil round trunc nan_to_num sign logit erfc"""
+    floor ceil round trunc nan_to_num sign logit erfc tan asin acos acosh atanh erfinv lgamma i0 sinc frac fmod
+    remainder floor_divide"""
 BOUNDED = frozenset(
     f"aten::{name}"
     for name in ["sigmoid", "hardsigmoid", "tanh", "erf", "softmax", "_softmax", "relu6", "hardtanh", "clamp", "softsign"]
@@ -55,6 +56,7 @@ def _larger(call: Call, relevance: Tensor) -> Relevances:
 
 add_ops(NON_NEGATIVE.split(), Op(Role.ACTIVATION, keeps_sign="always"))
 add_ops(SIGNED.split(), Op(Role.ACTIVATION))
+add_ops(["pow"], Op(Role.ACTIVATION, data=("self", "exponent")))
 add_ops(["neg", "positive"], Op(Role.SCALE, pass_unchanged))
 add_ops(
     ["_to_copy", "to", "type_as", "float", "double", "half", "alias", "detach", "clone", "contiguous", "dropout"],
@@ -62,10 +64,12 @@ add_ops(
 )
 add_ops(["add", "sub", "rsub"], Op(Role.ADD, data=("self", "other"), needs=("self", "other")))
 add_ops(["mul"], Op(Role.GATE, data=("self", "other"), keeps_sign="inherits"))
-add_ops(["div"], Op(Role.SCALE, pass_unchanged, data=("self",)))
+add_ops(["div"], Op(Role.SCALE, pass_unchanged, data=("self", "other")))
 add_ops(["where"], Op(Role.SELECT, _where, data=("self", "other"), needs=("condition",), keeps_sign="inherits"))
 add_ops(["masked_fill"], Op(Role.SELECT, _masked_fill, needs=("mask",)))
-add_ops(["maximum", "minimum"], Op(Role.SELECT, _larger, data=("self", "other"), needs=("self", "other", "output")))
+add_ops(
+    ["maximum", "minimum", "fmax", "fmin"], Op(Role.SELECT, _larger, data=("self", "other"), needs=("self", "other", "output"))
+)
 add_ops(
     [
         "eq",
@@ -109,7 +113,9 @@ add_ops(
         "empty",
         "scalar_tensor",
         "sym_size",
-        "floor_divide",
+        "embedding_bag",
+        "_embedding_bag",
+        "_embedding_bag_forward_only",
     ],
     Op(Role.BLOCK, data=()),
 )

@@ -1,7 +1,7 @@
 """Averages, sums and resizing (linear, with fixed weights) and maxima (the winner takes all)."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -80,6 +80,40 @@ def _mean(call: Call) -> tuple[Linear, None]:
 
 def _sum(call: Call) -> tuple[Linear, None]:
     return _reduction(call, mean=False)
+
+
+def _cumsum(call: Call) -> tuple[Linear, None]:
+    dim = call["dim"]
+    return _fixed(lambda x: x.cumsum(dim), lambda c: c.flip(dim).cumsum(dim).flip(dim))
+
+
+def _scatter_add(call: Call) -> tuple[Linear, None]:
+    """Sums of what is scattered to one place; what they are added to is zero, see ``passes.simplify``."""
+    start, dim, index, source = (call[name] for name in ("self", "dim", "index", "src"))
+    ends = [end for size, used in zip(source.shape, index.shape, strict=True) for end in (size - used, 0)][::-1]
+    zeros = torch.zeros((), dtype=source.dtype, device=source.device).expand(start.shape)
+    return _fixed(lambda x: zeros.scatter_add(dim, index, x), lambda c: aten.constant_pad_nd(c.gather(dim, index), ends))
+
+
+def _index_add(call: Call) -> tuple[Linear, None]:
+    start, dim, index, source = (call[name] for name in ("self", "dim", "index", "source"))
+    zeros = torch.zeros((), dtype=source.dtype, device=source.device).expand(start.shape)
+    return _fixed(
+        lambda x: zeros.index_add(dim, index, x, alpha=call["alpha"]), lambda c: c.index_select(dim, index) * call["alpha"]
+    )
+
+
+def _bicubic(arguments: Mapping[str, Any]) -> str:
+    """Bicubic sampling has weights of both signs, which no table holds."""
+    return "with mode='bicubic'" if arguments["interpolation_mode"] == 2 else ""
+
+
+def _grid_sample(call: Call) -> tuple[Linear, None]:
+    x, settings = call["input"], (call["grid"], *(call[name] for name in ("interpolation_mode", "padding_mode", "align_corners")))
+    dims = x.dim() - 2
+    sample = {2: aten.grid_sampler_2d, 3: aten.grid_sampler_3d}[dims]
+    back = {2: aten.grid_sampler_2d_backward, 3: aten.grid_sampler_3d_backward}[dims]
+    return _fixed(lambda x: sample(x, *settings), lambda c: back(c, x, *settings, [True, False])[0])
 
 
 def _resize_matrix(mode: str, size_in: int, size_out: int, scale: float | None, call: Call) -> Tensor:
@@ -213,6 +247,13 @@ add_ops(
 )
 add_ops(["mean"], Op(Role.POOL, linear=_mean, keeps_sign="inherits"))
 add_ops(["sum"], Op(Role.POOL, linear=_sum, keeps_sign="inherits"))
+add_ops(["cumsum"], Op(Role.POOL, linear=_cumsum, keeps_sign="inherits"))
+add_ops(["scatter_add"], Op(Role.POOL, linear=_scatter_add, data=("src",), needs=("index",), keeps_sign="inherits"))
+add_ops(["index_add"], Op(Role.POOL, linear=_index_add, data=("source",), needs=("index",)))
+add_ops(
+    ["grid_sampler", "grid_sampler_2d", "grid_sampler_3d"],
+    Op(Role.POOL, linear=_grid_sample, data=("input",), needs=("grid",), limit=_bicubic, keeps_sign="inherits"),
+)
 for _name, _mode in {
     "upsample_nearest1d": "nearest",
     "upsample_nearest2d": "nearest",
@@ -239,6 +280,6 @@ for _dims in (1, 2, 3):
     add_ops([f"adaptive_max_pool{_dims}d"], Op(Role.SELECT, _adaptive_winner, needs=("output",), keeps_sign="inherits"))
 add_ops(["amax", "amin"], Op(Role.SELECT, _extremum, needs=("self", "output"), keeps_sign="inherits"))
 add_ops(
-    ["topk", "sort", "kthvalue", "max.dim", "min.dim", "median.dim", "nanmedian.dim"],
+    ["topk", "sort", "kthvalue", "cummax", "cummin", "max.dim", "min.dim", "median.dim", "nanmedian.dim"],
     Op(Role.SELECT, _extremum_with_index, needs=("output",), keeps_sign="inherits"),
 )

@@ -98,6 +98,7 @@ class Op:
         linear: ``call -> (Linear, bias)`` for ops that are linear in ``call.data``.
         data: Arguments that can carry relevance, in order of preference.
         needs: Names of arguments whose values ``relevance`` or ``linear`` reads, ``"output"`` included.
+        limit: ``arguments -> ""`` for calls that the entry covers, else what sets a call apart, such as ``"with accumulate=True"``.
         keeps_sign: ``"always"``: the output is never negative; ``"inherits"``: it is not where no active argument is; ``"never"``.
     """
 
@@ -106,6 +107,7 @@ class Op:
     linear: LinearFunction | None = None
     data: tuple[str, ...] = ("self",)
     needs: tuple[str, ...] = ()
+    limit: Callable[[Mapping[str, Any]], str] = lambda _: ""
     keeps_sign: str = "never"
 
 

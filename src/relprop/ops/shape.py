@@ -1,12 +1,11 @@
 """Ops that move elements without changing them: the relevance of every element goes back to where the element came from."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from relprop.errors import UnsupportedOpError
 from relprop.kernel import Linear
 from relprop.ops.registry import ABSORBED, Call, Op, Relevances, Role, add_ops
 
@@ -194,9 +193,16 @@ def _without_scattered(call: Call, relevance: Tensor) -> Tensor:
     return relevance.scatter(call["dim"], call["index"], 0.0)
 
 
-def _refuse_accumulation(call: Call) -> None:
-    if call["accumulate"]:
-        raise UnsupportedOpError("index_put with accumulate=True adds to what was there, and has no rule; write it as a sum.")
+def _filled(call: Call, relevance: Tensor) -> Tensor:
+    return relevance.index_select(call["dim"], call["index"]).sum_to_size(call["value"].shape)
+
+
+def _without_filled(call: Call, relevance: Tensor) -> Tensor:
+    return relevance.index_fill(call["dim"], call["index"], 0.0)
+
+
+def _accumulation(arguments: Mapping[str, Any]) -> str:
+    return "with accumulate=True" if arguments["accumulate"] else ""
 
 
 def _put(call: Call, relevance: Tensor) -> Tensor:
@@ -204,7 +210,6 @@ def _put(call: Call, relevance: Tensor) -> Tensor:
 
 
 def _without_put(call: Call, relevance: Tensor) -> Tensor:
-    _refuse_accumulation(call)
     return aten.index_put(relevance, list(call["indices"]), relevance.new_zeros(()))
 
 
@@ -253,12 +258,17 @@ add_ops(["cat"], Op(Role.SHAPE, _cat, data=("tensors",), keeps_sign="inherits"))
 add_ops(["split", "split_with_sizes", "chunk", "tensor_split"], Op(Role.SHAPE, _split, keeps_sign="inherits"))
 add_ops(["unbind"], Op(Role.SHAPE, _unbind, keeps_sign="inherits"))
 _WRITES = {
-    "slice_scatter": (_written("src", _slice_of, _without_slice), ()),
-    "select_scatter": (_written("src", _selected, _without_selected), ()),
-    "scatter": (_written("src", _scattered, _without_scattered), ("index",)),
-    "index_put": (_written("values", _put, _without_put), ("indices",)),
+    "slice_scatter": ("src", _slice_of, _without_slice, ()),
+    "select_scatter": ("src", _selected, _without_selected, ()),
+    "scatter": ("src", _scattered, _without_scattered, ("index",)),
+    "index_fill": ("value", _filled, _without_filled, ("index",)),
 }
-for _name, (_relevance, _needs) in _WRITES.items():
-    _data = ("self", "values" if _name == "index_put" else "src")
-    add_ops([_name], Op(Role.SHAPE, _relevance, data=_data, needs=_needs, keeps_sign="inherits"))
+for _name, (_source, _read, _clear, _needs) in _WRITES.items():
+    _back = _written(_source, _read, _clear)
+    add_ops([_name], Op(Role.SHAPE, _back, data=("self", _source), needs=_needs, keeps_sign="inherits"))
+_back = _written("values", _put, _without_put)
+add_ops(
+    ["index_put"],
+    Op(Role.SHAPE, _back, data=("self", "values"), needs=("indices",), limit=_accumulation, keeps_sign="inherits"),
+)
 add_ops(["copy"], Op(Role.SHAPE, lambda call, relevance: {"src": relevance.sum_to_size(call["src"].shape)}, data=("src",)))

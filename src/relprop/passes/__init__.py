@@ -9,20 +9,22 @@ from relprop.passes.decompose import decompose_unknown
 from relprop.passes.final import take_off_final_softmax
 from relprop.passes.inline import inline_regions
 from relprop.passes.inplace import make_out_of_place
+from relprop.passes.masks import index_by_constant_masks
 from relprop.passes.simplify import drop_identities, use_common_forms
 
 
 def normalize(capture: Capture) -> Capture:
     """Bring a captured graph, in place, to the form that plans are made for; folding BatchNorm is left to the method.
 
-    Each pass: nested regions inlined, in-place ops out of place, constants folded, no-ops dropped, fused attention expanded,
-    rare forms rewritten, unknown ops decomposed, a final softmax taken off.
+    Each pass: nested regions inlined, in-place ops out of place, constants folded, no-ops dropped, constant masks made indices, fused
+    attention expanded, rare forms rewritten, unknown ops decomposed, a final softmax taken off.
     """
     module = capture.module
     inline_regions(module)
     make_out_of_place(module)
     fold_constants(module)
     drop_identities(module)
+    index_by_constant_masks(module)
     expand_attention(module)
     use_common_forms(module)
     decompose_unknown(module)

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import fx
 
-from relprop.graph import add_constant, insert, replace, value_of
+from relprop.graph import add_constant, arguments_of, insert, replace, value_of
 
 aten = torch.ops.aten
 
@@ -18,8 +18,7 @@ def expand_attention(module: fx.GraphModule) -> None:
 
 
 def _expanded(module: fx.GraphModule, node: fx.Node) -> fx.Node:
-    arguments = {a.name: a.default_value for a in node.target._schema.arguments}  # pyright: ignore[reportAttributeAccessIssue, reportFunctionMemberAccess]
-    arguments.update(dict(zip(arguments, node.args, strict=False)), **node.kwargs)
+    arguments = arguments_of(node)
     query, key, value, mask = (arguments[name] for name in ("query", "key", "value", "attn_mask"))
     if arguments["enable_gqa"]:
         groups = value_of(query).shape[-3] // value_of(key).shape[-3]

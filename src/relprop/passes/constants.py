@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, fx
 
 from relprop.aliasing import mutated
-from relprop.graph import add_constant, replace
+from relprop.graph import add_constant, nodes_in, replace
 from relprop.ops.registry import op_name
 
 METADATA_ONLY = frozenset(
@@ -26,7 +26,18 @@ METADATA_ONLY = frozenset(
 )
 """Ops that read the shape of a tensor, not its values."""
 
+_SHAPE_OF_OTHER = {"aten::expand_as": 0, "aten::view_as": 0, "aten::reshape_as": 0, "aten::type_as": 0, "aten::copy": 1}
+"""By op with two tensors, which one it reads; of the other it takes the shape or the dtype."""
+
 _RANDOM = ("rand", "bernoulli", "dropout", "normal")
+
+
+def values_read(node: fx.Node) -> list[fx.Node]:
+    """Return the values that an op reads, leaving out those of which only the shape matters to it."""
+    name = op_name(node.target)
+    if name in METADATA_ONLY:
+        return []
+    return nodes_in(node.args[_SHAPE_OF_OTHER[name]]) if name in _SHAPE_OF_OTHER else node.all_input_nodes
 
 
 def depends_on_input(graph: fx.Graph) -> set[fx.Node]:
@@ -36,11 +47,7 @@ def depends_on_input(graph: fx.Graph) -> set[fx.Node]:
         if node.op == "placeholder":
             if isinstance(node.meta.get("val"), Tensor):
                 active.add(node)
-        elif (
-            node.op == "call_function"
-            and op_name(node.target) not in METADATA_ONLY
-            and not active.isdisjoint(node.all_input_nodes)
-        ):
+        elif node.op == "call_function" and not active.isdisjoint(values_read(node)):
             active.add(node)
             target = mutated(node)
             if target is not None:

@@ -1,9 +1,13 @@
 """Drop what does nothing at inference: dropout, copies, checks; write rare forms of an op as the common one."""
 
+import math
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import fx
 
-from relprop.graph import insert, replace, value_of
+from relprop.graph import arguments_of, insert, replace, value_of
 from relprop.ops.registry import op_name
 
 aten = torch.ops.aten
@@ -70,7 +74,7 @@ def _rewrite_same_convolution(node: fx.Node) -> fx.Node | None:
         or "padding" not in str(node.target).split(".")[-1]
     ):
         return None
-    x, weight, bias, stride, mode, dilation, groups = _filled(node)
+    x, weight, bias, stride, mode, dilation, groups = arguments_of(node).values()
     dims = value_of(weight).dim() - 2
     dilation = list(dilation) * dims if len(dilation) == 1 else dilation  # pyright: ignore[reportArgumentType]
     totals = [0 if mode == "valid" else d * (k - 1) for d, k in zip(dilation, value_of(weight).shape[2:], strict=True)]  # pyright: ignore[reportArgumentType]
@@ -80,16 +84,10 @@ def _rewrite_same_convolution(node: fx.Node) -> fx.Node | None:
     return insert(node, conv, x, weight, bias, stride, [total // 2 for total in totals], dilation, groups)
 
 
-def _filled(node: fx.Node) -> list[object]:
-    """All arguments of a call in schema order, defaults filled in."""
-    schema = node.target._schema.arguments  # pyright: ignore[reportAttributeAccessIssue, reportFunctionMemberAccess]
-    return [node.args[i] if i < len(node.args) else node.kwargs.get(a.name, a.default_value) for i, a in enumerate(schema)]
-
-
 def _rewrite_pad(node: fx.Node) -> fx.Node | None:
     if node.target is not aten.pad.default:
         return None
-    x, pad, mode, value = _filled(node)
+    x, pad, mode, value = arguments_of(node).values()
     if mode == "constant":
         return insert(node, aten.constant_pad_nd.default, x, pad, 0.0 if value is None else value)
     if mode == "circular":
@@ -117,11 +115,62 @@ def _rewrite_view(node: fx.Node) -> fx.Node | None:
     )
 
 
-_REWRITES = (_rewrite_subtraction, _rewrite_same_convolution, _rewrite_pad, _rewrite_view)
+def _rewrite_accumulation(node: fx.Node) -> fx.Node | None:
+    """``scatter_add`` and ``index_add`` as a sum: what was there, plus what is added to zeros."""
+    if node.target not in {aten.scatter_add.default, aten.index_add.default}:
+        return None
+    start, *rest = node.args
+    if isinstance(start, fx.Node) and start.target is aten.zeros_like.default:
+        return None
+    zeros = insert(node, aten.zeros_like.default, start)
+    return insert(node, aten.add.Tensor, start, insert(node, node.target, zeros, *rest, **node.kwargs))
+
+
+def _rewrite_variance(node: fx.Node) -> fx.Node | None:
+    """The variance as what it is the mean of: squared deviations from the mean."""
+    if node.target not in {aten.var.correction, aten.var.dim}:
+        return None
+    given = arguments_of(node)
+    x, dims, keepdim = given["self"], given["dim"], given["keepdim"]
+    value = value_of(x)
+    dims = list(range(value.dim())) if dims is None else list(dims)  # pyright: ignore[reportArgumentType]
+    sizes = [value.shape[dim] for dim in dims]
+    if not all(isinstance(size, int) for size in sizes):
+        return None
+    correction = given.get("correction", int(given.get("unbiased", True)))
+    degrees = math.prod(sizes) - (1 if correction is None else correction)
+    centered = insert(node, aten.add.Tensor, x, insert(node, aten.mean.dim, x, dims, True), alpha=-1)
+    total = insert(node, aten.sum.dim_IntList, insert(node, aten.square.default, centered), dims, keepdim)
+    return insert(node, aten.div.Tensor, total, degrees)
+
+
+def _rewrite_cosine(node: fx.Node) -> fx.Node | None:
+    """The cosine as the sum of products of two vectors of length one."""
+    if node.target is not aten.cosine_similarity.default:
+        return None
+    given = arguments_of(node)
+    units = [insert(node, aten.div.Tensor, x, _length(node, x, given)) for x in (given["x1"], given["x2"])]
+    return insert(node, aten.sum.dim_IntList, insert(node, aten.mul.Tensor, *units), [given["dim"]])
+
+
+def _length(node: fx.Node, x: fx.Node, given: Mapping[str, Any]) -> fx.Node:
+    norm = insert(node, aten.linalg_vector_norm.default, x, 2, [given["dim"]], True)
+    return insert(node, aten.clamp_min.default, norm, given["eps"])
+
+
+_REWRITES = (
+    _rewrite_subtraction,
+    _rewrite_same_convolution,
+    _rewrite_pad,
+    _rewrite_view,
+    _rewrite_accumulation,
+    _rewrite_variance,
+    _rewrite_cosine,
+)
 
 
 def use_common_forms(module: fx.GraphModule) -> None:
-    """Rewrite subtraction, ``padding="same"``, ``pad`` and ``view`` as the ops that have rules."""
+    """Rewrite subtraction, ``padding="same"``, ``pad``, ``view``, accumulation, variance and cosine as the ops that have rules."""
     for node in list(module.graph.nodes):
         for rewrite in _REWRITES:
             new = rewrite(node) if node.op == "call_function" else None
