@@ -1,108 +1,20 @@
 """Attribution functions: methods that explain a captured model as a whole, by its gradient or by its outputs alone."""
 
-import operator
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
-from torch.fx.node import map_arg
+from torch import Tensor
 
 from relprop.analysis import known_op
+from relprop.captured import CapturedModel
 from relprop.errors import InputError, TargetError
 from relprop.explanation import Explanation
-from relprop.graph import OUTPUTS, PATH
+from relprop.graph import PATH
 from relprop.inputs import Inputs, batch_size
-from relprop.ops.registry import AFFINE, Role, op_name
-from relprop.passes.constants import depends_on_input
+from relprop.ops.registry import op_name
+from relprop.table import draw_table
 from relprop.targets import check_seed, finite_logits, resolve_target
-
-_RELU = frozenset({"aten::relu", "aten::relu6"})
-_RELATIVE_NAMES = "gelu silu mish hardswish elu celu selu leaky_relu prelu rrelu softplus threshold log_sigmoid"
-RELATIVES = frozenset(f"aten::{name}" for name in _RELATIVE_NAMES.split())
-"""Smooth and leaky relatives of ReLU."""
-_CLIPPED = {"aten::clamp": 1, "aten::clamp_min": 1, "aten::hardtanh": 1}
-"""Ops that are ReLU where their lower bound, at this position of the arguments, is zero."""
-
-Handler = Callable[..., Any]
-"""Computes one op in another way: ``(*args, **kwargs) -> value``, as the op itself takes them."""
-
-
-@dataclass(frozen=True)
-class CapturedModel:
-    """A captured model as a function of its inputs; gradients reach the inputs and never the user's parameters.
-
-    Attributes:
-        module: The normalized graph.
-        dynamic: Whether it takes any batch size; if not, samples are run one at a time.
-        original: The user's own model, for registered functions.
-    """
-
-    module: fx.GraphModule
-    dynamic: bool
-    original: nn.Module
-
-    @property
-    def output(self) -> fx.Node:
-        """The explained value."""
-        result: Any = next(n for n in self.module.graph.nodes if n.op == "output").args[0]
-        return result[0]
-
-    @cached_property
-    def _active(self) -> set[fx.Node]:
-        return depends_on_input(self.module.graph)
-
-    @property
-    def active(self) -> list[fx.Node]:
-        """The ops that depend on the values of the input, in forward order."""
-        return [n for n in self.module.graph.nodes if n.op == "call_function" and n in self._active]
-
-    def carriers(self, node: fx.Node) -> list[fx.Node]:
-        """The floating values that depend on the input and that ``node`` reads, once per argument."""
-        return [n for n in _nodes_in((*node.args, *node.kwargs.values())) if n in self._active and is_floating(n)]
-
-    def layers(self) -> dict[str, fx.Node]:
-        """The outputs of modules, by module path, in forward order."""
-        return {path: node for node in self.module.graph.nodes for path in node.meta.get(OUTPUTS, ())}
-
-    def __call__(self, given: Inputs) -> Tensor:
-        """Return the logits, ``(B, C)``."""
-        if self.dynamic:
-            return self.run(given)[0]
-        return torch.cat([self.run(given.sample(i))[0] for i in range(batch_size(given))])
-
-    def run(
-        self, given: Inputs, handlers: Mapping[fx.Node, Handler] | None = None, keep: Collection[fx.Node] = ()
-    ) -> tuple[Tensor, dict[fx.Node, Any]]:
-        """Run the graph; return its output and the values of the nodes in ``keep``.
-
-        Args:
-            given: The inputs of one batch.
-            handlers: What computes an op in place of the op itself.
-            keep: Nodes whose values are returned; all others are dropped at their last use.
-        """
-        handlers = handlers or {}
-        output, flat = self.output, iter(given.flat)
-        device = given.tensors[0][1].device
-        pending = {n: len(n.users) for n in self.module.graph.nodes}
-        values: dict[fx.Node, Any] = {}
-        for node in self.module.graph.nodes:
-            if node.op == "placeholder":
-                values[node] = next(flat)
-            elif node.op == "get_attr":
-                values[node] = getattr(self.module, str(node.target))
-            elif node.op == "call_function":
-                args, kwargs = map_arg((node.args, node.kwargs), values.__getitem__)
-                if kwargs.get("device") is not None:
-                    kwargs = {**kwargs, "device": device}
-                values[node] = handlers.get(node, node.target)(*args, **kwargs)  # pyright: ignore[reportOptionalCall]
-                for parent in node.all_input_nodes:
-                    pending[parent] -= 1
-                    if not pending[parent] and parent not in keep and parent is not output:
-                        del values[parent]
-        return values[output], {node: values[node] for node in keep}
 
 
 @dataclass(frozen=True)
@@ -233,54 +145,15 @@ class AttributionPlan:
 
     def __str__(self) -> str:
         """Return the table of ops: module path, op, role."""
-        rows = [("module", "op", "role")]
+        rows: list[tuple[str, ...]] = []
         for node in self.model.active:
             op = known_op(node)
-            rows.append(
-                (str(node.meta.get(PATH, "")) or "·", op_name(node.target).removeprefix("aten::"), op.role if op else "–")
-            )
-        widths = [max(len(row[i]) for row in rows) for i in range(3)]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        lines.insert(1, "  ".join("─" * width for width in widths))
+            path, name = str(node.meta.get(PATH, "")) or "·", op_name(node.target).removeprefix("aten::")
+            rows.append((path, name, op.role if op else "–"))
+        lines = draw_table(("module", "op", "role"), rows)
         return "\n".join(
             [*lines, *(f"Note: {note}" for note in (f"{self.method.name} explains the model as a whole.", *self.notes))]
         )
-
-
-def _nodes_in(value: object) -> list[fx.Node]:
-    if isinstance(value, list | tuple):
-        return [n for item in value for n in _nodes_in(item)]
-    return [value] if isinstance(value, fx.Node) else []
-
-
-def is_floating(node: fx.Node) -> bool:
-    """Whether the value of a node is a floating tensor, or a list that starts with one."""
-    value = node.meta.get("val")
-    first = value[0] if isinstance(value, list | tuple) and value else value
-    return isinstance(first, Tensor) and first.is_floating_point()
-
-
-def is_rectifier(node: fx.Node) -> bool:
-    """Whether an op is ReLU, however it is written, or one of its relatives."""
-    name = op_name(node.target)
-    if name in _CLIPPED:
-        return len(node.args) > 1 and bool(node.args[1] == 0)
-    return name in _RELU | RELATIVES
-
-
-def role_of(model: CapturedModel, node: fx.Node) -> Role | None:
-    """The role of an op as attribution functions see it; None where relprop does not know the op.
-
-    A product with a constant scales, a sum with one shifts; a product of two values of the input is a gate, or summed over, a product.
-    """
-    if node.target is operator.getitem:
-        return Role.SHAPE
-    op = known_op(node)
-    if op is None:
-        return None
-    if len(model.carriers(node)) > 1:
-        return Role.GATE if op.role is Role.SCALE else Role.PRODUCT if op.role in AFFINE else op.role
-    return {Role.ADD: Role.BIAS, Role.GATE: Role.SCALE}.get(op.role, op.role)
 
 
 def plan_attribution(method: Attribution, model: CapturedModel, notes: tuple[str, ...]) -> AttributionPlan:

@@ -10,8 +10,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from relprop.attribution import Attributed, Attribution, CapturedModel, Problem
+from relprop.attribution import Attributed, Attribution, Problem
 from relprop.baselines.maps import over_channels, resized
+from relprop.captured import CapturedModel
 from relprop.errors import OptionError
 from relprop.methods import METHODS, MethodEntry
 

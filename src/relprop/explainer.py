@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from relprop.attribution import Attribution, AttributionPlan, CapturedModel, explain_by_attribution, plan_attribution
+from relprop.attribution import Attribution, AttributionPlan, explain_by_attribution, plan_attribution
 from relprop.capture import capture
+from relprop.captured import CapturedModel
 from relprop.errors import InputError, ModelError, OptionError, OutputError, TargetError, suggestion
 from relprop.explanation import Explanation
 from relprop.graph import change_dtypes, copy_module, module_outputs

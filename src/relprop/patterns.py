@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from relprop.attribution import CapturedModel, Handler, is_rectifier
 from relprop.capture import capture
+from relprop.captured import CapturedModel, Handler, is_rectifier
 from relprop.errors import InputError, ModelError, UnsupportedOpError
 from relprop.graph import PATH
 from relprop.inputs import Inputs, as_inputs, batch_size

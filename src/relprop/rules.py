@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from relprop import coefficients
+from relprop.coefficients import CoefficientFunction
 from relprop.errors import OptionError
-from relprop.kernel import Coefficients, Contributions, divide, in_blocks, stabilize
+from relprop.kernel import Contributions, divide, in_blocks, stabilize
 from relprop.ops.elementwise import pass_unchanged
 from relprop.ops.registry import ABSORBED, Call, RelevanceFunction, Relevances
 
-CoefficientFunction = Callable[[Contributions, Tensor], Coefficients]
 BiasName = Literal["absorb", "leave out"]
 SumName = Literal["positive", "absolute", "signed"]
 _TRACE = 1e-16
@@ -37,77 +38,6 @@ class Rule:
     all_operands: bool = False
 
 
-# --- coefficients of the sign-splitting rules: (contributions, relevance) -> (p, n), see `kernel` ------------------------------
-
-
-def _over_positive(c: Contributions, relevance: Tensor) -> Tensor:
-    return divide(relevance, c.positive, c.positive_floor)
-
-
-def _rap_coefficients(c: Contributions, relevance: Tensor) -> Coefficients:
-    """RAP, Eq. 7: ``p = R/z⁺``, ``n = R/a``; the second term's ``ν z⁻_ij/z⁻_j`` is ``R |z⁻_ij| / a_j``."""
-    p = _over_positive(c, relevance)
-    return Coefficients(p) if c.all_positive else Coefficients(p, divide(relevance, c.absolute))
-
-
-def _rap_released_conv_coefficients(c: Contributions, relevance: Tensor) -> Coefficients:
-    """RAP as its released code treats convolutions: negative relevance flows along the negative contributions alone."""
-    positive, negative = relevance.clamp(min=0), relevance.clamp(max=0)
-    n = divide(relevance, c.absolute) + divide(negative, c.negative, c.rounding)
-    return Coefficients(_over_positive(c, positive), n)
-
-
-def _absolute_coefficients(c: Contributions, relevance: Tensor) -> Coefficients:
-    """RAP's start, Eq. 5 and 6: every input takes a share of the logit by its absolute influence."""
-    p = divide(relevance, c.absolute)
-    return Coefficients(p, p)
-
-
-def _biased(c: Contributions, bias: str) -> tuple[Tensor, Tensor | float]:
-    """``z`` and the bias as a method wants them: the bias takes its share (``"absorb"``) or none (``"leave out"``)."""
-    if bias == "absorb" and c.bias is not None:
-        return c.output, c.bias
-    return c.z, 0.0
-
-
-def _clamped(bias: Tensor | float, sign: int) -> Tensor | float:
-    """The positive part of a bias, or the magnitude of its negative part."""
-    return (bias * sign).clamp(min=0) if isinstance(bias, Tensor) else 0.0
-
-
-def _proportional_coefficients(epsilon: float, bias: str) -> CoefficientFunction:
-    def coefficients(c: Contributions, relevance: Tensor) -> Coefficients:
-        z, _ = _biased(c, bias)
-        p = relevance / stabilize(z, epsilon) if epsilon else (relevance / z).masked_fill_(z == 0, 0.0)
-        return Coefficients(p, opposite=True)
-
-    return coefficients
-
-
-def _alpha_beta_coefficients(alpha: float, beta: float, epsilon: float, bias: str) -> CoefficientFunction:
-    def coefficients(c: Contributions, relevance: Tensor) -> Coefficients:
-        _, b = _biased(c, bias)
-        positive = c.positive + _clamped(b, 1)
-        p = divide(relevance if alpha == 1 else alpha * relevance, positive + epsilon if epsilon else positive, c.positive_floor)
-        if beta == 0 or (c.all_positive and not isinstance(b, Tensor)):
-            return Coefficients(p)
-        return Coefficients(p, divide(-beta * relevance, c.negative + _clamped(b, -1) + epsilon, 0.0 if epsilon else c.rounding))
-
-    return coefficients
-
-
-def _gamma_coefficients(gamma: float, epsilon: float, bias: str) -> CoefficientFunction:
-    def coefficients(c: Contributions, relevance: Tensor) -> Coefficients:
-        z, b = _biased(c, bias)
-        up = c.output > 0  # the sign of what the layer returned, whether or not its bias takes a share
-        favored = torch.where(up, c.positive + _clamped(b, 1), -(c.negative + _clamped(b, -1)))
-        total = z + gamma * favored
-        q = (relevance / (stabilize(total, epsilon) if epsilon else total)).masked_fill_((total == 0) | (c.output == 0), 0.0)
-        return Coefficients(torch.where(up, (1 + gamma) * q, q), torch.where(up, -q, -(1 + gamma) * q))
-
-    return coefficients
-
-
 def _refuse_negative(rule: str, **options: float) -> None:
     for name, value in options.items():
         if not (value >= 0 and math.isfinite(value)):
@@ -122,11 +52,11 @@ def _contributions(call: Call) -> Contributions:
     return Contributions(linear, call.x, call.output, bias, nonnegative=call.data in call.nonnegative)
 
 
-def _shared(call: Call, relevance: Tensor, coefficients: CoefficientFunction, *, loses: bool) -> tuple[Tensor, Tensor]:
+def _shared(call: Call, relevance: Tensor, function: CoefficientFunction, *, loses: bool) -> tuple[Tensor, Tensor]:
     """Share relevance by coefficients, block by block; return it with what nobody took, per sample."""
     shares, lost = 0.0, relevance.new_zeros(call.batch)
     for c, part in in_blocks(_contributions(call), relevance):
-        of_block = coefficients(c, part)
+        of_block = function(c, part)
         if loses:
             lost = lost + call.layout.sum(part, call.batch) - c.handed_on(of_block, call.layout, call.batch)
         c.forget()
@@ -134,11 +64,11 @@ def _shared(call: Call, relevance: Tensor, coefficients: CoefficientFunction, *,
     return shares, lost  # pyright: ignore[reportReturnType]
 
 
-def _affine(name: str, coefficients: CoefficientFunction) -> Rule:
+def _affine(name: str, function: CoefficientFunction) -> Rule:
     """A rule that is a pair of coefficients and nothing else."""
 
     def relevance(call: Call, relevance: Tensor) -> Relevances:
-        shares, lost = _shared(call, relevance, coefficients, loses=True)
+        shares, lost = _shared(call, relevance, function, loses=True)
         return {call.data: shares, ABSORBED: lost}
 
     return Rule(name, _on_each_operand(relevance), ("x", "output"))
@@ -153,10 +83,10 @@ def rap(variant: Literal["paper", "released"] = "paper", layer: Literal["conv", 
         layer: ``"conv"`` or ``"dense"``.
     """
     released = variant == "released"
-    coefficients = _rap_released_conv_coefficients if released and layer == "conv" else _rap_coefficients
+    shared_by = coefficients.rap_released_conv if released and layer == "conv" else coefficients.rap
 
     def relevance(call: Call, relevance: Tensor) -> Relevances:
-        shares, _ = _shared(call, relevance, coefficients, loses=False)
+        shares, _ = _shared(call, relevance, shared_by, loses=False)
         return _take_surplus(call, relevance, shares, counted=shares if released else call.x)
 
     return Rule("rap-released" if released else "rap", _on_each_operand(relevance), ("x", "output"))
@@ -174,31 +104,31 @@ def _take_surplus(call: Call, relevance: Tensor, shares: Tensor, *, counted: Ten
 
 def absolute() -> Rule:
     """RAP's start (Eq. 5 and 6): shares by absolute influence."""
-    return _affine("absolute", _absolute_coefficients)
+    return _affine("absolute", coefficients.absolute)
 
 
 def epsilon(epsilon: float = 1e-6, bias: BiasName = "absorb") -> Rule:
     """LRP-ε (Bach et al. 2015, Eq. 58); ``epsilon=0`` is LRP-0. ``bias``: ``"absorb"`` or ``"leave out"``."""
     _refuse_negative("epsilon", epsilon=epsilon)
-    return _affine("epsilon" if epsilon else "proportional", _proportional_coefficients(epsilon, bias))
+    return _affine("epsilon" if epsilon else "proportional", coefficients.proportional(epsilon, bias))
 
 
 def zplus(epsilon: float = 0.0, bias: BiasName = "absorb") -> Rule:
     """LRP-z⁺: only positive contributions count (Montavon et al. 2017)."""
     _refuse_negative("zplus", epsilon=epsilon)
-    return _affine("zplus", _alpha_beta_coefficients(1, 0, epsilon, bias))
+    return _affine("zplus", coefficients.alpha_beta(1, 0, epsilon, bias))
 
 
 def alpha_beta(alpha: float = 2.0, beta: float = 1.0, epsilon: float = 0.0, bias: BiasName = "absorb") -> Rule:
     """LRP-αβ (Bach et al. 2015, Eq. 60): ``alpha`` times the positive minus ``beta`` times the negative shares."""
     _refuse_negative("alpha-beta", alpha=alpha, beta=beta, epsilon=epsilon)
-    return _affine(f"alpha{alpha:g}-beta{beta:g}", _alpha_beta_coefficients(alpha, beta, epsilon, bias))
+    return _affine(f"alpha{alpha:g}-beta{beta:g}", coefficients.alpha_beta(alpha, beta, epsilon, bias))
 
 
 def gamma(gamma: float = 0.25, epsilon: float = 0.0, bias: BiasName = "absorb") -> Rule:
     """LRP-γ (Montavon et al. 2019), for inputs and outputs of any sign: contributions that agree with the output count ``1 + γ`` times."""
     _refuse_negative("gamma", gamma=gamma, epsilon=epsilon)
-    return _affine("gamma", _gamma_coefficients(gamma, epsilon, bias))
+    return _affine("gamma", coefficients.gamma(gamma, epsilon, bias))
 
 
 def _by_weight(name: str, power: int) -> Rule:

@@ -42,10 +42,12 @@ def _affine(call: Call, relevance: Tensor) -> Relevances:
     return shares
 
 
-def _sum(sign: int) -> Callable[[Call, Tensor], Relevances]:
-    """``sign · self + alpha · other``: each summand takes ``S`` times its positive part."""
+def _sum(sign: int, *, constants: bool) -> Callable[[Call, Tensor], Relevances]:
+    """``sign · self + alpha · other``: each summand takes ``S`` times its positive part; a constant none if ``constants`` is false."""
 
     def relevance(call: Call, relevance: Tensor) -> Relevances:
+        if len(call.operands) == 1 and not constants:
+            return {call.data: normalized(call, call.data, relevance.sum_to_size(call.x.shape))}
         per_output, alpha = _per_output(relevance, call.output), call.arguments.get("alpha", 1)
         signs = {"self": sign * (alpha if sign < 0 else 1), "other": 1 if sign < 0 else alpha}
         found = {n: (per_output * (call[n] * signs[n]).clamp(min=0)).sum_to_size(call[n].shape) for n in call.operands}
@@ -150,11 +152,11 @@ def affine() -> Rule:
     return Rule("abslrp", _affine, ("x", "output"), all_operands=True)
 
 
-def by_op(*, weighted_max_pooling: bool) -> Mapping[str, Rule]:
-    """AbsLRP of all other ops, by name."""
+def by_op(*, weighted_max_pooling: bool, constants: bool) -> Mapping[str, Rule]:
+    """AbsLRP of all other ops, by name; added constants take their share where ``constants`` is true."""
     functions: dict[str, Callable[[Call, Tensor], Relevances]] = {
-        "add": _sum(1),
-        "rsub": _sum(-1),
+        "add": _sum(1, constants=constants),
+        "rsub": _sum(-1, constants=constants),
         "mul": _product,
         "div": _product,
         "softmax": _softmax,

@@ -38,7 +38,7 @@ ONE_CONTRIBUTOR = {
     "a number to its power": lambda x: 2.0**x, "a constant to its power": lambda x: torch.tensor([1.0, 2.0, 0.5]).double() ** x,
     "to a constant power": lambda x: (x.abs() + 0.1) ** torch.tensor([1.0, 2.0, 0.5]).double(), "fmod": lambda x: torch.fmod(x, 1.0),
     "over the sum": lambda x: x / (x.abs().sum(-1, keepdim=True) + 1e-6), "tan": torch.tan, "erfinv": lambda x: torch.erfinv(x.tanh()),
-    "times a comparison": lambda x: x * (x > 0).to(x), "times its integer part, counted as a constant": lambda x: x * x.int().double(),
+    "times a comparison": lambda x: x * (x > 0).to(x),
     "plus a comparison": lambda x: x + (x > 0).double(), "nan_to_num": torch.nan_to_num, "masked by a constant": lambda x: x * torch.tensor([1.0, 0.0, 1.0]).double(),
 }  # fmt: skip
 

@@ -6,10 +6,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from relprop.attribution import Attributed, Attribution, CapturedModel, Problem
+from relprop.attribution import Attributed, Attribution, Problem
 from relprop.baselines.layers import Grid, find_grid
 from relprop.baselines.maps import over_channels, resized
 from relprop.baselines.options import at_least
+from relprop.captured import CapturedModel
 
 
 def _activation(problem: Problem, grid: Grid) -> Tensor:

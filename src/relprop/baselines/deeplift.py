@@ -15,11 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from relprop.attribution import Attributed, Attribution, CapturedModel, Handler, Problem, is_floating, role_of
+from relprop.attribution import Attributed, Attribution, Problem
 from relprop.baselines.options import as_reference
 from relprop.baselines.surrogate import with_slope
+from relprop.captured import CapturedModel, Handler, role_of
 from relprop.errors import UnsupportedOpError
-from relprop.graph import PATH
+from relprop.graph import PATH, is_floating
 from relprop.ops.registry import Role, op_name
 
 aten = torch.ops.aten

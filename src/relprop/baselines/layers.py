@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from torch import Tensor, fx
 
 from relprop.analysis import known_op
-from relprop.attribution import CapturedModel, is_floating
+from relprop.captured import CapturedModel
 from relprop.errors import OptionError, suggestion
-from relprop.graph import OUTPUTS
+from relprop.graph import OUTPUTS, is_floating
 from relprop.ops.registry import Role, op_name
 
 _SOFTMAX = frozenset({"aten::softmax", "aten::_softmax"})

@@ -7,10 +7,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, fx
 
-from relprop.attribution import Attributed, Attribution, CapturedModel, Handler, Problem, is_floating, role_of
+from relprop.attribution import Attributed, Attribution, Problem
 from relprop.baselines.surrogate import with_slope
+from relprop.captured import CapturedModel, Handler, role_of
 from relprop.errors import ModelError, OptionError, UnsupportedOpError
-from relprop.graph import PATH, value_of
+from relprop.graph import PATH, is_floating, value_of
 from relprop.ops.registry import Role, op_name
 from relprop.patterns import layers_of, load_patterns
 

@@ -10,7 +10,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from relprop.attribution import RELATIVES, Attributed, Attribution, CapturedModel, Problem, is_rectifier
+from relprop.attribution import Attributed, Attribution, Problem
+from relprop.captured import RELATIVES, CapturedModel, is_rectifier
 from relprop.ops.registry import op_name
 
 

@@ -6,8 +6,11 @@ import torch
 from torch import Tensor
 
 from relprop.methods.method import Method, transparent
+from relprop.methods.options import ConstantsName
 from relprop.ops.registry import Role
 from relprop.rules_abslrp import affine, by_op
+
+PoolingName = Literal["divided", "weighted"]
 
 _AFFINE = (Role.INPUT, Role.OUTPUT, Role.DENSE, Role.CONV, Role.POOL, Role.ATTENTION, Role.PRODUCT)
 
@@ -23,30 +26,32 @@ def _contrastive(logits: Tensor, target: Tensor) -> list[tuple[float, Tensor]]:
     return [(1.0, own), (-1.0, (1 - own) / max(logits.shape[-1] - 1, 1))]
 
 
-def _build(name: str, max_pooling: str, *, contrastive: bool) -> Method:
+def _build(name: str, max_pooling: PoolingName, constants: ConstantsName, *, contrastive: bool) -> Method:
     return Method(
         name,
         transparent() | dict.fromkeys(_AFFINE, affine()),
-        by_op=by_op(weighted_max_pooling=max_pooling == "weighted"),
+        by_op=by_op(weighted_max_pooling=max_pooling == "weighted", constants=constants == "absorb"),
         start=_contrastive if contrastive else _plain,
         fold_batchnorm=False,
         conserves=False,
     )
 
 
-def build_abslrp(*, max_pooling: Literal["divided", "weighted"] = "divided") -> Method:
+def build_abslrp(*, max_pooling: PoolingName = "divided", constants: ConstantsName = "absorb") -> Method:
     """Contrastive absLRP: the map of the target minus the map of all other classes; every map's absolute values add up to one.
 
     Args:
         max_pooling: ``"divided"`` treats max pooling like any op; ``"weighted"`` multiplies the winner's relevance by its value, which
             the authors do for VGG.
+        constants: Whether constants added to a value, such as position embeddings, ``"absorb"`` their share (as in the definition, where
+            they are operands like any other) or are left out.
     """
-    return _build("abslrp", max_pooling, contrastive=True)
+    return _build("abslrp", max_pooling, constants, contrastive=True)
 
 
-def build_abslrp_plain(*, max_pooling: Literal["divided", "weighted"] = "divided") -> Method:
-    """AbsLRP of the target alone. Option as in ``abslrp``."""
-    return _build("abslrp-plain", max_pooling, contrastive=False)
+def build_abslrp_plain(*, max_pooling: PoolingName = "divided", constants: ConstantsName = "absorb") -> Method:
+    """AbsLRP of the target alone. Options as in ``abslrp``."""
+    return _build("abslrp-plain", max_pooling, constants, contrastive=False)
 
 
 _SOURCE = "Vukadin et al., TIST 2024"

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, fx
 
 from relprop import rules
-from relprop.attribution import Attributed, Attribution, CapturedModel, Problem
+from relprop.attribution import Attributed, Attribution, Problem
 from relprop.baselines.layers import image_size, token_grid
 from relprop.baselines.maps import over_channels, resized
+from relprop.captured import CapturedModel
 from relprop.errors import UnsupportedOpError
 from relprop.graph import PATH, arguments_of
 from relprop.methods.method import Method

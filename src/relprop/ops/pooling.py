@@ -98,9 +98,14 @@ def _scatter_add(call: Call) -> tuple[Linear, None]:
 def _index_add(call: Call) -> tuple[Linear, None]:
     start, dim, index, source = (call[name] for name in ("self", "dim", "index", "source"))
     zeros = torch.zeros((), dtype=source.dtype, device=source.device).expand(start.shape)
-    return _fixed(
-        lambda x: zeros.index_add(dim, index, x, alpha=call["alpha"]), lambda c: c.index_select(dim, index) * call["alpha"]
-    )
+
+    def forward(x: Tensor, weight: Tensor | None) -> Tensor:
+        return zeros.index_add(dim, index, x * weight)
+
+    def transpose(c: Tensor, weight: Tensor | None) -> Tensor:
+        return c.index_select(dim, index) * weight
+
+    return Linear(torch.full((), call["alpha"], dtype=source.dtype, device=source.device), forward, transpose), None
 
 
 def _bicubic(arguments: Mapping[str, Any]) -> str:

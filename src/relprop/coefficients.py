@@ -1,0 +1,85 @@
+"""The coefficients of the sign-splitting rules: what each output gives per unit of positive and of negative contribution, see `kernel`."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from relprop.kernel import Coefficients, Contributions, divide, stabilize
+
+CoefficientFunction = Callable[[Contributions, Tensor], Coefficients]
+"""``(contributions, relevance of the output) -> (p, n)``."""
+
+
+def _over_positive(c: Contributions, relevance: Tensor) -> Tensor:
+    return divide(relevance, c.positive, c.positive_floor)
+
+
+def rap(c: Contributions, relevance: Tensor) -> Coefficients:
+    """RAP, Eq. 7: ``p = R/z⁺``, ``n = R/a``; the second term's ``ν z⁻_ij/z⁻_j`` is ``R |z⁻_ij| / a_j``."""
+    p = _over_positive(c, relevance)
+    return Coefficients(p) if c.all_positive else Coefficients(p, divide(relevance, c.absolute))
+
+
+def rap_released_conv(c: Contributions, relevance: Tensor) -> Coefficients:
+    """RAP as its released code treats convolutions: negative relevance flows along the negative contributions alone."""
+    positive, negative = relevance.clamp(min=0), relevance.clamp(max=0)
+    n = divide(relevance, c.absolute) + divide(negative, c.negative, c.rounding)
+    return Coefficients(_over_positive(c, positive), n)
+
+
+def absolute(c: Contributions, relevance: Tensor) -> Coefficients:
+    """RAP's start, Eq. 5 and 6: every input takes a share of the logit by its absolute influence."""
+    p = divide(relevance, c.absolute)
+    return Coefficients(p, p)
+
+
+def _biased(c: Contributions, bias: str) -> tuple[Tensor, Tensor | float]:
+    """``z`` and the bias as a method wants them: the bias takes its share (``"absorb"``) or none (``"leave out"``)."""
+    if bias == "absorb" and c.bias is not None:
+        return c.output, c.bias
+    return c.z, 0.0
+
+
+def _clamped(bias: Tensor | float, sign: int) -> Tensor | float:
+    """The positive part of a bias, or the magnitude of its negative part."""
+    return (bias * sign).clamp(min=0) if isinstance(bias, Tensor) else 0.0
+
+
+def proportional(epsilon: float, bias: str) -> CoefficientFunction:
+    """LRP-ε (Bach et al. 2015, Eq. 58): ``p = R / (z + ε · sign z)``, ``n = −p``; LRP-0 without ``epsilon``."""
+
+    def coefficients(c: Contributions, relevance: Tensor) -> Coefficients:
+        z, _ = _biased(c, bias)
+        p = relevance / stabilize(z, epsilon) if epsilon else (relevance / z).masked_fill_(z == 0, 0.0)
+        return Coefficients(p, opposite=True)
+
+    return coefficients
+
+
+def alpha_beta(alpha: float, beta: float, epsilon: float, bias: str) -> CoefficientFunction:
+    """LRP-αβ (Bach et al. 2015, Eq. 60): ``p = αR/z⁺``, ``n = −βR/|z⁻|``."""
+
+    def coefficients(c: Contributions, relevance: Tensor) -> Coefficients:
+        _, b = _biased(c, bias)
+        positive = c.positive + _clamped(b, 1)
+        p = divide(relevance if alpha == 1 else alpha * relevance, positive + epsilon if epsilon else positive, c.positive_floor)
+        if beta == 0 or (c.all_positive and not isinstance(b, Tensor)):
+            return Coefficients(p)
+        return Coefficients(p, divide(-beta * relevance, c.negative + _clamped(b, -1) + epsilon, 0.0 if epsilon else c.rounding))
+
+    return coefficients
+
+
+def gamma(gamma: float, epsilon: float, bias: str) -> CoefficientFunction:
+    """LRP-γ (Montavon et al. 2019): contributions of the output's sign count ``1 + γ`` times, in the share and in the sum."""
+
+    def coefficients(c: Contributions, relevance: Tensor) -> Coefficients:
+        z, b = _biased(c, bias)
+        up = c.output > 0  # the sign of what the layer returned, whether or not its bias takes a share
+        favored = torch.where(up, c.positive + _clamped(b, 1), -(c.negative + _clamped(b, -1)))
+        total = z + gamma * favored
+        q = (relevance / (stabilize(total, epsilon) if epsilon else total)).masked_fill_((total == 0) | (c.output == 0), 0.0)
+        return Coefficients(torch.where(up, (1 + gamma) * q, q), torch.where(up, -q, -(1 + gamma) * q))
+
+    return coefficients
