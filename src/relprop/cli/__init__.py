@@ -232,6 +232,29 @@ def evaluate(
     run_evaluation(settings, {**named, **where, **rest}, dry_run=dry_run)
 
 
+@app.command()
+@guarded
+def reproduce(
+    experiment: Annotated[str, typer.Argument(help="rap-table1, rap-table2, rap-fig7 or abslrp-gae.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder of results; a run that was stopped goes on there.")],
+    imagenet: Annotated[Path | None, typer.Option(help="The ILSVRC 2012 validation set.")] = None,
+    imagenet_seg: Annotated[Path | None, typer.Option(help="gtsegs_ijcv.mat, the ImageNet segmentation set.")] = None,
+    voc: Annotated[Path | None, typer.Option(help="Pascal VOC 2012.")] = None,
+    model: Annotated[list[str], typer.Option("--model", "-m", help="Only this model of the experiment; repeatable.")] = [],  # noqa: B006
+    weights: Annotated[list[str], typer.Option(metavar="MODEL=FILE", help="Weights of a model; repeatable.")] = [],  # noqa: B006
+    patterns: Annotated[list[str], typer.Option(metavar="MODEL=FILE", help="What `relprop fit-patterns` made; repeatable.")] = [],  # noqa: B006
+    limit: Annotated[int | None, typer.Option(min=1, help="Take only this many images of each data set.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images that run at once.")] = 8,
+    device: DeviceOption = "cpu",
+    debug: DebugOption = False,
+) -> None:
+    """Run a paper's experiment; what is missing is said up front, and what can run, runs."""
+    from relprop.cli.reproduce import ReproduceJob, reproduce_paper
+
+    data = {"imagenet": imagenet, "imagenet-seg": imagenet_seg, "voc": voc}
+    reproduce_paper(ReproduceJob(experiment, data, output, model, weights, patterns, limit, device, batch_size))
+
+
 def main() -> None:
     """Run the command line."""
     app()

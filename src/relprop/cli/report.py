@@ -10,7 +10,7 @@ from rich.table import Table
 from relprop.cli.terminal import note, out
 from relprop.errors import OptionError
 from relprop.evaluation.figures import write_figures
-from relprop.evaluation.grids import Cell, Grid, grids
+from relprop.evaluation.grids import NAMING, Cell, Grid, grids
 from relprop.evaluation.summary import Report, report
 from relprop.output import atomic, make_folder
 
@@ -78,14 +78,15 @@ def print_report(found: Report) -> None:
     """Print the tables of every model and metric."""
     for table in found.tables:
         for grid in grids(table):
-            out.print(_drawn(table.model, grid))
+            out.print(draw_grid(grid, f"{table.model}: "))
     out.print(found.method, style="dim")
 
 
-def _drawn(model: str, grid: Grid) -> Table:
-    drawn = Table(title=f"{escape(model)}: {escape(grid.caption)}", title_justify="left", title_style="bold")
+def draw_grid(grid: Grid, prefix: str = "") -> Table:
+    """Return a grid as a table for the terminal."""
+    drawn = Table(title=escape(prefix + grid.caption), title_justify="left", title_style="bold")
     for name in grid.header:
-        method = name == "method"
+        method = name in NAMING
         drawn.add_column(escape(name.replace("_", " ")), justify="left" if method else "right", overflow="fold", no_wrap=method)
     for cells in grid.rows:
         drawn.add_row(*_styled(cells))

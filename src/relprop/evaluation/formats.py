@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from relprop.evaluation.grids import ARROWS, Cell, Grid, grids
+from relprop.evaluation.grids import ARROWS, NAMING, Cell, Grid, grids
 from relprop.evaluation.statistics import Estimate
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def markdown_grid(grid: Grid) -> str:
     def row(cells: Iterable[str]) -> str:
         return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
-    rule = ["---" if name == "method" else "---:" for name in grid.header]
+    rule = ["---" if name in NAMING else "---:" for name in grid.header]
     body = (row(f"**{cell.text}**" if cell.bold else cell.text for cell in cells) for cells in grid.rows)
     return "\n".join([row(grid.header), row(rule), *body])
 

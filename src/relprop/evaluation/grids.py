@@ -8,6 +8,8 @@ from relprop.evaluation.statistics import Estimate
 from relprop.evaluation.tables import Line, Table
 
 ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
+NAMING = frozenset({"model", "method"})
+"""Headers of columns that hold names, not numbers."""
 WAYS = {"set": "score of the whole set", "images": "mean over images"}
 
 
