@@ -1,223 +1,147 @@
 """Layer-wise relevance propagation: single rules and the composites of the literature."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Any
 
 from torch import Tensor
 
 from relprop import rules
 from relprop.methods.method import Bounds, Method, additions, input_box
-from relprop.methods.options import BiasName, ConstantsName, StartName, SumName
+from relprop.methods.options import Shared, sharing
 from relprop.methods.starts import STARTS
 from relprop.ops.registry import Role
 from relprop.rules import Rule, alpha_beta, box, flat, wsquare, zplus
 from relprop.rules_attention import linear_norms
 
-_EPSILON = 1e-6
+_EPSILON = Shared().epsilon
 
 
-@dataclass(frozen=True)
-class _Common:
-    """Options of every method: how sums split, whether added constants take a share, and the start."""
-
-    add: SumName
-    constants: ConstantsName
-    start: StartName
+def _method(name: str, table: dict[Role | str, Rule], shared: Shared, epsilon: float = _EPSILON, **parts: Any) -> Method:  # noqa: ANN401
+    """A method of these rules, whose sums, constants and start are as the shared options say; ``epsilon`` is that of sums."""
+    sums = additions(shared.add, shared.constants, epsilon)
+    return Method(name, table | sums, start=STARTS[shared.start], conserves=shared.start == "logit", **parts)
 
 
-def _single(
-    name: str,
-    rule: Rule,
-    common: _Common,
-    *,
-    epsilon: float = _EPSILON,
-    pool: Rule | None = None,
-    first: Rule | None = None,
-    bounds: Bounds = None,
-) -> Method:
-    """One rule for all layers, unless ``pool`` is given for averages and ``first`` for the first layer; sums take ``epsilon``."""
-    table = {Role.DENSE: rule, Role.CONV: rule} | additions(common.add, common.constants, epsilon)
-    table |= {role: own for role, own in ((Role.POOL, pool), (Role.INPUT, first)) if own is not None}
-    return Method(name, table, start=STARTS[common.start], box=bounds, conserves=common.start == "logit")
+def _single(name: str, rule: Rule, shared: Shared, epsilon: float = _EPSILON, **others: Rule) -> Method:
+    """One rule for all layers, but for the roles in ``others``."""
+    return _method(name, {Role.DENSE: rule, Role.CONV: rule} | {Role(role): own for role, own in others.items()}, shared, epsilon)
 
 
-def build_epsilon(
-    *,
-    epsilon: float = _EPSILON,
-    bias: BiasName = "absorb",
-    add: SumName = "signed",
-    constants: ConstantsName = "leave out",
-    start: StartName = "logit",
-) -> Method:
-    """LRP-ε: shares by signed contribution, through layer norms too; ``epsilon`` takes what weak outputs hold.
-
-    Args:
-        epsilon: Stabilizer of the denominators; 0 for LRP-0.
-        bias: Whether biases ``"absorb"`` their share or are left out.
-        add: How residual sums split: by ``"signed"`` value, ``"absolute"`` value or ``"positive"`` part.
-        constants: Whether constants added to a value ``"absorb"`` their share, split as ``add`` says, or are left out.
-        start: What the output starts with, see :data:`relprop.methods.STARTS`.
-    """
-    method = _single("lrp-epsilon", rules.epsilon(epsilon, bias), _Common(add, constants, start), epsilon=epsilon)
-    return replace(method, by_op=linear_norms(epsilon))
+@sharing()
+def build_epsilon(shared: Shared) -> Method:
+    """LRP-ε: shares by signed contribution, through layer norms too; ``epsilon`` takes what weak outputs hold; 0 for LRP-0."""
+    method = _single("lrp-epsilon", rules.epsilon(shared.epsilon, shared.bias), shared, shared.epsilon)
+    return replace(method, by_op=linear_norms(shared.epsilon))
 
 
-def build_zplus(
-    *,
-    epsilon: float = _EPSILON,
-    bias: BiasName = "absorb",
-    add: SumName = "positive",
-    constants: ConstantsName = "leave out",
-    start: StartName = "logit",
-) -> Method:
-    """LRP-z⁺: only positive contributions count. Options as in ``lrp-epsilon``."""
-    return _single("lrp-zplus", zplus(epsilon, bias), _Common(add, constants, start))
+@sharing(add="positive")
+def build_zplus(shared: Shared) -> Method:
+    """LRP-z⁺: only positive contributions count."""
+    return _single("lrp-zplus", zplus(shared.epsilon, shared.bias), shared)
 
 
-def build_alpha_beta(
-    *,
-    alpha: float = 2.0,
-    beta: float = 1.0,
-    epsilon: float = _EPSILON,
-    bias: BiasName = "absorb",
-    add: SumName = "positive",
-    constants: ConstantsName = "leave out",
-    start: StartName = "logit",
-) -> Method:
-    """LRP-αβ: ``alpha`` times the positive minus ``beta`` times the negative shares; ``alpha − beta = 1`` conserves.
+def _alpha_beta(name: str, alpha: float, beta: float, shared: Shared) -> Method:
+    """Averages, whose contributions are mostly of one sign, share by positive contribution: α would multiply their relevance."""
+    epsilon, bias = shared.epsilon, shared.bias
+    return _single(name, alpha_beta(alpha, beta, epsilon, bias), shared, pool=zplus(epsilon, bias))
 
-    Averages, whose contributions are mostly of one sign, share by positive contribution: α would multiply their relevance.
-    Other options as in ``lrp-epsilon``.
-    """
-    rule = alpha_beta(alpha, beta, epsilon, bias)
-    return _single("lrp-alpha-beta", rule, _Common(add, constants, start), pool=zplus(epsilon, bias))
+
+@sharing(add="positive")
+def build_alpha_beta(shared: Shared, *, alpha: float = 2.0, beta: float = 1.0) -> Method:
+    """LRP-αβ: ``alpha`` times the positive minus ``beta`` times the negative shares; ``alpha − beta = 1`` conserves."""
+    return _alpha_beta("lrp-alpha-beta", alpha, beta, shared)
 
 
 def _alpha_beta_of(alpha: float, beta: float) -> Callable[..., Method]:
-    def build(
-        *,
-        epsilon: float = _EPSILON,
-        bias: BiasName = "absorb",
-        add: SumName = "positive",
-        constants: ConstantsName = "leave out",
-        start: StartName = "logit",
-    ) -> Method:
-        rule = alpha_beta(alpha, beta, epsilon, bias)
-        return _single(f"lrp-alpha{alpha:g}-beta{beta:g}", rule, _Common(add, constants, start), pool=zplus(epsilon, bias))
+    @sharing(add="positive")
+    def build(shared: Shared) -> Method:
+        return _alpha_beta(f"lrp-alpha{alpha:g}-beta{beta:g}", alpha, beta, shared)
 
-    build.__doc__ = f"LRP-αβ with ``alpha={alpha:g}`` and ``beta={beta:g}``. Options as in ``lrp-alpha-beta``."
+    build.__doc__ = f"LRP-αβ with ``alpha={alpha:g}`` and ``beta={beta:g}``."
     return build
 
 
-def build_gamma(
-    *,
-    gamma: float = 0.25,
-    epsilon: float = _EPSILON,
-    bias: BiasName = "absorb",
-    add: SumName = "signed",
-    constants: ConstantsName = "leave out",
-    start: StartName = "logit",
-) -> Method:
-    """LRP-γ: contributions that agree with the output's sign count ``1 + gamma`` times. Other options as in ``lrp-epsilon``."""
-    return _single("lrp-gamma", rules.gamma(gamma, epsilon, bias), _Common(add, constants, start))
+@sharing()
+def build_gamma(shared: Shared, *, gamma: float = 0.25) -> Method:
+    """LRP-γ: contributions that agree with the output's sign count ``1 + gamma`` times."""
+    return _single("lrp-gamma", rules.gamma(gamma, shared.epsilon, shared.bias), shared)
 
 
-def build_wsquare(*, add: SumName = "positive", constants: ConstantsName = "leave out", start: StartName = "logit") -> Method:
-    """LRP-w²: shares by squared weight, whatever the input. Options as in ``lrp-epsilon``."""
-    return _single("lrp-w2", wsquare(), _Common(add, constants, start))
+_UNSTABILIZED = ("epsilon", "bias")
 
 
-def build_flat(*, add: SumName = "positive", constants: ConstantsName = "leave out", start: StartName = "logit") -> Method:
-    """LRP-flat: equal shares over the receptive field. Options as in ``lrp-epsilon``."""
-    return _single("lrp-flat", flat(), _Common(add, constants, start))
+@sharing(without=_UNSTABILIZED, add="positive")
+def build_wsquare(shared: Shared) -> Method:
+    """LRP-w²: shares by squared weight, whatever the input."""
+    return _single("lrp-w2", wsquare(), shared)
 
 
-def build_deep_taylor(
-    *,
-    low: float | Tensor | None = None,
-    high: float | Tensor | None = None,
-    add: SumName = "positive",
-    constants: ConstantsName = "leave out",
-    start: StartName = "logit",
-) -> Method:
+@sharing(without=_UNSTABILIZED, add="positive")
+def build_flat(shared: Shared) -> Method:
+    """LRP-flat: equal shares over the receptive field."""
+    return _single("lrp-flat", flat(), shared)
+
+
+@sharing(without=_UNSTABILIZED, add="positive")
+def build_deep_taylor(shared: Shared, *, low: float | Tensor | None = None, high: float | Tensor | None = None) -> Method:
     """Deep Taylor decomposition: z⁺ without biases; z^B for the first layer, whose inputs lie between ``low`` and ``high``."""
-    bounds = input_box("deep-taylor", low, high)
-    return _single("deep-taylor", zplus(0.0, "leave out"), _Common(add, constants, start), first=box(), bounds=bounds)
+    method = _single("deep-taylor", zplus(0.0, "leave out"), shared, input=box())
+    return replace(method, box=input_box("deep-taylor", low, high))
 
 
-def build_excitation(*, add: SumName = "positive", constants: ConstantsName = "leave out", start: StartName = "one") -> Method:
-    """Excitation backprop: a winner's probability is shared by positive weight times activation, biases left out.
-
-    Options as in ``lrp-epsilon``.
-    """
-    return _single("excitation-backprop", zplus(0.0, "leave out"), _Common(add, constants, start))
+@sharing(without=_UNSTABILIZED, add="positive", start="one")
+def build_excitation(shared: Shared) -> Method:
+    """Excitation backprop: a winner's probability is shared by positive weight times activation, biases left out."""
+    return _single("excitation-backprop", zplus(0.0, "leave out"), shared)
 
 
-def _composite(
-    name: str, conv: Rule, epsilon: float, bias: BiasName, common: _Common, first: Rule | None = None, bounds: Bounds = None
-) -> Method:
+def _composite(name: str, conv: Rule, shared: Shared, first: Rule | None = None, bounds: Bounds = None) -> Method:
     """Dense layers by ε, conv layers by ``conv``, the first layer by ``first``; averages in proportion."""
-    table = {Role.DENSE: rules.epsilon(epsilon, bias), Role.CONV: conv, Role.POOL: rules.epsilon(_EPSILON, bias)}
-    table |= additions(common.add, common.constants, _EPSILON) | ({} if first is None else {Role.INPUT: first})
-    norms = linear_norms(epsilon)
-    return Method(name, table, norms, start=STARTS[common.start], box=bounds, conserves=common.start == "logit")
+    table: dict[Role | str, Rule] = {Role.DENSE: rules.epsilon(shared.epsilon, shared.bias), Role.CONV: conv}
+    table |= {Role.POOL: rules.epsilon(_EPSILON, shared.bias)} | ({} if first is None else {Role.INPUT: first})
+    return _method(name, table, shared, by_op=linear_norms(shared.epsilon), box=bounds)
 
 
-def _composite_of(name: str, summary: str, conv: Callable[[BiasName], Rule], first: Rule | None = None) -> Callable[..., Method]:
-    def build(
-        *,
-        epsilon: float = _EPSILON,
-        bias: BiasName = "absorb",
-        add: SumName = "signed",
-        constants: ConstantsName = "leave out",
-        start: StartName = "logit",
-    ) -> Method:
-        return _composite(name, conv(bias), epsilon, bias, _Common(add, constants, start), first)
+def _composite_of(name: str, summary: str, conv: Callable[[Shared], Rule], first: Rule | None = None) -> Callable[..., Method]:
+    @sharing()
+    def build(shared: Shared) -> Method:
+        return _composite(name, conv(shared), shared, first)
 
-    build.__doc__ = f"{summary.capitalize()}. ``epsilon`` is that of the dense layers; other options as in ``lrp-epsilon``."
+    build.__doc__ = f"{summary.capitalize()}. ``epsilon`` is that of the dense layers."
     return build
 
 
-def _conv_zplus(bias: BiasName) -> Rule:
-    return zplus(_EPSILON, bias)
+def _conv_zplus(shared: Shared) -> Rule:
+    return zplus(_EPSILON, shared.bias)
 
 
-def _conv_alpha2_beta1(bias: BiasName) -> Rule:
-    return alpha_beta(2, 1, _EPSILON, bias)
+def _conv_alpha2_beta1(shared: Shared) -> Rule:
+    return alpha_beta(2, 1, _EPSILON, shared.bias)
 
 
+@sharing()
 def build_epsilon_gamma_box(
-    *,
-    low: float | Tensor | None = None,
-    high: float | Tensor | None = None,
-    gamma: float = 0.25,
-    epsilon: float = _EPSILON,
-    bias: BiasName = "absorb",
-    add: SumName = "signed",
-    constants: ConstantsName = "leave out",
-    start: StartName = "logit",
+    shared: Shared, *, low: float | Tensor | None = None, high: float | Tensor | None = None, gamma: float = 0.25
 ) -> Method:
     """Dense layers by ε, conv layers by γ, the first layer by the box rule between ``low`` and ``high``.
 
-    ``epsilon`` is that of the dense layers; other options as in ``lrp-epsilon``.
+    ``epsilon`` is that of the dense layers.
     """
-    bounds = input_box("epsilon-gamma-box", low, high)
-    conv = rules.gamma(gamma, _EPSILON, bias)
-    return _composite("epsilon-gamma-box", conv, epsilon, bias, _Common(add, constants, start), box(), bounds)
+    name, conv = "epsilon-gamma-box", rules.gamma(gamma, _EPSILON, shared.bias)
+    return _composite(name, conv, shared, box(), input_box(name, low, high))
 
 
-def build_clrp(
-    *, epsilon: float = _EPSILON, bias: BiasName = "absorb", add: SumName = "positive", constants: ConstantsName = "leave out"
-) -> Method:
-    """Contrastive LRP: α1β0 from the target's logit minus the same spread over the others. Options as in ``lrp-epsilon``."""
-    return _single("clrp", zplus(epsilon, bias), _Common(add, constants, "clrp"))
+@sharing(without=("start",), add="positive", start="clrp")
+def build_clrp(shared: Shared) -> Method:
+    """Contrastive LRP: α1β0 from the target's logit minus the same spread over the others."""
+    return _single("clrp", zplus(shared.epsilon, shared.bias), shared)
 
 
-def build_sglrp(
-    *, epsilon: float = _EPSILON, bias: BiasName = "absorb", add: SumName = "positive", constants: ConstantsName = "leave out"
-) -> Method:
-    """Softmax-gradient LRP: α1β0 from the gradient of the target's probability. Options as in ``lrp-epsilon``."""
-    return _single("sglrp", zplus(epsilon, bias), _Common(add, constants, "sglrp"))
+@sharing(without=("start",), add="positive", start="sglrp")
+def build_sglrp(shared: Shared) -> Method:
+    """Softmax-gradient LRP: α1β0 from the gradient of the target's probability."""
+    return _single("sglrp", zplus(shared.epsilon, shared.bias), shared)
 
 
 _BACH, _MONTAVON = "Bach et al., PLoS ONE 2015", "Montavon et al., Pattern Recognition 2017"

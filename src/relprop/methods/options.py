@@ -1,10 +1,61 @@
-"""Types of options that several methods share."""
+"""Options that several methods share: their types, their usual values, and how a method takes them."""
 
-from typing import Literal
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
 
 from relprop.rules import BiasName, SumName
 
 StartName = Literal["logit", "one", "clrp", "sglrp"]
 ConstantsName = Literal["leave out", "absorb"]
 
-__all__ = ["BiasName", "ConstantsName", "StartName", "SumName"]
+
+@dataclass(frozen=True)
+class Shared:
+    """Options of the LRP methods.
+
+    Attributes:
+        epsilon: Stabilizer of the denominators; 0 for none.
+        bias: Whether biases ``"absorb"`` their share or are left out.
+        add: How residual sums split: by ``"signed"`` value, ``"absolute"`` value or ``"positive"`` part.
+        constants: Whether constants added to a value, such as position embeddings, ``"absorb"`` their share, split as ``add`` says, or are
+            left out.
+        start: What the output starts with, see :data:`relprop.methods.STARTS`.
+    """
+
+    epsilon: float = 1e-6
+    bias: BiasName = "absorb"
+    add: SumName = "signed"
+    constants: ConstantsName = "leave out"
+    start: StartName = "logit"
+
+
+def sharing(*, without: Sequence[str] = (), **values: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:  # noqa: ANN401
+    """Give a builder ``(Shared, own options) -> Method`` the shared options as keyword arguments of its own.
+
+    Args:
+        without: Those that the method fixes, and does not offer.
+        values: Their usual values, where they are not those of :class:`Shared`.
+    """
+    usual = Shared(**values)
+    offered = [field for field in fields(Shared) if field.name not in without]
+
+    def decorate(build: Callable[..., Any]) -> Callable[..., Any]:
+        _, *own = inspect.signature(build).parameters.values()
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        shared = [inspect.Parameter(f.name, keyword, default=getattr(usual, f.name), annotation=f.type) for f in offered]
+
+        @functools.wraps(build)
+        def built(**given: Any) -> Any:  # noqa: ANN401 - options of any type
+            common = {f.name: given.pop(f.name) for f in offered if f.name in given}
+            return build(replace(usual, **common), **given)
+
+        built.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
+        return built
+
+    return decorate
+
+
+__all__ = ["BiasName", "ConstantsName", "Shared", "StartName", "SumName", "sharing"]
