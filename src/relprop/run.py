@@ -116,17 +116,24 @@ class Runner:
             if step.node.target is operator.getitem:
                 self._put_item(step, relevance, relevances, values)
                 continue
-            call = self._call(step, values, boxes, batch)
-            shares, kept = self._propagate(step, call, relevance)
+            shares, kept = self._propagate(step, self._call(step, values, boxes, batch), relevance)
             absorbed = absorbed + kept
             if audit is not None:
                 audit(step, relevance, shares, kept)
-            for target, part in shares:
-                relevances[target] = relevances[target] + part if target in relevances else part
-            for value in self.forget_backward.get(step.node, ()):
-                values[value] = hollow(values[value])
+            self._hand_on(shares, relevances)
+            self._forget(step, values)
         found = [relevances.get(leaf) for leaf in self.plan.leaves]
         return [self._zeros(values[leaf]) if r is None else r for leaf, r in zip(self.plan.leaves, found, strict=True)], absorbed
+
+    @staticmethod
+    def _hand_on(shares: Shares, relevances: dict[fx.Node, Any]) -> None:
+        """Add shares to what their values have from other uses."""
+        for target, part in shares:
+            relevances[target] = relevances[target] + part if target in relevances else part
+
+    def _forget(self, step: Step, values: Values) -> None:
+        for value in self.forget_backward.get(step.node, ()):
+            values[value] = hollow(values[value])
 
     @staticmethod
     def _zeros(value: Tensor) -> Tensor:
