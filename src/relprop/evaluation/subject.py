@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from relprop import Explainer
-from relprop.attribution import AttributionPlan, CapturedModel
+from relprop.attribution import AttributionPlan
+from relprop.captured import CapturedModel
 from relprop.errors import OptionError
 from relprop.evaluation.images import with_geometry
 from relprop.evaluation.settings import Choice, Evaluation, ModelChoice
