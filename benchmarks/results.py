@@ -1,0 +1,249 @@
+"""The runs of `results.toml` on the reference models, and the page `docs/results.md` with its figures.
+
+    RELPROP_WEIGHTS=FOLDER python benchmarks/results.py run --voc VOCdevkit --imagenet ILSVRC2012 --results RESULTS [RUN …]
+    python benchmarks/results.py page --results RESULTS
+
+A run that was stopped goes on where it was; several runs may go on at once, each in a process of its own. The remarks in
+`results_remarks.md` open the page.
+"""
+
+import argparse
+import os
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from relprop.cli.evaluate import RunProgress, interruptible
+from relprop.evaluation import Evaluation, Report, evaluate, report
+from relprop.evaluation.figures import draw_curves
+from relprop.evaluation.formats import markdown_grid
+from relprop.evaluation.grids import ARROWS, Cell, Grid, interval
+from relprop.evaluation.settings import from_mapping
+from relprop.evaluation.tables import Line
+from relprop.output import atomic
+from relprop.zoo import EMBEDDED
+
+HERE = Path(__file__).parent
+SETTINGS = tomllib.loads((HERE / "results.toml").read_text("utf-8"))
+REMARKS = HERE / "results_remarks.md"
+DOCS = HERE.parent / "docs"
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A section of the page: values of one metric, from runs on different models."""
+
+    title: str
+    runs: tuple[str, ...]
+    metric: str
+    values: tuple[str, ...]
+
+
+_REGIONS = ":region=16:per_step=28:steps=7"
+TOPICS = (
+    Topic("Outside–inside ratio, Pascal VOC", ("voc", "vgg"), "outside-inside", ("pos", "all")),
+    Topic("Outside–inside ratio, ImageNet boxes", ("imagenet",), "outside-inside", ("pos", "all")),
+    Topic("Segmentation by the map above its positive mean", ("voc", "vgg"), "segmentation", ("miou", "pixel_accuracy")),
+    Topic("Relevance on the object", ("voc", "vgg"), "relevance-mass", ("relevance_mass",)),
+    Topic("Pointing game", ("voc", "vgg"), "pointing-game", ("pointing_game",)),
+    Topic(
+        "Least relevant regions removed first",
+        ("imagenet", "vgg-checks"),
+        f"lerf{_REGIONS}",
+        ("accuracy_mean", "probability_mean"),
+    ),
+    Topic(
+        "Most relevant regions removed first",
+        ("imagenet", "vgg-checks"),
+        f"morf{_REGIONS}",
+        ("accuracy_mean", "probability_mean"),
+    ),
+    Topic(
+        "Global attribution evaluation", ("checks", "vgg-checks"), "gae:steps=5", ("gae", "local_consistency", "contrastiveness")
+    ),
+    Topic(
+        "Sanity check: similarity after cascading randomization",
+        ("checks", "vgg-checks"),
+        "cascading-randomization:count=3",
+        ("spearman_abs", "ssim"),
+    ),
+    Topic(
+        "Sanity check: similarity to the map of a random other class",
+        ("checks", "vgg-checks"),
+        "random-logit",
+        ("spearman", "ssim"),
+    ),
+    Topic("Conservation", ("voc", "vgg"), "conservation", ("conservation_error",)),
+)
+OVERVIEW = ((0, "pos"), (2, "miou"), (5, "probability_mean"), (7, "gae"), (8, "spearman_abs"), (9, "spearman"))
+"""The panels of the first figure: a topic by its place, and a value."""
+
+
+def evaluations(name: str, options: argparse.Namespace) -> Iterator[Evaluation]:
+    """Yield the evaluations of one run, the second that of the methods for models with attention."""
+    run: dict[str, Any] = {"methods": SETTINGS["methods"], "models": SETTINGS["models"], **SETTINGS["runs"][name]}
+    kind = run["data"]
+    run |= {"data": f"{kind}:{getattr(options, kind)}", "geometry": "resize", "output": str(options.results / name)}
+    run["limit"] = options.limit or run["limit"]
+    attentive = [model for model in SETTINGS["attention_models"] if model in run["models"]]
+    for models, methods in ((run["models"], run["methods"]), (attentive, SETTINGS["attention_methods"])):
+        if models:
+            yield from_mapping({**run, "models": [_model(model) for model in models], "methods": methods}, f"The run {name}")
+
+
+def _model(name: str) -> str:
+    return name if name in EMBEDDED else f"{os.path.relpath(HERE / 'reference_models.py')}:{name}"
+
+
+def run(options: argparse.Namespace) -> None:
+    """Compute what is missing of the runs."""
+    for name in options.runs or SETTINGS["runs"]:
+        for evaluation in evaluations(name, options):
+            with interruptible(), RunProgress() as terminal:
+                summary = evaluate(evaluation, terminal.observer)
+            print(
+                f"{name}: {summary.rows} new rows, {summary.failed} of them failed, {len(summary.left_out)} left out", flush=True
+            )
+
+
+def page(options: argparse.Namespace) -> None:
+    """Write the page and its figures from the runs that are there."""
+    reports = {name: report(options.results / name) for name in SETTINGS["runs"] if (options.results / name).is_dir()}
+    images = options.docs / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    figures = _figures(reports)
+    for name, figure in figures.items():
+        with atomic(images / f"results-{name}.png") as path:
+            figure.savefig(path, dpi=110)
+    parts = [_head(), *(f"![{name}](images/results-{name}.png)" for name in figures if name == "overview")]
+    for topic in TOPICS:
+        parts += _section(topic, reports)
+    parts += ["## Curves", *(f"![{name}](images/results-{name}.png)" for name in figures if name != "overview")]
+    parts += ["## Notes of the runs", *_notes(reports), _runs_table(reports)]
+    with atomic(options.docs / "results.md") as path:
+        path.write_text("\n\n".join(parts) + "\n", "utf-8")
+
+
+def _head() -> str:
+    command = (__doc__ or "").split("\n\n")[1].replace("    ", "", 1).replace("\n    ", "\n")
+    remarks = REMARKS.read_text("utf-8").strip() if REMARKS.is_file() else ""
+    return f"# Results\n\n```sh\n{command.strip()}\n```\n\n{remarks}".strip()
+
+
+def _section(topic: Topic, reports: dict[str, Report]) -> list[str]:
+    """Return a table for each value: methods down, models across, the best of each model in bold."""
+    found = [table for run in topic.runs if run in reports for table in reports[run].tables if table.metric == topic.metric]
+    if not found:
+        return []
+    parts = [f"## {topic.title}"]
+    for value in topic.values:
+        lines = {
+            (table.model, line.method): line
+            for table in found
+            for line in table.lines
+            if line.value == value and line.over == table.headline
+        }
+        methods = list(dict.fromkeys(method for table in found for method in (line.method for line in table.lines)))
+        models = [table.model for table in found]
+        arrow = ARROWS[next(iter(lines.values())).direction]
+        rows = tuple((Cell(method), *(_cell(lines.get((model, method))) for model in models)) for method in methods)
+        counts = ", ".join(f"{model} {max(line.images for (m, _), line in lines.items() if m == model)}" for model in models)
+        parts += [f"`{value}` {arrow} (rows per method: {counts})", markdown_grid(Grid(value, ("method", *models), rows))]
+    return parts
+
+
+def _cell(line: Line | None) -> Cell:
+    return Cell("") if line is None else Cell(interval(line.score), line.best)
+
+
+def _figures(reports: dict[str, Report]) -> dict[str, Figure]:
+    figures = {"overview": _overview(reports)}
+    for table in reports["imagenet"].tables if "imagenet" in reports else ():
+        drawn = draw_curves(table)
+        if drawn is not None:
+            figures[f"{table.metric.partition(':')[0]}-{table.model}"] = drawn
+    return figures
+
+
+def _overview(reports: dict[str, Report]) -> Figure:
+    """Return a panel per value: methods down, a mark with its interval for every model."""
+    figure = Figure(figsize=(12, 11), layout="constrained")
+    marks: dict[str, str] = {}
+    for place, (topic, value) in enumerate(OVERVIEW, start=1):
+        axes = figure.add_subplot(2, 3, place)
+        found = [
+            table
+            for run in TOPICS[topic].runs
+            if run in reports
+            for table in reports[run].tables
+            if table.metric == TOPICS[topic].metric
+        ]
+        methods = list(dict.fromkeys(line.method for table in found for line in table.lines))
+        for table in found:
+            color = marks.setdefault(table.model, f"C{len(marks)}")
+            shift = 0.14 * (list(marks).index(table.model) - 2)
+            drawn = [line for method in methods if (line := table.line(method, value)) and np.isfinite(line.score.value)]
+            scores = np.array([line.score.value for line in drawn])
+            ends = np.array([(line.score.low, line.score.high) for line in drawn]).reshape(-1, 2)
+            errors = np.nan_to_num(np.abs(ends.T - scores))
+            places = [methods.index(line.method) + shift for line in drawn]
+            axes.errorbar(scores, places, xerr=errors, fmt="o", ms=3, lw=0.8, color=color, label=table.model)
+        axes.set_yticks(range(len(methods)), methods if place % 3 == 1 else [""] * len(methods), fontsize=8)
+        axes.invert_yaxis()
+        axes.grid(axis="y", lw=0.3)
+        axes.set_title(f"{TOPICS[topic].title}\n{value}", fontsize=9)
+        if value == "pos":
+            axes.set_xlim(0, 2)
+    handles = {text: handle for axes in figure.axes for handle, text in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=5, fontsize=9)
+    return figure
+
+
+def _notes(reports: dict[str, Report]) -> list[str]:
+    notes = [f"- {name}: {text}" for name, found in reports.items() for text in (*found.notes, *map(str, found.failures))]
+    methods = {found.method for found in reports.values()}
+    return ["\n".join([*(f"- {method}" for method in methods), *notes])]
+
+
+def _runs_table(reports: dict[str, Report]) -> str:
+    rows = []
+    for name in reports:
+        run = SETTINGS["runs"][name]
+        rows.append(
+            (
+                Cell(name),
+                Cell(run["data"]),
+                Cell(run.get("target", "predicted")),
+                Cell(str(run["limit"])),
+                Cell(", ".join(run["metrics"])),
+            )
+        )
+    return markdown_grid(Grid("", ("run", "data", "explained class", "images", "metrics"), tuple(rows)))
+
+
+def main() -> None:
+    """Run, or write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    running = commands.add_parser("run")
+    running.add_argument("--voc", type=Path)
+    running.add_argument("--imagenet", type=Path)
+    running.add_argument("--limit", type=int, help="take only so many images of each run; for a trial, in another folder")
+    running.add_argument("runs", nargs="*", metavar="RUN", help=f"{', '.join(SETTINGS['runs'])}; all where left out")
+    running.set_defaults(do=run)
+    paging = commands.add_parser("page")
+    paging.add_argument("--docs", type=Path, default=DOCS)
+    paging.set_defaults(do=page)
+    for command in (running, paging):
+        command.add_argument("--results", type=Path, default=Path("results"))
+    options = parser.parse_args()
+    options.do(options)
+
+
+if __name__ == "__main__":
+    main()
