@@ -56,14 +56,14 @@ def run_on_ray(worker: Worker, tasks: Sequence[Task]) -> Generator[tuple[Task, O
         OptionError: Ray is not installed, the cluster cannot be joined, or its actors cannot start.
     """
     with _cluster(worker.evaluation) as ray:
-        crew = _Crew(ray, worker, tasks)
+        crew = Crew(ray, worker, tasks)
         try:
             yield from crew.run()
         finally:
             crew.dismiss()
 
 
-class _Crew:
+class Crew:
     """The actors and what they are at."""
 
     def __init__(self, ray: Any, worker: Worker, tasks: Sequence[Task]) -> None:  # noqa: ANN401 - the module
@@ -74,7 +74,7 @@ class _Crew:
         self.in_vain = 0
         self.data = ray.put((worker.evaluation, worker.dataset, dict(worker.fingerprints)))
         self.workers = _number_of_workers(ray, worker.evaluation)
-        self.seats = [_Seat(self._hire()) for _ in range(min(self.workers, len(tasks)))]
+        self.seats = [_Seat(self.hire()) for _ in range(min(self.workers, len(tasks)))]
         self._greet()
 
     def run(self) -> Iterator[tuple[Task, Outcome]]:
@@ -98,7 +98,8 @@ class _Crew:
             with contextlib.suppress(Exception):
                 self.ray.kill(seat.actor)
 
-    def _hire(self) -> Any:  # noqa: ANN401 - an actor's handle
+    def hire(self) -> Any:  # noqa: ANN401 - an actor's handle
+        """Start an actor."""
         gpus = 1 if self.worker.evaluation.device.startswith("cuda") else 0
         kind = self.ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0)(RemoteWorker)
         return kind.remote(self.data)
@@ -148,7 +149,7 @@ class _Crew:
         if seat.following is not None:
             self.waiting.appendleft(seat.following)
             seat.following = None
-        seat.actor = self._hire()
+        seat.actor = self.hire()
         deaths = self.deaths[task.pair.key, task.block]
         if deaths < DEATHS:
             self.waiting.appendleft(task)

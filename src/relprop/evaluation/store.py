@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
-from relprop.errors import InputError
+from relprop.errors import InputError, OutputError
 from relprop.evaluation.rows import SCHEMA, Batch, Table
 from relprop.output import atomic, make_folder
 
@@ -41,7 +41,7 @@ class Part:
 
 def file_key(*labels: str, key: str) -> str:
     """Return a text for file names: readable, and as unique as `key`."""
-    readable = "--".join(re.sub(r"[^A-Za-z0-9.]+", "-", label).strip("-.")[-40:] for label in labels)
+    readable = "--".join(re.sub(r"[^A-Za-z0-9.]+", "-", label)[-40:].strip("-.") for label in labels)
     return f"{readable}-{short_digest(key)}"
 
 
@@ -281,8 +281,11 @@ def _sync(path: Path) -> None:
     """Let the system write a file, or the names in a folder, to the disk."""
     if path.is_dir() and os.name == "nt":
         return  # Windows cannot open folders
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error
