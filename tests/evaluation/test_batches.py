@@ -73,7 +73,7 @@ def test_work_on_the_whole_shrinks_what_it_keeps_to():
 
 @pytest.mark.parametrize("each", [0, 1, 4])
 def test_what_does_not_fit_at_all_ends(each):
-    def work(part):
+    def work(_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(NoMemory):
@@ -81,7 +81,7 @@ def test_what_does_not_fit_at_all_ends(each):
 
 
 def test_interrupts_are_no_failures():
-    def work(part):
+    def work(_):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -11,6 +11,7 @@ from relprop.evaluation import Observer, evaluate, ray_engine
 from tests.evaluation.test_run import close
 from tests.evaluation.world import evaluation, identities, make_world, rows
 
+pytestmark = pytest.mark.usefixtures("cluster")
 METRICS = ("segmentation", "lerf:per_step=4:steps=60", "gae")
 
 
@@ -47,7 +48,7 @@ def processes(monkeypatch):
     return found
 
 
-def test_a_killed_worker_is_replaced_and_the_rows_are_those_of_the_local_engine(cluster, big, monkeypatch):
+def test_a_killed_worker_is_replaced_and_the_rows_are_those_of_the_local_engine(big, monkeypatch):
     started, units = processes(monkeypatch), []
 
     def advance(*_):
@@ -62,7 +63,7 @@ def test_a_killed_worker_is_replaced_and_the_rows_are_those_of_the_local_engine(
     close(big / "results", big / "local")
 
 
-def test_a_unit_of_which_workers_keep_dying_fails_and_the_rest_is_done(cluster, big, monkeypatch):
+def test_a_unit_of_which_workers_keep_dying_fails_and_the_rest_is_done(big, monkeypatch):
     started, right = processes(monkeypatch), ray_engine.RemoteWorker.compute
 
     def compute(self, task, following):
@@ -78,6 +79,6 @@ def test_a_unit_of_which_workers_keep_dying_fails_and_the_rest_is_done(cluster, 
     assert {row["reason"] for row in found[4:8]} == {"3 workers died while they computed this block."}
 
 
-def test_more_workers_than_there_are_is_refused(cluster, big):
+def test_more_workers_than_there_are_is_refused(big):
     with pytest.raises(OptionError, match="has 2 CPUs for 3 workers"):
         evaluate(evaluation(big, "many", methods=("gradient",), metrics=("segmentation",), engine="ray", workers=3))

@@ -30,7 +30,7 @@ def close(left, right):
         assert all(one[name] == two[name] for name in one if name not in {"scores", "statistics", "curves"})
 
 
-class Stop(Exception):
+class StopError(Exception):
     """Ends a run from inside."""
 
 
@@ -40,7 +40,7 @@ def stop_after(units):
     def advance(*_):
         left[0] -= 1
         if not left[0]:
-            raise Stop
+            raise StopError
 
     return Observer(advance=advance)
 
@@ -132,7 +132,7 @@ def test_another_seed_draws_otherwise(world):
 def test_a_stopped_run_goes_on_and_ends_like_one_that_was_not(world, units):
     whole = evaluation(world, "whole")
     evaluate(whole)
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         evaluate(evaluation(world, "stopped"), stop_after(units))
     before = identities(world / "stopped")
     assert 0 < len(before) < len(identities(world / "whole"))
@@ -146,7 +146,7 @@ def test_methods_metrics_and_models_may_be_added(world):
     evaluate(evaluation(world, methods=("rap",), metrics=("segmentation",)))
     first = identities(world / "results")
     more = evaluation(world, model=("small", "other"), methods=("gradient",), metrics=("gae", "segmentation"))
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         evaluate(more, stop_after(2))
     added = evaluate(evaluation(world, methods=("rap",), metrics=("segmentation", "gae")))
     assert added.rows == 2
