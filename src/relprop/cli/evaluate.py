@@ -122,7 +122,7 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def interruptible() -> Generator[None, None, None]:
-    """End cleanly on SIGTERM too, as on Ctrl-C; a second signal while ending is not needed, nothing can be half-written."""
+    """End on SIGTERM as on Ctrl-C."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt

@@ -185,7 +185,7 @@ def _cluster(evaluation: Evaluation) -> Generator[Any, None, None]:
         options |= {"include_dashboard": False, "num_cpus": cpus, "object_store_memory": _STORE_BYTES}
     try:
         ray.init(**options)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except Exception as error:  # a cluster that does not start in time raises just that
         lines = str(error).strip().splitlines()
         raise OptionError(f"The Ray cluster {evaluation.address or ''} cannot be used: {lines[0] if lines else error}") from error
     try:

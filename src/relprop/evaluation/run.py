@@ -82,7 +82,10 @@ def evaluate(evaluation: Evaluation, observer: Observer | None = None) -> Summar
         with closing(_checker(prepared, store.settings["fingerprints"])) as worker:
             run = _Run(prepared, store, worker, observer)
             run.check()
-            run.compute()
+            try:
+                run.compute()
+            except OutputError as error:
+                raise OutputError(f"{error} What was finished is kept; the same command goes on from there.") from error
     return run.summary
 
 
@@ -109,9 +112,9 @@ def check_pair(worker: Worker, prepared: Prepared, pair: Pair) -> tuple[list[Cho
         subject = worker.subject(pair)
     except Exception as error:  # whatever a model raises while it is captured is a reason to leave the pair out
         return [], {None: sentence(error)}
-    classes = _classes(subject)
-    if prepared.evaluation.target == "label" and classes != len(prepared.dataset.classes):
-        return [], {None: f"The model has {classes} classes and the data set {len(prepared.dataset.classes)}; labels do not fit."}
+    classes = len(prepared.dataset.classes)
+    if prepared.evaluation.target == "label" and _classes(subject) != classes:
+        return [], {None: f"The model has {_classes(subject)} classes and the data set {classes}; labels do not fit."}
     reasons: dict[str | None, str] = {}
     if not subject.gives_layers:
         text = f"Method {pair.method.name!r} gives relevance to inputs only."
@@ -130,25 +133,27 @@ class _Run:
     def __init__(self, prepared: Prepared, store: Store, worker: Worker, observer: Observer) -> None:
         self.prepared, self.store, self.worker, self.observer = prepared, store, worker, observer
         self.summary = Summary()
-        self.metrics: dict[Pair, list[Choice]] = {}
+        self.pairs = len(prepared.pairs)
         self.tasks: list[Task] = []
 
     def check(self) -> None:
         """Find what is missing, and leave out what cannot be computed; the first pair comes last, so that it is at hand then."""
         for pair in reversed(self.prepared.pairs):
             if not self._missing(pair, self.prepared.evaluation.metrics):
+                self.store.compact(pair_file(pair))  # a run may have been killed just before
                 continue
             self.observer.stage(f"Checking {pair} …")
             metrics, reasons = check_pair(self.worker, self.prepared, pair)
             for key, reason in reasons.items():
                 self._leave_out(pair, key, reason)
+            self.pairs -= None in reasons
             self.tasks = [*self._missing(pair, metrics), *self.tasks]
         self.store.save()  # with the fingerprints
 
     def compute(self) -> None:
         """Run the engine on what is missing and store what it returns."""
         evaluation = self.prepared.evaluation
-        total = len(self.prepared.pairs) * len(self.prepared.images)
+        total = self.pairs * len(self.prepared.images)
         waiting = Counter(task.pair for task in self.tasks)
         self.observer.begin(total, total - sum(len(task.images) for task in self.tasks))
         with closing(ENGINES[evaluation.engine](self.worker, self.tasks)) as outcomes:
@@ -174,12 +179,9 @@ class _Run:
 
     def _write(self, task: Task, result: Result) -> None:
         file = pair_file(task.pair)
-        try:
-            if result.maps is not None:
-                self.store.write_maps(file, task.block, result.maps.images, result.maps.maps)
-            self.store.write(file, task.block, [choice.key for choice in task.metrics], result.table)
-        except OutputError as error:
-            raise OutputError(f"{error} What was finished is kept; the same command goes on from there.") from error
+        if result.maps is not None:
+            self.store.write_maps(file, task.block, result.maps.images, result.maps.maps)
+        self.store.write(file, task.block, [choice.key for choice in task.metrics], result.table)
         for text in result.told:
             self.observer.tell(text)
         self._count(task, result)
@@ -256,4 +258,5 @@ def _forecast(prepared: Prepared, worker: Worker, pair: Pair, keys: list[set[str
         seconds = worker.time(few) / sample * images
     rows = sum(len(worker.give_up(task, "").table) for task in tasks)
     left_out = tuple(f"{key or 'all metrics'}: {reason}" for key, reason in reasons.items())
-    return Forecast(str(pair), len(tasks), images, rows, len(prepared.images) - images, seconds, sample, left_out)
+    done = 0 if None in reasons else len(prepared.images) - images
+    return Forecast(str(pair), len(tasks), images, rows, done, seconds, sample, left_out)
