@@ -1,6 +1,8 @@
 """Capture: a PyTorch module becomes a flat graph of ATen ops with the module path of every op."""
 
 import contextlib
+import io
+import sysconfig
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping
@@ -9,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.parameter import is_lazy
 
 from relprop.aliasing import writes_through_views
 from relprop.errors import CaptureError, InputError, RelpropError
@@ -121,7 +124,9 @@ def capture(model: nn.Module, inputs: Inputs, output: str | int | None = None) -
 def _check_weights(model: nn.Module) -> None:
     parameters = dict(model.named_parameters())
     for name, tensor in [*parameters.items(), *model.named_buffers()]:
-        if not tensor.is_floating_point() or tensor.is_meta:
+        if is_lazy(tensor) or tensor.is_meta:
+            raise InputError(f"The model's {name!r} has no values yet; load or initialize the weights first.")
+        if not tensor.is_floating_point():
             continue
         # infinite buffers are legal: masks and clipping bounds, or a running variance that turns a channel off
         broken = ~tensor.isfinite() if name in parameters else tensor.isnan()
@@ -147,7 +152,8 @@ def _export_flat(wrapper: _Selected, flat: list[Any], *, dynamic: bool) -> torch
     # torch.export fixes dimensions of size 0 or 1, so the example of a dynamic batch holds two samples
     free = {0: torch.export.Dim.DYNAMIC}
     shapes = tuple(free if isinstance(v, Tensor) and v.dim() and v.shape[0] == batch else None for v in flat)
-    return torch.export.export(wrapper, tuple(flat), dynamic_shapes=(shapes,) if dynamic else None, strict=False)
+    with contextlib.redirect_stderr(io.StringIO()):  # where it fails, export prints a draft of its graph
+        return torch.export.export(wrapper, tuple(flat), dynamic_shapes=(shapes,) if dynamic else None, strict=False)
 
 
 def _is_shape_constraint(error: Exception) -> bool:
@@ -171,10 +177,17 @@ def _refusal(error: Exception) -> RelpropError:
     if isinstance(error, RelpropError):
         return error
     frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if "/torch/" not in f.filename.replace("\\", "/") and not f.filename.endswith("relprop/capture.py")]
+    own = [f for f in frames if _is_of_the_model(f.filename.replace("\\", "/"))]
     message = str(error).strip().splitlines()
     where = f" at {own[-1].filename}:{own[-1].lineno} in {own[-1].name} (`{own[-1].line}`)" if own else ""
     return CaptureError(f"The model cannot be captured: {type(error).__name__}{where}: {message[0] if message else 'no message'}")
+
+
+def _is_of_the_model(filename: str) -> bool:
+    """Whether code lies neither in torch, nor here, nor in Python's own library, nor in a text that was run."""
+    library = sysconfig.get_path("stdlib").replace("\\", "/")
+    of_python = filename.startswith(f"{library}/") and "/site-packages/" not in filename
+    return not (of_python or "/torch/" in filename or filename.endswith("relprop/capture.py") or filename.startswith("<"))
 
 
 def _own_buffers(module: fx.GraphModule) -> fx.GraphModule:

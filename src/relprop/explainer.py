@@ -197,11 +197,12 @@ class Explainer(nn.Module):
 
     def _layer_nodes(self, layers: Sequence[str]) -> dict[str, fx.Node]:
         nodes = module_outputs(self.graph.graph)
+        if isinstance(layers, str) or not isinstance(layers, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise OptionError(f"layers must be a list of module paths, not {layers!r}.")
         for path in layers:
             if path not in nodes:
-                raise OptionError(
-                    f"No module {path!r} with an output of its own.{suggestion(path, nodes)} explainer.plan lists the modules."
-                )
+                near = suggestion(str(path), nodes)
+                raise OptionError(f"No module {path!r} with an output of its own.{near} explainer.plan lists the modules.")
         return {path: nodes[path] for path in layers}
 
     def _explain(self, given: Inputs, target: object, seed: Tensor | None, watched: dict[str, fx.Node]) -> Explanation:

@@ -96,8 +96,11 @@ def recompute(graph: fx.Graph, changed: Collection[fx.Node]) -> None:
 
 
 def _put_number(node: fx.Node, number: int) -> None:
+    def put(argument: fx.Node) -> fx.Node | int:
+        return number if argument is node else argument
+
     for user in list(node.users):
-        user.args, user.kwargs = fx.node.map_arg((user.args, user.kwargs), lambda n: number if n is node else n)  # pyright: ignore[reportAttributeAccessIssue]
+        user.args, user.kwargs = fx.node.map_arg((user.args, user.kwargs), put)  # pyright: ignore[reportAttributeAccessIssue]
     node.graph.erase_node(node)
 
 

@@ -63,7 +63,7 @@ def as_inputs(inputs: object) -> Inputs:
     """Read what the user passed: a tensor, a tuple or list of arguments, or a dict of keyword arguments.
 
     Raises:
-        InputError: There is no tensor in it, a tensor is empty, has no batch dimension, or holds NaN or infinite values.
+        InputError: There is no tensor in it, a tensor is empty, sparse, without values, has no batch dimension, or holds NaN or infinite values.
     """
     if isinstance(inputs, Inputs):
         result = inputs
@@ -85,6 +85,13 @@ def _check(inputs: Inputs) -> None:
     if not inputs.tensors:
         raise InputError("The inputs hold no tensor; pass at least one tensor with a batch dimension.")
     for name, tensor in inputs.tensors:
+        if tensor.is_meta or tensor.layout != torch.strided:
+            wrong = (
+                "is on the meta device and holds no values"
+                if tensor.is_meta
+                else f"is {tensor.layout}; pass it through to_dense()"
+            )
+            raise InputError(f"The tensor {name!r} {wrong}.")
         if tensor.numel() == 0:
             raise InputError(f"The tensor {name!r} is empty (shape {tuple(tensor.shape)}); pass at least one sample.")
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):

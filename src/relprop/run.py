@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from relprop.errors import OptionError
 from relprop.ops.registry import ABSORBED, Call, Role, hollow
 from relprop.plan import Plan, Step
 
@@ -24,6 +25,14 @@ def _needed(step: Step) -> list[fx.Node]:
         value = step.arguments.get(name)
         nodes += [v for v in (value if isinstance(value, list | tuple) else [value]) if isinstance(v, fx.Node)]
     return nodes
+
+
+def _like(bound: Tensor, value: Tensor) -> Tensor:
+    try:
+        return bound.to(value).expand_as(value)
+    except RuntimeError:
+        shape, wanted = tuple(bound.shape), "×".join(map(str, value.shape[1:]))
+        raise OptionError(f"A bound of the input has shape {shape}; it must be a number or fit an input, {wanted}.") from None
 
 
 class Runner:
@@ -166,7 +175,7 @@ class Runner:
     def _input_bounds(self, node: fx.Node, value: Tensor, batch: int) -> Box:
         """The bounds that the method fixes, else each sample's smallest and largest value, both of the input's shape."""
         if self.plan.method.box is not None:
-            low, high = (torch.as_tensor(bound).to(value).expand_as(value) for bound in self.plan.method.box)
+            low, high = (_like(torch.as_tensor(bound), value) for bound in self.plan.method.box)
             return low, high
         layout = self.plan.facts.layouts[node]
         low, high = (layout.spread(bound, value).expand_as(value) for bound in layout.extremes(value, batch))

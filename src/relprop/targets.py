@@ -25,9 +25,10 @@ def resolve_target(target: object, logits: Tensor) -> Tensor:
     batch, classes = logits.shape
     if target is None:
         return logits.argmax(1)
-    indices = _as_indices(target).to(logits.device)
+    indices = _as_indices(target)
     if indices.dim() == 0:
         indices = indices.expand(batch)
+    indices = indices.to(logits.device)
     if indices.dim() > 2 or indices.shape[0] != batch or indices.numel() == 0:
         raise TargetError(
             f"The target has shape {tuple(indices.shape)}; for {batch} samples it must be an int, ({batch},) or ({batch}, K)."
@@ -43,6 +44,8 @@ def _as_indices(target: Any) -> Tensor:  # noqa: ANN401 - whatever the user pass
         indices = torch.as_tensor(target)
     except (TypeError, ValueError, RuntimeError):
         raise TargetError(f"The target must be an int or integers of shape (batch,) or (batch, K), not {target!r}.") from None
+    if indices.numel() == 0:
+        raise TargetError("The target names no class; pass None for the predicted one.")
     if indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:
         raise TargetError(f"The target must be integers, not {indices.dtype}.")
     return indices.long()
@@ -63,8 +66,11 @@ def check_seed(seed: Tensor, logits: Tensor) -> Tensor:
     """Return ``seed`` on the output's device and dtype; it has the output's shape, or K of them in dimension 1.
 
     Raises:
-        TargetError: It has another shape, or holds NaN or infinite values.
+        TargetError: It is no tensor of real numbers, has another shape, or holds NaN or infinite values.
     """
+    if not isinstance(seed, Tensor) or seed.is_complex():  # pyright: ignore[reportUnnecessaryIsInstance] - users may give anything
+        kind = f"a tensor of {seed.dtype}" if isinstance(seed, Tensor) else type(seed).__name__  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TargetError(f"The seed must be a tensor of real numbers, not {kind}.")
     shape = tuple(logits.shape)
     stacked = seed.dim() == logits.dim() + 1 and (seed.shape[0], *seed.shape[2:]) == shape
     if tuple(seed.shape) != shape and not stacked:

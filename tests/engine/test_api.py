@@ -85,14 +85,17 @@ def test_explain_is_the_explainer_once(explainer):
 
 
 @pytest.mark.parametrize(
-    "target", [5, -1, [0, 1], torch.zeros(3, 2, 2).long(), torch.zeros(3), "cat", [[0, 9]] * 3, torch.zeros(3, 0).long(), True]
+    "target",
+    [5, -1, [0, 1], torch.zeros(3, 2, 2).long(), torch.zeros(3), "cat", [[0, 9]] * 3, torch.zeros(3, 0).long(), True, [], {}],
 )
 def test_targets_that_do_not_fit(explainer, target):
     with pytest.raises(TargetError):
         explainer(X, target)
 
 
-@pytest.mark.parametrize("seed", [torch.zeros(3, 4), torch.zeros(2, 5), torch.full((3, 5), torch.nan)])
+@pytest.mark.parametrize(
+    "seed", [torch.zeros(3, 4), torch.zeros(2, 5), torch.full((3, 5), torch.nan), [0.0], torch.zeros(3, 5) * 1j]
+)
 def test_seeds_that_do_not_fit(explainer, seed):
     with pytest.raises(TargetError):
         explainer(X, seed=seed)
@@ -101,6 +104,12 @@ def test_seeds_that_do_not_fit(explainer, seed):
 def test_target_and_seed_exclude_each_other(explainer):
     with pytest.raises(TargetError, match="not both"):
         explainer(X, 0, seed=torch.zeros(3, 5))
+
+
+@pytest.mark.parametrize("layers", ["0", None, [0]])
+def test_layers_that_are_no_list_of_paths(explainer, layers):
+    with pytest.raises(OptionError):
+        explainer(X, layers=layers)
 
 
 def test_unknown_layer_suggests(explainer):
@@ -231,6 +240,8 @@ def test_final_softmax_is_taken_off_with_a_note():
         ("photo.jpg", "must be a tensor"),
         ([], "no tensor"),
         (torch.tensor(1.0), "batch"),
+        (X.to("meta"), "meta device"),
+        (X.to_sparse(), "to_dense"),
     ],
 )
 def test_inputs_that_do_not_fit(explainer, inputs, words):
@@ -255,6 +266,8 @@ def test_unknown_method_suggests():
         ({"low": 0.0}, "both"),
         ({"low": "0", "high": 1.0}, "must be"),
         ({"start": 3}, "must be one of"),
+        ({"low": -torch.inf, "high": 1.0}, "finite"),
+        ({"low": 1.0, "high": torch.tensor(0.0)}, "above"),
     ],
 )
 def test_unknown_options_suggest(options, words):
@@ -279,6 +292,18 @@ def test_broken_weights_are_named(value):
         relprop.Explainer(model, X)
 
 
+@pytest.mark.parametrize("model", [nn.LazyLinear(3), nn.Linear(4, 3, device="meta")], ids=["lazy", "meta"])
+def test_weights_without_values_are_named(model):
+    with pytest.raises(InputError, match=r"'weight' has no values"):
+        relprop.Explainer(model, IMAGE)
+
+
+def test_bounds_of_another_shape_are_refused():
+    explainer = relprop.Explainer(small(), X, low=torch.zeros(7), high=torch.ones(7))
+    with pytest.raises(OptionError, match=r"shape \(7,\).*2×4×4"):
+        explainer(X)
+
+
 class Unexportable(nn.Module):
     def __init__(self):
         super().__init__()
@@ -291,10 +316,46 @@ class Unexportable(nn.Module):
         return -y
 
 
-def test_a_model_that_cannot_be_exported_names_the_line():
+def test_a_model_that_cannot_be_exported_names_the_line(capsys):
     with pytest.raises(CaptureError, match=r"test_api\.py:\d+.*y\.sum\(\) > 0") as caught:
         relprop.Explainer(Unexportable(), IMAGE.float())
     assert "\n" not in str(caught.value)
+    assert not capsys.readouterr().err  # torch prints a draft of the graph
+
+
+def test_an_example_that_does_not_fit_the_model():
+    with pytest.raises(CaptureError, match=r"captured: RuntimeError: Given groups=1"):
+        relprop.Explainer(small(), X[:, :1])
+
+
+class Comparing(nn.Module):
+    def forward(self, x):
+        return (x > 0).to(x.dtype)
+
+
+def test_an_output_of_comparisons_is_refused():
+    with pytest.raises(UnsupportedOpError, match="comparisons"):
+        relprop.Explainer(nn.Sequential(nn.Linear(4, 4), Comparing()), IMAGE.float())
+
+
+class Choosing(nn.Module):
+    def forward(self, x):
+        return x.masked_select(x > 0).sum().expand(x.shape[0], 2)
+
+
+def test_a_size_that_depends_on_values_is_refused():
+    with pytest.raises(UnsupportedOpError, match=r"size of what aten::masked_select \(in 1\)"):
+        relprop.Explainer(nn.Sequential(nn.Linear(4, 4), Choosing()), IMAGE.float())
+
+
+class PutSum(nn.Module):
+    def forward(self, x):
+        return x.mT.index_put((torch.tensor([0, 0]),), x.mT[:2], accumulate=True).mT
+
+
+def test_a_call_that_the_table_does_not_cover_says_why():
+    with pytest.raises(UnsupportedOpError, match=r"index_put with accumulate=True \(in 1\)"):
+        relprop.Explainer(nn.Sequential(nn.Linear(4, 4), PutSum(), nn.Linear(4, 2)), IMAGE.float())
 
 
 class Cumulative(nn.Module):

@@ -25,7 +25,8 @@ def _method(name: str, table: dict[Role | str, Rule], shared: Shared, epsilon: f
 
 def _single(name: str, rule: Rule, shared: Shared, epsilon: float = _EPSILON, **others: Rule) -> Method:
     """One rule for all layers, but for the roles in ``others``."""
-    return _method(name, {Role.DENSE: rule, Role.CONV: rule} | {Role(role): own for role, own in others.items()}, shared, epsilon)
+    table: dict[Role | str, Rule] = {Role.DENSE: rule, Role.CONV: rule}
+    return _method(name, table | {Role(role): own for role, own in others.items()}, shared, epsilon)
 
 
 @sharing()

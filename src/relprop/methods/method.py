@@ -120,6 +120,9 @@ def input_box(method: str, low: float | Tensor | None, high: float | Tensor | No
         if low is not high:
             raise OptionError(f"Method {method!r}: give both low and high, or neither.")
         return None
-    if not bool((torch.as_tensor(low) <= torch.as_tensor(high)).all()):
+    bounds = torch.as_tensor(low), torch.as_tensor(high)
+    if not all(bool(bound.isfinite().all()) for bound in bounds):
+        raise OptionError(f"Method {method!r}: low and high must be finite.")
+    if not bool((bounds[0] <= bounds[1]).all()):
         raise OptionError(f"Method {method!r}: low must not be above high.")
     return low, high

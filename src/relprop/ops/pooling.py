@@ -100,10 +100,10 @@ def _index_add(call: Call) -> tuple[Linear, None]:
     zeros = torch.zeros((), dtype=source.dtype, device=source.device).expand(start.shape)
 
     def forward(x: Tensor, weight: Tensor | None) -> Tensor:
-        return zeros.index_add(dim, index, x * weight)
+        return zeros.index_add(dim, index, x * weight)  # pyright: ignore[reportOperatorIssue]
 
     def transpose(c: Tensor, weight: Tensor | None) -> Tensor:
-        return c.index_select(dim, index) * weight
+        return c.index_select(dim, index) * weight  # pyright: ignore[reportOperatorIssue]
 
     return Linear(torch.full((), call["alpha"], dtype=source.dtype, device=source.device), forward, transpose), None
 

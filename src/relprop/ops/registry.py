@@ -158,8 +158,11 @@ def register_op(
     Raises:
         OptionError: The role is unknown or needs ``linear``, or the name has no namespace.
     """
-    if "::" not in name:
+    if not isinstance(name, str) or "::" not in name:  # pyright: ignore[reportUnnecessaryIsInstance] - users may give anything
         raise OptionError(f"Op name {name!r} has no namespace; write it as in 'mylib::swish'.")
+    for function in (relevance, linear):
+        if function is not None and not callable(function):
+            raise OptionError(f"Op {name!r} needs functions as `relevance` and `linear`, not {type(function).__name__}.")
     try:
         known = Role(role)
     except ValueError:

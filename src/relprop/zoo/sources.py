@@ -97,7 +97,7 @@ def file_factory(request: Request) -> LoadedModel:
         made = factory()
     except RelpropError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ModelError(f"{request.rest} raised {type(error).__name__}: {error}") from error
     parts = cast("tuple[Any, ...]", made) if isinstance(made, tuple) else (made,)
     model, preprocessing, labels = cast("tuple[Any, Any, Any]", (*parts, None, None)[:3])
@@ -168,7 +168,7 @@ def _factory(path: Path, name: str) -> Callable[[], object]:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ModelError(f"Running {path} raised {type(error).__name__}: {error}") from error
     if not callable(getattr(module, name, None)):
         names = [key for key, value in vars(module).items() if callable(value)]
