@@ -12,12 +12,13 @@ import torch
 import relprop
 from relprop.datasets import open_dataset
 from relprop.errors import InputError, ModelError, OptionError, OutputError
-from relprop.evaluation import Observer, choices, evaluate, models, read_maps
+from relprop.evaluation import Observer, choices, evaluate, images, models, read_maps
+from relprop.evaluation.engines import AHEAD
 from relprop.evaluation.images import image_seed
 from relprop.evaluation.store import locked
 from relprop.metrics import METRICS, metric
 from relprop.zoo import load
-from tests.evaluation.world import evaluation, identities, rows, settings, table
+from tests.evaluation.world import evaluation, identities, make_world, rows, settings, table
 
 
 def close(left, right):
@@ -104,13 +105,30 @@ def test_every_row_says_what_made_it(world):
     assert {row["weights"] for row in found} == {"pretrained"}
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 8])
+@pytest.mark.parametrize("batch_size", [1, 3])
 def test_rows_do_not_depend_on_the_batch_size(world, batch_size):
-    names = ("segmentation", "gae", "random-removal", "sensitivity-n:samples=4", "cascading-randomization", "cosine-convergence")
-    methods = ("rap", "smoothgrad:samples=3")
-    evaluate(evaluation(world, "four", methods=methods, metrics=names, block=8))
-    evaluate(evaluation(world, "other", methods=methods, metrics=names, block=8, batch_size=batch_size))
-    close(world / "four", world / "other")
+    names = ("segmentation", "gae", "random-removal", "sensitivity-n:samples=4", "cascading-randomization:count=1")
+    chosen = {"methods": ("rap", "smoothgrad:samples=3"), "metrics": (*names, "cosine-convergence"), "block": 8, "limit": 8}
+    evaluate(evaluation(world, "eight", batch_size=8, **chosen))
+    evaluate(evaluation(world, "other", batch_size=batch_size, **chosen))
+    close(world / "eight", world / "other")
+
+
+def test_images_are_read_only_a_little_ahead(world, monkeypatch):
+    right, read, units = images.load, [], []
+
+    def load_one(*arguments):
+        read.append(arguments)
+        return right(*arguments)
+
+    def advance(*_):
+        units.append(len(read))
+
+    monkeypatch.setattr(images, "load", load_one)
+    make_world(world, 40)
+    evaluate(evaluation(world, methods=("gradient",), metrics=("complexity",)), Observer(advance=advance))
+    assert len(read) == 40
+    assert all(seen <= 4 * (done + AHEAD) for done, seen in enumerate(units, 1))
 
 
 def test_rows_do_not_depend_on_their_company(world):
