@@ -15,6 +15,8 @@ Score = Callable[[Array], Array]
 ROUNDS = 2000
 LEVEL = 0.95
 _DRAWS_AT_ONCE = 2**22
+_KEPT = 2**28
+"""Draws up to which they are kept for the next method: 256 MiB."""
 
 
 @dataclass(frozen=True)
@@ -45,24 +47,26 @@ def resampled_sums(rows: Array, rounds: int = ROUNDS, seed: int = 0) -> Array:
     Returns:
         `(rounds, K)`.
     """
-    return np.concatenate([times @ rows for times in _multiplicities(len(rows), rounds, seed)])
+    return np.concatenate([times.astype(np.float64) @ rows for times in _multiplicities(len(rows), rounds, seed)])
 
 
-def _multiplicities(images: int, rounds: int, seed: int) -> Iterable[Array]:
+def _multiplicities(images: int, rounds: int, seed: int) -> Iterable[NDArray[np.uint8]]:
     """Return how often each round draws each image, some rounds at a time: `(rounds at once, images)`."""
-    few = images * rounds <= _DRAWS_AT_ONCE
-    return _kept(images, rounds, seed) if few else (_counted(drawn) for drawn in resamples(images, rounds, seed))
+    kept = images * rounds <= _KEPT
+    return _drawn_once(images, rounds, seed) if kept else (_counted(drawn) for drawn in resamples(images, rounds, seed))
 
 
-@lru_cache(maxsize=2)
-def _kept(images: int, rounds: int, seed: int) -> tuple[Array, ...]:
+@lru_cache(maxsize=1)
+def _drawn_once(images: int, rounds: int, seed: int) -> tuple[NDArray[np.uint8], ...]:
     return tuple(_counted(drawn) for drawn in resamples(images, rounds, seed))
 
 
-def _counted(drawn: NDArray[np.int64]) -> Array:
+def _counted(drawn: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Count in bytes; for an image to be drawn 256 times in a round of as many draws as images is out of the question."""
     rounds, images = drawn.shape
     places = drawn + images * np.arange(rounds)[:, None]
-    return np.bincount(places.ravel(), minlength=drawn.size).reshape(drawn.shape).astype(np.float64)
+    times = np.bincount(places.ravel(), minlength=drawn.size)
+    return times.clip(max=np.iinfo(np.uint8).max).astype(np.uint8).reshape(drawn.shape)
 
 
 def estimates(rows: Array, score: Score, *, rounds: int = ROUNDS, seed: int = 0) -> list[Estimate]:
