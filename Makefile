@@ -8,6 +8,7 @@ WORKERS ?= 2
 OUT ?= out
 # A photo that comes with a dependency's wheel: Stéfan van der Walt's cat Chelsea, CC0.
 CAT = "$$($(BIN)/python -c 'from importlib.resources import files; print(files("skimage") / "data/chelsea.png")')"
+SLOW = --option rise:masks=4000 --option lime:samples=1000 --option kernel-shap:samples=1000 --option score-cam:channels=null
 
 export PIP_CONSTRAINT := constraints.txt
 export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
@@ -32,8 +33,13 @@ format: $(VENV)/.dev
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet --site-dir site
 
-figures: $(VENV)/.demo
+# With DEIT=FILE, the weights of DeiT-tiny in timm's layout, also the picture of a transformer. An option asks for its slow method.
+figures: $(VENV)/.dev
 	$(BIN)/relprop explain $(CAT) --output docs/images/chelsea-rap.png
+	$(BIN)/relprop compare $(CAT) $(SLOW) --dpi 100 --output docs/images/methods.webp
+ifdef DEIT
+	$(BIN)/relprop compare $(CAT) --model timm:deit_tiny_patch16_224 --weights $(DEIT) --dpi 100 --output docs/images/methods-transformer.webp
+endif
 
 clean:
 	rm -rf $(VENV) site $(OUT) .pytest_cache .ruff_cache .hypothesis
