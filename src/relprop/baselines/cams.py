@@ -58,7 +58,7 @@ def _from_gradient(name: str, combine: Callable[[Tensor, Tensor], Tensor], layer
         maps = combine(*_activation_and_gradient(problem, find_grid(problem.model, layer)))
         return Attributed([over_channels(resized(maps, problem.image), problem.image)])
 
-    return Attribution(name, attribute, partial(_note, layer))
+    return Attribution(name, attribute, partial(_note, layer), fold_batchnorm=False)  # a convolution's own output can be named
 
 
 def _note(layer: str | None, model: CapturedModel) -> tuple[str, ...]:
@@ -115,7 +115,7 @@ def build_score_cam(*, layer: str | None = None, channels: int | None = None, in
         maps = torch.stack([explain(sample) for sample in problem.samples()])
         return Attributed([over_channels(resized(maps, problem.image), problem.image)])
 
-    return Attribution("score-cam", attribute, partial(_note, layer))
+    return Attribution("score-cam", attribute, partial(_note, layer), fold_batchnorm=False)
 
 
 def _masked_scores(sample: Problem, activation: Tensor) -> Tensor:
