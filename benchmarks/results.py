@@ -149,6 +149,8 @@ def _section(topic: Topic, reports: dict[str, Report]) -> list[str]:
             if line.value == value and line.over == table.headline
         }
         methods = list(dict.fromkeys(method for table in found for method in (line.method for line in table.lines)))
+        if not lines:
+            continue
         models = [table.model for table in found]
         arrow = ARROWS[next(iter(lines.values())).direction]
         rows = tuple((Cell(method), *(_cell(lines.get((model, method))) for model in models)) for method in methods)
