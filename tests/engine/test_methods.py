@@ -206,3 +206,19 @@ def test_constants_absorb_their_share_or_are_left_out(name):
     ]
     value = torch.relu(model.pre(x)).detach()
     torch.testing.assert_close(both[1], both[0] * value / (value + 0.5), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["lrp-epsilon", "lrp-alpha2-beta1", "attnlrp"])
+@pytest.mark.parametrize(("choice", "rule"), [("zb", rules.box()), ("flat", rules.flat()), ("w2", rules.wsquare())])
+def test_the_first_layer_may_take_a_rule_of_its_own(problem, name, choice, rule):
+    model, x = problem
+    found = relprop.explain(model, x, method=name, input_rule=choice)
+    composed = Method("composed", {**make_method(name, {}).rules, "input": rule}, by_op=make_method(name, {}).by_op)
+    torch.testing.assert_close(found.relevance, relprop.explain(model, x, method=composed).relevance)
+    check_conservation(found)
+
+
+def test_deep_taylor_is_alpha1_beta0_without_biases_behind_the_box_rule(problem):
+    model, x = problem
+    ours = relprop.explain(model, x, method="lrp-alpha1-beta0", bias="leave out", input_rule="zb", epsilon=0.0)
+    torch.testing.assert_close(ours.relevance, relprop.explain(model, x, method="deep-taylor").relevance)

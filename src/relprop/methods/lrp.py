@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from relprop import rules
-from relprop.methods.method import Bounds, Method, additions, input_box
+from relprop.methods.method import INPUT_RULES, Bounds, Method, additions, input_box
 from relprop.methods.options import Shared, sharing
 from relprop.methods.starts import STARTS
 from relprop.ops.registry import Role
@@ -25,7 +25,7 @@ def _method(name: str, table: dict[Role | str, Rule], shared: Shared, epsilon: f
 
 def _single(name: str, rule: Rule, shared: Shared, epsilon: float = _EPSILON, **others: Rule) -> Method:
     """One rule for all layers, but for the roles in ``others``."""
-    table: dict[Role | str, Rule] = {Role.DENSE: rule, Role.CONV: rule}
+    table: dict[Role | str, Rule] = {Role.DENSE: rule, Role.CONV: rule} | INPUT_RULES[shared.input_rule]
     return _method(name, table | {Role(role): own for role, own in others.items()}, shared, epsilon)
 
 
@@ -70,6 +70,7 @@ def build_gamma(shared: Shared, *, gamma: float = 0.25) -> Method:
 
 
 _UNSTABILIZED = ("epsilon", "bias")
+_OWN_INPUT = ("input_rule",)
 
 
 @sharing(without=_UNSTABILIZED, add="positive")
@@ -84,7 +85,7 @@ def build_flat(shared: Shared) -> Method:
     return _single("lrp-flat", flat(), shared)
 
 
-@sharing(without=_UNSTABILIZED, add="positive")
+@sharing(without=(*_UNSTABILIZED, *_OWN_INPUT), add="positive")
 def build_deep_taylor(shared: Shared, *, low: float | Tensor | None = None, high: float | Tensor | None = None) -> Method:
     """Deep Taylor decomposition: z⁺ without biases; z^B for the first layer, whose inputs lie between ``low`` and ``high``."""
     method = _single("deep-taylor", zplus(0.0, "leave out"), shared, input=box())
@@ -105,7 +106,7 @@ def _composite(name: str, conv: Rule, shared: Shared, first: Rule | None = None,
 
 
 def _composite_of(name: str, summary: str, conv: Callable[[Shared], Rule], first: Rule | None = None) -> Callable[..., Method]:
-    @sharing()
+    @sharing(without=_OWN_INPUT)
     def build(shared: Shared) -> Method:
         return _composite(name, conv(shared), shared, first)
 
@@ -121,7 +122,7 @@ def _conv_alpha2_beta1(shared: Shared) -> Rule:
     return alpha_beta(2, 1, _EPSILON, shared.bias)
 
 
-@sharing()
+@sharing(without=_OWN_INPUT)
 def build_epsilon_gamma_box(
     shared: Shared, *, low: float | Tensor | None = None, high: float | Tensor | None = None, gamma: float = 0.25
 ) -> Method:

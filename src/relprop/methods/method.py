@@ -8,15 +8,23 @@ import torch
 from torch import Tensor
 
 from relprop.errors import OptionError, suggestion
-from relprop.methods.options import ConstantsName, SumName
+from relprop.methods.options import ConstantsName, InputRuleName, SumName
 from relprop.methods.starts import STARTS, Start
 from relprop.ops.registry import OPS, Role
-from relprop.rules import Rule, split_sum, unchanged
+from relprop.rules import Rule, box, flat, split_sum, unchanged, wsquare
 
 Bounds = tuple[float | Tensor, float | Tensor] | None
 
 _PASSING = (Role.GATE, Role.NORM, Role.ACTIVATION, Role.SCALE, Role.BIAS, Role.SOFTMAX)
 _LIKE_DENSE = (Role.POOL, Role.ATTENTION, Role.PRODUCT)
+
+INPUT_RULES: dict[InputRuleName, dict[Role | str, Rule]] = {
+    "layer": {},
+    "zb": {Role.INPUT: box()},
+    "flat": {Role.INPUT: flat()},
+    "w2": {Role.INPUT: wsquare()},
+}
+"""What the option ``input_rule`` adds to a method's rules."""
 
 
 @dataclass(frozen=True)

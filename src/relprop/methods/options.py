@@ -10,6 +10,7 @@ from relprop.rules import BiasName, SumName
 
 StartName = Literal["logit", "one", "clrp", "sglrp"]
 ConstantsName = Literal["leave out", "absorb"]
+InputRuleName = Literal["layer", "zb", "flat", "w2"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class Shared:
         constants: Whether constants added to a value, such as position embeddings, ``"absorb"`` their share, split as ``add`` says, or are
             left out.
         start: What the output starts with, see :data:`relprop.methods.STARTS`.
+        input_rule: The first layer's rule: ``"layer"`` for the same as any other layer's, ``"zb"`` between the sample's smallest and largest
+            value, ``"flat"``, or ``"w2"``.
     """
 
     epsilon: float = 1e-6
@@ -30,6 +33,7 @@ class Shared:
     add: SumName = "signed"
     constants: ConstantsName = "leave out"
     start: StartName = "logit"
+    input_rule: InputRuleName = "layer"
 
 
 def sharing(*, without: Sequence[str] = (), **values: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:  # noqa: ANN401
@@ -58,4 +62,4 @@ def sharing(*, without: Sequence[str] = (), **values: Any) -> Callable[[Callable
     return decorate
 
 
-__all__ = ["BiasName", "ConstantsName", "Shared", "StartName", "SumName", "sharing"]
+__all__ = ["BiasName", "ConstantsName", "InputRuleName", "Shared", "StartName", "SumName", "sharing"]
