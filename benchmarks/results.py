@@ -24,7 +24,7 @@ from relprop.evaluation.figures import draw_curves
 from relprop.evaluation.formats import markdown_grid
 from relprop.evaluation.grids import ARROWS, Cell, Grid, interval
 from relprop.evaluation.settings import from_mapping
-from relprop.evaluation.tables import Line
+from relprop.evaluation.tables import Line, Table
 from relprop.output import atomic
 from relprop.zoo import EMBEDDED
 
@@ -44,7 +44,6 @@ class Topic:
     values: tuple[str, ...]
 
 
-_REGIONS = ":region=16:per_step=28:steps=7"
 TOPICS = (
     Topic("Outside–inside ratio, Pascal VOC", ("voc", "vgg"), "outside-inside", ("pos", "all")),
     Topic("Outside–inside ratio, ImageNet boxes", ("imagenet",), "outside-inside", ("pos", "all")),
@@ -54,22 +53,20 @@ TOPICS = (
     Topic(
         "Least relevant regions removed first",
         ("imagenet", "vgg-checks"),
-        f"lerf{_REGIONS}",
+        "lerf",
         ("accuracy_mean", "probability_mean"),
     ),
     Topic(
         "Most relevant regions removed first",
         ("imagenet", "vgg-checks"),
-        f"morf{_REGIONS}",
+        "morf",
         ("accuracy_mean", "probability_mean"),
     ),
-    Topic(
-        "Global attribution evaluation", ("checks", "vgg-checks"), "gae:steps=5", ("gae", "local_consistency", "contrastiveness")
-    ),
+    Topic("Global attribution evaluation", ("checks", "vgg-checks"), "gae", ("gae", "local_consistency", "contrastiveness")),
     Topic(
         "Sanity check: similarity after cascading randomization",
         ("checks", "vgg-checks"),
-        "cascading-randomization:count=3",
+        "cascading-randomization",
         ("spearman_abs", "ssim"),
     ),
     Topic(
@@ -80,6 +77,14 @@ TOPICS = (
     ),
     Topic("Conservation", ("voc", "vgg"), "conservation", ("conservation_error",)),
 )
+
+
+def _tables(topic: Topic, reports: dict[str, Report]) -> list[Table]:
+    """Return the tables of a topic's metric, whatever its options."""
+    found = (table for run in topic.runs if run in reports for table in reports[run].tables)
+    return [table for table in found if table.metric.partition(":")[0] == topic.metric]
+
+
 OVERVIEW = ((0, "pos"), (2, "miou"), (5, "probability_mean"), (7, "gae"), (8, "spearman_abs"), (9, "spearman"))
 """The panels of the first figure: a topic by its place, and a value."""
 
@@ -104,8 +109,11 @@ def run(options: argparse.Namespace) -> None:
     """Compute what is missing of the runs."""
     for name in options.runs or SETTINGS["runs"]:
         for evaluation in evaluations(name, options):
-            with interruptible(), RunProgress() as terminal:
-                summary = evaluate(evaluation, terminal.observer)
+            try:
+                with interruptible(), RunProgress() as terminal:
+                    summary = evaluate(evaluation, terminal.observer)
+            except KeyboardInterrupt:
+                raise SystemExit(f"Interrupted in {name}; the same command goes on from there.") from None
             print(
                 f"{name}: {summary.rows} new rows, {summary.failed} of them failed, {len(summary.left_out)} left out", flush=True
             )
@@ -137,7 +145,7 @@ def _head() -> str:
 
 def _section(topic: Topic, reports: dict[str, Report]) -> list[str]:
     """Return a table for each value: methods down, models across, the best of each model in bold."""
-    found = [table for run in topic.runs if run in reports for table in reports[run].tables if table.metric == topic.metric]
+    found = _tables(topic, reports)
     if not found:
         return []
     parts = [f"## {topic.title}"]
@@ -165,7 +173,10 @@ def _cell(line: Line | None) -> Cell:
 
 def _figures(reports: dict[str, Report]) -> dict[str, Figure]:
     figures = {"overview": _overview(reports)}
-    for table in reports["imagenet"].tables if "imagenet" in reports else ():
+    curves = ("imagenet", "vgg-checks")
+    for table in (table for run in curves if run in reports for table in reports[run].tables):
+        if table.metric.partition(":")[0] not in {"lerf", "morf"}:
+            continue
         drawn = draw_curves(table)
         if drawn is not None:
             figures[f"{table.metric.partition(':')[0]}-{table.model}"] = drawn
@@ -178,13 +189,7 @@ def _overview(reports: dict[str, Report]) -> Figure:
     marks: dict[str, str] = {}
     for place, (topic, value) in enumerate(OVERVIEW, start=1):
         axes = figure.add_subplot(2, 3, place)
-        found = [
-            table
-            for run in TOPICS[topic].runs
-            if run in reports
-            for table in reports[run].tables
-            if table.metric == TOPICS[topic].metric
-        ]
+        found = _tables(TOPICS[topic], reports)
         methods = list(dict.fromkeys(line.method for table in found for line in table.lines))
         for table in found:
             color = marks.setdefault(table.model, f"C{len(marks)}")
@@ -213,19 +218,11 @@ def _notes(reports: dict[str, Report]) -> list[str]:
 
 
 def _runs_table(reports: dict[str, Report]) -> str:
-    rows = []
-    for name in reports:
-        run = SETTINGS["runs"][name]
-        rows.append(
-            (
-                Cell(name),
-                Cell(run["data"]),
-                Cell(run.get("target", "predicted")),
-                Cell(str(run["limit"])),
-                Cell(", ".join(run["metrics"])),
-            )
-        )
-    return markdown_grid(Grid("", ("run", "data", "explained class", "images", "metrics"), tuple(rows)))
+    runs = ((name, SETTINGS["runs"][name]) for name in reports)
+    return "\n".join(
+        f"- `{name}`: {run['limit']} images of {run['data']}, the {run.get('target', 'predicted')} class; {', '.join(run['metrics'])}"
+        for name, run in runs
+    )
 
 
 def main() -> None:
