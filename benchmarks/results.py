@@ -16,20 +16,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from relprop.cli.evaluate import RunProgress, interruptible
+from relprop.errors import InputError
 from relprop.evaluation import Evaluation, Report, evaluate, report
 from relprop.evaluation.figures import draw_curves
 from relprop.evaluation.formats import markdown_grid
 from relprop.evaluation.grids import ARROWS, Cell, Grid, interval
 from relprop.evaluation.settings import from_mapping
 from relprop.evaluation.tables import Line, Table
+from relprop.methods import METHODS
 from relprop.output import atomic
 from relprop.zoo import EMBEDDED
 
 HERE = Path(__file__).parent
-SETTINGS = tomllib.loads((HERE / "results.toml").read_text("utf-8"))
+SETTINGS: dict[str, Any] = tomllib.loads((HERE / "results.toml").read_text("utf-8"))
 REMARKS = HERE / "results_remarks.md"
 DOCS = HERE.parent / "docs"
 
@@ -121,7 +124,7 @@ def run(options: argparse.Namespace) -> None:
 
 def page(options: argparse.Namespace) -> None:
     """Write the page and its figures from the runs that are there."""
-    reports = {name: report(options.results / name) for name in SETTINGS["runs"] if (options.results / name).is_dir()}
+    reports = _reports(options.results)
     images = options.docs / "images"
     images.mkdir(parents=True, exist_ok=True)
     figures = _figures(reports)
@@ -135,6 +138,17 @@ def page(options: argparse.Namespace) -> None:
     parts += ["## Notes of the runs", *_notes(reports), _runs_table(reports)]
     with atomic(options.docs / "results.md") as path:
         path.write_text("\n\n".join(parts) + "\n", "utf-8")
+
+
+def _reports(results: Path) -> dict[str, Report]:
+    """Summarize the runs that have rows; say which have none."""
+    found: dict[str, Report] = {}
+    for name in SETTINGS["runs"]:
+        try:
+            found[name] = report(results / name)
+        except InputError as error:
+            print(f"Left out: {error}")
+    return found
 
 
 def _head() -> str:
@@ -185,30 +199,37 @@ def _figures(reports: dict[str, Report]) -> dict[str, Figure]:
 
 def _overview(reports: dict[str, Report]) -> Figure:
     """Return a panel per value: methods down, a mark with its interval for every model."""
+    shown = {place: _tables(topic, reports) for place, topic in enumerate(TOPICS)}
+    methods = sorted(
+        {line.method for topic, _ in OVERVIEW for table in shown[topic] for line in table.lines},
+        key=lambda method: list(METHODS).index(method.partition(":")[0]),
+    )
+    models = list(dict.fromkeys(table.model for topic, _ in OVERVIEW for table in shown[topic]))
     figure = Figure(figsize=(12, 11), layout="constrained")
-    marks: dict[str, str] = {}
     for place, (topic, value) in enumerate(OVERVIEW, start=1):
         axes = figure.add_subplot(2, 3, place)
-        found = _tables(TOPICS[topic], reports)
-        methods = list(dict.fromkeys(line.method for table in found for line in table.lines))
-        for table in found:
-            color = marks.setdefault(table.model, f"C{len(marks)}")
-            shift = 0.14 * (list(marks).index(table.model) - 2)
-            drawn = [line for method in methods if (line := table.line(method, value)) and np.isfinite(line.score.value)]
-            scores = np.array([line.score.value for line in drawn])
-            ends = np.array([(line.score.low, line.score.high) for line in drawn]).reshape(-1, 2)
-            errors = np.nan_to_num(np.abs(ends.T - scores))
-            places = [methods.index(line.method) + shift for line in drawn]
-            axes.errorbar(scores, places, xerr=errors, fmt="o", ms=3, lw=0.8, color=color, label=table.model)
+        for table in shown[topic]:
+            _marks(axes, table, value, methods, models)
         axes.set_yticks(range(len(methods)), methods if place % 3 == 1 else [""] * len(methods), fontsize=8)
-        axes.invert_yaxis()
+        axes.set_ylim(len(methods) - 0.5, -0.5)
         axes.grid(axis="y", lw=0.3)
-        axes.set_title(f"{TOPICS[topic].title}\n{value}", fontsize=9)
+        axes.set_title(f"{TOPICS[topic].title}\n{value}", fontsize=8)
         if value == "pos":
             axes.set_xlim(0, 2)
     handles = {text: handle for axes in figure.axes for handle, text in zip(*axes.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=5, fontsize=9)
     return figure
+
+
+def _marks(axes: Axes, table: Table, value: str, methods: list[str], models: list[str]) -> None:
+    """Draw one model's scores, a little apart from the other models'."""
+    place = models.index(table.model)
+    drawn = [line for method in methods if (line := table.line(method, value)) and np.isfinite(line.score.value)]
+    scores = np.array([line.score.value for line in drawn])
+    ends = np.array([(line.score.low, line.score.high) for line in drawn]).reshape(-1, 2)
+    rows = [methods.index(line.method) + 0.16 * (place - (len(models) - 1) / 2) for line in drawn]
+    errors = np.nan_to_num(np.abs(ends.T - scores))
+    axes.errorbar(scores, rows, xerr=errors, fmt="o", ms=3, lw=0.8, color=f"C{place}", label=table.model)
 
 
 def _notes(reports: dict[str, Report]) -> list[str]:
