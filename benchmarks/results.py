@@ -76,7 +76,7 @@ TOPICS = (
         "Sanity check: similarity to the map of a random other class",
         ("checks", "vgg-checks"),
         "random-logit",
-        ("spearman", "ssim"),
+        ("spearman_abs", "spearman"),
     ),
     Topic("Conservation", ("voc", "vgg"), "conservation", ("conservation_error",)),
 )
@@ -88,7 +88,7 @@ def _tables(topic: Topic, reports: dict[str, Report]) -> list[Table]:
     return [table for table in found if table.metric.partition(":")[0] == topic.metric]
 
 
-OVERVIEW = ((0, "pos"), (2, "miou"), (5, "probability_mean"), (7, "gae"), (8, "spearman_abs"), (9, "spearman"))
+OVERVIEW = ((0, "pos"), (2, "miou"), (5, "probability_mean"), (7, "gae"), (8, "spearman_abs"), (9, "spearman_abs"))
 """The panels of the first figure: a topic by its place, and a value."""
 
 

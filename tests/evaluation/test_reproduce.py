@@ -188,6 +188,7 @@ def test_gae(models: Path, tmp_path: Path) -> None:
     sources = Sources({"imagenet": make_imagenet(tmp_path / "i")})
     found = reproduce(small("abslrp-gae", models, "abslrp,gradient"), sources, tmp_path / "out")
     assert [row.images for row in found.comparisons if row.value == "gae"] == [1, 1]
+    assert "| method | groups of 4 | failed |" in found.reports["imagenet"].markdown()
 
 
 def test_protocols_hold_together() -> None:
