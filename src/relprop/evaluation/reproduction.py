@@ -114,7 +114,8 @@ def reproduce(
         for note in notes:
             say(note)
     if not parts or not models:
-        raise InputError(f"Nothing of {protocol.name} can run: {' '.join(notes)}")
+        why = "what is missing was said above" if say else " ".join(notes)
+        raise InputError(f"Nothing of {protocol.name} can run: {why.rstrip('.')}.")
     reports: dict[str, Report] = {}
     for part in parts:
         folder = output / part.name
