@@ -204,6 +204,7 @@ def test_protocols_hold_together() -> None:
             assert number.method in names or number.model == "–"
             assert number.part in {part.name for part in protocol.parts}
     assert len(RAP_TABLE_1_NUMBERS) == 13 + 12 + 16 + 14
+    assert {number.model for number in of_models(PROTOCOLS["rap-table1"], ["resnet50"]).published} == {"resnet50"}
     assert [model.key for model in of_models(PROTOCOLS["rap-fig7"], ["resnet50"]).models] == ["resnet50"]
 
 

@@ -80,13 +80,18 @@ def protocol_named(name: str) -> Protocol:
 
 
 def of_models(protocol: Protocol, keys: Sequence[str]) -> Protocol:
-    """Return the experiment on some of its models only.
+    """Return the experiment on some of its models only, with what was published of them and of no model of its own.
 
     Raises:
         OptionError: it has no such model.
     """
     _check_keys(protocol, keys)
-    return replace(protocol, models=tuple(model for model in protocol.models if model.key in keys))
+    others = {model.key for model in protocol.models} - set(keys)
+    return replace(
+        protocol,
+        models=tuple(model for model in protocol.models if model.key in keys),
+        published=tuple(number for number in protocol.published if number.model not in others),
+    )
 
 
 def reproduce(

@@ -149,7 +149,7 @@ def _counts(folder: Path) -> dict[tuple[str, ...], int]:
 
 
 def _metric_order(key: _Key) -> tuple[object, ...]:
-    return key.model, key.weights, *_place(key.metric, METRICS), key.metric_options
+    return key.model, key.weights, *_place(key.metric, METRICS), key.metric_options != "{}", key.metric_options
 
 
 def _method_order(method: tuple[str, ...]) -> tuple[object, ...]:
