@@ -175,7 +175,7 @@ class Contributions:
         """Sum what the coefficients share out, ``p_j z⁺_j + n_j |z⁻_j|``, per sample: shape ``(batch,)``."""
         p, n = coefficients.p, coefficients.n
         if coefficients.opposite:
-            of_bias = 0.0 if self.bias is None else layout.dot(p, self.bias.expand_as(p), batch)
+            of_bias = 0.0 if self.bias is None else layout.dot(p, self.bias, batch)
             return layout.dot(p, self.output, batch) - of_bias
         shared = layout.dot(p, self.positive, batch)
         return shared if n is None else shared + layout.dot(n, self.negative, batch)

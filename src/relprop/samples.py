@@ -21,8 +21,13 @@ class SampleLayout:
         return self.by_sample(values, batch).sum(1)
 
     def dot(self, a: Tensor, b: Tensor, batch: int) -> Tensor:
-        """Sum ``a · b`` per sample without making the product: shape ``(batch,)``."""
-        return torch.einsum("bi,bi->b", self.by_sample(a, batch), self.by_sample(b, batch))
+        """Sum ``a · b`` per sample without making the product: shape ``(batch,)``; a smaller ``b`` broadcasts over ``a``."""
+        if b.numel() < a.numel():
+            shape = (1,) * (a.dim() - b.dim()) + tuple(b.shape)
+            repeated = [d for d, size in enumerate(shape) if size == 1 and d != self.dim]
+            return self.sum(a.sum(repeated, keepdim=True) * b if repeated else a * b, batch)
+        # far faster on CPUs than the product's sum or one batched matrix product
+        return torch.stack([torch.dot(x, y) for x, y in zip(self.by_sample(a, batch), self.by_sample(b, batch), strict=True)])
 
     def extremes(self, values: Tensor, batch: int) -> tuple[Tensor, Tensor]:
         """Return the smallest and the largest value of every sample: two tensors of shape ``(batch,)``."""
