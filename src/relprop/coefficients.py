@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from relprop.kernel import Coefficients, Contributions, divide, stabilize
+from relprop.kernel import Coefficients, Contributions, divide, divide_signed, stabilize
 
 CoefficientFunction = Callable[[Contributions, Tensor], Coefficients]
 """``(contributions, relevance of the output) -> (p, n)``."""
@@ -51,7 +51,7 @@ def proportional(epsilon: float, bias: str) -> CoefficientFunction:
 
     def coefficients(c: Contributions, relevance: Tensor) -> Coefficients:
         z, _ = _biased(c, bias)
-        p = relevance / stabilize(z, epsilon) if epsilon else (relevance / z).masked_fill_(z == 0, 0.0)
+        p = relevance / stabilize(z, epsilon) if epsilon else divide_signed(relevance, z)
         return Coefficients(p, opposite=True)
 
     return coefficients
@@ -76,10 +76,11 @@ def gamma(gamma: float, epsilon: float, bias: str) -> CoefficientFunction:
 
     def coefficients(c: Contributions, relevance: Tensor) -> Coefficients:
         z, b = _biased(c, bias)
-        up = c.output > 0  # the sign of what the layer returned, whether or not its bias takes a share
-        favored = torch.where(up, c.positive + _clamped(b, 1), -(c.negative + _clamped(b, -1)))
-        total = z + gamma * favored
-        q = (relevance / (stabilize(total, epsilon) if epsilon else total)).masked_fill_((total == 0) | (c.output == 0), 0.0)
-        return Coefficients(torch.where(up, (1 + gamma) * q, q), torch.where(up, -q, -(1 + gamma) * q))
+        sign = c.output.sign()  # of what the layer returned, whether or not its bias takes a share
+        up = sign.clamp(min=0)
+        down = 1 - up
+        total = z + gamma * (up * (c.positive + _clamped(b, 1)) - down * (c.negative + _clamped(b, -1)))
+        q = divide_signed(relevance * sign.abs_(), total, epsilon)
+        return Coefficients(q * (1 + gamma * up), -q * (1 + gamma * down))
 
     return coefficients

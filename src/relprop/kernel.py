@@ -13,6 +13,7 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from relprop.samples import SampleLayout
 
@@ -62,8 +63,16 @@ class Coefficients:
 
 def divide(numerator: Tensor, denominator: Tensor, floor: Tensor | float = 0.0) -> Tensor:
     """Divide by something that is not negative; zero where it is not above ``floor``: an output without contributions passes nothing."""
-    floor = max(floor, smallest(denominator.dtype)) if isinstance(floor, float) else floor
-    return (numerator / denominator).masked_fill_(denominator <= floor, 0.0)
+    # dividing by infinity is far faster on CPUs than a mask
+    if isinstance(floor, float):
+        return numerator / functional.threshold(denominator, max(floor, smallest(denominator.dtype)), math.inf)
+    return numerator / functional.threshold(denominator - floor, 0.0, math.inf).add_(floor)
+
+
+def divide_signed(numerator: Tensor, denominator: Tensor, epsilon: float = 0.0) -> Tensor:
+    """Return ``numerator / (denominator + ε · sign(denominator))``, zero where the denominator is zero."""
+    tiny = torch.finfo(denominator.dtype).tiny
+    return (numerator * denominator.sign()).div_(denominator.abs().add_(max(epsilon, tiny)))
 
 
 def smallest(dtype: torch.dtype) -> float:

@@ -12,7 +12,7 @@ from torch.nn import functional
 from relprop import coefficients
 from relprop.coefficients import CoefficientFunction
 from relprop.errors import OptionError
-from relprop.kernel import Contributions, divide, in_blocks, stabilize
+from relprop.kernel import Contributions, divide, divide_signed, in_blocks
 from relprop.ops.elementwise import pass_unchanged
 from relprop.ops.registry import ABSORBED, Call, RelevanceFunction, Relevances
 
@@ -95,10 +95,10 @@ def rap(variant: Literal["paper", "released"] = "paper", layer: Literal["conv", 
 def _take_surplus(call: Call, relevance: Tensor, shares: Tensor, *, counted: Tensor) -> Relevances:
     """RAP, Eq. 8 and 9: take the surplus of every sample off its activated inputs, those not zero in ``counted``, in equal parts."""
     layout, batch = call.layouts[call.data], call.batch
-    total, idle = call.layout.sum(relevance, batch), counted == 0
-    count = counted.numel() / batch - layout.sum(idle.to(shares.dtype), batch)
+    total, activated = call.layout.sum(relevance, batch), counted.sign().abs_()
+    count = layout.sum(activated, batch)
     shift = divide(layout.sum(shares, batch) - total, count)
-    taken = shares.sub_(layout.spread(shift, shares)).masked_fill_(idle, 0.0)
+    taken = shares.sub_(layout.spread(shift, shares)).mul_(activated)
     return {call.data: taken, ABSORBED: torch.where(count == 0, total, 0.0)}
 
 
@@ -175,7 +175,7 @@ def box(*, shares_all: bool = False) -> Rule:
         floor = reach * (64 * torch.finfo(z.dtype).eps)
         p = divide(relevance, z, floor)
         shares = offset * linear.transpose(p, weight) + half * linear.transpose(p, magnitude)
-        lost = call.layout.sum(torch.where(z > floor, 0.0, relevance), call.batch)
+        lost = call.layout.dot(relevance, (floor - z).sign_().add_(1).clamp_(max=1), call.batch)  # of outputs not above the floor
         if not shares_all:
             return {call.data: shares, ABSORBED: lost}
         return {call.data: shares + call.layouts[call.data].spread(lost * (call.batch / x.numel()), x)}
@@ -215,7 +215,7 @@ def _on_each_operand(relevance_of: RelevanceFunction) -> RelevanceFunction:
 def _split_signed(call: Call, a: Tensor, b: Tensor, relevance: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
     """By value, as LRP-ε; the third is what ``epsilon`` holds, or a sum of zero: neither takes it."""
     total = a + b
-    per_unit = (relevance / stabilize(total, epsilon)).masked_fill_(total == 0, 0.0)
+    per_unit = divide_signed(relevance, total, epsilon)
     lost = call.layout.sum(relevance, call.batch) - call.layout.dot(per_unit, total, call.batch)
     return a * per_unit, b * per_unit, lost
 
@@ -227,7 +227,8 @@ def _split_absolute(a: Tensor, b: Tensor, relevance: Tensor) -> tuple[Tensor, Te
 
 def _split_by(share: Tensor, total: Tensor, relevance: Tensor) -> tuple[Tensor, Tensor]:
     """By ``share / total``, equally where the total is zero."""
-    first = relevance * (share / total).masked_fill_(total == 0, 0.5)
+    tiny = torch.finfo(total.dtype).tiny
+    first = relevance * (share + tiny).div_(total + 2 * tiny)
     return first, relevance - first
 
 

@@ -14,7 +14,8 @@ def softmax_taylor() -> Rule:
     def relevance(call: Call, relevance: Tensor) -> Relevances:
         x, dim = call.x, call["dim"]
         # masked scores are −∞ and their weights zero: nothing to take
-        share = (relevance - call.output * relevance.sum(dim, keepdim=True)) * x.masked_fill(torch.isinf(x), 0.0)
+        finite = x.nan_to_num(nan=torch.nan, posinf=0.0, neginf=0.0)
+        share = (relevance - call.output * relevance.sum(dim, keepdim=True)) * finite
         lost = call.layout.sum(relevance, call.batch) - call.layout.sum(share, call.batch)
         return {call.data: share, ABSORBED: lost}
 
@@ -28,7 +29,8 @@ def _layer_norm(call: Call, per_output: Tensor) -> Tensor:
         eps = torch.finfo(x.dtype).eps if call["eps"] is None else call["eps"]
         return x * scaled * torch.rsqrt(x.square().mean(dims, keepdim=True) + eps)
     centered = scaled - scaled.mean(dims, keepdim=True)
-    return x * centered * torch.rsqrt(x.var(dims, correction=0, keepdim=True) + call["eps"])
+    inverse_deviation = torch.native_layer_norm(x, call["normalized_shape"], None, None, call["eps"])[2]
+    return x * centered * inverse_deviation.to(x.dtype)
 
 
 def norm_linear(epsilon: float = 1e-9) -> Rule:
