@@ -61,12 +61,14 @@ def alpha_beta(alpha: float, beta: float, epsilon: float, bias: str) -> Coeffici
     """LRP-αβ (Bach et al. 2015, Eq. 60): ``p = αR/z⁺``, ``n = −βR/|z⁻|``."""
 
     def coefficients(c: Contributions, relevance: Tensor) -> Coefficients:
-        _, b = _biased(c, bias)
-        positive = c.positive + _clamped(b, 1)
-        p = divide(relevance if alpha == 1 else alpha * relevance, positive + epsilon if epsilon else positive, c.positive_floor)
+        z, b = _biased(c, bias)
+        offset = _clamped(b, 1) + epsilon
+        positive = c.positive + offset if isinstance(offset, Tensor) or offset else c.positive
+        p = divide(relevance if alpha == 1 else alpha * relevance, positive, c.positive_floor)
         if beta == 0 or (c.all_positive and not isinstance(b, Tensor)):
             return Coefficients(p)
-        return Coefficients(p, divide(-beta * relevance, c.negative + _clamped(b, -1) + epsilon, 0.0 if epsilon else c.rounding))
+        negative = positive - z if epsilon else c.negative + _clamped(b, -1)  # z⁺ + b⁺ − (z + b) is |z⁻| + |b⁻|
+        return Coefficients(p, divide(-beta * relevance, negative, 0.0 if epsilon else c.rounding))
 
     return coefficients
 

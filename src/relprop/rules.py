@@ -222,13 +222,14 @@ def _split_signed(call: Call, a: Tensor, b: Tensor, relevance: Tensor, epsilon: 
 
 def _split_absolute(a: Tensor, b: Tensor, relevance: Tensor) -> tuple[Tensor, Tensor]:
     share = a.abs()
-    return _split_by(share, share + b.abs(), relevance)
+    total = share + b.abs()
+    return _split_by(share, total, relevance)
 
 
 def _split_by(share: Tensor, total: Tensor, relevance: Tensor) -> tuple[Tensor, Tensor]:
-    """By ``share / total``, equally where the total is zero."""
+    """By ``share / total``, equally where the total is zero; both are used up."""
     tiny = torch.finfo(total.dtype).tiny
-    first = relevance * (share + tiny).div_(total + 2 * tiny)
+    first = relevance * (share.add_(tiny) / total.add_(2 * tiny))
     return first, relevance - first
 
 
