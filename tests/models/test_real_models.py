@@ -10,7 +10,7 @@ from relprop import Explainer, Explanation
 from tests.models.cases import CASES, make
 
 pytestmark = pytest.mark.slow
-AMPLIFIED = 1e-3  # rounding that a deep network amplifies: a sum of positive parts that all but vanishes divides relevance
+ROUNDING = 1e-9  # relative; at most 6e-11 was seen (DeiT-tiny), next to nothing on convolutional networks
 
 
 @pytest.fixture(scope="module", params=CASES, autouse=True)
@@ -77,8 +77,8 @@ def test_honors_the_target(double: Explained) -> None:
     assert _deviation(other).max() <= 1e-9
     assert (other.relevance - predicted.relevance[:1]).norm() > 1e-3 * predicted.relevance[:1].norm()
     both = double.explainer(double.images[:1], torch.stack([predicted.target, lowest], 1)[:1]).relevance
-    _assert_close(both[:, 0], predicted.relevance[:1], AMPLIFIED)
-    _assert_close(both[:, 1], other.relevance, AMPLIFIED)
+    _assert_close(both[:, 0], predicted.relevance[:1], ROUNDING)
+    _assert_close(both[:, 1], other.relevance, ROUNDING)
 
 
 def test_depends_on_no_other_sample(double: Explained) -> None:
@@ -86,8 +86,8 @@ def test_depends_on_no_other_sample(double: Explained) -> None:
     target = int(whole.target[1])
     alone = double.explainer(images[1:2], target)
     mixed = double.explainer(torch.cat([images[1:2], images[2:] * 3]), target)
-    _assert_close(alone.relevance[0], whole.relevance[1], AMPLIFIED)
-    _assert_close(mixed.relevance[0], whole.relevance[1], AMPLIFIED)
+    _assert_close(alone.relevance[0], whole.relevance[1], ROUNDING)
+    _assert_close(mixed.relevance[0], whole.relevance[1], ROUNDING)
 
 
 def test_is_the_same_twice_in_a_row(double: Explained) -> None:
