@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from relprop.methods.registry import _ROWS
-from relprop.methods.starts import STARTS
+from relprop.starts import STARTS
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = (DOCS / "methods.md").read_text("utf-8")

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from relprop.kernel import Coefficients, Contributions, divide, divide_signed, stabilize

@@ -11,7 +11,7 @@ from torch import Tensor, fx
 from relprop.analysis import Facts, analyze, known_op, limit_of
 from relprop.errors import UnsupportedOpError
 from relprop.graph import PATH, arguments_of, is_floating, nodes_in
-from relprop.methods import Method
+from relprop.method import Method
 from relprop.ops.registry import LinearFunction, RelevanceFunction, Role, op_name
 from relprop.roles import Roles, for_one
 from relprop.rules import Rule

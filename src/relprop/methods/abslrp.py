@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from relprop.methods.method import Method, transparent
+from relprop.method import Method, transparent
 from relprop.methods.options import ConstantsName
 from relprop.ops.registry import Role
 from relprop.rules_abslrp import affine, by_op

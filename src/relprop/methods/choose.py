@@ -6,7 +6,7 @@ from typing import Any
 
 from relprop.attribution import Attribution
 from relprop.errors import OptionError
-from relprop.methods.method import Method
+from relprop.method import Method
 from relprop.methods.registry import make_method
 from relprop.methods.toml import read_method
 

@@ -7,12 +7,12 @@ from typing import Any
 from torch import Tensor
 
 from relprop import rules
-from relprop.methods.method import INPUT_RULES, Bounds, Method, additions, input_box
+from relprop.method import INPUT_RULES, Bounds, Method, additions, input_box
 from relprop.methods.options import Shared, sharing
-from relprop.methods.starts import STARTS
 from relprop.ops.registry import Role
 from relprop.rules import Rule, alpha_beta, box, flat, wsquare, zplus
 from relprop.rules_attention import linear_norms
+from relprop.starts import STARTS
 
 _EPSILON = Shared().epsilon
 

@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
+from relprop.method import ConstantsName, InputRuleName
 from relprop.rules import BiasName, SumName
 
 StartName = Literal["logit", "one", "clrp", "sglrp"]
-ConstantsName = Literal["leave out", "absorb"]
-InputRuleName = Literal["layer", "zb", "flat", "w2"]
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from typing import Literal
 
 from torch import Tensor
 
-from relprop.methods.method import Method, additions, input_box
+from relprop.method import Method, additions, input_box
 from relprop.methods.options import ConstantsName, SumName
-from relprop.methods.starts import STARTS
 from relprop.ops.registry import Role
 from relprop.rules import Rule, absolute, box, epsilon, rap
+from relprop.starts import STARTS
 
 
 def build_rap(

@@ -8,9 +8,9 @@ from typing import Any, Literal, get_args, get_origin
 from relprop.attribution import Attribution
 from relprop.baselines import BASELINES
 from relprop.errors import OptionError, suggestion
+from relprop.method import Method
 from relprop.methods.abslrp import ABSLRP_METHODS
 from relprop.methods.lrp import LRP_METHODS
-from relprop.methods.method import Method
 from relprop.methods.rap import RAP_METHODS
 from relprop.methods.rollout import ROLLOUT_METHODS
 from relprop.methods.transformers import TRANSFORMER_METHODS

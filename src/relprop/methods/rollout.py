@@ -14,11 +14,11 @@ from relprop.baselines.maps import over_channels, resized
 from relprop.captured import CapturedModel
 from relprop.errors import UnsupportedOpError
 from relprop.graph import PATH, arguments_of
-from relprop.methods.method import Method
+from relprop.method import Method
 from relprop.methods.options import StartName
-from relprop.methods.starts import STARTS
 from relprop.ops.registry import Role, op_name
 from relprop.rules_attention import balanced_sum
+from relprop.starts import STARTS
 
 _SOFTMAX = frozenset({"aten::softmax", "aten::_softmax"})
 _PRODUCTS = frozenset({"aten::matmul", "aten::bmm"})

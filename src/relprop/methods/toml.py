@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from relprop.errors import OptionError, suggestion
-from relprop.methods.method import Method, input_box
+from relprop.method import Method, input_box
 from relprop.methods.registry import check_options, make_method
 from relprop.rules import RULES, Rule
 

@@ -4,12 +4,12 @@ from dataclasses import replace
 from typing import Literal
 
 from relprop import rules
-from relprop.methods.method import INPUT_RULES, Method, additions
+from relprop.method import INPUT_RULES, Method, additions
 from relprop.methods.options import Shared, sharing
-from relprop.methods.starts import STARTS
 from relprop.ops.registry import Role
 from relprop.rules import Rule, unchanged
 from relprop.rules_attention import linear_norms, softmax_taylor
+from relprop.starts import STARTS
 
 NormName = Literal["identity", "linear"]
 

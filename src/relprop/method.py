@@ -3,16 +3,18 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from relprop.errors import OptionError, suggestion
-from relprop.methods.options import ConstantsName, InputRuleName, SumName
-from relprop.methods.starts import STARTS, Start
 from relprop.ops.registry import OPS, Role
-from relprop.rules import Rule, box, flat, split_sum, unchanged, wsquare
+from relprop.rules import Rule, SumName, box, flat, split_sum, unchanged, wsquare
+from relprop.starts import STARTS, Start
 
+ConstantsName = Literal["leave out", "absorb"]
+InputRuleName = Literal["layer", "zb", "flat", "w2"]
 Bounds = tuple[float | Tensor, float | Tensor] | None
 
 _PASSING = (Role.GATE, Role.NORM, Role.ACTIVATION, Role.SCALE, Role.BIAS, Role.SOFTMAX)
