@@ -13,6 +13,8 @@ from relprop.cli import app
 from tests.evaluation.world import identities, make_world, rows, table
 
 METHODS = "rap,smoothgrad:samples=8"
+# background jobs of a shell, and what they start, ignore Ctrl-C unless told otherwise
+PROGRAM = "import signal, relprop.cli as c; signal.signal(signal.SIGINT, signal.default_int_handler); c.main()"
 METRICS = "segmentation,lerf:per_step=2:steps=120,gae"
 
 
@@ -32,7 +34,7 @@ def arguments(world, name, *more):
 
 def start(world, name):
     return subprocess.Popen(
-        [sys.executable, "-m", "relprop", *arguments(world, name)],
+        [sys.executable, "-c", PROGRAM, *arguments(world, name)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
