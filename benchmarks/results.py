@@ -19,7 +19,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from relprop.cli.evaluate import RunProgress, interruptible
+from relprop.cli.evaluate import RunProgress
 from relprop.errors import InputError
 from relprop.evaluation import Evaluation, Report, evaluate, report
 from relprop.evaluation.figures import draw_curves
@@ -113,7 +113,7 @@ def run(options: argparse.Namespace) -> None:
     for name in options.runs or SETTINGS["runs"]:
         for evaluation in evaluations(name, options):
             try:
-                with interruptible(), RunProgress() as terminal:
+                with RunProgress() as terminal:
                     summary = evaluate(evaluation, terminal.observer)
             except KeyboardInterrupt:
                 raise SystemExit(f"Interrupted in {name}; the same command goes on from there.") from None

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from relprop.cli import app
+from relprop.cli.evaluate import RunProgress
 from tests.evaluation.world import identities, make_world, rows, table
 
 METHODS = "rap,smoothgrad:samples=8"
@@ -77,6 +78,14 @@ def test_an_interrupt_ends_cleanly(big, number):
     assert "Traceback" not in said
     assert not [path for path in (big / name).rglob(".*") if path.name != ".lock"]
     assert 0 < len(identities(big / name)) < len(identities(big / "whole"))
+
+
+def test_an_interrupt_that_a_library_swallows_comes_again():
+    with RunProgress() as progress:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            progress.observer.advance(1, "a pair")
 
 
 def test_a_dry_run_says_what_is_missing_and_writes_nothing(big):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, Self
@@ -47,7 +46,7 @@ def run_evaluation(settings: Path | None, flags: Mapping[str, Any], *, dry_run: 
         _forecast(evaluation)
         return
     try:
-        with interruptible(), RunProgress() as terminal:
+        with RunProgress() as terminal:
             summary = evaluate(evaluation, terminal.observer)
     except KeyboardInterrupt:
         note(f"Interrupted; what was finished is in {evaluation.output}. The same command goes on from there.")
@@ -75,7 +74,10 @@ def merged(settings: Path | None, flags: Mapping[str, Any]) -> Evaluation:
 
 
 class RunProgress:
-    """The progress of a run on the terminal."""
+    """The progress of a run on the terminal; Ctrl-C and SIGTERM end it with ``KeyboardInterrupt``.
+
+    Where a library swallows the exception, it comes again when the unit is done.
+    """
 
     def __init__(self) -> None:
         columns = (
@@ -91,15 +93,28 @@ class RunProgress:
         self.progress = Progress(*columns, console=err)
         self.task = self.progress.add_task("Starting …", total=None, start=False)
         self.observer = Observer(note, self._stage, self._begin, self._advance)
+        self.interrupted = False
+        self.handlers: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as in a shell's background jobs
+                self.handlers[number] = signal.signal(number, self._interrupt)
         self.progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.progress.stop()
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+
+    def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
+        self.interrupted = True
+        raise KeyboardInterrupt
 
     def _stage(self, text: str) -> None:
+        if self.interrupted:
+            raise KeyboardInterrupt
         self.progress.update(self.task, description=escape(text))
 
     def _begin(self, total: int, done: int) -> None:
@@ -109,6 +124,8 @@ class RunProgress:
         self.progress.update(self.task, total=total - done, description="Evaluating")
 
     def _advance(self, images: int, pair: str) -> None:
+        if self.interrupted:
+            raise KeyboardInterrupt
         self.progress.update(self.task, advance=images, description=escape(pair))
 
 
@@ -118,20 +135,6 @@ class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
         return Text("" if speed is None else f"{speed:.2f}/s", style="progress.data.speed")
-
-
-@contextmanager
-def interruptible() -> Generator[None, None, None]:
-    """End on SIGTERM as on Ctrl-C."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _print_summary(evaluation: Evaluation, summary: Summary) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 from rich.markup import escape
 
-from relprop.cli.evaluate import INTERRUPTED, RunProgress, interruptible
+from relprop.cli.evaluate import INTERRUPTED, RunProgress
 from relprop.cli.options import parse_device
 from relprop.cli.report import draw_grid
 from relprop.cli.terminal import note, out
@@ -47,7 +47,7 @@ def reproduce_paper(job: ReproduceJob) -> None:
     files = (_files(job.weights, "weights"), _files(job.patterns, "patterns"))
     make_folder(job.output)
     try:
-        with interruptible(), RunProgress() as terminal:
+        with RunProgress() as terminal:
             sources = Sources(data, *files, job.limit, job.device, job.batch_size)
             found = reproduce(protocol, sources, job.output, terminal.observer, note)
     except KeyboardInterrupt:
