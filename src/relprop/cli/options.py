@@ -1,11 +1,11 @@
 """From the text of the command line to values."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relprop.errors import OptionError
+from relprop.values import plain_value
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +22,7 @@ def parse_options(texts: Sequence[str]) -> dict[str, Any]:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
             raise OptionError(f"The option {text!r} is not of the form KEY=VALUE.")
-        options[key.strip().replace("-", "_")] = _value(value.strip())
+        options[key.strip().replace("-", "_")] = plain_value(value.strip())
     return options
 
 
@@ -46,10 +46,3 @@ def parse_device(name: str) -> "torch.device":
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise OptionError(f"The device {name!r} cannot be used here ({reason}).") from error
     return device
-
-
-def _value(text: str) -> Any:  # noqa: ANN401 - whatever the option takes; the method checks it
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return {"True": True, "False": False, "None": None}.get(text, text)

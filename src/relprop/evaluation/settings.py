@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from relprop.errors import OptionError, suggestion
 from relprop.evaluation.rows import options_text
+from relprop.values import plain_value
 
 TARGETS = ("predicted", "label")
 GEOMETRIES = ("model", "resize")
@@ -257,14 +258,6 @@ def _model(entry: object, source: str = "The command line") -> ModelChoice:
     if not name or (equals and not weights):
         raise OptionError(f"{source}: the model {entry!r} is not of the form NAME or NAME=WEIGHTS.")
     return ModelChoice(name, Path(weights) if weights else None)
-
-
-def plain_value(text: str) -> Any:  # noqa: ANN401 - whatever the option takes
-    """Read a number, true, false, null or list as in JSON, anything else as a string."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return {"True": True, "False": False, "None": None}.get(text, text)
 
 
 def _plain(value: object) -> str:
