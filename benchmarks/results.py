@@ -28,7 +28,7 @@ from relprop.evaluation.grids import ARROWS, Cell, Grid, interval
 from relprop.evaluation.settings import from_mapping
 from relprop.evaluation.tables import Line, Table
 from relprop.methods import METHODS
-from relprop.output import atomic
+from relprop.output import atomic, write_text
 from relprop.zoo import EMBEDDED
 
 HERE = Path(__file__).parent
@@ -136,8 +136,7 @@ def page(options: argparse.Namespace) -> None:
         parts += _section(topic, reports)
     parts += ["## Curves", *(f"![{name}](images/results-{name}.png)" for name in figures if name != "overview")]
     parts += ["## Notes of the runs", *_notes(reports), _runs_table(reports)]
-    with atomic(options.docs / "results.md") as path:
-        path.write_text("\n\n".join(parts) + "\n", "utf-8")
+    write_text(options.docs / "results.md", "\n\n".join(parts) + "\n")
 
 
 def _reports(results: Path) -> dict[str, Report]:

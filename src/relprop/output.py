@@ -27,6 +27,16 @@ def atomic(path: str | Path) -> Generator[Path, None, None]:
         temporary.unlink(missing_ok=True)
 
 
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file in UTF-8, whole or not at all.
+
+    Raises:
+        OutputError: where the file cannot be written.
+    """
+    with atomic(path) as temporary:
+        temporary.write_text(text, "utf-8")
+
+
 def check_writable(path: str | Path) -> None:
     """Make sure, before any computing, that a file can be written there; missing folders are made.
 

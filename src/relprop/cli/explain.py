@@ -17,7 +17,7 @@ from relprop.cli.outputs import choose_pictures
 from relprop.cli.terminal import complain, describe, err, note, out, progress
 from relprop.cli.tools import Classifier, load_classifier
 from relprop.images import Photo, check_photo, open_photo
-from relprop.output import atomic
+from relprop.output import atomic, write_text
 from relprop.version import __version__
 from relprop.viz import plot_explanation, save_figure
 from relprop.zoo import LoadedModel, class_name
@@ -91,8 +91,8 @@ def _explain_photo(job: Job, classifier: Classifier, explainer: Explainer, path:
         with atomic(picture.with_suffix(".npy")) as temporary, temporary.open("wb") as file:
             np.save(file, explanation.relevance[0].cpu().numpy())
     if job.json:
-        with atomic(picture.with_suffix(".json")) as temporary:
-            temporary.write_text(json.dumps(_record(job, classifier.loaded, photo, explanation), indent=2) + "\n", "utf-8")
+        record = _record(job, classifier.loaded, photo, explanation)
+        write_text(picture.with_suffix(".json"), json.dumps(record, indent=2) + "\n")
     _print_result(classifier.loaded, path, picture, explanation)
 
 

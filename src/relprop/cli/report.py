@@ -12,7 +12,7 @@ from relprop.errors import OptionError
 from relprop.evaluation.figures import write_figures
 from relprop.evaluation.grids import NAMING, Cell, Grid, grids
 from relprop.evaluation.summary import Report, report
-from relprop.output import atomic, make_folder
+from relprop.output import make_folder, write_text
 
 FORMATS: dict[str, tuple[str, Callable[[Report], str]]] = {
     "md": (".md", Report.markdown),
@@ -69,8 +69,7 @@ def write_report(found: Report, output: Path, format_name: str | None) -> list[P
         texts |= {output / "failures.csv": found.failures_csv()} if found.failures else {}
     for path, text in texts.items():
         make_folder(path.parent)
-        with atomic(path) as temporary:
-            temporary.write_text(text, "utf-8")
+        write_text(path, text)
     return list(texts)
 
 

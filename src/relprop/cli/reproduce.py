@@ -15,7 +15,7 @@ from relprop.errors import OptionError
 from relprop.evaluation.figures import write_figures
 from relprop.evaluation.reproduction import Reproduction, Sources, of_models, protocol_named, reproduce
 from relprop.evaluation.reproduction_tables import reproduction_csv, reproduction_grids, reproduction_markdown
-from relprop.output import atomic, make_folder
+from relprop.output import make_folder, write_text
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,7 @@ def write_reproduction(found: Reproduction, folder: Path) -> list[Path]:
     texts = {folder / f"{name}.md": reproduction_markdown(found), folder / f"{name}.csv": reproduction_csv(found)}
     texts |= {folder / f"{name}-{part}-report.md": report.markdown() for part, report in found.reports.items()}
     for path, text in texts.items():
-        with atomic(path) as temporary:
-            temporary.write_text(text, "utf-8")
+        write_text(path, text)
     curves = [report for report in found.reports.values() if any(table.curves for table in report.tables)]
     return [*texts, *(path for report in curves for path in write_figures(report, folder / "figures"))]
 
