@@ -112,11 +112,8 @@ def run(options: argparse.Namespace) -> None:
     """Compute what is missing of the runs."""
     for name in options.runs or SETTINGS["runs"]:
         for evaluation in evaluations(name, options):
-            try:
-                with RunProgress() as terminal:
-                    summary = evaluate(evaluation, terminal.observer)
-            except KeyboardInterrupt:
-                raise SystemExit(f"Interrupted in {name}; the same command goes on from there.") from None
+            with RunProgress(evaluation.output) as terminal:
+                summary = evaluate(evaluation, terminal.observer)
             print(
                 f"{name}: {summary.rows} new rows, {summary.failed} of them failed, {len(summary.left_out)} left out", flush=True
             )

@@ -80,8 +80,8 @@ def test_an_interrupt_ends_cleanly(big, number):
     assert 0 < len(identities(big / name)) < len(identities(big / "whole"))
 
 
-def test_an_interrupt_that_a_library_swallows_comes_again():
-    with RunProgress() as progress:
+def test_an_interrupt_that_a_library_swallows_comes_again(tmp_path):
+    with RunProgress(tmp_path) as progress:
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
         with pytest.raises(KeyboardInterrupt):

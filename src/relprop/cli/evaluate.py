@@ -8,7 +8,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
-import typer
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -37,7 +36,7 @@ def run_evaluation(settings: Path | None, flags: Mapping[str, Any], *, dry_run: 
 
     Raises:
         RelpropError: as `relprop.evaluation.evaluate`.
-        typer.Exit: with code 130 where the run was interrupted.
+        SystemExit: with code 130 where the run was interrupted.
     """
     evaluation = merged(settings, flags)
     if evaluation.engine == "local":
@@ -45,12 +44,8 @@ def run_evaluation(settings: Path | None, flags: Mapping[str, Any], *, dry_run: 
     if dry_run:
         _forecast(evaluation)
         return
-    try:
-        with RunProgress() as terminal:
-            summary = evaluate(evaluation, terminal.observer)
-    except KeyboardInterrupt:
-        note(f"Interrupted; what was finished is in {evaluation.output}. The same command goes on from there.")
-        raise typer.Exit(INTERRUPTED) from None
+    with RunProgress(evaluation.output) as terminal:
+        summary = evaluate(evaluation, terminal.observer)
     _print_summary(evaluation, summary)
 
 
@@ -74,12 +69,16 @@ def merged(settings: Path | None, flags: Mapping[str, Any]) -> Evaluation:
 
 
 class RunProgress:
-    """The progress of a run on the terminal; Ctrl-C and SIGTERM end it with ``KeyboardInterrupt``.
+    """The progress of a run on the terminal; Ctrl-C and SIGTERM end it with one sentence and exit code 130.
 
-    Where a library swallows the exception, it comes again when the unit is done.
+    They raise ``KeyboardInterrupt`` within; where a library swallows that, it comes again when the unit is done.
+
+    Args:
+        output: the folder of results, to be named when the run is interrupted.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, output: Path) -> None:
+        self.output = output
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -103,10 +102,13 @@ class RunProgress:
         self.progress.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.progress.stop()
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            note(f"Interrupted; what was finished is in {self.output}. The same command goes on from there.")
+            raise SystemExit(INTERRUPTED) from None
 
     def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
         self.interrupted = True

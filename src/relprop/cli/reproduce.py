@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import typer
 from rich.markup import escape
 
-from relprop.cli.evaluate import INTERRUPTED, RunProgress
+from relprop.cli.evaluate import RunProgress
 from relprop.cli.options import parse_device
 from relprop.cli.report import draw_grid
 from relprop.cli.terminal import note, out
@@ -38,7 +37,7 @@ def reproduce_paper(job: ReproduceJob) -> None:
 
     Raises:
         RelpropError: as `relprop.evaluation.reproduction.reproduce`.
-        typer.Exit: with code 130 where the run was interrupted.
+        SystemExit: with code 130 where the run was interrupted.
     """
     protocol = protocol_named(job.name)
     protocol = of_models(protocol, job.models) if job.models else protocol
@@ -46,13 +45,9 @@ def reproduce_paper(job: ReproduceJob) -> None:
     data = {part: path for part, path in job.data.items() if path is not None}
     files = (_files(job.weights, "weights"), _files(job.patterns, "patterns"))
     make_folder(job.output)
-    try:
-        with RunProgress() as terminal:
-            sources = Sources(data, *files, job.limit, job.device, job.batch_size)
-            found = reproduce(protocol, sources, job.output, terminal.observer, note)
-    except KeyboardInterrupt:
-        note(f"Interrupted; what was finished is in {job.output}. The same command goes on from there.")
-        raise typer.Exit(INTERRUPTED) from None
+    sources = Sources(data, *files, job.limit, job.device, job.batch_size)
+    with RunProgress(job.output) as terminal:
+        found = reproduce(protocol, sources, job.output, terminal.observer, note)
     for grid in reproduction_grids(found):
         out.print(draw_grid(grid))
     for path in write_reproduction(found, job.output):
