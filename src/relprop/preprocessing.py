@@ -72,6 +72,10 @@ class Preprocessing:
         """Crop and normalize: a ``(C, H, W)`` float32 tensor."""
         return self.normalize(self.crop(image))
 
+    def zeros(self, device: torch.device | str = "cpu") -> Tensor:
+        """Return an input of zeros, ``(1, C, H, W)``: an example to capture a model with."""
+        return torch.zeros(1, len(self.channels), *self.size, device=device)
+
     @property
     def bounds(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Return per channel what black and white become: the input range that z^B's fixed box takes."""

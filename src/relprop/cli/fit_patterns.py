@@ -45,9 +45,8 @@ def fit_from_folder(job: FitJob) -> None:
     device = parse_device(job.device)
     with err.status(f"Loading {job.model} …"):
         loaded = load(job.model, job.weights)
-    channels, (height, width) = len(loaded.preprocessing.channels), loaded.preprocessing.size
     with err.status(f"Capturing {job.model} …"):
-        fit = PatternFit(loaded.model.to(device), torch.zeros(1, channels, height, width, device=device))
+        fit = PatternFit(loaded.model.to(device), loaded.preprocessing.zeros(device))
     skipped = _run(job, fit, loaded, paths, device)
     patterns = fit.patterns()
     save_patterns(patterns, job.output, fit.samples)

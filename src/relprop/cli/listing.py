@@ -46,15 +46,12 @@ def print_methods() -> None:
 
 def print_plan(model: str, weights: Path | None, method: str, options: Sequence[str]) -> None:
     """Print the table of ops of a model under a method."""
-    import torch
-
     from relprop import Explainer
     from relprop.zoo import load
 
     with err.status(f"Capturing {model} …"):
         loaded = load(model, weights, pretrained=False)
-        channels, (height, width) = len(loaded.preprocessing.channels), loaded.preprocessing.size
-        explainer = Explainer(loaded.model, torch.zeros(1, channels, height, width), method=method, **parse_options(options))
+        explainer = Explainer(loaded.model, loaded.preprocessing.zeros(), method=method, **parse_options(options))
     out.print(str(explainer.plan), highlight=False, markup=False)
 
 

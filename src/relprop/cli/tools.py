@@ -25,9 +25,7 @@ class Classifier:
 
     def explainer(self, method: str | Method | Attribution, options: Mapping[str, Any]) -> Explainer:
         """Capture the model for a method."""
-        size = self.loaded.preprocessing.size
-        example = torch.zeros(1, len(self.loaded.preprocessing.channels), *size, device=self.device)
-        return Explainer(self.loaded.model, example, method=method, **options)
+        return Explainer(self.loaded.model, self.loaded.preprocessing.zeros(self.device), method=method, **options)
 
     def prepare(self, image: Image.Image) -> tuple[Image.Image, Tensor]:
         """Return the part of a photo that the model sees, and the model's input ``(1, C, H, W)``."""

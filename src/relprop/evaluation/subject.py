@@ -114,8 +114,7 @@ def make_subject(loaded: LoadedModel, method: Choice, evaluation: Evaluation, de
     Raises:
         RelpropError: as `relprop.Explainer` does.
     """
-    size = loaded.preprocessing.size
-    example = torch.zeros(1, len(loaded.preprocessing.channels), *size, device=device)
+    example = loaded.preprocessing.zeros(device)
     options = method_options(method, evaluation.seed)
 
     def build(module: nn.Module) -> Explainer:
