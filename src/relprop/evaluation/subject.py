@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from relprop.captured import CapturedModel
 from relprop.errors import OptionError
 from relprop.evaluation.images import with_geometry
 from relprop.evaluation.settings import Choice, Evaluation, ModelChoice
+from relprop.graph import module_outputs
 from relprop.inputs import Inputs
 from relprop.methods import METHODS
 from relprop.metrics.randomization import spread
@@ -65,6 +67,10 @@ class Subject:
     build: Callable[[nn.Module], Explainer]
     example: Tensor
 
+    @cached_property
+    def _captured(self) -> CapturedModel:
+        return CapturedModel(self.explainer.graph, self.explainer.plan.dynamic, self.module)
+
     @property
     def device(self) -> torch.device:
         """Where it runs."""
@@ -77,8 +83,7 @@ class Subject:
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Return the logits of the captured model: those that are explained, whatever the model returns around them."""
-        dynamic = self.explainer.plan.dynamic
-        return CapturedModel(self.explainer.graph, dynamic, self.module)(Inputs((inputs,)))
+        return self._captured(Inputs((inputs,)))
 
     def explain(self, inputs: Tensor, target: Tensor) -> Tensor:
         """Return the relevance."""
@@ -95,7 +100,7 @@ class Subject:
         if isinstance(plan, AttributionPlan):
             raise OptionError(f"Method {plan.method.name!r} gives relevance to inputs only.")
         passed = {step.node: step for step in plan.steps if step.relevance and step.node is not plan.output}
-        named = CapturedModel(self.explainer.graph, plan.dynamic, self.module).layers()
+        named = module_outputs(self.explainer.graph.graph)
         by_node = {node: path for path, node in named.items() if node in passed}
         ordered = [by_node[step.node] for step in reversed(plan.steps) if step.node in by_node]
         return spread(ordered, LAYERS)
