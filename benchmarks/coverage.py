@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -101,9 +101,25 @@ def _run_here(name: str, methods: list[str], memory: float) -> None:
     limit = int(memory * 2**30)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     model, inputs = build(name)
+    make = _capture_once(model, inputs)
     for method in methods:
-        sys.stdout.write(json.dumps(_measure(name, model, inputs, method)) + "\n")
+        sys.stdout.write(json.dumps(_measure(name, model, inputs, method, make)) + "\n")
         sys.stdout.flush()
+
+
+def _capture_once(model: Any, inputs: Any) -> Callable[[str], Any]:  # noqa: ANN401 - torch is imported late
+    """Return what makes the explainer of a method, capturing the model for the first one that can be planned."""
+    from relprop import Explainer
+
+    made: list[Explainer] = []
+
+    def make(method: str) -> Explainer:
+        explainer = made[0].with_method(method) if made else Explainer(model, inputs, method)
+        made.append(explainer)
+        del made[1:]
+        return explainer
+
+    return make
 
 
 def _result(name: str, method: str, **found: Any) -> dict[str, Any]:  # noqa: ANN401 - json values
@@ -119,13 +135,13 @@ def _result(name: str, method: str, **found: Any) -> dict[str, Any]:  # noqa: AN
     } | found
 
 
-def _measure(name: str, model: Any, inputs: Any, method: str) -> dict[str, Any]:  # noqa: ANN401 - torch is imported late
+def _measure(name: str, model: Any, inputs: Any, method: str, make: Callable[[str], Any]) -> dict[str, Any]:  # noqa: ANN401
     from relprop.errors import CaptureError, RelpropError
 
     start = time.perf_counter()
     found: dict[str, Any] = {}
     try:
-        _check(found, model, inputs, method)
+        _check(found, model, inputs, make, method)
     except RelpropError as error:
         found |= {"captured": not isinstance(error, CaptureError), "problem": str(error), "refused": True}
     except Exception as error:  # the sweep reports every failure and goes on
@@ -134,13 +150,11 @@ def _measure(name: str, model: Any, inputs: Any, method: str) -> dict[str, Any]:
     return _result(name, method, **found) | {"seconds": round(time.perf_counter() - start, 1)}
 
 
-def _check(found: dict[str, Any], model: Any, inputs: Any, method: str) -> None:  # noqa: ANN401
+def _check(found: dict[str, Any], model: Any, inputs: Any, make: Callable[[str], Any], method: str) -> None:  # noqa: ANN401
     """Explain a batch of two and one sample of it; note what holds."""
     import torch
 
-    from relprop import Explainer
-
-    explainer = Explainer(model, inputs, method)
+    explainer = make(method)
     found |= {"captured": True, "planned": True}
     start = time.perf_counter()
     explanation = explainer(inputs)

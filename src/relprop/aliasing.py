@@ -1,7 +1,8 @@
 """Which ops write to memory, and who else reads it."""
 
-import torch
 from torch import fx
+
+from relprop.graph import tensor_inputs
 
 
 def mutated(node: fx.Node) -> fx.Node | None:
@@ -65,10 +66,10 @@ _SHAPE_ONLY = tuple(f"aten.{name}" for name in ("sym_size", "new_", "zeros_like"
 
 def depends_on_values(node: fx.Node) -> bool:
     """Whether the value of ``node`` depends on the values of an input, not only on its shape."""
-    seen, queue = {node}, [node]
+    seen, queue, inputs = {node}, [node], set(tensor_inputs(node.graph))
     while queue:
         for parent in queue.pop().all_input_nodes:
-            if parent.op == "placeholder" and isinstance(parent.meta.get("val"), torch.Tensor):
+            if parent in inputs:
                 return True
             if parent not in seen and not str(parent.target).startswith(_SHAPE_ONLY):
                 seen.add(parent)

@@ -2,7 +2,7 @@
 
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor, fx
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from relprop.errors import UnsupportedOpError
-from relprop.graph import PATH, arguments_of, is_floating
+from relprop.graph import PATH, arguments_of, is_floating, tensor_inputs
 from relprop.ops.registry import OPS, Op, op_name
 from relprop.passes.constants import depends_on_input, values_read
 from relprop.samples import SampleLayout
@@ -24,6 +24,7 @@ _WEIGHTED = frozenset(
     f"aten::{n}"
     for n in ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear", "batch_norm"]
 )
+SOFTMAX = frozenset({"aten::softmax", "aten::_softmax"})
 _FLOORS = {"aten::hardtanh": "min_val", "aten::clamp": "min", "aten::clamp_min": "min", "aten::threshold": "value"}
 
 
@@ -61,6 +62,18 @@ def _entry(node: fx.Node) -> Op | None:
     return OPS.get(f"{name}.{getattr(node.target, '_overloadname', '')}") or OPS.get(name)
 
 
+def from_softmax(node: object, active: Collection[fx.Node]) -> bool:
+    """Whether a value comes from a softmax by ops that read one floating value among the ``active`` ones."""
+    while isinstance(node, fx.Node) and node.op == "call_function":
+        if op_name(node.target) in SOFTMAX:
+            return True
+        parents = [p for p in node.all_input_nodes if p in active and is_floating(p)]
+        if len(parents) != 1:
+            return False
+        (node,) = parents
+    return False
+
+
 def analyze(module: fx.GraphModule, *, dynamic: bool) -> Facts:
     """Work out the facts of a normalized graph; without a dynamic batch, every tensor holds a single sample.
 
@@ -91,17 +104,16 @@ def find_carriers(graph: fx.Graph) -> frozenset[fx.Node]:
 
     Integers, comparisons and what is made from them count as constants, but for the first floating values made from integer inputs.
     """
-    carriers: set[fx.Node] = set()
-    integers: set[fx.Node] = set()
+    carriers = {n for n in tensor_inputs(graph) if is_floating(n)}
+    integers = set(tensor_inputs(graph)) - carriers
     for node in graph.nodes:
-        value = node.meta.get("val")
-        if node.op == "placeholder" and isinstance(value, Tensor):
-            (carriers if is_floating(node) else integers).add(node)
-        elif node.op == "call_function" and not carriers.isdisjoint(values_read(node)):
+        if node.op != "call_function":
+            continue
+        if not carriers.isdisjoint(values_read(node)):
             if is_floating(node):
                 carriers.add(node)
-        elif node.op == "call_function" and not integers.isdisjoint(values_read(node)):
-            (carriers if is_floating(node) and isinstance(value, Tensor) else integers).add(node)
+        elif not integers.isdisjoint(values_read(node)):
+            (carriers if is_floating(node) and isinstance(node.meta["val"], Tensor) else integers).add(node)
     return frozenset(carriers)
 
 
@@ -147,10 +159,10 @@ def _layouts(graph: fx.Graph, active: set[fx.Node], *, dynamic: bool) -> dict[fx
 
 
 def _batch_symbol(graph: fx.Graph) -> Any:  # noqa: ANN401 - a sympy symbol, or None
-    for node in graph.nodes:
-        value = node.meta.get("val")
-        if node.op == "placeholder" and isinstance(value, Tensor) and value.dim() and not isinstance(value.shape[0], int):  # pyright: ignore[reportUnnecessaryIsInstance]
-            return value.shape[0].node.expr  # pyright: ignore[reportAttributeAccessIssue]
+    for node in tensor_inputs(graph):
+        shape = node.meta["val"].shape
+        if shape and not isinstance(shape[0], int):
+            return shape[0].node.expr
     return None
 
 

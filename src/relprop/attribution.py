@@ -136,7 +136,7 @@ class AttributionPlan:
 
     method: Attribution
     model: CapturedModel
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...]
 
     @property
     def dynamic(self) -> bool:
@@ -156,14 +156,14 @@ class AttributionPlan:
         )
 
 
-def plan_attribution(method: Attribution, model: CapturedModel, notes: tuple[str, ...]) -> AttributionPlan:
+def plan_attribution(method: Attribution, model: CapturedModel) -> AttributionPlan:
     """Check that the method can explain the model.
 
     Raises:
         UnsupportedOpError: It cannot; the message lists the ops.
         OptionError: An option does not fit the model.
     """
-    return AttributionPlan(method, model, (*notes, *method.check(model)))
+    return AttributionPlan(method, model, (*model.notes, *method.check(model)))
 
 
 def explain_by_attribution(plan: AttributionPlan, given: Inputs, target: object, seed: Tensor | None) -> Explanation:

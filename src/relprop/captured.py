@@ -2,18 +2,19 @@
 
 import operator
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.fx.node import map_arg
 
 from relprop.analysis import known_op
-from relprop.graph import is_floating, module_outputs, nodes_in
+from relprop.capture import capture
+from relprop.graph import copy_module, evaluate, explained, is_floating, module_outputs, nodes_in
 from relprop.inputs import Inputs, batch_size
 from relprop.ops.registry import AFFINE, Role, op_name
+from relprop.passes import normalize
 from relprop.passes.constants import depends_on_input
 
 _RELU = frozenset({"aten::relu", "aten::relu6"})
@@ -35,17 +36,22 @@ class CapturedModel:
         module: The normalized graph.
         dynamic: Whether it takes any batch size; if not, samples are run one at a time.
         original: The user's own model, for registered functions.
+        notes: What the user should know of the capture.
     """
 
     module: fx.GraphModule
     dynamic: bool
     original: nn.Module
+    notes: tuple[str, ...] = ()
+
+    def copy(self, *, tensors: bool) -> "CapturedModel":
+        """The same model with a graph of its own, and ``tensors`` of its own or shared ones."""
+        return replace(self, module=copy_module(self.module, tensors=tensors))
 
     @property
     def output(self) -> fx.Node:
         """The explained value."""
-        result: Any = next(n for n in self.module.graph.nodes if n.op == "output").args[0]
-        return result[0]
+        return explained(self.module.graph)
 
     @cached_property
     def _active(self) -> set[fx.Node]:
@@ -91,15 +97,18 @@ class CapturedModel:
             elif node.op == "get_attr":
                 values[node] = getattr(self.module, str(node.target))
             elif node.op == "call_function":
-                args, kwargs = map_arg((node.args, node.kwargs), values.__getitem__)
-                if kwargs.get("device") is not None:
-                    kwargs = {**kwargs, "device": device}
-                values[node] = handlers.get(node, node.target)(*args, **kwargs)  # pyright: ignore[reportOptionalCall]
+                values[node] = evaluate(node, values, device, handlers.get(node))
                 for parent in node.all_input_nodes:
                     pending[parent] -= 1
                     if not pending[parent] and parent not in keep and parent is not output:
                         del values[parent]
         return values[output], {node: values[node] for node in keep}
+
+
+def captured_model(model: nn.Module, inputs: Inputs, output: str | int | None = None) -> CapturedModel:
+    """Capture a model and bring its graph to the form that plans are made for; arguments and errors are those of ``capture``."""
+    captured = normalize(capture(model, inputs, output))
+    return CapturedModel(captured.module, captured.dynamic, model, captured.notes)
 
 
 def is_rectifier(node: fx.Node) -> bool:

@@ -1,7 +1,6 @@
 """The public way in: capture a model once, then explain any batch."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, Self, SupportsIndex
 
@@ -10,15 +9,13 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from relprop.attribution import Attribution, AttributionPlan, explain_by_attribution, plan_attribution
-from relprop.capture import capture
-from relprop.captured import CapturedModel
+from relprop.captured import CapturedModel, captured_model
 from relprop.errors import InputError, ModelError, OptionError, OutputError, TargetError, suggestion
-from relprop.explanation import Explanation
-from relprop.graph import change_dtypes, copy_module, module_outputs
+from relprop.explanation import Explanation, join_explanations
+from relprop.graph import change_dtypes, module_outputs
 from relprop.inputs import Inputs, as_inputs, batch_size
 from relprop.methods import Method, choose_method
 from relprop.ops.registry import hollow
-from relprop.passes import normalize
 from relprop.passes.batchnorm import fold_batchnorm
 from relprop.plan import Plan, make_plan
 from relprop.run import Runner, Values
@@ -64,29 +61,53 @@ class Explainer(nn.Module):
         super().__init__()
         if not isinstance(model, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ModelError(f"The model must be a torch.nn.Module, not {type(model).__name__}.")
-        self._method = choose_method(method, options)
+        chosen = choose_method(method, options)
         example = as_inputs(example_inputs)
-        captured = normalize(capture(model, example, output))
-        if self._method.fold_batchnorm:
-            fold_batchnorm(captured.module)
-        self.graph = captured.module
-        self._captured = CapturedModel(captured.module, captured.dynamic, model)
-        self._notes = captured.notes
-        self._example = example.map(hollow)
+        self._begin(captured_model(model, example, output), example.map(hollow), chosen)
+
+    def _begin(self, source: CapturedModel, example: Inputs, method: Method | Attribution) -> None:
+        """Plan a method on a captured model that stays as it is: its tensors are shared, the graph is our own."""
+        self._source, self._example, self._method = source, example, method
+        self._changes: list[Callable[[Tensor], Tensor]] = []
+        self._captured = source.copy(tensors=False)
+        if method.fold_batchnorm:
+            fold_batchnorm(self._captured.module)
         self._make_plan()
         self.eval()
 
     def _make_plan(self) -> None:
+        self.graph = self._captured.module
         self.plan: Plan | AttributionPlan
         if isinstance(self._method, Attribution):
-            self.plan = plan_attribution(self._method, self._captured, self._notes)
+            self.plan = plan_attribution(self._method, self._captured)
         else:
-            self.plan = make_plan(self.graph, self._method, dynamic=self._captured.dynamic, notes=self._notes)
+            self.plan = make_plan(self.graph, self._method, dynamic=self._captured.dynamic, notes=self._captured.notes)
             self._runner = Runner(self.plan)
+
+    def with_method(self, method: str | Path | Method | Attribution, **options: Any) -> Self:  # noqa: ANN401
+        """Return an explainer of the same model by another method, without capturing the model again.
+
+        It has the device and dtype of this one; what ``to`` changes later, it changes on one of them alone.
+
+        Args:
+            method: As for a new explainer.
+            **options: Options of the method.
+
+        Raises:
+            UnsupportedOpError: Relevance reaches ops without a rule; all are listed.
+            OptionError: Unknown method or option.
+        """
+        other = type(self).__new__(type(self))
+        nn.Module.__init__(other)
+        other._begin(self._source, self._example, choose_method(method, options))
+        for change in self._changes:
+            other._apply(change)
+        return other.train(self.training)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Move the weights, as ``to``, ``double`` or ``cuda`` ask; a new dtype holds for the whole graph and for later inputs."""
         super()._apply(fn, recurse)
+        self._changes.append(fn)
         dtypes = {dtype: new for dtype in _FLOATING if (new := fn(torch.empty(0, dtype=dtype)).dtype) != dtype}
         if dtypes:
             change_dtypes(self.graph.graph, dtypes)
@@ -99,9 +120,9 @@ class Explainer(nn.Module):
         copied = type(self).__new__(type(self))
         memo[id(self)] = copied
         nn.Module.__init__(copied)
-        copied.graph = copy_module(self.graph)
-        copied._method, copied._notes, copied._example = self._method, self._notes, self._example
-        copied._captured = replace(self._captured, module=copied.graph)
+        copied._source, copied._example, copied._method = self._source, self._example, self._method
+        copied._changes = list(self._changes)
+        copied._captured = self._captured.copy(tensors=True)
         copied._make_plan()
         return copied.train(self.training)
 
@@ -145,11 +166,7 @@ class Explainer(nn.Module):
         if layers and isinstance(self.plan, AttributionPlan):
             raise OptionError(f"Method {self.plan.method.name!r} gives relevance to inputs only; leave layers out.")
         watched = self._layer_nodes(layers)
-        if target is not None and seed is not None:
-            raise TargetError("Give target or seed, not both.")
-        if self.plan.dynamic:
-            return self._explain(given, target, seed, watched)
-        return self._one_by_one(given, target, seed, watched)
+        return join_explanations([self._explain(*sample, watched) for sample in self._samples(given, target, seed)])
 
     @torch.no_grad()
     def trace(self, inputs: object, target: object = None, *, seed: Tensor | None = None) -> Trace:
@@ -165,10 +182,7 @@ class Explainer(nn.Module):
             raise OptionError(
                 f"Method {self.plan.method.name!r} does not pass relevance from op to op, so there is nothing to trace."
             )
-        given = self._checked(inputs)
-        if target is not None and seed is not None:
-            raise TargetError("Give target or seed, not both.")
-        samples = self._samples(given, target, seed)
+        samples = self._samples(self._checked(inputs), target, seed)
         table = join_traces([self._trace(*sample) for sample in samples])
         print(table)  # noqa: T201 - the trace is there to be read
         return table
@@ -263,6 +277,8 @@ class Explainer(nn.Module):
 
     def _samples(self, given: Inputs, target: object, seed: Tensor | None) -> list[tuple[Inputs, object, Tensor | None]]:
         """The batch as one, or, where the model fixes its batch size, its samples, each with its target or seed."""
+        if target is not None and seed is not None:
+            raise TargetError("Give target or seed, not both.")
         if self.plan.dynamic:
             return [(given, target, seed)]
 
@@ -270,31 +286,6 @@ class Explainer(nn.Module):
             return value[index : index + 1] if isinstance(value, Tensor | list | tuple) else value
 
         return [(given.sample(i), of_sample(target, i), of_sample(seed, i)) for i in range(batch_size(given))]
-
-    def _one_by_one(self, given: Inputs, target: object, seed: Tensor | None, watched: dict[str, fx.Node]) -> Explanation:
-        """Explain the samples of a model that fixes its batch size, one at a time."""
-        singles = [self._explain(*sample, watched) for sample in self._samples(given, target, seed)]
-        first = singles[0]
-        return replace(
-            first,
-            relevance=_joined([s.relevance for s in singles]),
-            logits=torch.cat([s.logits for s in singles]),
-            target=None if first.target is None else torch.cat([s.target for s in singles if s.target is not None]),
-            absorbed=torch.cat([s.absorbed for s in singles]),
-            completeness_error=_joined([s.completeness_error for s in singles]) if first.completeness_error is not None else None,
-            notes=tuple(dict.fromkeys(note for s in singles for note in s.notes)),
-            inputs=_joined([s.inputs for s in singles]),
-            layers={path: torch.cat([s.layers[path] for s in singles]) for path in first.layers},
-        )
-
-
-def _joined(values: list[Any]) -> Any:  # noqa: ANN401 - tensors, or the same structure of them
-    first = values[0]
-    if isinstance(first, Tensor):
-        return torch.cat(values)
-    if isinstance(first, dict):
-        return {k: _joined([v[k] for v in values]) for k in first}
-    return tuple(_joined(list(items)) for items in zip(*values, strict=True))
 
 
 def explain(

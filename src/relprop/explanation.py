@@ -1,10 +1,11 @@
 """What an explainer returns."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from relprop.errors import InputError
@@ -75,3 +76,30 @@ class Explanation:
         from relprop.viz import save_explanation
 
         save_explanation(self, Path(path), **options)
+
+
+def join_explanations(parts: Sequence[Explanation]) -> Explanation:
+    """Join explanations of several batches by one explainer into that of one batch."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    return replace(
+        first,
+        relevance=_joined([p.relevance for p in parts]),
+        logits=torch.cat([p.logits for p in parts]),
+        target=None if first.target is None else torch.cat([p.target for p in parts if p.target is not None]),
+        absorbed=torch.cat([p.absorbed for p in parts]),
+        completeness_error=None if first.completeness_error is None else _joined([p.completeness_error for p in parts]),
+        notes=tuple(dict.fromkeys(note for p in parts for note in p.notes)),
+        inputs=_joined([p.inputs for p in parts]),
+        layers={path: torch.cat([p.layers[path] for p in parts]) for path in first.layers},
+    )
+
+
+def _joined(values: Sequence[Any]) -> Any:  # noqa: ANN401 - tensors, or the same structure of them
+    first = values[0]
+    if isinstance(first, Tensor):
+        return torch.cat(list(values))
+    if isinstance(first, dict):
+        return {k: _joined([v[k] for v in values]) for k in first}
+    return tuple(_joined(items) for items in zip(*values, strict=True))

@@ -3,7 +3,7 @@
 import copy
 import itertools
 import operator
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -14,6 +14,30 @@ OUTPUTS = "module_outputs"
 
 PATH = "module_path"
 """Key of ``node.meta``: the path of the module that an op belongs to."""
+
+
+def explained(graph: fx.Graph) -> fx.Node:
+    """The value that a captured graph returns, which is explained."""
+    result: Any = graph.output_node().args[0]
+    return result[0]
+
+
+def tensor_inputs(graph: fx.Graph) -> list[fx.Node]:
+    """The tensors among the model's inputs, in order."""
+    return [n for n in graph.find_nodes(op="placeholder") if isinstance(n.meta.get("val"), Tensor)]
+
+
+def evaluate(
+    node: fx.Node,
+    values: Mapping[fx.Node, Any],
+    device: torch.device | None = None,
+    function: Callable[..., Any] | None = None,
+) -> Any:  # noqa: ANN401 - what the op returns
+    """Run one op, or ``function`` in its place, on the values of its arguments; what it makes anew lies on ``device``."""
+    args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)  # pyright: ignore[reportAttributeAccessIssue]
+    if kwargs.get("device") is not None:
+        kwargs = {**kwargs, "device": device}
+    return (function or node.target)(*args, **kwargs)  # pyright: ignore[reportCallIssue]
 
 
 def value_of(node: object) -> Any:  # noqa: ANN401 - a fake tensor, a list of them, or a plain argument
@@ -104,11 +128,11 @@ def _put_number(node: fx.Node, number: int) -> None:
     node.graph.erase_node(node)
 
 
-def copy_module(module: fx.GraphModule) -> fx.GraphModule:
-    """A graph module of its own: tensors are copied, fake values, which never change, are shared."""
+def copy_module(module: fx.GraphModule, *, tensors: bool) -> fx.GraphModule:
+    """A graph module of its own: ``tensors`` are copied or shared; fake values, which never change, are shared."""
     owner, memo = nn.Module(), dict[int, Any]()
     for name, tensor in module.named_buffers(remove_duplicate=False):
-        owner.register_buffer(name, copy.deepcopy(tensor, memo))
+        owner.register_buffer(name, copy.deepcopy(tensor, memo) if tensors else tensor)
     graph = fx.Graph()
     (result,) = graph.graph_copy(module.graph, {})  # pyright: ignore[reportArgumentType, reportGeneralTypeIssues]
     graph.output((result,))

@@ -13,14 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from relprop.capture import capture
-from relprop.captured import CapturedModel, Handler, is_rectifier
+from relprop.captured import CapturedModel, Handler, captured_model, is_rectifier
 from relprop.errors import InputError, ModelError, UnsupportedOpError
 from relprop.graph import PATH
 from relprop.inputs import Inputs, as_inputs, batch_size
 from relprop.ops.registry import op_name
 from relprop.output import atomic
-from relprop.passes import normalize
 from relprop.passes.batchnorm import fold_batchnorm
 
 LAYERS = frozenset(f"aten::{name}" for name in ("conv1d", "conv2d", "conv3d", "linear"))
@@ -31,9 +29,9 @@ _OPEN_SUMS = ("count_open", "x_open", "xy_open")
 
 def capture_for_patterns(model: nn.Module, example: Inputs) -> CapturedModel:
     """Capture a model as the pattern methods see it: BatchNorm folded into the layers."""
-    captured = normalize(capture(model, example))
+    captured = captured_model(model, example)
     fold_batchnorm(captured.module)
-    return CapturedModel(captured.module, captured.dynamic, model)
+    return captured
 
 
 def layers_of(model: CapturedModel) -> dict[str, fx.Node]:

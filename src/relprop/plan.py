@@ -10,7 +10,7 @@ from torch import Tensor, fx
 
 from relprop.analysis import Facts, analyze, known_op, limit_of
 from relprop.errors import UnsupportedOpError
-from relprop.graph import PATH, arguments_of, is_floating, nodes_in
+from relprop.graph import PATH, arguments_of, is_floating, nodes_in, tensor_inputs
 from relprop.method import Method
 from relprop.ops.registry import LinearFunction, RelevanceFunction, Role, op_name
 from relprop.roles import Roles, for_one
@@ -168,9 +168,7 @@ def _printed_shape(node: fx.Node) -> tuple[str, ...]:
 def _leaves(graph: fx.Graph, facts: Facts, reached: set[fx.Node]) -> tuple[tuple[fx.Node, ...], list[str]]:
     """Where the relevance of every tensor input is read, and notes on those that are not floating point."""
     leaves, notes = list[fx.Node](), list[str]()
-    for node in graph.nodes:
-        if node.op != "placeholder" or not isinstance(node.meta.get("val"), Tensor):
-            continue
+    for node in tensor_inputs(graph):
         made = node if is_floating(node) else _first_made_from(node, graph, facts, reached)
         leaves.append(made or node)
         if made is not node:

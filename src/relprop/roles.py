@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import fx
 
-from relprop.analysis import Facts, known_op
-from relprop.graph import arguments_of, is_floating, nodes_in
+from relprop.analysis import Facts, from_softmax, known_op
+from relprop.graph import arguments_of, explained, is_floating, nodes_in, tensor_inputs
 from relprop.ops.elementwise import BOUNDED
 from relprop.ops.registry import Op, Role, op_name
 
@@ -17,8 +17,6 @@ _THROUGH = frozenset({Role.SHAPE, Role.SCALE, Role.BIAS})
 
 _TO_OUTPUT = _THROUGH | {Role.POOL, Role.ADD, Role.ACTIVATION, Role.GATE, Role.SELECT}
 """Roles between the last weighted layer and the output."""
-
-_SOFTMAX = frozenset({"aten::softmax", "aten::_softmax"})
 
 
 class Roles:
@@ -33,7 +31,7 @@ class Roles:
 
     def __init__(self, module: fx.GraphModule, facts: Facts) -> None:
         self.graph, self.facts = module.graph, facts
-        self.output: fx.Node = next(n for n in module.graph.nodes if n.op == "output").args[0][0]
+        self.output = explained(module.graph)
         self.kinds = {n: self._kind(n) for n in module.graph.nodes if n.op == "call_function" and n in facts.carriers}
         self.refined = dict(self.kinds)
         self.before = self._mark_first_layers()
@@ -51,7 +49,7 @@ class Roles:
         if op.role is Role.GATE and len(operands) == 1:
             return Role.SCALE
         if op.role is Role.DENSE and len(operands) > 1:
-            return Role.ATTENTION if any(self._is_attention_weight(node, name) for name in operands) else Role.PRODUCT
+            return Role.PRODUCT if self._values(node, operands) == operands else Role.ATTENTION
         return op.role
 
     def carriers(self, node: fx.Node, op: Op) -> tuple[str, ...]:
@@ -72,25 +70,17 @@ class Roles:
         if role is Role.GATE:
             return self._gated(node, operands)
         if role is Role.ATTENTION:
-            values = tuple(name for name in operands if not self._is_attention_weight(node, name))
-            return values or operands[-1:]
+            return self._values(node, operands) or operands[-1:]
         if op.linear is not None and role is not Role.PRODUCT:
             return operands[:1]
         return operands
 
     # --- gates and attention weights ---------------------------------------------------------------------------------------------
 
-    def _is_attention_weight(self, node: fx.Node, name: str) -> bool:
-        """Whether an argument comes from a softmax by ops with one input each."""
-        source: Any = arguments_of(node)[name]
-        while isinstance(source, fx.Node) and source.op == "call_function":
-            if op_name(source.target) in _SOFTMAX:
-                return True
-            parents = [p for p in source.all_input_nodes if p in self.facts.active]
-            if len(parents) != 1:
-                return False
-            source = parents[0]
-        return False
+    def _values(self, node: fx.Node, operands: tuple[str, ...]) -> tuple[str, ...]:
+        """The operands of a product of two values that are no attention weights."""
+        arguments = arguments_of(node)
+        return tuple(name for name in operands if not from_softmax(arguments[name], self.facts.active))
 
     def _gated(self, node: fx.Node, operands: tuple[str, ...]) -> tuple[str, ...]:
         """The operands of a product of two values that are no gates: not bounded, not broadcast."""
@@ -121,7 +111,7 @@ class Roles:
 
     def _mark_first_layers(self) -> tuple[fx.Node, ...]:
         """Mark weighted layers that see an input through moves and constants alone; return the nodes before them."""
-        before = {n: None for n in self.graph.nodes if n.op == "placeholder" and is_floating(n)}
+        before = {n: None for n in tensor_inputs(self.graph) if is_floating(n)}
         for node, kind in self.kinds.items():
             parents = [p for p in node.all_input_nodes if p in self.facts.active]
             if parents and all(p in before for p in parents):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, fx
 
 from relprop.errors import OptionError
+from relprop.graph import evaluate
 from relprop.ops.registry import ABSORBED, Call, Role, hollow
 from relprop.plan import Plan, Step
 
@@ -81,17 +82,10 @@ class Runner:
             elif node.op == "get_attr":
                 values[node] = getattr(self.module, str(node.target))
             elif node.op == "call_function":
-                values[node] = self._evaluate(node, values, device)
+                values[node] = evaluate(node, values, device)
             for value in self.forget_forward.get(node, ()):
                 values[value] = hollow(values[value])
         return values
-
-    @staticmethod
-    def _evaluate(node: fx.Node, values: Values, device: torch.device | None = None) -> Any:  # noqa: ANN401 - what the op returns
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)  # pyright: ignore[reportAttributeAccessIssue]
-        if kwargs.get("device") is not None:
-            kwargs = {**kwargs, "device": device}
-        return node.target(*args, **kwargs)  # pyright: ignore[reportCallIssue]
 
     def backward(
         self, values: Values, seed: Tensor, batch: int, watch: Watch | None = None, audit: Audit | None = None, *, free: bool
@@ -167,7 +161,7 @@ class Runner:
             if node.op == "placeholder":
                 low, high = self._input_bounds(node, values[node], batch)
             else:
-                low, high = (self._evaluate(node, {**values, **{n: box[side] for n, box in boxes.items()}}) for side in (0, 1))
+                low, high = (evaluate(node, {**values, **{n: box[side] for n, box in boxes.items()}}) for side in (0, 1))
             # a negative factor swaps the bounds
             boxes[node] = (torch.minimum(low, high), torch.maximum(low, high))
         return boxes

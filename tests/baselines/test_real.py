@@ -61,7 +61,7 @@ def test_every_method_explains_real_models(name: str) -> None:
         assert isinstance(made, Attribution)
         # one capture serves all methods
         with torch.no_grad():
-            result = explain_by_attribution(plan_attribution(made, captured.model, ()), as_inputs(photo), target, None)
+            result = explain_by_attribution(plan_attribution(made, captured.model), as_inputs(photo), target, None)
         assert result.relevance.shape == photo.shape
         assert bool(result.relevance.isfinite().all()), method
         torch.testing.assert_close(result.logits, logits, rtol=1e-3, atol=1e-3)

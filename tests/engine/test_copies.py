@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import relprop
-from relprop.errors import InputError, OutputError
+from relprop.errors import InputError, OptionError, OutputError
 
 from .reference import TIGHT
 
@@ -140,3 +140,32 @@ def test_logits_and_trace_of_a_fixed_batch_hold_every_sample(capsys):
     torch.testing.assert_close(table.rows[0].received, logit, **TIGHT)
     assert table.worst.deviation <= 1e-9
     assert str(table) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("first", ["rap", "grad-cam"])  # which fold BatchNorm, and do not
+def test_another_method_on_the_same_capture(first, method, monkeypatch):
+    net = model()
+    expected = relprop.Explainer(net, X, method)(X, 1).relevance
+    explainer = relprop.Explainer(net, X, first)
+    monkeypatch.setattr("relprop.captured.capture", lambda *_: pytest.fail("captured again"))
+    other = explainer.with_method(method)
+    torch.testing.assert_close(other(X, 1).relevance, expected, rtol=0, atol=0)
+    assert other.plan.method.name == method
+    assert explainer.plan.method.name == first
+
+
+def test_another_method_has_the_dtype_of_the_explainer_and_leaves_it_alone():
+    explainer = relprop.Explainer(model(), X, "rap").double()
+    other = explainer.with_method("lrp-alpha-beta", alpha=2.0, beta=1.0)
+    wanted = relprop.Explainer(model(), X, "lrp-alpha-beta", alpha=2.0, beta=1.0).double()
+    torch.testing.assert_close(other(X.double(), 1).relevance, wanted(X.double(), 1).relevance, rtol=0, atol=0)
+    other.float()(X, 1)
+    assert explainer(X.double(), 1).relevance.dtype == torch.float64
+    copied = copy.deepcopy(explainer).with_method("lrp-epsilon")
+    assert copied(X.double(), 1).relevance.dtype == torch.float64
+
+
+def test_another_method_that_does_not_exist():
+    with pytest.raises(OptionError, match="rap"):
+        relprop.Explainer(model(), X, "rap").with_method("rapp")

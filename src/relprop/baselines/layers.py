@@ -5,13 +5,12 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, fx
 
-from relprop.analysis import known_op
+from relprop.analysis import SOFTMAX, known_op
 from relprop.captured import CapturedModel
 from relprop.errors import OptionError, suggestion
-from relprop.graph import OUTPUTS, is_floating
+from relprop.graph import OUTPUTS, is_floating, tensor_inputs
 from relprop.ops.registry import Role, op_name
 
-_SOFTMAX = frozenset({"aten::softmax", "aten::_softmax"})
 _MOST_EXTRA_TOKENS = 16
 """Class, distillation and register tokens that may stand before the patches."""
 
@@ -39,7 +38,7 @@ def _shape(node: fx.Node) -> tuple[int, ...]:
 
 def image_size(model: CapturedModel) -> tuple[int, int] | None:
     """Height and width of the model's only image input; None where there is no such input, or several."""
-    images = [n for n in model.module.graph.nodes if n.op == "placeholder" and is_floating(n) and n.meta["val"].dim() == 4]
+    images = [n for n in tensor_inputs(model.module.graph) if is_floating(n) and n.meta["val"].dim() == 4]
     return None if len(images) != 1 else tuple(int(n) for n in images[0].meta["val"].shape[2:])  # pyright: ignore[reportReturnType]
 
 
@@ -107,7 +106,7 @@ def find_grid(model: CapturedModel, layer: str | None) -> Grid:
 
 def _before_attention(model: CapturedModel, layers: dict[str, fx.Node]) -> list[tuple[str, fx.Node]]:
     """Outputs of norms that the last attention is made of."""
-    attention = [n for n in model.active if op_name(n.target) in _SOFTMAX]
+    attention = [n for n in model.active if op_name(n.target) in SOFTMAX]
     if not attention:
         return []
     ancestors, queue = set[fx.Node](), [attention[-1]]

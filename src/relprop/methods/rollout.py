@@ -8,19 +8,21 @@ import torch
 from torch import Tensor, fx
 
 from relprop import rules
+from relprop.analysis import from_softmax
 from relprop.attribution import Attributed, Attribution, Problem
 from relprop.baselines.layers import image_size, token_grid
 from relprop.baselines.maps import over_channels, resized
 from relprop.captured import CapturedModel
 from relprop.errors import UnsupportedOpError
-from relprop.graph import PATH, arguments_of
+from relprop.graph import PATH, arguments_of, tensor_inputs
 from relprop.method import Method
 from relprop.methods.options import StartName
 from relprop.ops.registry import Role, op_name
+from relprop.plan import make_plan
 from relprop.rules_attention import balanced_sum
+from relprop.run import Runner
 from relprop.starts import STARTS
 
-_SOFTMAX = frozenset({"aten::softmax", "aten::_softmax"})
 _PRODUCTS = frozenset({"aten::matmul", "aten::bmm"})
 
 
@@ -47,28 +49,16 @@ class Tokens:
     width: int
 
 
-def _from_softmax(model: CapturedModel, node: fx.Node) -> bool:
-    """Whether a value comes from a softmax by ops with one input each."""
-    while node.op == "call_function":
-        if op_name(node.target) in _SOFTMAX:
-            return True
-        parents = model.carriers(node)
-        if len(parents) != 1:
-            return False
-        node = parents[0]
-    return False
-
-
 def find_tokens(name: str, model: CapturedModel) -> Tokens:
     """Find the attention layers.
 
     Raises:
         UnsupportedOpError: There is none, or one that is not over all tokens of the image at once.
     """
-    layers: list[Attention] = []
+    layers, active = list[Attention](), set(model.active)
     for node in model.active:
         weights = arguments_of(node).get("self") if op_name(node.target) in _PRODUCTS else None
-        if isinstance(weights, fx.Node) and _from_softmax(model, weights):
+        if isinstance(weights, fx.Node) and from_softmax(weights, active):
             layers.append(Attention(weights, node))
     if not layers:
         raise UnsupportedOpError(f"Method {name!r} needs softmax attention over tokens, and the model has none.")
@@ -93,8 +83,7 @@ def find_tokens(name: str, model: CapturedModel) -> Tokens:
 def _is_global(weights: fx.Node) -> bool:
     """Whether weights are ``(B, heads, N, N)``, the batch dimension being the batch itself and not windows of it."""
     shape = weights.meta["val"].shape
-    placeholder = next(n for n in weights.graph.nodes if n.op == "placeholder" and isinstance(n.meta.get("val"), Tensor))
-    return len(shape) == 4 and shape[0] == placeholder.meta["val"].shape[0]
+    return len(shape) == 4 and shape[0] == tensor_inputs(weights.graph)[0].meta["val"].shape[0]
 
 
 def _printed(weights: fx.Node) -> str:
@@ -185,9 +174,6 @@ def _propagation(start: StartName) -> Method:
 
 def _attention_relevance(problem: Problem, tokens: Tokens) -> list[Tensor]:
     """The relevance of every layer's attention weights, the score's classes starting with their weights."""
-    from relprop.plan import make_plan  # a plan is made for a method, so methods come before it
-    from relprop.run import Runner
-
     found: dict[fx.Node, Tensor] = {}
     runner = Runner(make_plan(problem.model.module, _propagation("one"), dynamic=problem.model.dynamic))
     wanted = {layer.weights for layer in tokens.layers}

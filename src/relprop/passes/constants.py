@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, fx
 
 from relprop.aliasing import mutated
-from relprop.graph import add_constant, nodes_in, replace
+from relprop.graph import add_constant, nodes_in, replace, tensor_inputs
 from relprop.ops.registry import op_name
 
 METADATA_ONLY = frozenset(
@@ -42,12 +42,9 @@ def values_read(node: fx.Node) -> list[fx.Node]:
 
 def depends_on_input(graph: fx.Graph) -> set[fx.Node]:
     """Return the nodes whose values depend on the values of the input, not only on its shape."""
-    active: set[fx.Node] = set()
+    active = set(tensor_inputs(graph))
     for node in graph.nodes:
-        if node.op == "placeholder":
-            if isinstance(node.meta.get("val"), Tensor):
-                active.add(node)
-        elif node.op == "call_function" and not active.isdisjoint(values_read(node)):
+        if node.op == "call_function" and not active.isdisjoint(values_read(node)):
             active.add(node)
             target = mutated(node)
             if target is not None:
