@@ -1,6 +1,7 @@
 """Independent libraries to compare with, and the models to compare on."""
 
 import importlib
+from functools import cache
 from types import ModuleType
 
 import pytest
@@ -45,6 +46,27 @@ def classifier(name: str) -> nn.Module:
             if getattr(module, "bias", None) is not None:
                 module.bias.normal_(0, 0.1)
     return model.double().eval()
+
+
+model_of = cache(classifier)
+"""The model, made once; for tests that leave it as it is."""
+
+
+class Residual(nn.Module):
+    """``x + f(x)``: the sum is no module, so hooks on modules cannot see it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.f, self.head = nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(x + self.f(x))
+
+
+def residual() -> tuple[Residual, Tensor, Tensor]:
+    """A sum that modules cannot see in float64, two inputs ``(2, 4)`` and their targets."""
+    torch.manual_seed(3)
+    return Residual().double(), torch.rand(2, 4).double(), torch.tensor([0, 2])
 
 
 def photos() -> tuple[Tensor, Tensor]:

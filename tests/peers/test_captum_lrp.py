@@ -1,7 +1,5 @@
 """The LRP family against captum's LRP on VGG, where that works, and by explicit matrices where it does not."""
 
-from functools import cache
-
 import pytest
 import torch
 from torch import nn
@@ -9,7 +7,7 @@ from torch import nn
 import relprop
 from relprop import rules
 
-from .peers import classifier, difference, peer, photos
+from .peers import classifier, difference, model_of, peer, photos, residual
 
 peer("captum.attr")
 
@@ -17,7 +15,6 @@ from captum.attr import LRP  # noqa: E402
 from captum.attr._utils.lrp_rules import Alpha1_Beta0_Rule, EpsilonRule, GammaRule  # noqa: E402
 
 EPS = 1e-9
-model_of = cache(classifier)
 
 RULES = {
     "epsilon": (lambda: EpsilonRule(EPS), rules.epsilon(EPS)),
@@ -46,21 +43,9 @@ def test_conv_layers_by_each_rule(name):
     assert difference(ours.relevance, expected) <= 1e-4  # captum stabilizes max pooling too
 
 
-class Residual(nn.Module):
-    """``x + f(x)``: the sum is no module."""
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(3)
-        self.f, self.head = nn.Linear(4, 4), nn.Linear(4, 3)
-
-    def forward(self, x):
-        return self.head(x + self.f(x))
-
-
 def test_sums_that_modules_cannot_see():
     """captum's map of ``x + f(x)`` does not add up to the logit; ours does, without what the biases hold."""
-    model, x, target = Residual().double(), torch.rand(2, 4).double(), torch.tensor([0, 2])
+    model, x, target = residual()
     ours = relprop.explain(model, x, target, method="lrp-epsilon", epsilon=0.0, bias="absorb")
     theirs = LRP(model).attribute(x.clone().requires_grad_(), target=target).detach()
     f, head = model.f.weight.detach(), model.head.weight.detach()

@@ -1,15 +1,12 @@
 """The LRP family against zennit: its composites and its single rules, with its canonizers, on unmodified torchvision models."""
 
-from functools import cache
-
 import pytest
 import torch
-from torch import nn
 
 import relprop
 from relprop import rules
 
-from .peers import classifier, difference, peer, photos
+from .peers import difference, model_of, peer, photos, residual
 
 peer("zennit")
 
@@ -22,8 +19,6 @@ from zennit.types import Activation, AvgPool, BatchNorm, Convolution, Linear  # 
 MODELS = ["vgg11", "vgg11_bn", "resnet18"]
 TOLERANCE = 1e-6
 """Of the relative difference in float64; what remains is that zennit stabilizes rules that need none."""
-
-model_of = cache(classifier)
 
 
 def canonizers(name):
@@ -118,21 +113,9 @@ def test_excitation_backprop(model):
     assert difference(ours.relevance, expected) <= 1e-4  # zennit stabilizes z⁺, of which nothing is needed
 
 
-class Residual(nn.Module):
-    """``x + f(x)`` without a canonizer: zennit hooks modules, so it cannot see the sum."""
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(3)
-        self.f, self.head = nn.Linear(4, 4), nn.Linear(4, 3)
-
-    def forward(self, x):
-        return self.head(x + self.f(x))
-
-
 def test_sums_that_modules_cannot_see():
     """By the contribution matrices; zennit gives the whole relevance to both summands, and the map sums to twice the logit."""
-    model, x, target = Residual().double(), torch.rand(2, 4).double(), torch.tensor([0, 2])
+    model, x, target = residual()
     ours = relprop.explain(model, x, target, method="lrp-epsilon", epsilon=0.0, bias="leave out").relevance
     doubled = by_zennit(model, x, target, theirs.LayerMapComposite([(Linear, hooks.Epsilon(0.0, zero_params=["bias"]))]))
     f, head = model.f.weight.detach(), model.head.weight.detach()
