@@ -50,6 +50,18 @@ class Probe:
     x: Tensor
 
 
+def randomized(model: nn.Module) -> nn.Module:
+    """BatchNorm with statistics and weights that matter."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+            if module.affine:
+                nn.init.normal_(module.weight)
+                nn.init.normal_(module.bias)
+    return model
+
+
 def as_module(op: Callable[..., Tensor]) -> nn.Module:
     return op if isinstance(op, nn.Module) else Lambda(op)
 

@@ -7,7 +7,16 @@ from torch.nn import functional as F
 
 import relprop
 
-from .reference import absolute_shares, assert_same, box_shares, check_affine, check_passed, contribution_matrix, probe
+from .reference import (
+    absolute_shares,
+    assert_same,
+    box_shares,
+    check_affine,
+    check_passed,
+    contribution_matrix,
+    probe,
+    randomized,
+)
 
 CONVOLUTIONS = {
     "1d": (lambda: nn.Conv1d(3, 2, 3), (3, 6)),
@@ -38,28 +47,18 @@ def test_layer(name):
     check_affine(make(), shape)
 
 
-def normalized(norm):
-    """BatchNorm with statistics and weights of its own."""
-    norm.running_mean.normal_()
-    norm.running_var.uniform_(0.5, 2)
-    if norm.affine:
-        nn.init.normal_(norm.weight)
-        nn.init.normal_(norm.bias)
-    return norm
-
-
 FOLDED = {
-    "conv": (lambda: nn.Sequential(nn.Conv2d(2, 3, 2), normalized(nn.BatchNorm2d(3))), (2, 3, 3)),
+    "conv": (lambda: nn.Sequential(nn.Conv2d(2, 3, 2), randomized(nn.BatchNorm2d(3))), (2, 3, 3)),
     "conv without bias, norm without weights": (
-        lambda: nn.Sequential(nn.Conv1d(2, 4, 2, groups=2, bias=False), normalized(nn.BatchNorm1d(4, affine=False))),
+        lambda: nn.Sequential(nn.Conv1d(2, 4, 2, groups=2, bias=False), randomized(nn.BatchNorm1d(4, affine=False))),
         (2, 4),
     ),
-    "linear": (lambda: nn.Sequential(nn.Linear(4, 3), normalized(nn.BatchNorm1d(3))), (4,)),
+    "linear": (lambda: nn.Sequential(nn.Linear(4, 3), randomized(nn.BatchNorm1d(3))), (4,)),
     "transposed, grouped": (
-        lambda: nn.Sequential(nn.ConvTranspose2d(4, 6, 2, groups=2), normalized(nn.BatchNorm2d(6))),
+        lambda: nn.Sequential(nn.ConvTranspose2d(4, 6, 2, groups=2), randomized(nn.BatchNorm2d(6))),
         (4, 2, 2),
     ),
-    "3d": (lambda: nn.Sequential(nn.Conv3d(1, 2, 2), normalized(nn.BatchNorm3d(2))), (1, 2, 2, 3)),
+    "3d": (lambda: nn.Sequential(nn.Conv3d(1, 2, 2), randomized(nn.BatchNorm3d(2))), (1, 2, 2, 3)),
 }
 
 
@@ -74,7 +73,7 @@ def test_batchnorm_folds_into(name):
     ("norm", "shape"), [(nn.BatchNorm1d(3), (3,)), (nn.BatchNorm1d(3), (3, 4)), (nn.BatchNorm2d(2), (2, 2, 3))]
 )
 def test_batchnorm_after_an_activation_passes(norm, shape):
-    check_passed(normalized(norm), shape, nonnegative=True)
+    check_passed(randomized(norm), shape, nonnegative=True)
 
 
 WEIGHTS = torch.linspace(-1, 1.3, 12).double().reshape(3, 4)

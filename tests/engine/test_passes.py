@@ -20,7 +20,7 @@ from relprop.passes.inline import inline_regions
 from relprop.passes.inplace import make_out_of_place
 from relprop.passes.simplify import drop_identities, use_common_forms
 
-from .reference import Lambda
+from .reference import Lambda, randomized
 
 ORDER = [
     inline_regions,
@@ -32,18 +32,6 @@ ORDER = [
     use_common_forms,
     drop_unused,
 ]
-
-
-def randomized(model):
-    """BatchNorm with statistics and weights that matter."""
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.running_mean.normal_()
-            module.running_var.uniform_(0.5, 2)
-            if module.affine:
-                nn.init.normal_(module.weight)
-                nn.init.normal_(module.bias)
-    return model
 
 
 class InPlace(nn.Module):
