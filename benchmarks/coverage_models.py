@@ -90,21 +90,21 @@ def subjects() -> list[Subject]:
 
 
 def timm_subjects() -> list[Subject]:
-    """Return the smallest variant, as far as names tell, of every timm module that registers models."""
+    """Return the smallest variant, as far as names and input sizes tell, of every timm module that registers models."""
     _torchvision()
     import timm
+
+    def size(name: str) -> tuple[int, int, int]:
+        marks = [i for i, mark in enumerate(SMALL) if mark in name]
+        settings = timm.get_pretrained_cfg(name)
+        return (min(marks, default=len(SMALL)), settings.input_size[-1] if settings else 0, len(name))
 
     found = []
     for family in timm.list_modules():
         names = [n for n in timm.list_models(module=family) if not n.startswith("test_")]
         if names:
-            found.append(Subject(f"timm:{min(names, key=_size_mark)}", family))
+            found.append(Subject(f"timm:{min(names, key=size)}", family))
     return found
-
-
-def _size_mark(name: str) -> tuple[int, int]:
-    marks = [i for i, mark in enumerate(SMALL) if mark in name]
-    return (min(marks, default=len(SMALL)), len(name))
 
 
 def build(name: str) -> tuple[nn.Module, Tensor]:
