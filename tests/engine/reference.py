@@ -35,6 +35,18 @@ class Probed(nn.Module):
         return self.post(self.op(*[pre(x) for pre in self.pres]).flatten(1))
 
 
+class FixedBatch(nn.Module):
+    """A model that takes one sample at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.head = nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.shape[0] == 1
+        return self.head(torch.relu(self.layer(x)))
+
+
 @dataclass(frozen=True)
 class Probe:
     """What went in and out of the op, values and relevance, for three samples."""

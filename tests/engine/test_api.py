@@ -11,7 +11,7 @@ import relprop
 from relprop.errors import CaptureError, InputError, ModelError, OptionError, TargetError, UnsupportedOpError
 from relprop.ops.registry import OPS
 
-from .reference import TIGHT, check_conservation
+from .reference import TIGHT, FixedBatch, check_conservation
 
 
 def small():
@@ -403,16 +403,6 @@ class Mixing(nn.Module):
 def test_a_model_that_mixes_samples_is_refused():
     with pytest.raises(UnsupportedOpError, match="mix"):
         relprop.Explainer(nn.Sequential(nn.Linear(4, 4), Mixing(), nn.Linear(4, 2)), IMAGE.float())
-
-
-class FixedBatch(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layer, self.head = nn.Linear(4, 4), nn.Linear(4, 2)
-
-    def forward(self, x):
-        assert x.shape[0] == 1
-        return self.head(torch.relu(self.layer(x)))
 
 
 def test_a_fixed_batch_runs_one_sample_at_a_time():

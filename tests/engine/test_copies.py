@@ -10,7 +10,7 @@ from torch import nn
 import relprop
 from relprop.errors import InputError, OptionError, OutputError
 
-from .reference import TIGHT
+from .reference import TIGHT, FixedBatch
 
 X = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -119,19 +119,9 @@ def test_logits_alone(method):
         explainer.logits(X * torch.nan)
 
 
-class OneAtATime(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layer, self.head = nn.Linear(4, 4), nn.Linear(4, 2)
-
-    def forward(self, x):
-        assert x.shape[0] == 1
-        return self.head(torch.relu(self.layer(x)))
-
-
 def test_logits_and_trace_of_a_fixed_batch_hold_every_sample(capsys):
     x = torch.randn(3, 4, dtype=torch.float64)
-    net = OneAtATime().double()
+    net = FixedBatch().double()
     explainer = relprop.Explainer(net, x)
     torch.testing.assert_close(explainer.logits(x), torch.cat([net(x[i : i + 1]) for i in range(3)]).detach(), **TIGHT)
     target = torch.tensor([0, 1, 1])
