@@ -16,30 +16,15 @@ from relprop.cli import app
 from relprop.cli.options import parse_options
 from relprop.errors import OptionError
 from relprop.version import __version__
-
-FACTORY = """
-import torch
-from torch import nn
-from relprop.preprocessing import Preprocessing
-def model():
-    torch.manual_seed(0)
-    layers = nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 6, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
-    return nn.Sequential(*layers, nn.Linear(6, 4)), Preprocessing((32, 32), 32), ["tabby, tabby cat", "dog", "horse", "cow"]
-def no_rule():
-    class Odd(nn.Module):
-        def forward(self, x):
-            return torch.cumprod(x.flatten(1), 1)[:, :4]
-    return Odd(), Preprocessing((4, 4), 4)
-"""
+from relprop.zoo import load
+from tests.files import MODELS, names, save_photos
 
 
 @pytest.fixture
 def folder(tmp_path):
     """A folder with a model file and three photos, one of them broken."""
-    (tmp_path / "m.py").write_text(FACTORY)
-    rng = np.random.default_rng(0)
-    for name in ("a.png", "b.jpg"):
-        Image.fromarray(rng.integers(0, 255, (40, 50, 3), dtype=np.uint8)).save(tmp_path / name)
+    (tmp_path / "m.py").write_text(MODELS)
+    save_photos(tmp_path, "a.png", "b.jpg")
     (tmp_path / "broken.png").write_bytes((tmp_path / "a.png").read_bytes()[:500])
     return tmp_path
 
@@ -48,12 +33,8 @@ def run(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def explain(folder, *arguments, photos=("a.png",), model="model"):
+def explain(folder, *arguments, photos=("a.png",), model="large"):
     return run("explain", *(folder / photo for photo in photos), "--model", f"{folder}/m.py:{model}", *arguments)
-
-
-def names(folder):
-    return sorted(path.name for path in folder.iterdir())
 
 
 def test_a_picture_is_written_and_named(folder):
@@ -104,9 +85,7 @@ def test_photos_of_one_name_do_not_overwrite_each_other(folder):
 
 def test_weights_are_loaded(folder):
     explain(folder, "-o", folder / "first", "--npy")
-    namespace = {}
-    exec(FACTORY, namespace)
-    state = namespace["model"]()[0].state_dict()
+    state = load(f"{folder}/m.py:large").model.state_dict()
     save_file({key: value * 2 for key, value in state.items()}, folder / "w.safetensors")
     result = explain(folder, "-o", folder / "second", "--npy", "--weights", folder / "w.safetensors")
     assert result.exit_code == 0, result.output
@@ -205,10 +184,10 @@ def test_methods_lists_options_and_sources():
 
 
 def test_inspect_prints_the_plan(folder):
-    result = run("inspect", "--model", f"{folder}/m.py:model")
+    result = run("inspect", "--model", f"{folder}/m.py:large")
     assert result.exit_code == 0, result.output
     rows = [line.split() for line in result.stdout.splitlines()]
-    assert ["0", "conv2d", "input", "box", "B×6×30×30"] in rows
+    assert ["features.0", "conv2d", "input", "box", "B×6×30×30"] in rows
     assert any(row[1:3] == ["linear", "output"] for row in rows)
 
 

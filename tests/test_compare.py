@@ -15,33 +15,16 @@ from relprop.errors import InputError, OptionError
 from relprop.methods import METHODS
 from relprop.viz import Row, colorize, draw_grid, overlay, plot_comparison
 from relprop.viz.grid import _bands
-
-FACTORY = """
-import torch
-from torch import nn
-from relprop.preprocessing import Preprocessing
-LABELS = ["tabby, tabby cat", "dog", "horse", "cow"]
-def net(width, size):
-    torch.manual_seed(0)
-    layers = nn.Conv2d(3, width, 3), nn.ReLU(), nn.Conv2d(width, 6, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
-    return nn.Sequential(*layers, nn.Linear(6, 4)), Preprocessing((size, size), size), LABELS
-def small():
-    return net(4, 24)
-def large():
-    return net(6, 32)
-def no_rule():
-    class Odd(nn.Module):
-        def forward(self, x):
-            return torch.cumprod(x.flatten(1), 1)[:, :4]
-    return Odd(), Preprocessing((4, 4), 4)
-"""
+from relprop.zoo import load
+from tests.figures import pictures_of
+from tests.files import MODELS, names, save_photos
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A folder with a model file and a photo, as the current one."""
-    (tmp_path / "m.py").write_text(FACTORY)
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8)).save(tmp_path / "cat.png")
+    (tmp_path / "m.py").write_text(MODELS)
+    save_photos(tmp_path, "cat.png")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -49,16 +32,6 @@ def folder(tmp_path, monkeypatch):
 def compare(*arguments, model="m.py:small"):
     models = [part for name in ([model] if isinstance(model, str) else model) for part in ("--model", name)]
     return CliRunner().invoke(app, ["compare", "cat.png", *models, *map(str, arguments)])
-
-
-def names(folder):
-    return sorted(path.name for path in folder.iterdir())
-
-
-def pictures_of(figure):
-    return [
-        np.asarray(axes.images[0].get_array()) for axes in figure.axes if axes.images and axes.images[0].get_array().ndim == 3
-    ]
 
 
 def texts_of(figure):
@@ -172,9 +145,7 @@ def test_all_that_suit_and_are_quick_where_nothing_is_named(drawn, monkeypatch):
 
 
 def test_options_and_weights_reach_their_method_and_model(drawn):
-    namespace = {}
-    exec(FACTORY, namespace)
-    save_file({key: value * 2 for key, value in namespace["large"]()[0].state_dict().items()}, "w.safetensors")
+    save_file({key: value * 2 for key, value in load("m.py:large").model.state_dict().items()}, "w.safetensors")
     both = ["m.py:small", "m.py:large"]
     assert compare("--methods", "rap,lrp-zplus", "-o", "out.png", model=both).exit_code == 0
     changed = ("--option", "rap:start=signed", "--option", "lrp-zplus:add=positive", "--weights", "m.py:large=w.safetensors")

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from typer.testing import CliRunner
 
 import relprop
@@ -16,41 +15,27 @@ from relprop.methods.toml import _KEYS
 from relprop.ops.registry import Role
 from relprop.rules import RULES
 from relprop.zoo import load
+from tests.files import MODELS, save_photos
 
 PAGE = (Path(__file__).parents[1] / "docs" / "toml.md").read_text("utf-8")
-FACTORY = """
-import torch
-from torch import nn
-from relprop.preprocessing import Preprocessing
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.features = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 6, 3, stride=2), nn.ReLU())
-        self.classifier = nn.Linear(6, 4)
-    def forward(self, x):
-        return self.classifier(self.features(x).mean((2, 3)))
-def model():
-    torch.manual_seed(0)
-    return Net(), Preprocessing((32, 32), 32), ["tabby, tabby cat", "dog", "horse", "cow"]
-"""
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A folder with a model file, a photo and the page's example, as the current one."""
-    (tmp_path / "m.py").write_text(FACTORY)
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8)).save(tmp_path / "cat.png")
+    (tmp_path / "m.py").write_text(MODELS)
+    save_photos(tmp_path, "cat.png")
     (tmp_path / "mine.toml").write_text(re.findall(r"```toml[^\n]*\n(.*?)```", PAGE, re.DOTALL)[0], "utf-8")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def run(*arguments):
-    return CliRunner().invoke(app, [*arguments, "--model", "m.py:model"])
+    return CliRunner().invoke(app, [*arguments, "--model", "m.py:large"])
 
 
 def explained(**options):
-    loaded = load("m.py:model")
+    loaded = load("m.py:large")
     inputs = loaded.preprocessing.tensor(open_photo("cat.png").image)[None]
     return relprop.explain(loaded.model, inputs, method="mine.toml", **options).relevance[0].numpy()
 

@@ -12,6 +12,7 @@ from relprop.errors import InputError, OptionError, OutputError
 from relprop.explanation import Explanation
 from relprop.output import atomic, check_writable, make_folder
 from relprop.viz import Panel, colorize, draw, overlay, plot_explanation, save_explanation, save_figure, scale_of, top_scores
+from tests.figures import pictures_of
 
 
 def explanation(targets=None):
@@ -64,10 +65,6 @@ def test_the_overlay_shows_the_photo_where_nothing_is_relevant():
 def test_scores_are_ordered_and_hold_the_explained_class():
     scores = top_scores([0.1, 0.5, 0.05, 0.3, 0.05], list("abcde"), explained=2, count=2)
     assert [(score.name, score.explained) for score in scores] == [("b", False), ("d", False), ("c", True)]
-
-
-def pictures_of(figure):
-    return [axes.images[0].get_array() for axes in figure.axes if axes.images and axes.images[0].get_array().ndim == 3]
 
 
 def test_the_figure_has_photo_map_and_overlay_per_row():

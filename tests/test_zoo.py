@@ -17,9 +17,7 @@ from relprop.preprocessing import Preprocessing
 from relprop.zoo import Top, imagenet_classes, import_torchvision, load, resolve_target
 from relprop.zoo import sources as zoo_sources
 from relprop.zoo.weights import load_weights, number_of_classes, read_state
-
-SHARED = Path(__file__).parents[2] / "shared"
-needs_shared = pytest.mark.skipif(not (SHARED / "weights").is_dir(), reason="the folder ../shared with real weights is not there")
+from tests.files import SHARED, needs_weights
 
 
 @pytest.fixture(autouse=True)
@@ -212,7 +210,7 @@ def test_efficientnet_lite0_has_its_real_weights():
     assert set(best) == {281, 282, 285}, "three kinds of cats"
 
 
-@needs_shared
+@needs_weights
 def test_accuracy_on_real_images():
     loaded = load("efficientnet-lite0")
     rows = list(csv.DictReader((SHARED / "data/imagenet/val_labels.csv").open()))

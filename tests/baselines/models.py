@@ -1,19 +1,11 @@
 """Small models that hide what module hooks cannot see, and the real ones where their weights are."""
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
-
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-SHARED = Path(__file__).parents[3] / "shared"
-needs_weights = pytest.mark.skipif(
-    not (SHARED / "weights").is_dir(), reason="the folder ../shared with real weights is not there"
-)
+from tests.files import SHARED, weights_library
 
 
 class Plain(nn.Module):
@@ -104,7 +96,7 @@ def real(name: str) -> tuple[nn.Module, Tensor]:
 
         loaded = load(name)
         return loaded.model, loaded.preprocessing.tensor(_photo())[None]
-    model, prepare, _ = _loader().load(name)
+    model, prepare, _ = weights_library().load(name)
     return model, prepare(_photo())[None]
 
 
@@ -113,15 +105,3 @@ def _photo() -> object:
 
     found = sorted((SHARED / "data" / "imagenet_samples").glob("*.JPEG"))
     return Image.open(found[0]) if found else Image.effect_noise((256, 256), 80).convert("RGB")
-
-
-def _loader() -> ModuleType:
-    name = "shared_weights_load"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, SHARED / "weights" / "load.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        sys.modules[name] = module
-    return sys.modules[name]

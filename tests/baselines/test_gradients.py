@@ -10,37 +10,11 @@ from relprop.errors import InputError, OptionError, TargetError
 from relprop.methods import METHODS
 
 from .models import Attending, Hidden, Plain, images, made
-
-SMALL = {
-    "integrated-gradients": {"steps": 4},
-    "expected-gradients": {"samples": 4},
-    "smoothgrad": {"samples": 4},
-    "vargrad": {"samples": 4},
-    "score-cam": {"channels": 3},
-    "occlusion": {"window": 8, "stride": 8},
-    "rise": {"masks": 8},
-    "lime": {"samples": 20, "count": 4, "alpha": 1e-4},
-    "kernel-shap": {"samples": 20, "count": 4},
-}
-"""Options that make the methods quick."""
-
-PLAIN = (
-    "gradient",
-    "input-x-gradient",
-    "guided-backprop",
-    "deconvnet",
-    "deeplift",
-    "grad-cam",
-    "grad-cam-plus-plus",
-    "layer-cam",
-    "random",
-    "edge",
-)
-ALL = (*PLAIN, *SMALL)
+from .quick import ALL, quick
 
 
 def explained(name: str, model: nn.Module, x: torch.Tensor, target: object = None, **options: object) -> relprop.Explanation:
-    return relprop.explain(model, x, target, method=name, **{**SMALL.get(name, {}), **options})
+    return relprop.explain(model, x, target, method=name, **{**quick(name, 16), **options})
 
 
 def autograd(model: nn.Module, x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -132,7 +106,7 @@ def test_edge_is_the_length_of_the_sobel_gradient() -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_maps_are_shaped_like_the_input_finite_and_repeatable(name: str) -> None:
     model, x = made(Plain), images(2)
-    explainer = relprop.Explainer(model, x[:1], name, **SMALL.get(name, {}))
+    explainer = relprop.Explainer(model, x[:1], name, **quick(name, 16))
     first, second = explainer(x), explainer(x)
     assert first.relevance.shape == x.shape
     assert bool(first.relevance.isfinite().all())
@@ -145,7 +119,7 @@ def test_maps_are_shaped_like_the_input_finite_and_repeatable(name: str) -> None
 @pytest.mark.parametrize("name", ALL)
 def test_samples_do_not_depend_on_their_batch_mates(name: str) -> None:
     model, x = made(Plain), images(3)
-    explainer = relprop.Explainer(model, x[:1], name, **SMALL.get(name, {}))
+    explainer = relprop.Explainer(model, x[:1], name, **quick(name, 16))
     together = explainer(x, 1).relevance
     alone = torch.cat([explainer(x[i : i + 1], 1).relevance for i in (0, 1, 2)])
     torch.testing.assert_close(together, alone, rtol=1e-6, atol=1e-9)
@@ -154,7 +128,7 @@ def test_samples_do_not_depend_on_their_batch_mates(name: str) -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_several_targets_are_explained_at_once(name: str) -> None:
     model, x = made(Plain), images(2)
-    explainer = relprop.Explainer(model, x[:1], name, **SMALL.get(name, {}))
+    explainer = relprop.Explainer(model, x[:1], name, **quick(name, 16))
     targets = torch.tensor([[0, 3], [2, 1]])
     several = explainer(x, targets)
     assert several.relevance.shape == (2, 2, 3, 16, 16)

@@ -11,32 +11,13 @@ from relprop.errors import UnsupportedOpError
 from relprop.inputs import as_inputs
 from relprop.methods import make_method
 from relprop.patterns import PatternFit
+from tests.files import needs_weights
 
-from .models import needs_weights, real
+from .models import real
+from .quick import ALL, quick
 
 MODELS = ("vgg16_voc5", "resnet50", "efficientnet-lite0", "deit_tiny")
 LAYERS = {"vgg16_voc5": "features", "resnet50": "layer4", "deit_tiny": "blocks.11.norm1"}
-QUICK = {
-    "integrated-gradients": {"steps": 2, "internal_batch_size": 2},
-    "expected-gradients": {"samples": 2, "internal_batch_size": 2},
-    "smoothgrad": {"samples": 2, "internal_batch_size": 2},
-    "vargrad": {"samples": 2, "internal_batch_size": 2},
-    "score-cam": {"channels": 2},
-    "occlusion": {"window": 112, "stride": 112, "internal_batch_size": 4},
-    "rise": {"masks": 4},
-    "lime": {"samples": 6, "count": 4, "internal_batch_size": 6, "alpha": 1e-3},
-    "kernel-shap": {"samples": 6, "count": 4, "internal_batch_size": 6},
-}
-PLAIN = (
-    "gradient",
-    "input-x-gradient",
-    "guided-backprop",
-    "deconvnet",
-    "deeplift",
-    "grad-cam",
-    "grad-cam-plus-plus",
-    "layer-cam",
-)
 
 
 def shrunk(name: str, photo: torch.Tensor) -> torch.Tensor:
@@ -56,8 +37,8 @@ def test_every_method_explains_real_models(name: str) -> None:
     target = int(logits.argmax())
     captured = relprop.Explainer(model, photo, "gradient").plan
     assert isinstance(captured, AttributionPlan)
-    for method in (*PLAIN, *QUICK):
-        made = make_method(method, QUICK.get(method, {}))
+    for method in ALL:
+        made = make_method(method, quick(method, photo.shape[-1]))
         assert isinstance(made, Attribution)
         # one capture serves all methods
         with torch.no_grad():

@@ -9,8 +9,9 @@ from relprop.datasets import Failure, Sample, open_dataset
 from relprop.datasets.imagenet import open_imagenet, synsets
 from relprop.errors import InputError
 from relprop.preprocessing import Preprocessing
+from tests.files import SHARED
 
-REAL = Path(__file__).parents[3] / "shared" / "data" / "imagenet"
+REAL = SHARED / "data" / "imagenet"
 SMALL = Preprocessing(size=(8, 8), resize=(8, 8), scale=1.0, mean=(0, 0, 0), std=(1, 1, 1))
 NAMES = [f"ILSVRC2012_val_{place:08d}" for place in (1, 2, 3)]
 WNIDS = ["n01440764", "n02123394", "n15075141"]

@@ -10,8 +10,9 @@ from relprop.datasets import Failure, Sample, open_voc
 from relprop.datasets.voc import VOC_CLASSES, read_boxes
 from relprop.errors import InputError, OptionError
 from relprop.preprocessing import Preprocessing
+from tests.files import SHARED
 
-REAL = Path(__file__).parents[3] / "shared" / "data" / "VOCdevkit"
+REAL = SHARED / "data" / "VOCdevkit"
 SMALL = Preprocessing(size=(8, 8), resize=(8, 8), scale=1.0, mean=(0, 0, 0), std=(1, 1, 1))
 XML = """<annotation><object><name>dog</name><bndbox><xmin>5</xmin><ymin>1</ymin><xmax>8</xmax><ymax>16</ymax></bndbox></object>
 <object><name>person</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>16.0</xmax><ymax>8</ymax></bndbox></object></annotation>"""

@@ -7,12 +7,9 @@ import pyarrow as pa
 from PIL import Image
 
 from relprop.evaluation import Evaluation, choices, models, read_rows
+from tests.files import NO_RULE
 
-FACTORIES = """
-import torch
-from torch import nn
-from relprop.preprocessing import Preprocessing
-
+FACTORIES = f"""{NO_RULE}
 def layers(classes=4, seed=0):
     torch.manual_seed(seed)
     first = nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 6, 3, stride=2), nn.ReLU()
@@ -29,13 +26,6 @@ def three():
 
 def unseeded():
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 4)), Preprocessing((16, 16), 16)
-
-class Odd(nn.Module):
-    def forward(self, x):
-        return torch.cumprod(x.flatten(1), 1)[:, :4]
-
-def no_rule():
-    return Odd(), Preprocessing((4, 4), 4)
 """
 CLASSES = ("cat", "cow", "dog", "horse")
 

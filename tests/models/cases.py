@@ -1,17 +1,14 @@
 """The real architectures of these tests: with real weights where they lie beside the repository, else with random ones."""
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from relprop.zoo import import_torchvision, load
-
-WEIGHTS = Path(__file__).parents[3] / "shared" / "weights"
+from tests.files import SHARED, weights_library
 
 _TINY = {
     "image_size": 64,
@@ -85,13 +82,9 @@ def _real(name: str) -> Callable[[], nn.Module]:
     """A model with the real weights beside the repository."""
 
     def build() -> nn.Module:
-        if not (WEIGHTS / "load.py").exists():
-            pytest.skip(f"the real weights of {name} are not there ({WEIGHTS})")
-        spec = importlib.util.spec_from_file_location("shared_weights", WEIGHTS / "load.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        import_torchvision()
-        model, _, _ = module.load(name)
+        if not (SHARED / "weights").is_dir():
+            pytest.skip(f"the real weights of {name} are not there ({SHARED})")
+        model, _, _ = weights_library().load(name)
         return model
 
     return build
