@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from relprop.errors import InputError, OptionError
 from relprop.evaluation import statistics, summary
+from relprop.evaluation.formats import Report
 from relprop.evaluation.rows import Row, to_table
-from relprop.evaluation.summary import Report, report
+from relprop.evaluation.summary import report
 from relprop.evaluation.tables import Line
 from relprop.metrics import metric
 from tests.evaluation.results import curve_rows, failed_row, maps, metric_rows

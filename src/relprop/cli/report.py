@@ -10,8 +10,9 @@ from rich.table import Table
 from relprop.cli.terminal import note, out
 from relprop.errors import OptionError
 from relprop.evaluation.figures import write_figures
+from relprop.evaluation.formats import Report
 from relprop.evaluation.grids import NAMING, Cell, Grid, grids
-from relprop.evaluation.summary import Report, report
+from relprop.evaluation.summary import report
 from relprop.output import make_folder, write_text
 
 FORMATS: dict[str, tuple[str, Callable[[Report], str]]] = {

@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from relprop.evaluation.formats import Report
 from relprop.evaluation.grids import ARROWS
-from relprop.evaluation.summary import Report
 from relprop.evaluation.tables import Curve, Line, Table
 from relprop.output import atomic, make_folder
 

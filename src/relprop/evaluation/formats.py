@@ -1,17 +1,16 @@
-"""A report as Markdown, LaTeX and CSV."""
+"""A report: what it says, and as Markdown, LaTeX and CSV."""
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from relprop.evaluation.grids import ARROWS, NAMING, Cell, Grid, grids
 from relprop.evaluation.statistics import Estimate
+from relprop.evaluation.tables import Line, Table
+from relprop.metrics import Value
 
-if TYPE_CHECKING:
-    from relprop.evaluation.summary import Failures, Report
-    from relprop.evaluation.tables import Line, Table
-
+_SHOWN = 5
 _LATEX = {
     **{mark: f"\\{mark}" for mark in "&%$#_{}"},
     "\\": r"\textbackslash{}",
@@ -28,7 +27,67 @@ _LATEX = {
 }
 
 
-def markdown(report: "Report") -> str:
+@dataclass(frozen=True)
+class Failures:
+    """The images on which one method and metric failed for one reason."""
+
+    model: str
+    metric: str
+    method: str
+    reason: str
+    images: tuple[str, ...]
+
+    def __str__(self) -> str:
+        shown = ", ".join(self.images[:_SHOWN]) + (f", … ({len(self.images)} images)" if len(self.images) > _SHOWN else "")
+        return f"{self.model}, {self.metric}, {self.method}: {shown}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """The summary of a run.
+
+    Attributes:
+        name: of the results folder.
+        tables: one per model and metric.
+        failures: every row that failed, by method and reason.
+        notes: what a reader should know: failed rows, an unfinished run.
+        method: how the intervals were made.
+        meanings: what the values of each metric say.
+    """
+
+    name: str
+    tables: tuple[Table, ...]
+    failures: tuple[Failures, ...] = ()
+    notes: tuple[str, ...] = ()
+    method: str = ""
+    meanings: Mapping[str, tuple[Value, ...]] = field(default_factory=dict[str, tuple[Value, ...]])
+
+    def markdown(self) -> str:
+        """Return the report as a page of Markdown."""
+        return markdown(self)
+
+    def latex(self) -> str:
+        """Return the tables in LaTeX."""
+        return latex(self)
+
+    def csv(self) -> str:
+        """Return every value of every method, one per line."""
+        return scores_csv(self)
+
+    def curves_csv(self) -> str:
+        """Return the mean of every curve, one point per line."""
+        return curves_csv(self)
+
+    def failures_csv(self) -> str:
+        """Return every failed row, one per line."""
+        return failures_csv(self.failures)
+
+    def table(self, model: str, metric: str) -> Table | None:
+        """Return the table of one model and metric."""
+        return next((table for table in self.tables if (table.model, table.metric) == (model, metric)), None)
+
+
+def markdown(report: Report) -> str:
     """Return the report as a page of Markdown."""
     parts = [f"# Results of {report.name}", *_listed(report.notes), report.method]
     for model in dict.fromkeys(table.model for table in report.tables):
@@ -52,7 +111,7 @@ def markdown_grid(grid: Grid) -> str:
     return "\n".join([row(grid.header), row(rule), *body])
 
 
-def latex(report: "Report") -> str:
+def latex(report: Report) -> str:
     """Return the tables in LaTeX, for the package `booktabs`."""
     notes = [f"% {note}" for note in (f"Results of {report.name}", *report.notes, report.method)]
     tables = [_latex_grid(f"{table.model}: {grid.caption}", grid) for table in report.tables for grid in grids(table)]
@@ -82,20 +141,20 @@ CURVES = ("model", "metric", "method", "curve", "point", "mean", "low", "high")
 FAILURES = ("model", "metric", "method", "image", "reason")
 
 
-def scores_csv(report: "Report") -> str:
+def scores_csv(report: Report) -> str:
     """Return every value of every method, one per line."""
     rows = (_score_row(table, line) for table in report.tables for line in table.lines)
     return _csv(SCORES, rows)
 
 
-def _score_row(table: "Table", line: "Line") -> tuple[object, ...]:
+def _score_row(table: Table, line: Line) -> tuple[object, ...]:
     names = (table.model, table.metric, line.method, line.value, line.over, line.direction)
     counts = (line.images, line.failed, line.undefined)
     baseline = table.baseline if line.difference else None
     return (*names, *counts, *_numbers(line.score), line.best, baseline, *_numbers(line.difference))
 
 
-def curves_csv(report: "Report") -> str:
+def curves_csv(report: Report) -> str:
     """Return the mean of every curve, one point per line."""
     rows = (
         (table.model, table.metric, curve.method, curve.name, place, *_numbers(point))
@@ -106,7 +165,7 @@ def curves_csv(report: "Report") -> str:
     return _csv(CURVES, rows)
 
 
-def failures_csv(failures: Sequence["Failures"]) -> str:
+def failures_csv(failures: Sequence[Failures]) -> str:
     """Return every failed row."""
     return _csv(FAILURES, ((f.model, f.metric, f.method, image, f.reason) for f in failures for image in f.images))
 
@@ -127,7 +186,7 @@ def _listed(notes: Sequence[str]) -> list[str]:
     return ["\n".join(f"- {note}" for note in notes)] if notes else []
 
 
-def _meanings(report: "Report") -> list[str]:
+def _meanings(report: Report) -> list[str]:
     return [
         f"- {metric}, `{value.name}`{f' {ARROWS[value.direction]}'.rstrip()}: {value.meaning}"
         for metric, values in report.meanings.items()

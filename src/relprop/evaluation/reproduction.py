@@ -6,12 +6,13 @@ from pathlib import Path
 
 from relprop.datasets import open_dataset
 from relprop.errors import InputError, OptionError, RelpropError, suggestion
+from relprop.evaluation.formats import Report
 from relprop.evaluation.protocols import PATTERNS, PROTOCOLS, Part, Protocol, ProtocolModel
 from relprop.evaluation.published import Published
 from relprop.evaluation.run import Observer, evaluate
 from relprop.evaluation.settings import Choice, Evaluation, ModelChoice
 from relprop.evaluation.statistics import Estimate
-from relprop.evaluation.summary import Report, report
+from relprop.evaluation.summary import report
 from relprop.zoo import load
 
 PERCENT = frozenset({"pixel_accuracy", "miou"})

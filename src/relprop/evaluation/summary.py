@@ -5,7 +5,6 @@ import json
 import operator
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,78 +12,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from relprop.errors import InputError, OptionError, suggestion
-from relprop.evaluation import formats
 from relprop.evaluation.completeness import lacking
+from relprop.evaluation.formats import Failures, Report
 from relprop.evaluation.scored import Rows, Scored, scored
 from relprop.evaluation.settings import Choice
 from relprop.evaluation.statistics import ROUNDS
 from relprop.evaluation.store import read_rows, read_settings
 from relprop.evaluation.tables import Table, make_table
 from relprop.methods import METHODS
-from relprop.metrics import METRICS, Value
+from relprop.metrics import METRICS
 
-_SHOWN = 5
 _NEEDED = ("image", "method", "method_options", "status", "reason", "scores", "curves", "statistics")
-
-
-@dataclass(frozen=True)
-class Failures:
-    """The images on which one method and metric failed for one reason."""
-
-    model: str
-    metric: str
-    method: str
-    reason: str
-    images: tuple[str, ...]
-
-    def __str__(self) -> str:
-        shown = ", ".join(self.images[:_SHOWN]) + (f", … ({len(self.images)} images)" if len(self.images) > _SHOWN else "")
-        return f"{self.model}, {self.metric}, {self.method}: {shown}: {self.reason}"
-
-
-@dataclass(frozen=True)
-class Report:
-    """The summary of a run.
-
-    Attributes:
-        name: of the results folder.
-        tables: one per model and metric.
-        failures: every row that failed, by method and reason.
-        notes: what a reader should know: failed rows, an unfinished run.
-        method: how the intervals were made.
-        meanings: what the values of each metric say.
-    """
-
-    name: str
-    tables: tuple[Table, ...]
-    failures: tuple[Failures, ...] = ()
-    notes: tuple[str, ...] = ()
-    method: str = ""
-    meanings: Mapping[str, tuple[Value, ...]] = field(default_factory=dict[str, tuple[Value, ...]])
-
-    def markdown(self) -> str:
-        """Return the report as a page of Markdown."""
-        return formats.markdown(self)
-
-    def latex(self) -> str:
-        """Return the tables in LaTeX."""
-        return formats.latex(self)
-
-    def csv(self) -> str:
-        """Return every value of every method, one per line."""
-        return formats.scores_csv(self)
-
-    def curves_csv(self) -> str:
-        """Return the mean of every curve, one point per line."""
-        return formats.curves_csv(self)
-
-    def failures_csv(self) -> str:
-        """Return every failed row, one per line."""
-        return formats.failures_csv(self.failures)
-
-    def table(self, model: str, metric: str) -> Table | None:
-        """Return the table of one model and metric."""
-        return next((table for table in self.tables if (table.model, table.metric) == (model, metric)), None)
 
 
 class _Key(NamedTuple):
