@@ -71,11 +71,12 @@ class Explanation:
         """Write the explanation: a picture for ``.png``, ``.pdf``, ``.svg``; all tensors for ``.safetensors``; relevance for ``.npy``.
 
         Raises:
+            InputError: The path is neither a string nor a path.
             OutputError: The suffix is unknown or the file cannot be written; nothing half-written is left.
         """
         from relprop.viz import save_explanation
 
-        save_explanation(self, Path(path), **options)
+        save_explanation(self, path, **options)
 
 
 def join_explanations(parts: Sequence[Explanation]) -> Explanation:

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from relprop.errors import InputError
+from relprop.paths import as_path
 
 # Decoders that run in this process alone; Pillow would hand others (EPS, WMF) to outside programs.
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "DIB", "JPEG2000", "PPM", "TGA", "ICO", "PCX", "SGI")
@@ -29,14 +30,14 @@ def open_photo(path: str | Path) -> Photo:
     Raises:
         InputError: for a missing, unreadable, corrupt, truncated or overly large file, a folder, or a file that is no image.
     """
-    path = Path(path)
+    path = as_path(path, "The path of a photo")
     with _opened(path) as image:
         return _decode(image, path)
 
 
 def check_photo(path: str | Path) -> None:
     """Raise ``InputError`` for what a file's header already tells: missing, a folder, no image, or too large."""
-    with _opened(Path(path)):
+    with _opened(as_path(path, "The path of a photo")):
         pass
 
 

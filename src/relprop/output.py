@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from relprop.errors import OutputError
+from relprop.paths import as_path
 
 
 @contextmanager
@@ -16,7 +17,7 @@ def atomic(path: str | Path) -> Generator[Path, None, None]:
     Raises:
         OutputError: where the file cannot be written.
     """
-    path = Path(path)
+    path = as_path(path)
     temporary = _temporary(path)
     try:
         yield temporary
@@ -43,7 +44,7 @@ def check_writable(path: str | Path) -> None:
     Raises:
         OutputError: where the path is a folder, or its folder cannot be made or written to.
     """
-    path = Path(path)
+    path = as_path(path)
     if path.is_dir():
         raise OutputError(f"{path} is a folder; name a file in it.")
     make_folder(path.parent)
@@ -57,7 +58,7 @@ def make_folder(path: str | Path) -> None:
         OutputError: where that is not possible.
     """
     try:
-        Path(path).mkdir(parents=True, exist_ok=True)
+        as_path(path).mkdir(parents=True, exist_ok=True)
     except FileExistsError:
         raise OutputError(f"{path} is a file, where a folder was expected.") from None
     except OSError as error:

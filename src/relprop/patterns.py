@@ -20,6 +20,7 @@ from relprop.inputs import Inputs, as_inputs, batch_size
 from relprop.ops.registry import op_name
 from relprop.output import atomic
 from relprop.passes.batchnorm import fold_batchnorm
+from relprop.paths import as_path
 
 LAYERS = frozenset(f"aten::{name}" for name in ("conv1d", "conv2d", "conv3d", "linear"))
 _FORMAT = "relprop-patterns-1"
@@ -272,6 +273,7 @@ def _write(tensors: Mapping[str, Tensor], path: str | Path, about: dict[str, str
 def _read(path: str | Path, *, tensors: bool = True) -> tuple[dict[str, Tensor], dict[str, str]]:
     from safetensors import SafetensorError, safe_open
 
+    path = as_path(path, "The path of patterns")
     try:
         with safe_open(path, "pt") as file:
             about = file.metadata() or {}

@@ -13,6 +13,7 @@ from PIL import Image
 
 from relprop.datasets.sample import VOID, Annotated, Dataset, listed, problems_of, read_rgb
 from relprop.errors import InputError
+from relprop.paths import as_path
 
 
 def open_coco(root: Path | str, *, split: str = "val2017", annotations: Path | str | None = None) -> Dataset:
@@ -26,8 +27,9 @@ def open_coco(root: Path | str, *, split: str = "val2017", annotations: Path | s
     Raises:
         InputError: no such files, or pycocotools is not installed.
     """
-    folder = Path(root) / split
-    path = Path(annotations) if annotations else Path(root) / "annotations" / f"instances_{split}.json"
+    root = as_path(root, "The folder of a data set")
+    folder = root / split
+    path = as_path(annotations, "Option annotations") if annotations else root / "annotations" / f"instances_{split}.json"
     if not folder.is_dir() or not path.is_file():
         raise InputError(f"{root} is no COCO folder: it needs {split} and {path}.")
     api = _api(path)

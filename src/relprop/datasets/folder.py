@@ -13,6 +13,7 @@ from PIL import Image
 from relprop.datasets.sample import VOID, Annotated, Box, Dataset, Problem, index_mask, problems_of, read_indices
 from relprop.errors import InputError
 from relprop.images import open_photo
+from relprop.paths import as_path
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
@@ -40,16 +41,16 @@ def open_folder(
         InputError: no images, a JSON file of another form, a class that is not in `classes`, or black-and-white masks without
             `object_value`.
     """
-    folder = Path(images)
+    folder = as_path(images, "The folder of images")
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder of images.")
     names = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES}
     if not names:
         raise InputError(f"{folder} holds no images ({', '.join(SUFFIXES)}).")
-    boxed = {} if boxes is None else _read_boxes(Path(boxes))
+    boxed = {} if boxes is None else _read_boxes(as_path(boxes, "Option boxes"))
     known = classes or tuple(sorted({*_folders(names), *(label for entries in boxed.values() for _, label in entries if label)}))
     _check_classes(known, names, boxed)
-    mask_of = {} if masks is None else {name: Path(masks) / Path(name).with_suffix(".png") for name in names}
+    mask_of = {} if masks is None else {name: as_path(masks, "Option masks") / Path(name).with_suffix(".png") for name in names}
     no_mask = [name for name, path in mask_of.items() if not path.is_file()]
     present = {name: path for name, path in mask_of.items() if name not in set(no_mask)}
     if object_value is None:

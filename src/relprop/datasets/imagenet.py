@@ -13,6 +13,7 @@ from typing import Any
 from relprop.datasets.sample import Annotated, Dataset, listed, problems_of, read_rgb
 from relprop.datasets.voc import read_boxes
 from relprop.errors import InputError
+from relprop.paths import as_path
 from relprop.zoo.labels import imagenet_classes
 
 IMAGE_FOLDERS = ("val", "ILSVRC2012_img_val", "ILSVRC/Data/CLS-LOC/val", "Data/CLS-LOC/val", "validation", ".")
@@ -48,10 +49,11 @@ def open_imagenet(
     Raises:
         InputError: no images or no labels, or a file that cannot be read as any of these forms.
     """
-    folder = Path(images) if images else _first_with_images(Path(root))
+    root = as_path(root, "The folder of a data set")
+    folder = as_path(images, "Option images") if images else _first_with_images(root)
     found = _images(folder)
-    truth = _labels(Path(labels) if labels else _find_labels(Path(root)), found)
-    box_folder = Path(boxes) if boxes else _first(Path(root), BOX_FOLDERS, ".xml")
+    truth = _labels(as_path(labels, "Option labels") if labels else _find_labels(root), found)
+    box_folder = as_path(boxes, "Option boxes") if boxes else _first(root, BOX_FOLDERS, ".xml")
     with_boxes = {} if box_folder is None else {path.stem: path for path in sorted(box_folder.rglob("*.xml"))}
     unlabeled = [name for name in found if name not in truth]
     paths = {name: (path, truth[name], with_boxes.get(name)) for name, path in found.items() if name in truth}

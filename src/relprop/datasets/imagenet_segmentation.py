@@ -12,6 +12,7 @@ from PIL import Image
 from relprop.datasets.imagenet import synsets
 from relprop.datasets.sample import VOID, Annotated, Dataset, listed, problems_of, read_rgb
 from relprop.errors import InputError
+from relprop.paths import as_path
 from relprop.zoo.labels import imagenet_classes
 
 IMAGENET_S_SIZES = (50, 300, 919)
@@ -29,7 +30,8 @@ def open_imagenet_segmentation(path: Path | str) -> Dataset:
     Raises:
         InputError: no such file, or not of that layout; or h5py is not installed.
     """
-    path = Path(path) / "gtsegs_ijcv.mat" if Path(path).is_dir() else Path(path)
+    path = as_path(path, "The path of gtsegs_ijcv.mat")
+    path = path / "gtsegs_ijcv.mat" if path.is_dir() else path
     images, masks = (_references(path, part) for part in ("img", "gt"))
     if len(images) != len(masks):
         raise InputError(f"{path} has {len(images)} images but {len(masks)} masks.")
@@ -76,7 +78,8 @@ def open_imagenet_s(root: Path | str, *, split: str = "validation") -> Dataset:
     Raises:
         InputError: no such folders, or class folders that do not say which class is which.
     """
-    base = next((folder for folder in (Path(root), *sorted(Path(root).glob("ImageNetS*"))) if (folder / split).is_dir()), None)
+    root = as_path(root, "The folder of a data set")
+    base = next((folder for folder in (root, *sorted(root.glob("ImageNetS*"))) if (folder / split).is_dir()), None)
     if base is None or not (base / f"{split}-segmentation").is_dir():
         raise InputError(f"{root} is no ImageNet-S folder: it needs {split} and {split}-segmentation.")
     categories = _categories(base, split)

@@ -36,6 +36,8 @@ def open_dataset(source: str, **options: object) -> Dataset:
         OptionError: an unknown kind or option, or no path.
         InputError: the dataset cannot be opened.
     """
+    if not isinstance(source, str):  # pyright: ignore[reportUnnecessaryIsInstance] - users may give anything
+        raise OptionError(f"A data set must be named as KIND:PATH, not by {type(source).__name__}.")
     kind, _, path = source.partition(":")
     if kind not in DATASETS or not path:
         raise OptionError(

@@ -20,6 +20,7 @@ from relprop.datasets.sample import (
     read_rgb,
 )
 from relprop.errors import InputError, OptionError
+from relprop.paths import as_path
 
 VOC_CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -45,7 +46,7 @@ def open_voc(
     """
     if task not in {"segmentation", "main"}:
         raise OptionError(f"Option task must be 'segmentation' or 'main', not {task!r}.")
-    folder = _find(Path(root), year)
+    folder = _find(as_path(root, "The folder of a data set"), year)
     names = _names(folder, split, task)
     images, masks, boxes = (listed(folder / part) for part in ("JPEGImages", "SegmentationClass", "Annotations"))
     needed = {f"{name}.png": name for name in names} if task == "segmentation" else {f"{name}.xml": name for name in names}

@@ -13,6 +13,7 @@ from relprop.evaluation.formats import Report
 from relprop.evaluation.grids import ARROWS
 from relprop.evaluation.tables import Curve, Line, Table
 from relprop.output import atomic, make_folder
+from relprop.paths import as_path
 
 _COLUMNS = 3
 _STYLES = ("-", "--", ":")
@@ -25,7 +26,7 @@ def write_figures(report: Report, folder: Path | str) -> list[Path]:
     Raises:
         OutputError: a file that cannot be written.
     """
-    folder = Path(folder)
+    folder = as_path(folder, "The folder of figures")
     make_folder(folder)
     written: list[Path] = []
     for table in report.tables:

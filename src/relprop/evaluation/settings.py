@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from relprop.errors import OptionError, suggestion
 from relprop.evaluation.rows import options_text
+from relprop.paths import as_path
 from relprop.values import plain_value
 
 TARGETS = ("predicted", "label")
@@ -109,6 +110,7 @@ class Evaluation:
 
     Raises:
         OptionError: a value out of range, or no model, method or metric.
+        InputError: `output` is neither a string nor a path.
     """
 
     data: str
@@ -130,6 +132,7 @@ class Evaluation:
     address: str | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "output", as_path(self.output, "The folder of results"))
         for name in ("models", "methods", "metrics"):
             if not getattr(self, name):
                 raise OptionError(f"An evaluation needs {name}; give at least one.")
@@ -191,7 +194,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         OptionError: there is no such file, or it is no TOML.
     """
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(as_path(path, "The path of the settings").read_text("utf-8"))
     except OSError as error:
         raise OptionError(f"The settings {path} cannot be read: {error.strerror}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -252,8 +255,8 @@ def _model(entry: object, source: str = "The command line") -> ModelChoice:
         unknown = [key for key in table if key not in {"name", "weights", "pretrained"}]
         if unknown or not isinstance(table.get("name"), str):
             raise OptionError(f"{source}: a model has name, weights and pretrained, not {', '.join(unknown) or 'no name'}.")
-        weights = table.get("weights")
-        return ModelChoice(table["name"], Path(weights) if weights else None, bool(table.get("pretrained", True)))
+        weights = as_path(table["weights"], f"{source}: weights") if table.get("weights") else None
+        return ModelChoice(table["name"], weights, bool(table.get("pretrained", True)))
     name, equals, weights = str(entry).strip().partition("=")
     if not name or (equals and not weights):
         raise OptionError(f"{source}: the model {entry!r} is not of the form NAME or NAME=WEIGHTS.")

@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from relprop.errors import InputError, OutputError
 from relprop.evaluation.rows import SCHEMA, Batch, Table
 from relprop.output import atomic, make_folder
+from relprop.paths import as_path
 
 FORMAT = 1
 RUN, PARTS, MAPS = "run.json", "parts", "maps"
@@ -61,7 +62,7 @@ def read_settings(folder: Path | str) -> dict[str, Any]:
     Raises:
         InputError: the folder holds no evaluation.
     """
-    path = Path(folder) / RUN
+    path = as_path(folder, "The folder of results") / RUN
     try:
         settings = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:

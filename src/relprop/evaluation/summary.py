@@ -21,6 +21,7 @@ from relprop.evaluation.store import read_rows, read_settings
 from relprop.evaluation.tables import Table, make_table
 from relprop.methods import METHODS
 from relprop.metrics import METRICS
+from relprop.paths import as_path
 
 _NEEDED = ("image", "method", "method_options", "status", "reason", "scores", "curves", "statistics")
 
@@ -53,7 +54,7 @@ def report(
         InputError: the folder holds no results, or not one row was scored.
         OptionError: a baseline or metric that the results do not have.
     """
-    folder = Path(folder)
+    folder = as_path(folder, "The folder of results")
     settings, counts = read_settings(folder), _counts(folder)
     if not counts:
         raise InputError(f"{folder} holds no rows yet; start the evaluation again to go on with it.")

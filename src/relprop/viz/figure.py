@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from relprop.errors import OutputError
 from relprop.output import atomic
+from relprop.paths import as_path
 from relprop.viz.colors import Bytes, Floats, colorize, overlay
 from relprop.viz.page import EXPLAINED, FOOT, GAP, INK, MARGIN, MUTED, PALE, ROW_TITLE, STYLE, TITLE, Page, blank_page
 
@@ -66,9 +67,10 @@ def save_figure(figure: Figure, path: str | Path, dpi: int = 160) -> None:
     """Write the figure whole or not at all; the suffix chooses the format (``PICTURES``).
 
     Raises:
+        InputError: where the path is neither a string nor a path.
         OutputError: where the suffix is unknown or the file cannot be written.
     """
-    path = Path(path)
+    path = as_path(path)
     check_picture_format(path)
     with atomic(path) as temporary:
         figure.savefig(temporary, dpi=dpi)

@@ -10,6 +10,7 @@ from torch import Tensor
 from relprop.errors import OutputError
 from relprop.explanation import Explanation
 from relprop.output import atomic
+from relprop.paths import as_path
 from relprop.version import __version__
 from relprop.viz.explanation import plot_explanation
 from relprop.viz.figure import PICTURES, save_figure
@@ -24,9 +25,10 @@ def save_explanation(explanation: Explanation, path: str | Path, **options: Any)
         options: of :func:`plot_explanation`, for pictures.
 
     Raises:
+        InputError: where the path is neither a string nor a path.
         OutputError: where the suffix is unknown or the file cannot be written.
     """
-    path = Path(path)
+    path = as_path(path)
     suffix = path.suffix.lower()
     if suffix == ".safetensors":
         _save_tensors(explanation, path)

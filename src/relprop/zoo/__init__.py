@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from relprop.errors import ModelError, OptionError, suggestion
+from relprop.paths import as_path
 from relprop.zoo import sources
 from relprop.zoo.labels import Top, class_name, imagenet_classes, resolve_target, short
 from relprop.zoo.model import LoadedModel, Request
@@ -34,10 +35,13 @@ def load(name: str = DEFAULT, weights: str | Path | None = None, *, pretrained: 
 
     Raises:
         OptionError: for a name that no source knows.
+        InputError: where the path of the weights is neither a string nor a path.
         ModelError: where a library or the weights are missing, or do not fit the model.
     """
+    if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance] - users may give anything
+        raise OptionError(f"A model to load must be a name, not {type(name).__name__}.")
     request_of, rest = _source(name)
-    path = None if weights is None else Path(weights)
+    path = None if weights is None else as_path(weights, "The path of weights")
     loaded = request_of(Request(name, rest, path, pretrained))
     loaded.model.eval()
     return loaded

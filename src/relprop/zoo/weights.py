@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from relprop.errors import ModelError
+from relprop.paths import as_path
 
 State = dict[str, Tensor]
 
@@ -24,7 +25,7 @@ def read_state(path: str | Path) -> State:
     Raises:
         ModelError: for a missing file, an unknown format, or a file that holds more than tensors.
     """
-    path = Path(path)
+    path = as_path(path, "The path of weights")
     if not path.is_file():
         raise ModelError(f"There is no weights file {path}.")
     try:
