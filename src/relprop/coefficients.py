@@ -62,10 +62,11 @@ def alpha_beta(alpha: float, beta: float, epsilon: float, bias: str) -> Coeffici
     def coefficients(c: Contributions, relevance: Tensor) -> Coefficients:
         z, b = _biased(c, bias)
         offset = _clamped(b, 1) + epsilon
-        positive = c.positive + offset if isinstance(offset, Tensor) or offset else c.positive
-        p = divide(relevance if alpha == 1 else alpha * relevance, positive, c.positive_floor)
+        relevance_of_positive = relevance if alpha == 1 else alpha * relevance
         if beta == 0 or (c.all_positive and not isinstance(b, Tensor)):
-            return Coefficients(p)
+            return Coefficients(divide(relevance_of_positive, c.positive_and(offset), c.positive_floor, at_least=epsilon))
+        positive = c.positive + offset if isinstance(offset, Tensor) or offset else c.positive
+        p = divide(relevance_of_positive, positive, c.positive_floor)
         negative = positive - z if epsilon else c.negative + _clamped(b, -1)  # z⁺ + b⁺ − (z + b) is |z⁻| + |b⁻|
         return Coefficients(p, divide(-beta * relevance, negative, 0.0 if epsilon else c.rounding))
 

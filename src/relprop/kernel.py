@@ -31,6 +31,7 @@ class Linear:
         transpose: ``(c, weight) -> wᵀ c``, shaped like ``x``.
         nonnegative: Whether no weight is negative.
         by_rows: Whether each row of the weight makes one output, the last dimension of ``z``, as in a dense layer.
+        raised: ``(x, weight, offset) -> z + offset``, where the op adds a number per output channel, ``(channels,)``, on the way.
     """
 
     weight: Tensor | None
@@ -38,6 +39,7 @@ class Linear:
     transpose: Callable[[Tensor, Tensor | None], Tensor]
     nonnegative: bool = False
     by_rows: bool = False
+    raised: Callable[[Tensor, Tensor | None, Tensor], Tensor] | None = None
 
     def blocks(self, x: Tensor) -> list[slice]:
         """Blocks of outputs to treat one after the other.
@@ -61,8 +63,13 @@ class Coefficients:
     opposite: bool = False
 
 
-def divide(numerator: Tensor, denominator: Tensor, floor: Tensor | float = 0.0) -> Tensor:
-    """Divide by something that is not negative; zero where it is not above ``floor``: an output without contributions passes nothing."""
+def divide(numerator: Tensor, denominator: Tensor, floor: Tensor | float = 0.0, *, at_least: float = 0.0) -> Tensor:
+    """Divide by something that is not negative; zero where it is not above ``floor``: an output without contributions passes nothing.
+
+    ``at_least``: what the denominator is known to be, a stabilizer for example.
+    """
+    if isinstance(floor, float) and at_least > max(floor, smallest(denominator.dtype)):
+        return numerator / denominator
     # dividing by infinity is far faster on CPUs than a mask
     if isinstance(floor, float):
         return numerator / functional.threshold(denominator, max(floor, smallest(denominator.dtype)), math.inf)
@@ -101,6 +108,7 @@ class Contributions:
         self.linear, self.x, self.output, self.bias = linear, x, output, bias
         self.input_nonnegative = nonnegative
         self.all_positive = nonnegative and linear.nonnegative
+        self._raised: tuple[Tensor, Tensor] | None = None
 
     def rows(self, block: slice) -> "Contributions":
         """The same for a block of the outputs of a dense layer."""
@@ -145,6 +153,14 @@ class Contributions:
             return self.linear.forward(self.x, self._positive_weight)
         return (self.absolute + self.z) / 2
 
+    def positive_and(self, offset: Tensor | float) -> Tensor:
+        """``z⁺_j`` plus something that is not negative, such as the positive part of the bias; in one pass where the op can."""
+        raised = self.linear.raised
+        if isinstance(offset, Tensor) and raised is not None and self.input_nonnegative and not self.all_positive:
+            self._raised = raised(self.x, self._positive_weight, offset.flatten()), offset
+            return self._raised[0]
+        return self.positive + offset if isinstance(offset, Tensor) or offset else self.positive
+
     @cached_property
     def negative(self) -> Tensor:
         """``|z⁻_j|``, the absolute sum of negative contributions."""
@@ -167,18 +183,24 @@ class Contributions:
         """Let go of sums that are no longer needed."""
         for name in ("z", "absolute", "positive", "negative"):
             self.__dict__.pop(name, None)
+        self._raised = None
 
     def redistribute(self, coefficients: Coefficients) -> Tensor:
         """Return ``Σ_j (p_j z⁺_ij + n_j |z⁻_ij|)``, shaped like ``x``."""
         p, n, linear, x = coefficients.p, coefficients.n, self.linear, self.x
         if self.all_positive or coefficients.opposite:
-            return x * linear.transpose(p, linear.weight)
+            return self._times(x, linear.transpose(p, linear.weight))
         if self.input_nonnegative:
             if n is None:
-                return x * linear.transpose(p, self._positive_weight)
-            return x * (linear.transpose(p + n, self._positive_weight) - linear.transpose(n, linear.weight))
+                return self._times(x, linear.transpose(p, self._positive_weight))
+            return (linear.transpose(p + n, self._positive_weight) - linear.transpose(n, linear.weight)).mul_(x)
         both, difference = (p / 2, p / 2) if n is None else ((p + n) / 2, (p - n) / 2)
-        return x.abs() * linear.transpose(both, self._magnitude) + x * linear.transpose(difference, linear.weight)
+        by_magnitude = self._times(x.abs(), linear.transpose(both, self._magnitude))
+        return by_magnitude + self._times(x, linear.transpose(difference, linear.weight))
+
+    def _times(self, x: Tensor, transposed: Tensor) -> Tensor:
+        """``x · wᵀ c``, in place unless ``wᵀ c`` may be an expanded view, as it is for ops with fixed weights."""
+        return x * transposed if self.linear.weight is None else transposed.mul_(x)
 
     def handed_on(self, coefficients: Coefficients, layout: SampleLayout, batch: int) -> Tensor:
         """Sum what the coefficients share out, ``p_j z⁺_j + n_j |z⁻_j|``, per sample: shape ``(batch,)``."""
@@ -186,7 +208,11 @@ class Contributions:
         if coefficients.opposite:
             of_bias = 0.0 if self.bias is None else layout.dot(p, self.bias, batch)
             return layout.dot(p, self.output, batch) - of_bias
-        shared = layout.dot(p, self.positive, batch)
+        if self._raised is None:
+            shared = layout.dot(p, self.positive, batch)
+        else:
+            raised, offset = self._raised
+            shared = layout.dot(p, raised, batch) - layout.dot(p, offset, batch)
         return shared if n is None else shared + layout.dot(n, self.negative, batch)
 
 

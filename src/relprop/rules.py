@@ -68,10 +68,21 @@ def _affine(name: str, function: CoefficientFunction) -> Rule:
     """A rule that is a pair of coefficients and nothing else."""
 
     def relevance(call: Call, relevance: Tensor) -> Relevances:
+        if len(call.operands) > 1:
+            return _shared_by_product(call, relevance, function)
         shares, lost = _shared(call, relevance, function, loses=True)
         return {call.data: shares, ABSORBED: lost}
 
-    return Rule(name, _on_each_operand(relevance), ("x", "output"))
+    return Rule(name, relevance, ("x", "output"))
+
+
+def _shared_by_product(call: Call, relevance: Tensor, function: CoefficientFunction) -> Relevances:
+    """Share the relevance of a product of values by coefficients, equally among them: all have the same contributions."""
+    factors = {name: _contributions(replace(call, data=name)) for name in call.operands}
+    first = factors[call.data]
+    coefficients_of = function(first, relevance / len(factors))
+    lost = call.layout.sum(relevance, call.batch) - len(factors) * first.handed_on(coefficients_of, call.layout, call.batch)
+    return {name: c.redistribute(coefficients_of) for name, c in factors.items()} | {ABSORBED: lost}
 
 
 def rap(variant: Literal["paper", "released"] = "paper", layer: Literal["conv", "dense"] = "dense") -> Rule:
@@ -220,23 +231,22 @@ def _split_signed(call: Call, a: Tensor, b: Tensor, relevance: Tensor, epsilon: 
     return a * per_unit, b * per_unit, lost
 
 
-def _split_absolute(a: Tensor, b: Tensor, relevance: Tensor) -> tuple[Tensor, Tensor]:
-    share = a.abs()
-    total = share + b.abs()
-    return _split_by(share, total, relevance)
-
-
-def _split_by(share: Tensor, total: Tensor, relevance: Tensor) -> tuple[Tensor, Tensor]:
-    """By ``share / total``, equally where the total is zero; both are used up."""
-    tiny = torch.finfo(total.dtype).tiny
-    first = relevance * (share.add_(tiny) / total.add_(2 * tiny))
-    return first, relevance - first
-
-
-def _split_positive(a: Tensor, b: Tensor, relevance: Tensor) -> tuple[Tensor, Tensor]:
+def _counted(value: Tensor, treatment: SumName, *, nonnegative: bool) -> Tensor:
+    """How much a summand counts: its absolute value, or its positive part."""
+    if nonnegative:
+        return value
+    if treatment == "absolute":
+        return value.abs()
     # a trace of the absolute value decides where neither part is positive, and is nothing beside a positive part
-    share, other = (functional.leaky_relu(part, -_TRACE) for part in (a, b))
-    return _split_by(share, share + other, relevance)
+    return functional.leaky_relu(value, -_TRACE)
+
+
+def _split_by(share: Tensor, other: Tensor, relevance: Tensor) -> tuple[Tensor, Tensor]:
+    """In proportion, equally where both are zero."""
+    tiny = torch.finfo(share.dtype).tiny
+    share = share + tiny
+    first = (share / torch.add(share, other).add_(tiny)).mul(relevance)
+    return first, relevance - first
 
 
 def split_sum(treatment: SumName = "positive", epsilon: float = 0.0) -> Rule:
@@ -256,7 +266,9 @@ def split_sum(treatment: SumName = "positive", epsilon: float = 0.0) -> Rule:
         if treatment == "signed":
             *parts, lost = _split_signed(call, a, second, relevance, epsilon)
         else:
-            parts, lost = (_split_absolute if treatment == "absolute" else _split_positive)(a, second, relevance), 0.0
+            share = _counted(a, treatment, nonnegative="self" in call.nonnegative)
+            other = _counted(second, treatment, nonnegative="other" in call.nonnegative and alpha >= 0)
+            parts, lost = _split_by(share, other, relevance), 0.0
         shares = {"self": (a, parts[0]), "other": (b, parts[1])}
         return {ABSORBED: lost} | {
             name: share.sum_to_size(v.shape) if name in call.operands else share for name, (v, share) in shares.items()

@@ -18,7 +18,12 @@ class SampleLayout:
 
     def sum(self, values: Tensor, batch: int) -> Tensor:
         """Sum ``values`` over everything but the sample: shape ``(batch,)``."""
-        return self.by_sample(values, batch).sum(1)
+        if self.dim is None:
+            return values.sum().reshape(1)
+        if self.dim == 0 and values.shape[0] == batch and values.is_contiguous():
+            return values.reshape(batch, -1).sum(1)
+        parts = values.unflatten(self.dim, (-1, batch, self.inner))
+        return parts.sum([dim for dim in range(parts.dim()) if dim != self.dim + 1])
 
     def dot(self, a: Tensor, b: Tensor, batch: int) -> Tensor:
         """Sum ``a · b`` per sample without making the product: shape ``(batch,)``; a smaller ``b`` broadcasts over ``a``."""
@@ -26,6 +31,8 @@ class SampleLayout:
             shape = (1,) * (a.dim() - b.dim()) + tuple(b.shape)
             repeated = [d for d, size in enumerate(shape) if size == 1 and d != self.dim]
             return self.sum(a.sum(repeated, keepdim=True) * b if repeated else a * b, batch)
+        if self.dim or not (a.is_contiguous() and b.is_contiguous()):
+            return self.sum(a * b, batch)
         # far faster on CPUs than the product's sum or one batched matrix product
         return torch.stack([torch.dot(x, y) for x, y in zip(self.by_sample(a, batch), self.by_sample(b, batch), strict=True)])
 

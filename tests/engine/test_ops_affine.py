@@ -6,8 +6,10 @@ from torch import nn
 from torch.nn import functional as F
 
 import relprop
+from relprop.faster import linear
 
 from .reference import (
+    TIGHT,
     absolute_shares,
     assert_same,
     box_shares,
@@ -195,3 +197,12 @@ def test_values_that_are_zero_take_nothing():
     p = probe(nn.Linear(6, 4), (6,), nonnegative=True)
     assert (p.inputs[0] == 0).any()
     assert (p.relevance_in[0][p.inputs[0] == 0] == 0).all()
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(5,), (3, 5), (2, 3, 5), (2, 1, 3, 5)])
+def test_dense_layers_of_transposed_values(shape, bias):
+    layer = nn.Linear(5, 4, bias=bias).double()
+    x = torch.randn(shape, dtype=torch.float64)
+    for value in (x, x.transpose(0, -2).contiguous().transpose(0, -2) if x.dim() > 1 else x):
+        torch.testing.assert_close(linear(value, layer.weight, layer.bias), layer(value), **TIGHT)

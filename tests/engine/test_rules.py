@@ -167,18 +167,21 @@ def test_weights_of_zero_absorb():
 
 
 @pytest.mark.parametrize("treatment", ["positive", "absolute", "signed"])
-def test_sums(treatment):
+@pytest.mark.parametrize("rectified", [(False, False), (True, False), (False, True), (True, True)])
+@pytest.mark.parametrize("factor", [1, -2])
+def test_sums(treatment, rectified, factor):
     class Sum(nn.Module):
         def __init__(self):
             super().__init__()
-            self.a, self.b, self.sum, self.head = nn.Linear(6, 6), nn.Linear(6, 6), Added(), nn.Linear(6, 3)
+            self.a, self.b = (nn.Sequential(nn.Linear(6, 6), nn.ReLU() if r else nn.Identity()) for r in rectified)
+            self.sum, self.head = Added(), nn.Linear(6, 3)
 
         def forward(self, x):
             return self.head(self.sum(self.a(x), self.b(x)))
 
     class Added(nn.Module):
         def forward(self, a, b):
-            return a + b
+            return torch.add(a, b, alpha=factor)
 
     torch.manual_seed(0)
     model, x = Sum().double(), torch.randn(3, 6).double()
@@ -187,8 +190,10 @@ def test_sums(treatment):
     parts = [m(x).detach().numpy() for m in (model.a, model.b)]
     relevance = explanation.layers["sum"].numpy()
     for (b, i), r in np.ndenumerate(relevance):
-        u, v = parts[0][b, i], parts[1][b, i]
-        if treatment == "signed":
+        u, v = parts[0][b, i], factor * parts[1][b, i]
+        if u == v == 0:
+            expected = 0 if treatment == "signed" else r / 2
+        elif treatment == "signed":
             expected = u / (u + v + (0.01 if u + v >= 0 else -0.01)) * r
         elif treatment == "absolute" or (u <= 0 and v <= 0):
             expected = abs(u) / (abs(u) + abs(v)) * r

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from relprop.faster import linear
 from relprop.kernel import Linear
 from relprop.ops.registry import Call, Op, Role, add_ops
 
@@ -21,15 +22,18 @@ def _convolution(call: Call, *, transposed: bool) -> tuple[Linear, Tensor | None
     settings = (stride, padding, dilation, transposed, output_padding, call["groups"])
     x = call["input"]
 
+    def raised(x: Tensor, weight: Tensor | None, offset: Tensor | None) -> Tensor:
+        return aten.convolution(x, weight, offset, *settings)
+
     def forward(x: Tensor, weight: Tensor | None) -> Tensor:
-        return aten.convolution(x, weight, None, *settings)
+        return raised(x, weight, None)
 
     def transpose(c: Tensor, weight: Tensor | None) -> Tensor:
         return aten.convolution_backward(c, x, weight, None, *settings, [True, False, False])[0]
 
     bias = call["bias"]
     shaped = None if bias is None else bias.reshape(-1, *[1] * dims)
-    return Linear(call["weight"], forward, transpose), shaped
+    return Linear(call["weight"], forward, transpose, raised=raised), shaped
 
 
 def _conv(call: Call) -> tuple[Linear, Tensor | None]:
@@ -41,13 +45,10 @@ def _conv_transpose(call: Call) -> tuple[Linear, Tensor | None]:
 
 
 def _linear(call: Call) -> tuple[Linear, Tensor | None]:
-    def forward(x: Tensor, weight: Tensor | None) -> Tensor:
-        return aten.linear(x, weight)
-
     def transpose(c: Tensor, weight: Tensor | None) -> Tensor:
         return c @ weight  # pyright: ignore[reportOperatorIssue]
 
-    return Linear(call["weight"], forward, transpose, by_rows=True), call["bias"]
+    return Linear(call["weight"], linear, transpose, by_rows=True, raised=linear), call["bias"]
 
 
 def _matmul(call: Call) -> tuple[Linear, Tensor | None]:

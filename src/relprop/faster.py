@@ -1,0 +1,20 @@
+"""Ops that are computed in a faster way than torch's own, with the same result."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+aten = torch.ops.aten
+
+
+def linear(x: Tensor, weight: Tensor | None, bias: Tensor | None = None) -> Tensor:
+    """A dense layer as one matrix product: without gradients torch takes one per row where ``x`` is transposed, three times as slow."""
+    if x.dim() < 3 or x.is_contiguous():
+        return aten.linear(x, weight, bias)
+    return aten.linear(x.reshape(-1, x.shape[-1]), weight, bias).unflatten(0, x.shape[:-1])
+
+
+FASTER: Mapping[Any, Callable[..., Any]] = {aten.linear.default: linear}
+"""By op, what computes it."""
