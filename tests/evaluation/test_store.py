@@ -9,8 +9,9 @@ import pytest
 
 from relprop.errors import InputError
 from relprop.evaluation import read_rows, read_settings
+from relprop.evaluation.parts import RUN, coverage, file_key, valid_parts, write_whole
 from relprop.evaluation.rows import SCHEMA, Row, to_table
-from relprop.evaluation.store import RUN, Store, coverage, file_key, valid_parts, write_whole
+from relprop.evaluation.store import Store
 
 STAMP = {"weights": "pretrained", "method_options": "{}", "metric_options": "{}", "relprop": "1", "torch": "2", "device": "cpu"}
 

@@ -220,6 +220,9 @@ def evaluate(
     engine: Annotated[str | None, typer.Option(help="local (default) or ray.")] = None,
     workers: Annotated[int | None, typer.Option(help="Of the engine ray; one per GPU or CPU where left out.")] = None,
     address: Annotated[str | None, typer.Option(help="Of a Ray cluster: auto or HOST:PORT.")] = None,
+    redo_failed: Annotated[
+        bool | None, typer.Option("--redo-failed", help="Compute rows that failed again; the new ones take their place.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and how long it takes.")] = False,
     debug: DebugOption = False,
 ) -> None:
@@ -229,7 +232,7 @@ def evaluate(
     named = {"data": data, "data_options": data_option, "models": model, "methods": methods, "metrics": metrics, "limit": limit}
     where = {"device": device, "engine": engine, "workers": workers, "address": address, "batch_size": batch_size}
     rest = {"target": target, "geometry": geometry, "seed": seed, "block": block, "keep_maps": keep_maps, "output": output}
-    run_evaluation(settings, {**named, **where, **rest}, dry_run=dry_run)
+    run_evaluation(settings, {**named, **where, **rest, "redo_failed": redo_failed}, dry_run=dry_run)
 
 
 @app.command()

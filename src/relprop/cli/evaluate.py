@@ -146,7 +146,7 @@ def _print_summary(evaluation: Evaluation, summary: Summary) -> None:
         note(f"{len(summary.reasons) - _SHOWN} more pairs and metrics have failed rows; their column `reason` says why.")
     if summary.left_out:
         note(f"{len(summary.left_out)} left out, as said above: {', '.join(summary.left_out)}.")
-    failed = f", {summary.failed} of them failed" if summary.failed else ""
+    failed = f", {summary.failed} of them failed; --redo-failed computes those again" if summary.failed else ""
     new = f"{summary.rows} new rows{failed}" if summary.rows else "Nothing was missing"
     out.print(f"{new} → [bold]{escape(str(evaluation.output))}[/]", highlight=False)
 

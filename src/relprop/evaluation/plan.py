@@ -12,8 +12,9 @@ from relprop.datasets import Dataset, open_dataset
 from relprop.errors import InputError
 from relprop.evaluation.images import digest, find_annotations
 from relprop.evaluation.measures import Measure, make_measure
+from relprop.evaluation.parts import file_key
 from relprop.evaluation.settings import Choice, Evaluation, ModelChoice, as_json
-from relprop.evaluation.store import FORMAT, file_key
+from relprop.evaluation.store import FORMAT
 from relprop.evaluation.subject import method_options
 from relprop.evaluation.worker import Pair, Task
 from relprop.methods.choose import choose_method

@@ -13,10 +13,12 @@ import torch
 from relprop.errors import OutputError
 from relprop.evaluation.batches import sentence
 from relprop.evaluation.engines import ENGINES
+from relprop.evaluation.parts import RUN, coverage
 from relprop.evaluation.plan import Prepared, pair_file, prepare, settings_of, tasks_of
-from relprop.evaluation.rows import FAILED
+from relprop.evaluation.redo import failed_metrics
+from relprop.evaluation.rows import FAILED, Table
 from relprop.evaluation.settings import Choice, Evaluation
-from relprop.evaluation.store import RUN, Store, coverage, locked, read_settings
+from relprop.evaluation.store import Store, locked, read_settings
 from relprop.evaluation.subject import Subject
 from relprop.evaluation.worker import Pair, Result, Task, Worker
 
@@ -61,6 +63,8 @@ class Summary:
 
 def evaluate(evaluation: Evaluation, observer: Observer | None = None) -> Summary:
     """Compute what is missing in the folder of results; killed at any moment, the next call goes on where it was.
+
+    With `redo_failed` the blocks of rows that failed are computed again, and the new rows take the place of those.
 
     Args:
         evaluation: the settings.
@@ -136,6 +140,9 @@ class _Run:
         self.pairs = len(prepared.pairs)
         self.tasks: list[Task] = []
 
+        redo = prepared.evaluation.redo_failed
+        self.failed = failed_metrics(store.folder, store.settings, prepared.blocks) if redo else {}
+
     def check(self) -> None:
         """Find what is missing, and leave out what cannot be computed; the first pair comes last, so that it is at hand then."""
         for pair in reversed(self.prepared.pairs):
@@ -167,7 +174,9 @@ class _Run:
                     self.store.compact(pair_file(task.pair))
 
     def _missing(self, pair: Pair, metrics: Sequence[Choice]) -> list[Task]:
-        done = [self.store.done(pair_file(pair), block) for block in range(len(self.prepared.blocks))]
+        file = pair_file(pair)
+        places = [(file, block) for block in range(len(self.prepared.blocks))]
+        done = [self.store.done(*place) - self.failed.get(place, set()) for place in places]
         return tasks_of(self.prepared, pair, metrics, done)
 
     def _leave_out(self, pair: Pair, metric: str | None, reason: str) -> None:
@@ -181,15 +190,15 @@ class _Run:
         file = pair_file(task.pair)
         if result.maps is not None:
             self.store.write_maps(file, task.block, result.maps.images, result.maps.maps)
-        self.store.write(file, task.block, [choice.key for choice in task.metrics], result.table)
+        stored = self.store.write(file, task.block, [choice.key for choice in task.metrics], result.table)
         for text in result.told:
             self.observer.tell(text)
-        self._count(task, result)
+        self._count(task, stored)
         self.observer.advance(len(task.images), str(task.pair))
 
-    def _count(self, task: Task, result: Result) -> None:
-        self.summary.rows += len(result.table)
-        failed = result.table.filter(pc.equal(result.table["status"], FAILED))  # pyright: ignore[reportAttributeAccessIssue]
+    def _count(self, task: Task, stored: Table) -> None:
+        self.summary.rows += len(stored)
+        failed = stored.filter(pc.equal(stored["status"], FAILED))  # pyright: ignore[reportAttributeAccessIssue]
         self.summary.failed += len(failed)
         columns = (failed[name].to_pylist() for name in ("metric", "metric_options", "reason"))
         for metric, options, reason in zip(*columns, strict=True):
@@ -206,7 +215,7 @@ class Forecast:
         pair: the pair.
         units: how many units are missing.
         images: how many images they hold.
-        rows: how many rows will be stored.
+        rows: how many rows will be computed.
         done: how many images are stored already, with all metrics.
         seconds: how long it will take, from `sample` images; None where nothing is missing.
         sample: images that were computed for the estimate.
@@ -239,9 +248,11 @@ def forecast(evaluation: Evaluation, observer: Observer | None = None) -> Iterat
         observer.tell(text)
     settings = settings_of(prepared, _stored(evaluation))
     done = coverage(evaluation.output, settings)
+    failed = failed_metrics(evaluation.output, settings, prepared.blocks) if evaluation.redo_failed else {}
     with closing(_checker(prepared, settings["fingerprints"])) as worker:
         for pair in prepared.pairs:
-            keys = [done.get((pair_file(pair), block), set()) for block in range(len(prepared.blocks))]
+            places = [(pair_file(pair), block) for block in range(len(prepared.blocks))]
+            keys = [done.get(place, set()) - failed.get(place, set()) for place in places]
             observer.stage(f"Measuring {pair} …")
             yield _forecast(prepared, worker, pair, keys)
 

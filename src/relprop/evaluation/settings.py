@@ -107,6 +107,7 @@ class Evaluation:
         engine: `local`, in this process; or `ray`.
         workers: of the engine `ray`; None for one per GPU, or one per CPU where the device is `cpu`.
         address: of a Ray cluster to join: `auto` or `HOST:PORT`; None starts one on this machine.
+        redo_failed: whether rows that failed are computed again, as after an image was repaired; the others stay as they are.
 
     Raises:
         OptionError: a value out of range, or no model, method or metric.
@@ -130,6 +131,7 @@ class Evaluation:
     engine: str = "local"
     workers: int | None = None
     address: str | None = None
+    redo_failed: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "output", as_path(self.output, "The folder of results"))

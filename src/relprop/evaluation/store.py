@@ -3,52 +3,38 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import json
-import os
-import re
-from collections.abc import Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 from filelock import FileLock, Timeout
 
-from relprop.errors import InputError, OutputError
-from relprop.evaluation.rows import SCHEMA, Batch, Table
-from relprop.output import atomic, make_folder
+from relprop.errors import InputError
+from relprop.evaluation.parts import (
+    ALL,
+    PARTS,
+    RUN,
+    Part,
+    coverage,
+    read_batches,
+    read_tables,
+    short_digest,
+    valid_parts,
+    write_tables,
+    write_whole,
+)
+from relprop.evaluation.redo import metric_keys, replace_failed
+from relprop.evaluation.rows import Batch, Table
+from relprop.output import make_folder
 from relprop.paths import as_path
 
 FORMAT = 1
-RUN, PARTS, MAPS = "run.json", "parts", "maps"
-ALL = "all"
-_NAME = re.compile(r"(?P<pair>.+)-(?P<metrics>[0-9a-f]{8})-(?P<block>\d{6}|all)\.parquet")
-_ROWS_AT_ONCE = 4096
-
-
-@dataclass(frozen=True)
-class Part:
-    """A part file by what its name says: the pair, the set of metrics, and the block or `all`."""
-
-    path: Path
-    pair: str
-    metrics: str
-    block: str
-
-
-def file_key(*labels: str, key: str) -> str:
-    """Return a text for file names: readable, and as unique as `key`."""
-    readable = "--".join(re.sub(r"[^A-Za-z0-9.]+", "-", label)[-40:].strip("-.") for label in labels)
-    return f"{readable}-{short_digest(key)}"
-
-
-def short_digest(text: str) -> str:
-    """Return eight digits that stand for a text."""
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+MAPS = "maps"
 
 
 def read_settings(folder: Path | str) -> dict[str, Any]:
@@ -82,7 +68,7 @@ def read_rows(folder: Path | str) -> Iterator[Batch]:
     """
     sets = read_settings(folder)["metric_sets"]
     for part in valid_parts(Path(folder), sets)[0]:
-        yield from _batches(part.path)
+        yield from read_batches(part.path)
 
 
 def read_maps(folder: Path | str) -> Iterator[tuple[str, str, np.ndarray]]:
@@ -93,54 +79,17 @@ def read_maps(folder: Path | str) -> Iterator[tuple[str, str, np.ndarray]]:
     """
     read_settings(folder)
     for path in sorted((Path(folder) / MAPS).glob("[!.]*.npz")):
-        try:
-            with np.load(path) as file:
-                images, maps, scale = (file[name] for name in ("images", "maps", "scale"))
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"{path} is damaged ({error}); delete it together with the parts of its name.") from error
-        for image, values, largest in zip(images, maps, scale, strict=True):
+        for image, values, largest in zip(*_load_maps(path), strict=True):
             yield path.stem, str(image), values.astype(np.float32) * largest
 
 
-def valid_parts(folder: Path, sets: Mapping[str, Iterable[str]]) -> tuple[list[Part], list[Part]]:
-    """Return the part files by name, those that count and those that a file of the whole pair has made superfluous.
-
-    Raises:
-        InputError: a part whose metrics `run.json` does not know.
-    """
-    parts = [
-        Part(path, *(str(match[name]) for name in ("pair", "metrics", "block")))
-        for path in sorted((folder / PARTS).glob("[!.]*.parquet"))
-        if (match := _NAME.fullmatch(path.name))
-    ]
-    for part in parts:
-        if part.metrics not in sets:
-            raise InputError(f"{part.path} is not of this evaluation; {RUN} does not know its metrics.")
-    whole = [part for part in parts if part.block == ALL]
-    superseded = {part for part in parts if any(_supersedes(other, part, sets) for other in whole)}
-    return [part for part in parts if part not in superseded], sorted(superseded, key=lambda part: part.path)
-
-
-def coverage(folder: Path, settings: Mapping[str, Any]) -> dict[tuple[str, int], set[str]]:
-    """Return the keys of the metrics whose rows are stored, for each pair and block."""
-    found: dict[tuple[str, int], set[str]] = {}
-    for part in valid_parts(folder, settings["metric_sets"])[0]:
-        for block in range(settings["blocks"]) if part.block == ALL else (int(part.block),):
-            found.setdefault((part.pair, block), set()).update(settings["metric_sets"][part.metrics])
-    return found
-
-
-def _supersedes(whole: Part, part: Part, sets: Mapping[str, Iterable[str]]) -> bool:
-    inside = whole.pair == part.pair and set(sets[part.metrics]) <= set(sets[whole.metrics])
-    return inside and (part.block != ALL or part.metrics != whole.metrics)
-
-
-def _batches(path: Path) -> Iterator[Batch]:
+def _load_maps(path: Path) -> list[np.ndarray]:
+    """Return the names of the images, their maps in half precision and the largest magnitude of each."""
     try:
-        with pq.ParquetFile(path) as file:
-            yield from file.iter_batches(_ROWS_AT_ONCE)
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{path} is damaged ({error}); delete it and start the run again.") from error
+        with np.load(path) as file:
+            return [file[name] for name in ("images", "maps", "scale")]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path} is damaged ({error}); delete it together with the parts of its name.") from error
 
 
 @contextlib.contextmanager
@@ -189,45 +138,53 @@ class Store:
         """Return the keys of the metrics whose rows of a block are stored."""
         return self._done.get((pair, block), set())
 
-    def write(self, pair: str, block: int, metrics: Iterable[str], table: Table) -> None:
-        """Store the rows of a block.
+    def write(self, pair: str, block: int, metrics: Iterable[str], table: Table) -> Table:
+        """Store the rows of a block; of metrics that are stored already, only in the place of rows that failed. Return what was stored.
 
         Raises:
             OutputError: the disk is full, or the folder cannot be written to.
         """
-        keys = list(metrics)
-        write_whole(self._path(pair, keys, f"{block:06d}"), _parquet(table))
-        self._done.setdefault((pair, block), set()).update(keys)
+        there = self.done(pair, block)
+        keys = [key for key in metrics if key not in there]
+        again = pa.array([key in there for key in metric_keys(table)], pa.bool_())
+        new, known = table.filter(pc.invert(again)), table.filter(again)  # pyright: ignore[reportAttributeAccessIssue]
+        if keys:
+            write_tables(self._path(pair, keys, f"{block:06d}"), [new])
+            self._done.setdefault((pair, block), set()).update(keys)
+        parts = [part for part in self._parts(pair) if part.block in {ALL, f"{block:06d}"}] if len(known) else []
+        return pa.concat_tables([new, replace_failed(parts, known)])
 
     def write_maps(self, pair: str, block: int, images: Iterable[str], maps: np.ndarray) -> None:
-        """Store the `(N, H, W)` heat maps of a block in half precision, each over its largest magnitude.
+        """Store the `(N, H, W)` heat maps of a block in half precision, each over its largest magnitude; maps of other images stay.
 
         Raises:
+            InputError: the maps that are there are damaged.
             OutputError: the disk is full, or the folder cannot be written to.
         """
         scale = np.abs(maps).max((1, 2)).astype(np.float64)
         normal = (maps / np.where(scale > 0, scale, 1)[:, None, None]).astype(np.float16)
+        stored = [np.array(list(images)), normal, scale]
+        path = self.folder / MAPS / f"{pair}-{block:06d}.npz"
+        if path.exists():
+            there = _load_maps(path)
+            others = ~np.isin(there[0], stored[0])
+            stored = [np.concatenate([new, old[others]]) for new, old in zip(stored, there, strict=True)]
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, images=np.array(list(images)), maps=normal, scale=scale)
+        np.savez_compressed(buffer, **dict(zip(("images", "maps", "scale"), stored, strict=True)))
         make_folder(self.folder / MAPS)
-        write_whole(self.folder / MAPS / f"{pair}-{block:06d}.npz", buffer.getvalue())
+        write_whole(path, buffer.getvalue())
 
     def compact(self, pair: str) -> None:
         """Put the parts of a pair into one file, if every block has the same metrics; killed at any instant, no row is lost or twice.
 
         The new file makes the others superfluous by its name, before they are deleted.
         """
-        parts = [part for part in valid_parts(self.folder, self.settings["metric_sets"])[0] if part.pair == pair]
+        parts = self._parts(pair)
         covered = [self.done(pair, block) for block in range(self.settings["blocks"])]
         if len(parts) < 2 or any(keys != covered[0] for keys in covered):
             return
         path = self._path(pair, sorted(covered[0]), ALL)
-        with atomic(path) as temporary:
-            with pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
-                for table in _tables(parts):
-                    writer.write_table(table)
-            _sync(temporary)
-        _sync(path.parent)
+        write_tables(path, read_tables(parts))
         for part in parts:
             part.path.unlink(missing_ok=True)
 
@@ -238,55 +195,12 @@ class Store:
             self.settings["left_out"].append(entry)
             self.save()
 
+    def _parts(self, pair: str) -> list[Part]:
+        return [part for part in valid_parts(self.folder, self.settings["metric_sets"])[0] if part.pair == pair]
+
     def _path(self, pair: str, keys: list[str], block: str) -> Path:
         name = short_digest("\n".join(sorted(keys)))
         if name not in self.settings["metric_sets"]:
             self.settings["metric_sets"][name] = sorted(keys)
             self.save()
         return self.folder / PARTS / f"{pair}-{name}-{block}.parquet"
-
-
-def _parquet(table: Table) -> bytes:
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
-    return buffer.getvalue()
-
-
-def _tables(parts: Iterable[Part]) -> Iterator[Table]:
-    """Yield the rows block by block, in tables large enough to be stored well."""
-    waiting: list[Batch] = []
-    for part in sorted(parts, key=lambda part: (part.block, part.metrics)):
-        for batch in _batches(part.path):
-            waiting.append(batch)
-            if sum(map(len, waiting)) >= _ROWS_AT_ONCE:
-                yield pa.Table.from_batches(waiting, SCHEMA).combine_chunks()
-                waiting = []
-    if waiting:
-        yield pa.Table.from_batches(waiting, SCHEMA).combine_chunks()
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that after a crash, of the process or of the machine, it is there whole or not at all.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
-    with atomic(path) as temporary, temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    """Let the system write a file, or the names in a folder, to the disk."""
-    if path.is_dir() and os.name == "nt":
-        return  # Windows cannot open folders
-    try:
-        handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error
