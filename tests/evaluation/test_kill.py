@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from relprop.cli import app
@@ -17,6 +18,15 @@ METHODS = "rap,smoothgrad:samples=8"
 # background jobs of a shell, and what they start, ignore Ctrl-C unless told otherwise
 PROGRAM = "import signal, relprop.cli as c; signal.signal(signal.SIGINT, signal.default_int_handler); c.main()"
 METRICS = "segmentation,lerf:per_step=2:steps=120,gae"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """As the other processes have, so that numbers are the same to the last bit."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
