@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -110,13 +112,9 @@ SEGMENTATION = MetricSpec(
     source="Nam et al., Relative Attributing Propagation, AAAI 2020, section 4 (pixel accuracy, mIoU)",
 )
 
-SEGMENTATION_TRANSFORMER = MetricSpec(
+SEGMENTATION_TRANSFORMER = replace(
+    SEGMENTATION,
     name="segmentation-transformer",
-    values=_VALUES,
-    needs=("relevance", "mask"),
-    update=segmentation_update,
-    compute=segmentation_compute,
-    over=("set", "images"),
     source="Chefer et al., Transformer Interpretability Beyond Attention Visualization, CVPR 2021, section 4.1",
     options={"threshold": "mean", "ap": "two-class"},
 )
