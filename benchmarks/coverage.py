@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / ".cache" / "coverage.jsonl"
 PAGE = ROOT / "docs" / "coverage.md"
 TOLERANCE = {"float64": 1e-9, "float32": 1e-3}  # relative to max(1, |logit|), by the lowest precision inside the model
+ROUNDINGS = 32  # of the largest sum of |relevance| at any op, as one op after the other rounds
 MATES = 1e-3  # by how much a sample's relevance may change with its batch, relative to its norm: deep random networks amplify rounding
 
 
@@ -170,8 +171,10 @@ def _check(found: dict[str, Any], model: Any, inputs: Any, make: Callable[[str],
     missing = (relevance.flatten(1).sum(1) + explanation.absorbed - logit).abs()
     found["deviation"] = float((missing / logit.abs().clamp(min=1)).max())
     found["absorbed"] = float((explanation.absorbed.abs() / logit.abs().clamp(min=1e-12)).max())
-    rounding = torch.finfo(relevance.dtype).eps * relevance.flatten(1).abs().sum(1)
-    allowed = TOLERANCE[_precision(explainer)] * logit.abs().clamp(min=1) + rounding
+    found["magnitude"] = magnitude = _magnitude(explainer, inputs, explanation.target)
+    allowed = (
+        TOLERANCE[_precision(explainer)] * logit.abs().clamp(min=1) + ROUNDINGS * torch.finfo(relevance.dtype).eps * magnitude
+    )
     promised = getattr(explainer.plan.method, "conserves", False)  # gradient methods do not promise it
     found["conserved"] = not promised or bool((missing <= allowed).all())
     alone = explainer(inputs[1:2], explanation.target[1:2]).relevance
@@ -180,9 +183,27 @@ def _check(found: dict[str, Any], model: Any, inputs: Any, make: Callable[[str],
     found["problem"] = _problem(found, change)
 
 
+def _magnitude(explainer: Any, inputs: Any, target: Any) -> float:  # noqa: ANN401
+    """The largest sum of |relevance| of a sample at any op: sums of so large numbers round to its share."""
+    from relprop.inputs import as_inputs, batch_size
+
+    runner, given = getattr(explainer, "_runner", None), as_inputs(inputs)
+    if runner is None or not explainer.plan.dynamic:
+        return 0.0
+    sums: list[float] = []
+
+    def watch(node: Any, relevance: Any) -> None:  # noqa: ANN401
+        sums.append(float(explainer.plan.facts.layouts[node].sum(relevance.abs(), batch_size(given)).max()))
+
+    values = runner.forward(given.flat)
+    for _, start in explainer._starts(target, None, values[explainer.plan.output]):
+        runner.backward(values, start, batch_size(given), watch, free=False)
+    return max(sums)
+
+
 def _precision(explainer: Any) -> str:  # noqa: ANN401
     """The lowest precision that a model computes in: some cast parts of themselves to float32, whatever they are given."""
-    values = [step.node.meta.get("val") for step in explainer.plan.steps]
+    values = [node.meta.get("val") for node in explainer.graph.graph.nodes]
     return min((str(v.dtype)[6:] for v in values if hasattr(v, "dtype") and v.is_floating_point()), key=lambda d: int(d[5:]))
 
 
@@ -233,8 +254,9 @@ Which models relprop explains, measured by `python benchmarks/coverage.py`: one 
 small configurations of the image classifiers of Hugging Face. Weights and norm statistics are random and the models run in float64.
 A model counts as covered where it was captured and planned, its logits are those of the original, relevance is finite, relevance and what
 was absorbed add up to the logit (for methods that conserve; to 1e-9 of it, or 1e-3 where the model casts parts of itself to
-float32, and to the rounding of the sum itself, where positive and negative relevance are many times the logit), and a sample's
-relevance does not depend on the other samples of its batch. EfficientFormer is among timm's models; transformers has it no more."""
+float32, and to the rounding of the largest sum of |relevance| at any op, the column magnitude: rules that share by signed value let
+positive and negative relevance grow to many times the logit in models of random weights), and a sample's relevance does not depend on
+the other samples of its batch. EfficientFormer is among timm's models; transformers has it no more."""
 
 
 def _summary(known: dict[tuple[str, str], dict[str, Any]], models: list[Subject], methods: list[str]) -> str:
@@ -258,13 +280,14 @@ def _uncovered(known: dict[tuple[str, str], dict[str, Any]]) -> str:
 
 
 def _table(known: dict[tuple[str, str], dict[str, Any]], models: list[Subject], methods: list[str]) -> str:
-    head = "| model | method | captured | planned | finite | conserved | independent | deviation | seconds |"
-    rows = ["## All results", "", head, "|---" * 9 + "|"]
+    head = "| model | method | captured | planned | finite | conserved | independent | deviation | magnitude | seconds |"
+    rows = ["## All results", "", head, "|---" * 10 + "|"]
     for subject, method in ((s, m) for s in models for m in methods if (s.name, m) in known):
         result = known[subject.name, method]
         marks = " | ".join("yes" if result[k] else "no" for k in ("captured", "planned", "finite", "conserved", "independent"))
         deviation = "" if result["deviation"] is None else f"{result['deviation']:.0e}"
-        rows.append(f"| `{subject.name}` | `{method}` | {marks} | {deviation} | {result['seconds'] or ''} |")
+        magnitude = f"{result['magnitude']:.0e}" if result.get("magnitude") else ""
+        rows.append(f"| `{subject.name}` | `{method}` | {marks} | {deviation} | {magnitude} | {result['seconds'] or ''} |")
     return "\n".join(rows)
 
 

@@ -4,9 +4,10 @@
 
 One factor is changed at a time: how residual sums split, whether layer norm passes relevance unchanged or shares it with its variance
 constant, whether attention weights are constants or take half of the relevance (sent on through the softmax unchanged, or by its Taylor
-expansion), what becomes of the class token's relevance, and the start. Explained is the predicted class. Printed are the outside–inside
-ratio (lower is better), pixel accuracy and mean IoU of the map above its positive mean, average precision, with ``--curves`` the area
-between the LeRF and the MoRF curve of the probability (patches of 16 × 16; higher is better), and seconds per image.
+expansion), whether position embeddings take their share, what becomes of the class token's relevance, and the start. Explained is the
+predicted class. Printed are the outside–inside ratio (lower is better), pixel accuracy and mean IoU of the map above its positive mean,
+average precision, with ``--curves`` the area between the LeRF and the MoRF curve of the probability (patches of 16 × 16; higher is
+better), and seconds per image.
 """
 
 import argparse
@@ -57,6 +58,7 @@ class Treatment:
     add: str | None = None
     norm: str | None = None
     attention: str | None = None
+    constants: str | None = None
     start: str | None = None
     spread: bool = False
 
@@ -64,10 +66,12 @@ class Treatment:
         """Return the method; its name where nothing is changed."""
         if self == Treatment(self.method):
             return self.method
-        method = make_method(self.method, {} if self.start is None else {"start": self.start})
+        given = {"start": self.start, "constants": self.constants}
+        method = make_method(self.method, {name: value for name, value in given.items() if value is not None})
         table, by_op = dict(method.rules), dict(method.by_op)
         if self.add is not None:
-            table[Role.ADD] = rules.split_sum(self.add, _EPSILON)  # pyright: ignore[reportArgumentType]
+            split = rules.split_sum(self.add, _EPSILON)  # pyright: ignore[reportArgumentType]
+            table |= {Role.ADD: split} | ({Role.BIAS: split} if self.constants == "absorb" else {})
         if self.norm is not None:
             by_op |= dict.fromkeys(("layer_norm",), norm_linear(_EPSILON) if self.norm == "linear" else rules.unchanged())
         if self.attention is not None:
@@ -85,6 +89,7 @@ def around(method: str, **base: str) -> dict[str, Treatment]:
         "add": ("positive", "absolute", "signed"),
         "norm": ("identity", "linear"),
         "attention": ("constant", "unchanged", "taylor"),
+        "constants": ("leave out", "absorb"),
     }
     for factor, values in choices.items():
         for value in values:
@@ -95,10 +100,10 @@ def around(method: str, **base: str) -> dict[str, Treatment]:
 
 
 TREATMENTS: dict[str, Treatment] = {
-    **around("rap", add="positive", norm="identity", attention="constant", start="absolute"),
-    "rap: start=signed": Treatment("rap", "positive", "identity", "constant", "signed"),
-    **around("lrp-zplus", add="positive", norm="identity", attention="constant"),
-    **around("lrp-epsilon", add="signed", norm="linear", attention="constant"),
+    **around("rap", add="positive", norm="identity", attention="constant", constants="leave out", start="absolute"),
+    "rap: start=signed": Treatment("rap", "positive", "identity", "constant", "leave out", "signed"),
+    **around("lrp-zplus", add="positive", norm="identity", attention="unchanged", constants="absorb"),
+    **around("lrp-epsilon", add="signed", norm="linear", attention="constant", constants="absorb"),
     **{name: Treatment(name) for name in ("attnlrp", "cp-lrp", "abslrp", "abslrp-plain", "transformer-attribution")},
     **{name: Treatment(name) for name in ("attention-rollout", "input-x-gradient", "integrated-gradients", "random")},
 }

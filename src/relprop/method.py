@@ -1,7 +1,7 @@
 """What a method is: one rule per role, and a start."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Literal
 
@@ -14,6 +14,7 @@ from relprop.rules import Rule, SumName, box, flat, split_sum, unchanged, wsquar
 from relprop.starts import STARTS, Start
 
 ConstantsName = Literal["leave out", "absorb"]
+AttentionName = Literal["constant", "half"]
 InputRuleName = Literal["layer", "zb", "flat", "w2"]
 Bounds = tuple[float | Tensor, float | Tensor] | None
 
@@ -122,6 +123,11 @@ def additions(add: SumName, constants: ConstantsName, epsilon: float = 0.0) -> d
     """The rules of sums of two values, and of a value and a constant, which absorbs its share or is left out."""
     split = split_sum(add, epsilon)
     return {Role.ADD: split, Role.BIAS: split} if constants == "absorb" else {Role.ADD: split}
+
+
+def attention_weights(attention: AttentionName, rule: Rule) -> dict[Role | str, Rule]:
+    """The rule of attention weights times values: all to the values, or half to the weights, whose softmax passes it on unchanged."""
+    return {Role.ATTENTION: replace(rule, all_operands=True)} if attention == "half" else {}
 
 
 def input_box(method: str, low: float | Tensor | None, high: float | Tensor | None) -> Bounds:

@@ -117,6 +117,8 @@ class Roles:
             if parents and all(p in before for p in parents):
                 if kind in _THROUGH:
                     before[node] = None
+                    if kind is Role.BIAS:  # a constant that prepares the input takes nothing
+                        self.refined[node] = Role.SCALE
                 elif kind in {Role.CONV, Role.DENSE}:
                     self.refined[node] = Role.INPUT
         return tuple(before)

@@ -1,5 +1,6 @@
 """Methods as data: the registry, methods of one's own in Python and in TOML files, added constants, several targets, conservation."""
 
+import dataclasses
 import inspect
 
 import pytest
@@ -134,6 +135,7 @@ def test_toml_equals_python(problem, tmp_path):
         box = [0.0, 1.0]
         [options]
         epsilon = 0.1
+        constants = "leave out"
         [rules]
         conv = { rule = "gamma", gamma = 0.5 }
         pool = "zplus"
@@ -220,5 +222,60 @@ def test_the_first_layer_may_take_a_rule_of_its_own(problem, name, choice, rule)
 
 def test_deep_taylor_is_alpha1_beta0_without_biases_behind_the_box_rule(problem):
     model, x = problem
-    ours = relprop.explain(model, x, method="lrp-alpha1-beta0", bias="leave out", input_rule="zb", epsilon=0.0)
+    options = {"bias": "leave out", "constants": "leave out", "input_rule": "zb", "epsilon": 0.0}
+    ours = relprop.explain(model, x, method="lrp-alpha1-beta0", **options)
     torch.testing.assert_close(ours.relevance, relprop.explain(model, x, method="deep-taylor").relevance)
+
+
+class Token(nn.Module):
+    """One attention layer on tokens behind a shifted input and position embeddings."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.qkv, self.head = nn.Linear(4, 6), nn.Linear(6, 18), nn.Linear(6, 3)
+        self.position, self.shift = nn.Parameter(torch.randn(5, 6)), 0.5
+
+    def forward(self, x):
+        query, key, value = self.qkv(self.embed(x - self.shift) + self.position).chunk(3, -1)
+        weights = (query @ key.mT / 6**0.5).softmax(-1)
+        return self.head((weights @ value).mean(1))
+
+
+@pytest.fixture
+def tokens():
+    torch.manual_seed(3)
+    return Token().double(), torch.rand(2, 5, 4).double()
+
+
+@pytest.mark.parametrize("name", ["lrp-zplus", "lrp-alpha1-beta0", "deep-taylor", "clrp", "sglrp", "lrp-epsilon", "epsilon-plus"])
+def test_attention_weights_take_half_or_nothing(tokens, name):
+    model, x = tokens
+    plans = {choice: str(relprop.Explainer(model, x, name, attention=choice).plan) for choice in ("half", "constant")}
+    assert "softmax" in plans["half"]
+    usual = "constant" if "epsilon" in name else "half"
+    assert str(relprop.Explainer(model, x, name).plan) == plans[usual]
+    found = {choice: relprop.explain(model, x, 1, method=name, attention=choice) for choice in plans}
+    assert not torch.allclose(found["half"].relevance, found["constant"].relevance)
+    if name not in {"clrp", "sglrp"}:
+        for explanation in found.values():
+            check_conservation(explanation)
+
+
+def test_half_of_the_relevance_goes_to_the_attention_weights(tokens):
+    model, x = tokens
+    by_hand = make_method("lrp-zplus", {"attention": "constant"})
+    rule = dataclasses.replace(by_hand.rules["attention"], all_operands=True)
+    composed = dataclasses.replace(by_hand, rules={**by_hand.rules, "attention": rule})
+    expected = relprop.explain(model, x, 1, method=composed).relevance
+    torch.testing.assert_close(relprop.explain(model, x, 1, method="lrp-zplus").relevance, expected)
+
+
+@pytest.mark.parametrize("name", ["lrp-epsilon", "attnlrp", "lrp-zplus"])
+def test_constants_that_prepare_the_input_take_nothing(tokens, name):
+    """The relevance of an input that the model shifts is that of the shifted input; position embeddings take their share."""
+    model, x = tokens
+    shifted = relprop.explain(model, x, 1, method=name)
+    model.shift = 0.0
+    torch.testing.assert_close(shifted.relevance, relprop.explain(model, x - 0.5, 1, method=name).relevance)
+    left_out = relprop.explain(model, x - 0.5, 1, method=name, constants="leave out")
+    assert not torch.allclose(shifted.relevance, left_out.relevance)

@@ -1,7 +1,7 @@
 """From names on the command line to a model, its input and the classes to explain."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,22 @@ from relprop.cli.terminal import err
 from relprop.zoo import LoadedModel, Top, load, resolve_target
 
 
-@dataclass(frozen=True)
+@dataclass
 class Classifier:
     """A loaded model on its device, and the classes that the user asked for."""
 
     loaded: LoadedModel
     targets: tuple[int | Top, ...]
     device: torch.device
+    _captured: Explainer | None = field(default=None, init=False)
 
     def explainer(self, method: str | Method | Attribution, options: Mapping[str, Any]) -> Explainer:
-        """Capture the model for a method."""
-        return Explainer(self.loaded.model, self.loaded.preprocessing.zeros(self.device), method=method, **options)
+        """Return the model's explainer by a method; the model is captured for the first one."""
+        if self._captured is not None:
+            return self._captured.with_method(method, **options)
+        example = self.loaded.preprocessing.zeros(self.device)
+        self._captured = Explainer(self.loaded.model, example, method=method, **options)
+        return self._captured
 
     def prepare(self, image: Image.Image) -> tuple[Image.Image, Tensor]:
         """Return the part of a photo that the model sees, and the model's input ``(1, C, H, W)``."""

@@ -113,8 +113,10 @@ def method_options(choice: Choice, seed: int) -> dict[str, Any]:
     return {**drawn, **choice.options}
 
 
-def make_subject(loaded: LoadedModel, method: Choice, evaluation: Evaluation, device: torch.device) -> Subject:
-    """Capture the model for a method; the model is moved to the device.
+def make_subject(
+    loaded: LoadedModel, method: Choice, evaluation: Evaluation, device: torch.device, captured: Explainer | None
+) -> Subject:
+    """Make the explainer of a model by a method, from one by another method where there is one; the model is moved to the device.
 
     Raises:
         RelpropError: as `relprop.Explainer` does.
@@ -126,4 +128,5 @@ def make_subject(loaded: LoadedModel, method: Choice, evaluation: Evaluation, de
         return Explainer(module, example, method.name, **options)
 
     module = loaded.model.to(device)
-    return Subject(build(module), module, build, example)
+    explainer = build(module) if captured is None else captured.with_method(method.name, **options)
+    return Subject(explainer, module, build, example)

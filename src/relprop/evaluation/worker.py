@@ -117,9 +117,9 @@ class Worker:
         """
         loaded = self.model(pair.model)
         if self._current.pair != pair or self._current.subject is None:
-            self._current.subject = None
             self._batches = self._fresh_batches()
-            self._current.subject = make_subject(loaded, pair.method, self.evaluation, self.device)
+            captured = self._current.subject and self._current.subject.explainer
+            self._current.subject = make_subject(loaded, pair.method, self.evaluation, self.device, captured)
             self._current.pair = pair
         return self._current.subject
 

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from relprop import rules
-from relprop.method import INPUT_RULES, Bounds, Method, additions, input_box
+from relprop.method import INPUT_RULES, Bounds, Method, additions, attention_weights, input_box
 from relprop.methods.options import Shared, sharing
 from relprop.ops.registry import Role
 from relprop.rules import Rule, alpha_beta, box, flat, wsquare, zplus
@@ -18,9 +18,9 @@ _EPSILON = Shared().epsilon
 
 
 def _method(name: str, table: dict[Role | str, Rule], shared: Shared, epsilon: float = _EPSILON, **parts: Any) -> Method:  # noqa: ANN401
-    """A method of these rules, whose sums, constants and start are as the shared options say; ``epsilon`` is that of sums."""
-    sums = additions(shared.add, shared.constants, epsilon)
-    return Method(name, table | sums, start=STARTS[shared.start], conserves=shared.start == "logit", **parts)
+    """A method of these rules, whose sums, constants, attention and start are as the shared options say; ``epsilon`` is that of sums."""
+    table |= additions(shared.add, shared.constants, epsilon) | attention_weights(shared.attention, table[Role.DENSE])
+    return Method(name, table, start=STARTS[shared.start], conserves=shared.start == "logit", **parts)
 
 
 def _single(name: str, rule: Rule, shared: Shared, epsilon: float = _EPSILON, **others: Rule) -> Method:
@@ -36,7 +36,11 @@ def build_epsilon(shared: Shared) -> Method:
     return replace(method, by_op=linear_norms(shared.epsilon))
 
 
-@sharing(add="positive")
+_ZPLUS: dict[str, Any] = {"add": "positive", "attention": "half"}
+"""The usual treatments of rules that let positive contributions alone count."""
+
+
+@sharing(**_ZPLUS)
 def build_zplus(shared: Shared) -> Method:
     """LRP-z⁺: only positive contributions count."""
     return _single("lrp-zplus", zplus(shared.epsilon, shared.bias), shared)
@@ -55,7 +59,7 @@ def build_alpha_beta(shared: Shared, *, alpha: float = 2.0, beta: float = 1.0) -
 
 
 def _alpha_beta_of(alpha: float, beta: float) -> Callable[..., Method]:
-    @sharing(add="positive")
+    @sharing(**(_ZPLUS if beta == 0 else {"add": "positive"}))
     def build(shared: Shared) -> Method:
         return _alpha_beta(f"lrp-alpha{alpha:g}-beta{beta:g}", alpha, beta, shared)
 
@@ -73,26 +77,26 @@ _UNSTABILIZED = ("epsilon", "bias")
 _OWN_INPUT = ("input_rule",)
 
 
-@sharing(without=_UNSTABILIZED, add="positive")
+@sharing(without=_UNSTABILIZED, add="positive", constants="leave out")
 def build_wsquare(shared: Shared) -> Method:
     """LRP-w²: shares by squared weight, whatever the input."""
     return _single("lrp-w2", wsquare(), shared)
 
 
-@sharing(without=_UNSTABILIZED, add="positive")
+@sharing(without=_UNSTABILIZED, add="positive", constants="leave out")
 def build_flat(shared: Shared) -> Method:
     """LRP-flat: equal shares over the receptive field."""
     return _single("lrp-flat", flat(), shared)
 
 
-@sharing(without=(*_UNSTABILIZED, *_OWN_INPUT), add="positive")
+@sharing(without=(*_UNSTABILIZED, *_OWN_INPUT), **_ZPLUS, constants="leave out")
 def build_deep_taylor(shared: Shared, *, low: float | Tensor | None = None, high: float | Tensor | None = None) -> Method:
     """Deep Taylor decomposition: z⁺ without biases; z^B for the first layer, whose inputs lie between ``low`` and ``high``."""
     method = _single("deep-taylor", zplus(0.0, "leave out"), shared, input=box())
     return replace(method, box=input_box("deep-taylor", low, high))
 
 
-@sharing(without=_UNSTABILIZED, add="positive", start="one")
+@sharing(without=_UNSTABILIZED, add="positive", constants="leave out", start="one")
 def build_excitation(shared: Shared) -> Method:
     """Excitation backprop: a winner's probability is shared by positive weight times activation, biases left out."""
     return _single("excitation-backprop", zplus(0.0, "leave out"), shared)
@@ -134,13 +138,13 @@ def build_epsilon_gamma_box(
     return _composite(name, conv, shared, box(), input_box(name, low, high))
 
 
-@sharing(without=("start",), add="positive", start="clrp")
+@sharing(without=("start",), **_ZPLUS, start="clrp")
 def build_clrp(shared: Shared) -> Method:
     """Contrastive LRP: α1β0 from the target's logit minus the same spread over the others."""
     return _single("clrp", zplus(shared.epsilon, shared.bias), shared)
 
 
-@sharing(without=("start",), add="positive", start="sglrp")
+@sharing(without=("start",), **_ZPLUS, start="sglrp")
 def build_sglrp(shared: Shared) -> Method:
     """Softmax-gradient LRP: α1β0 from the gradient of the target's probability."""
     return _single("sglrp", zplus(shared.epsilon, shared.bias), shared)

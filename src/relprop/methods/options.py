@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
-from relprop.method import ConstantsName, InputRuleName
+from relprop.method import AttentionName, ConstantsName, InputRuleName
 from relprop.rules import BiasName, SumName
 
 StartName = Literal["logit", "one", "clrp", "sglrp"]
@@ -21,7 +21,8 @@ class Shared:
         bias: Whether biases ``"absorb"`` their share or are left out.
         add: How residual sums split: by ``"signed"`` value, ``"absolute"`` value or ``"positive"`` part.
         constants: Whether constants added to a value, such as position embeddings, ``"absorb"`` their share, split as ``add`` says, or are
-            left out.
+            left out. Those between the input and the first layer, such as the means of its channels, always are.
+        attention: Whether attention weights are a ``"constant"`` or take ``"half"`` of the relevance, which their softmax passes on.
         start: What the output starts with, see :data:`relprop.methods.STARTS`.
         input_rule: The first layer's rule: ``"layer"`` for the same as any other layer's, ``"zb"`` between the sample's smallest and largest
             value, ``"flat"``, or ``"w2"``.
@@ -30,7 +31,8 @@ class Shared:
     epsilon: float = 1e-6
     bias: BiasName = "absorb"
     add: SumName = "signed"
-    constants: ConstantsName = "leave out"
+    constants: ConstantsName = "absorb"
+    attention: AttentionName = "constant"
     start: StartName = "logit"
     input_rule: InputRuleName = "layer"
 
@@ -61,4 +63,4 @@ def sharing(*, without: Sequence[str] = (), **values: Any) -> Callable[[Callable
     return decorate
 
 
-__all__ = ["BiasName", "ConstantsName", "InputRuleName", "Shared", "StartName", "SumName", "sharing"]
+__all__ = ["AttentionName", "BiasName", "ConstantsName", "InputRuleName", "Shared", "StartName", "SumName", "sharing"]
