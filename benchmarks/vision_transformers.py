@@ -78,7 +78,7 @@ class Treatment:
             both = self.attention != "constant"
             table |= {role: replace(table[role], all_operands=both) for role in (Role.ATTENTION, Role.PRODUCT)}
             table[Role.SOFTMAX] = softmax_taylor() if self.attention == "taylor" else rules.unchanged()
-        return replace(method, rules=table, by_op=by_op)
+        return replace(method, rules=table, by_op=by_op, with_attention={})
 
 
 def around(method: str, **base: str) -> dict[str, Treatment]:
@@ -103,7 +103,7 @@ TREATMENTS: dict[str, Treatment] = {
     **around("rap", add="positive", norm="identity", attention="constant", constants="leave out", start="absolute"),
     "rap: start=signed": Treatment("rap", "positive", "identity", "constant", "leave out", "signed"),
     **around("lrp-zplus", add="positive", norm="identity", attention="unchanged", constants="absorb"),
-    **around("lrp-epsilon", add="signed", norm="linear", attention="constant", constants="absorb"),
+    **around("lrp-epsilon", add="absolute", norm="linear", attention="constant", constants="absorb"),
     **{name: Treatment(name) for name in ("attnlrp", "cp-lrp", "abslrp", "abslrp-plain", "transformer-attribution")},
     **{name: Treatment(name) for name in ("attention-rollout", "input-x-gradient", "integrated-gradients", "random")},
 }

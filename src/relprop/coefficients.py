@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from relprop.kernel import Coefficients, Contributions, divide, divide_signed, stabilize
+from relprop.kernel import Coefficients, Contributions, divide, divide_signed, smallest, stabilize
+from relprop.samples import SampleLayout
 
 CoefficientFunction = Callable[[Contributions, Tensor], Coefficients]
 """``(contributions, relevance of the output) -> (p, n)``."""
@@ -60,17 +61,45 @@ def alpha_beta(alpha: float, beta: float, epsilon: float, bias: str) -> Coeffici
     """LRP-αβ (Bach et al. 2015, Eq. 60): ``p = αR/z⁺``, ``n = −βR/|z⁻|``."""
 
     def coefficients(c: Contributions, relevance: Tensor) -> Coefficients:
+        if c.input_nonnegative and epsilon > smallest(relevance.dtype):
+            return _stabilized(c, relevance, alpha, beta, epsilon, bias)
         z, b = _biased(c, bias)
         offset = _clamped(b, 1) + epsilon
-        relevance_of_positive = relevance if alpha == 1 else alpha * relevance
-        if beta == 0 or (c.all_positive and not isinstance(b, Tensor)):
-            return Coefficients(divide(relevance_of_positive, c.positive_and(offset), c.positive_floor, at_least=epsilon))
         positive = c.positive + offset if isinstance(offset, Tensor) or offset else c.positive
-        p = divide(relevance_of_positive, positive, c.positive_floor)
+        p = divide(relevance if alpha == 1 else alpha * relevance, positive, c.positive_floor)
+        if beta == 0 or (c.all_positive and not isinstance(b, Tensor)):
+            return Coefficients(p)
         negative = positive - z if epsilon else c.negative + _clamped(b, -1)  # z⁺ + b⁺ − (z + b) is |z⁻| + |b⁻|
         return Coefficients(p, divide(-beta * relevance, negative, 0.0 if epsilon else c.rounding))
 
     return coefficients
+
+
+def _stabilized(c: Contributions, relevance: Tensor, alpha: float, beta: float, epsilon: float, bias: str) -> Coefficients:
+    """LRP-αβ where ``epsilon`` keeps ``z⁺ + b⁺ + ε`` from zero: all of ``αR`` is handed on but for what ε and the bias hold."""
+    z, b = _biased(c, bias)
+    up, down = _clamped(b, 1) + epsilon, _clamped(b, -1) + epsilon
+    positive = c.positive_and(up)
+    p = (relevance if alpha == 1 else alpha * relevance) / positive
+    negative = n = None
+    if beta and not (c.all_positive and not isinstance(b, Tensor)):
+        negative = positive - z  # z⁺ + b⁺ + ε − (z + b) is |z⁻| + |b⁻| + ε
+        n = divide(-beta * relevance, negative)
+
+    def lost(layout: SampleLayout, batch: int) -> Tensor:
+        total = _held(p, up, layout, batch)
+        if alpha != 1:
+            total = total + (1 - alpha) * layout.sum(relevance, batch)
+        if n is not None and negative is not None:
+            total = total + _held(n, down, layout, batch) - layout.dot(n, negative, batch)
+        return total
+
+    return Coefficients(p, n, lost=lost)
+
+
+def _held(coefficient: Tensor, offset: Tensor | float, layout: SampleLayout, batch: int) -> Tensor:
+    """What an offset in a denominator holds, per sample."""
+    return layout.dot(coefficient, offset, batch) if isinstance(offset, Tensor) else layout.sum(coefficient, batch) * offset
 
 
 def gamma(gamma: float, epsilon: float, bias: str) -> CoefficientFunction:

@@ -56,20 +56,19 @@ class Linear:
 
 @dataclass(frozen=True)
 class Coefficients:
-    """``p_j`` and ``n_j`` of a rule; ``n=None`` stands for zero, ``opposite`` for ``n = −p``."""
+    """``p_j`` and ``n_j`` of a rule; ``n=None`` stands for zero, ``opposite`` for ``n = −p``.
+
+    ``lost`` sums what they leave of the relevance, per sample, ``(batch,)``, where that is known without all contributions.
+    """
 
     p: Tensor
     n: Tensor | None = None
     opposite: bool = False
+    lost: Callable[[SampleLayout, int], Tensor] | None = None
 
 
-def divide(numerator: Tensor, denominator: Tensor, floor: Tensor | float = 0.0, *, at_least: float = 0.0) -> Tensor:
-    """Divide by something that is not negative; zero where it is not above ``floor``: an output without contributions passes nothing.
-
-    ``at_least``: what the denominator is known to be, a stabilizer for example.
-    """
-    if isinstance(floor, float) and at_least > max(floor, smallest(denominator.dtype)):
-        return numerator / denominator
+def divide(numerator: Tensor, denominator: Tensor, floor: Tensor | float = 0.0) -> Tensor:
+    """Divide by something that is not negative; zero where it is not above ``floor``: an output without contributions passes nothing."""
     # dividing by infinity is far faster on CPUs than a mask
     if isinstance(floor, float):
         return numerator / functional.threshold(denominator, max(floor, smallest(denominator.dtype)), math.inf)
@@ -108,7 +107,6 @@ class Contributions:
         self.linear, self.x, self.output, self.bias = linear, x, output, bias
         self.input_nonnegative = nonnegative
         self.all_positive = nonnegative and linear.nonnegative
-        self._raised: tuple[Tensor, Tensor] | None = None
 
     def rows(self, block: slice) -> "Contributions":
         """The same for a block of the outputs of a dense layer."""
@@ -157,9 +155,8 @@ class Contributions:
         """``z⁺_j`` plus something that is not negative, such as the positive part of the bias; in one pass where the op can."""
         raised = self.linear.raised
         if isinstance(offset, Tensor) and raised is not None and self.input_nonnegative and not self.all_positive:
-            self._raised = raised(self.x, self._positive_weight, offset.flatten()), offset
-            return self._raised[0]
-        return self.positive + offset if isinstance(offset, Tensor) or offset else self.positive
+            return raised(self.x, self._positive_weight, offset.flatten())
+        return self.positive + offset
 
     @cached_property
     def negative(self) -> Tensor:
@@ -183,7 +180,6 @@ class Contributions:
         """Let go of sums that are no longer needed."""
         for name in ("z", "absolute", "positive", "negative"):
             self.__dict__.pop(name, None)
-        self._raised = None
 
     def redistribute(self, coefficients: Coefficients) -> Tensor:
         """Return ``Σ_j (p_j z⁺_ij + n_j |z⁻_ij|)``, shaped like ``x``."""
@@ -202,17 +198,19 @@ class Contributions:
         """``x · wᵀ c``, in place unless ``wᵀ c`` may be an expanded view, as it is for ops with fixed weights."""
         return x * transposed if self.linear.weight is None else transposed.mul_(x)
 
-    def handed_on(self, coefficients: Coefficients, layout: SampleLayout, batch: int) -> Tensor:
+    def lost(self, coefficients: Coefficients, relevance: Tensor, layout: SampleLayout, batch: int) -> Tensor:
+        """Sum what the coefficients leave of the relevance, per sample: shape ``(batch,)``."""
+        if coefficients.lost is not None:
+            return coefficients.lost(layout, batch)
+        return layout.sum(relevance, batch) - self._handed_on(coefficients, layout, batch)
+
+    def _handed_on(self, coefficients: Coefficients, layout: SampleLayout, batch: int) -> Tensor:
         """Sum what the coefficients share out, ``p_j z⁺_j + n_j |z⁻_j|``, per sample: shape ``(batch,)``."""
         p, n = coefficients.p, coefficients.n
         if coefficients.opposite:
             of_bias = 0.0 if self.bias is None else layout.dot(p, self.bias, batch)
             return layout.dot(p, self.output, batch) - of_bias
-        if self._raised is None:
-            shared = layout.dot(p, self.positive, batch)
-        else:
-            raised, offset = self._raised
-            shared = layout.dot(p, raised, batch) - layout.dot(p, offset, batch)
+        shared = layout.dot(p, self.positive, batch)
         return shared if n is None else shared + layout.dot(n, self.negative, batch)
 
 

@@ -1,9 +1,9 @@
 """What a method is: one rule per role, and a start."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from relprop.rules import Rule, SumName, box, flat, split_sum, unchanged, wsquar
 from relprop.starts import STARTS, Start
 
 ConstantsName = Literal["leave out", "absorb"]
+AddName = Literal["usual", "positive", "absolute", "signed"]
 AttentionName = Literal["constant", "half"]
 InputRuleName = Literal["layer", "zb", "flat", "w2"]
 Bounds = tuple[float | Tensor, float | Tensor] | None
@@ -49,6 +50,7 @@ class Method:
         by_op: Rules of single ops, by name, such as ``"conv2d"``; they go before roles.
         by_path: Rules of the dense and conv layers in a module, by path or pattern, such as ``"features.0"``, ``"layer4"`` or
             ``"layer?.0"``; the first that fits decides, before ``by_op`` and ``rules``.
+        with_attention: Rules that go before ``rules`` in models with attention.
         start: How the explained logits become relevance of the output, see :data:`relprop.methods.STARTS`.
         fold_batchnorm: Whether BatchNorm folds into the layer before it.
         box: Bounds of the model's input for the box rule, or None for those of every sample.
@@ -62,24 +64,33 @@ class Method:
     rules: Mapping[Role | str, Rule]
     by_op: Mapping[str, Rule] = field(default_factory=dict[str, Rule])
     by_path: Mapping[str, Rule] = field(default_factory=dict[str, Rule])
+    with_attention: Mapping[Role | str, Rule] = field(default_factory=dict[Role | str, Rule])
     start: Start = STARTS["logit"]
     fold_batchnorm: bool = True
     box: Bounds = None
     conserves: bool = True
 
     def __post_init__(self) -> None:
-        for where, table in (("rules", self.rules), ("by_op", self.by_op), ("by_path", self.by_path)):
+        for where in ("rules", "by_op", "by_path", "with_attention"):
+            table: Mapping[Any, Rule] = getattr(self, where)
             for key, rule in table.items():
                 if not isinstance(rule, Rule):  # pyright: ignore[reportUnnecessaryIsInstance] - users may give anything
                     wrong = f"{where}[{str(key)!r}] must be a rule of relprop.rules, not {rule!r}."
                     raise OptionError(f"Method {self.name!r}: {wrong}")
-        for role in self.rules:
+        for role in (*self.rules, *self.with_attention):
             if role not in list(Role):
                 near = suggestion(role, map(str, Role))
                 raise OptionError(f"Method {self.name!r}: unknown role {role!r}.{near} Known roles: {', '.join(Role)}.")
         given = {Role(role): rule for role, rule in self.rules.items()}
         like_dense = {role: given[Role.DENSE] for role in _LIKE_DENSE if Role.DENSE in given}
         object.__setattr__(self, "rules", transparent() | {Role.ADD: split_sum("signed", 1e-6)} | like_dense | given)
+
+    def suited(self, kinds: Collection[Role]) -> "Method":
+        """Return the method for a model with ops of these kinds."""
+        if not self.with_attention or Role.ATTENTION not in kinds:
+            return self
+        before = {Role(role): rule for role, rule in self.with_attention.items()}
+        return replace(self, rules={**self.rules, **before}, with_attention={})
 
     def rule(self, role: Role, kind: Role, op: str, path: str) -> Rule | None:
         """Return the rule of an op, by its module path, its name, its refined role, or the kind of layer that it is."""
@@ -117,6 +128,11 @@ def _fits(path: str, pattern: str) -> bool:
 def transparent() -> dict[Role | str, Rule]:
     """What most methods agree on: ops with one contributor pass relevance unchanged."""
     return dict.fromkeys(_PASSING, unchanged())
+
+
+def split_choices(add: AddName) -> tuple[SumName, SumName]:
+    """How sums split, in general and in models with attention."""
+    return ("signed", "absolute") if add == "usual" else (add, add)
 
 
 def additions(add: SumName, constants: ConstantsName, epsilon: float = 0.0) -> dict[Role | str, Rule]:

@@ -99,6 +99,7 @@ def make_plan(module: fx.GraphModule, method: Method, *, dynamic: bool, notes: I
     facts = analyze(module, dynamic=dynamic)
     roles = Roles(module, facts)
     _refuse_without_path(roles)
+    method = method.suited(roles.kinds.values())
     nodes = [n for n in module.graph.nodes if n.op == "call_function"]
     reached, steps = {roles.output}, dict[fx.Node, Step]()
     for node in reversed(nodes):

@@ -58,7 +58,7 @@ def _shared(call: Call, relevance: Tensor, function: CoefficientFunction, *, los
     for c, part in in_blocks(_contributions(call), relevance):
         of_block = function(c, part)
         if loses:
-            lost = lost + call.layout.sum(part, call.batch) - c.handed_on(of_block, call.layout, call.batch)
+            lost = lost + c.lost(of_block, part, call.layout, call.batch)
         c.forget()
         shares = c.redistribute(of_block) + shares if isinstance(shares, Tensor) else c.redistribute(of_block)
     return shares, lost  # pyright: ignore[reportReturnType]
@@ -79,9 +79,9 @@ def _affine(name: str, function: CoefficientFunction) -> Rule:
 def _shared_by_product(call: Call, relevance: Tensor, function: CoefficientFunction) -> Relevances:
     """Share the relevance of a product of values by coefficients, equally among them: all have the same contributions."""
     factors = {name: _contributions(replace(call, data=name)) for name in call.operands}
-    first = factors[call.data]
-    coefficients_of = function(first, relevance / len(factors))
-    lost = call.layout.sum(relevance, call.batch) - len(factors) * first.handed_on(coefficients_of, call.layout, call.batch)
+    first, part = factors[call.data], relevance / len(factors)
+    coefficients_of = function(first, part)
+    lost = len(factors) * first.lost(coefficients_of, part, call.layout, call.batch)
     return {name: c.redistribute(coefficients_of) for name, c in factors.items()} | {ABSORBED: lost}
 
 

@@ -279,3 +279,38 @@ def test_constants_that_prepare_the_input_take_nothing(tokens, name):
     torch.testing.assert_close(shifted.relevance, relprop.explain(model, x - 0.5, 1, method=name).relevance)
     left_out = relprop.explain(model, x - 0.5, 1, method=name, constants="leave out")
     assert not torch.allclose(shifted.relevance, left_out.relevance)
+
+
+def sums_of(explainer):
+    return [str(s.rule) for s in explainer.plan.steps if s.role in {"add", "bias"} and s.rule]
+
+
+@pytest.mark.parametrize("name", ["lrp-epsilon", "epsilon-plus", "lrp-gamma"])
+def test_sums_split_otherwise_in_models_with_attention(problem, tokens, name, tmp_path):
+    assert set(sums_of(relprop.Explainer(*problem, name))) == {"split by signed"}
+    assert set(sums_of(relprop.Explainer(*tokens, name))) == {"split by absolute"}
+    assert set(sums_of(relprop.Explainer(*tokens, name, add="signed"))) == {"split by signed"}
+    found = relprop.explain(*tokens, 1, method=name)
+    torch.testing.assert_close(found.relevance, relprop.explain(*tokens, 1, method=name, add="absolute").relevance)
+    check_conservation(found)
+    path = written(
+        tmp_path,
+        f"""
+        base = "{name}"
+        [rules]
+        bias = {{ rule = "split", treatment = "positive" }}
+    """,
+    )
+    assert set(sums_of(relprop.Explainer(*tokens, path))) == {"split by positive"}
+
+
+@pytest.mark.parametrize("name", ["attnlrp", "cp-lrp"])
+def test_published_transformer_methods_split_sums_by_signed_value(tokens, name):
+    assert set(sums_of(relprop.Explainer(*tokens, name))) == {"split by signed"}
+
+
+def test_rules_with_attention_that_cannot_be():
+    with pytest.raises(OptionError, match="unknown role 'adds'"):
+        Method("m", {"dense": rules.flat()}, with_attention={"adds": rules.flat()})
+    with pytest.raises(OptionError, match=r"with_attention\['add'\] must be a rule"):
+        Method("m", {"dense": rules.flat()}, with_attention={"add": "flat"})

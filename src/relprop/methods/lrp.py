@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from relprop import rules
-from relprop.method import INPUT_RULES, Bounds, Method, additions, attention_weights, input_box
+from relprop.method import INPUT_RULES, Bounds, Method, additions, attention_weights, input_box, split_choices
 from relprop.methods.options import Shared, sharing
 from relprop.ops.registry import Role
 from relprop.rules import Rule, alpha_beta, box, flat, wsquare, zplus
@@ -19,7 +19,9 @@ _EPSILON = Shared().epsilon
 
 def _method(name: str, table: dict[Role | str, Rule], shared: Shared, epsilon: float = _EPSILON, **parts: Any) -> Method:  # noqa: ANN401
     """A method of these rules, whose sums, constants, attention and start are as the shared options say; ``epsilon`` is that of sums."""
-    table |= additions(shared.add, shared.constants, epsilon) | attention_weights(shared.attention, table[Role.DENSE])
+    general, with_attention = (additions(add, shared.constants, epsilon) for add in split_choices(shared.add))
+    table |= general | attention_weights(shared.attention, table[Role.DENSE])
+    parts["with_attention"] = with_attention if shared.add == "usual" else {}
     return Method(name, table, start=STARTS[shared.start], conserves=shared.start == "logit", **parts)
 
 

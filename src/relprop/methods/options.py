@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
-from relprop.method import AttentionName, ConstantsName, InputRuleName
+from relprop.method import AddName, AttentionName, ConstantsName, InputRuleName
 from relprop.rules import BiasName, SumName
 
 StartName = Literal["logit", "one", "clrp", "sglrp"]
@@ -19,7 +19,8 @@ class Shared:
     Attributes:
         epsilon: Stabilizer of the denominators; 0 for none.
         bias: Whether biases ``"absorb"`` their share or are left out.
-        add: How residual sums split: by ``"signed"`` value, ``"absolute"`` value or ``"positive"`` part.
+        add: How residual sums split: by ``"signed"`` value, ``"absolute"`` value or ``"positive"`` part; ``"usual"`` is signed, and absolute
+            in models with attention, where it was measured to be better.
         constants: Whether constants added to a value, such as position embeddings, ``"absorb"`` their share, split as ``add`` says, or are
             left out. Those between the input and the first layer, such as the means of its channels, always are.
         attention: Whether attention weights are a ``"constant"`` or take ``"half"`` of the relevance, which their softmax passes on.
@@ -30,7 +31,7 @@ class Shared:
 
     epsilon: float = 1e-6
     bias: BiasName = "absorb"
-    add: SumName = "signed"
+    add: AddName = "usual"
     constants: ConstantsName = "absorb"
     attention: AttentionName = "constant"
     start: StartName = "logit"
@@ -63,4 +64,4 @@ def sharing(*, without: Sequence[str] = (), **values: Any) -> Callable[[Callable
     return decorate
 
 
-__all__ = ["AttentionName", "BiasName", "ConstantsName", "InputRuleName", "Shared", "StartName", "SumName", "sharing"]
+__all__ = ["AddName", "AttentionName", "BiasName", "ConstantsName", "InputRuleName", "Shared", "StartName", "SumName", "sharing"]

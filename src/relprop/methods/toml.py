@@ -85,6 +85,7 @@ def _compose(stem: str, content: Mapping[str, Any], options: Mapping[str, Any]) 
     tables = {key: {entry: _rule(key, entry, value) for entry, value in content.get(key, {}).items()} for key in _TABLES[1:]}
     name, box = content.get("name", stem), _bounds(content.get("name", stem), content.get("box")) or base.box
     changes = {"rules": {**base.rules, **tables["rules"]}, "by_op": {**tables["by_op"], **base.by_op}}
+    changes["with_attention"] = {role: rule for role, rule in base.with_attention.items() if role not in tables["rules"]}
     changes["by_path"] = {**tables["by_path"], **base.by_path}
     return replace(base, name=name, box=box, fold_batchnorm=content.get("fold_batchnorm", base.fold_batchnorm), **changes)
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Literal
 
 from relprop import rules
-from relprop.method import INPUT_RULES, Method, additions
+from relprop.method import INPUT_RULES, Method, additions, split_choices
 from relprop.methods.options import Shared, sharing
 from relprop.ops.registry import Role
 from relprop.rules import Rule, unchanged
@@ -18,7 +18,9 @@ def _build(name: str, shared: Shared, norm: NormName) -> tuple[Method, Rule]:
     """ε everywhere; layer norm passes relevance unchanged (``"identity"``) or shares it with its variance constant (``"linear"``)."""
     rule = rules.epsilon(shared.epsilon, shared.bias)
     table: dict[Role | str, Rule] = {Role.DENSE: rule, Role.CONV: rule} | INPUT_RULES[shared.input_rule]
-    table |= additions(shared.add, shared.constants, shared.epsilon)
+    table |= additions(
+        split_choices(shared.add)[0], shared.constants, shared.epsilon
+    )  # signed as published, unless asked otherwise
     by_op = linear_norms(shared.epsilon) if norm == "linear" else {}
     return Method(name, table, by_op=by_op, start=STARTS[shared.start], conserves=shared.start == "logit"), rule
 
