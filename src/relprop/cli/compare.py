@@ -180,8 +180,9 @@ def _report(outcomes: Mapping[str, _Outcome], *, named: bool) -> None:
         for name, result in outcome.results.items():
             if isinstance(result, str):
                 (complain if named else note)(f"{where}{name} gives no map: {result}")
-    if not named:
-        note(f"Left out, since they take long: {', '.join(SLOW)}; name them with --methods.")
+    slow = [name for name in SLOW if all(name not in outcome.results for outcome in outcomes.values())]
+    if slow and not named:
+        note(f"Left out, since they take long: {', '.join(slow)}; name them with --methods.")
 
 
 def _draw(job: CompareJob, classifiers: Mapping[str, Classifier], outcomes: Mapping[str, _Outcome], picture: Path) -> None:
