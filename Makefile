@@ -38,7 +38,7 @@ figures: $(VENV)/.dev
 	$(BIN)/relprop explain $(CAT) --output docs/images/chelsea-rap.png
 	$(BIN)/relprop compare $(CAT) $(SLOW) --dpi 100 --output docs/images/methods.webp
 ifdef DEIT
-	$(BIN)/relprop compare $(CAT) --model timm:deit_tiny_patch16_224 --weights $(DEIT) --dpi 100 --output docs/images/methods-transformer.webp
+	$(BIN)/relprop compare $(CAT) --model timm:deit_tiny_patch16_224 --weights $(DEIT) --dpi 85 --output docs/images/methods-transformer.webp
 endif
 
 clean:
