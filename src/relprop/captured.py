@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 
 from relprop.analysis import known_op
 from relprop.capture import capture
-from relprop.graph import copy_module, evaluate, explained, is_floating, module_outputs, nodes_in
+from relprop.graph import copy_module, evaluate, explained, is_floating, nodes_in
 from relprop.inputs import Inputs, batch_size
 from relprop.ops.registry import AFFINE, Role, op_name
 from relprop.passes import normalize
@@ -65,10 +65,6 @@ class CapturedModel:
     def carriers(self, node: fx.Node) -> list[fx.Node]:
         """The floating values that depend on the input and that ``node`` reads, once per argument."""
         return [n for n in nodes_in((*node.args, *node.kwargs.values())) if n in self._active and is_floating(n)]
-
-    def layers(self) -> dict[str, fx.Node]:
-        """The outputs of modules, by module path, in forward order."""
-        return module_outputs(self.module.graph)
 
     def __call__(self, given: Inputs) -> Tensor:
         """Return the logits, ``(B, C)``."""

@@ -8,7 +8,7 @@ from torch import Tensor, fx
 from relprop.analysis import SOFTMAX, known_op
 from relprop.captured import CapturedModel
 from relprop.errors import OptionError, suggestion
-from relprop.graph import OUTPUTS, is_floating, tensor_inputs
+from relprop.graph import OUTPUTS, is_floating, module_outputs, tensor_inputs
 from relprop.ops.registry import Role, op_name
 
 _MOST_EXTRA_TOKENS = 16
@@ -86,7 +86,7 @@ def find_grid(model: CapturedModel, layer: str | None) -> Grid:
     Raises:
         OptionError: There is no such module, its output is no grid, or no module fits.
     """
-    layers = {path: node for path, node in model.layers().items() if is_floating(node)}
+    layers = {path: node for path, node in module_outputs(model.module.graph).items() if is_floating(node)}
     if layer is not None:
         if layer not in layers:
             raise OptionError(f"No module {layer!r} with an output of its own.{suggestion(layer, layers)}")

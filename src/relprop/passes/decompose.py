@@ -57,7 +57,7 @@ def _splice(body: fx.GraphModule, node: fx.Node, leaves: list[fx.Node]) -> None:
     # a definition that writes to memory would hide what depends on what; primitives would hide the op's name from the user
     if any(n.op == "get_attr" or mutated(n) is not None or str(n.target).startswith("prims") for n in body.graph.nodes):
         return
-    copies: dict[fx.Node, Any] = dict(zip([n for n in body.graph.nodes if n.op == "placeholder"], leaves, strict=True))
+    copies: dict[fx.Node, Any] = dict(zip(body.graph.find_nodes(op="placeholder"), leaves, strict=True))
     for inner in body.graph.nodes:
         if inner.op == "call_function":
             args, kwargs = fx.node.map_arg((inner.args, inner.kwargs), copies.__getitem__)  # pyright: ignore[reportAttributeAccessIssue]

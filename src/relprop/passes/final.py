@@ -12,7 +12,7 @@ _FINAL = frozenset(
 
 def take_off_final_softmax(module: fx.GraphModule) -> bool:
     """Let the graph return logits; return whether anything had to be taken off."""
-    output = next(n for n in module.graph.nodes if n.op == "output")
+    output = module.graph.output_node()
     (result,) = output.args[0] if isinstance(output.args[0], tuple | list) else (output.args[0],)
     if not (isinstance(result, fx.Node) and result.op == "call_function" and op_name(result.target) in _FINAL):
         return False

@@ -23,7 +23,7 @@ def inline_regions(module: fx.GraphModule) -> None:
 
 def _copy(body: fx.GraphModule, node: fx.Node, arguments: list[fx.Node]) -> list[fx.Node]:
     """Copy the ops of ``body`` before ``node``; return the nodes of its outputs."""
-    inputs = [n for n in body.graph.nodes if n.op == "placeholder"]
+    inputs = list(body.graph.find_nodes(op="placeholder"))
     copies = dict(zip(inputs, arguments, strict=True))
     with node.graph.inserting_before(node):
         for inner in body.graph.nodes:
