@@ -31,6 +31,13 @@ def small_model():
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
 
 
+def changed(model):
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1)
+    return model
+
+
 def same(model, state):
     return all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
 
@@ -110,9 +117,11 @@ def test_a_prefix_of_the_models_own_stays():
             super().__init__()
             self.model = small_model()
 
-    wrapped = Wrapped()
-    load_weights(wrapped, wrapped.state_dict(), "w")
-    load_weights(wrapped.model, wrapped.state_dict(), "w")
+    state, whole, inner = changed(Wrapped()).state_dict(), Wrapped(), Wrapped()
+    load_weights(whole, state, "w")
+    load_weights(inner.model, state, "w")
+    assert same(whole, state)
+    assert same(inner, state)
 
 
 def test_half_precision_weights_become_the_models_dtype():
@@ -124,8 +133,9 @@ def test_half_precision_weights_become_the_models_dtype():
 
 
 def test_counters_of_batches_may_be_missing():
-    model = small_model()
-    load_weights(model, {key: value for key, value in model.state_dict().items() if "num_batches" not in key}, "w")
+    model, state = small_model(), changed(small_model()).state_dict()
+    load_weights(model, {key: value for key, value in state.items() if "num_batches" not in key}, "w")
+    assert same(model, {**state, "1.num_batches_tracked": torch.tensor(0)})
 
 
 def test_misfits_are_named_with_shapes():

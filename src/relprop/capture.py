@@ -107,9 +107,10 @@ def capture(model: nn.Module, inputs: Inputs, output: str | int | None = None) -
         output: Which tensor to explain where the model returns several: a name or an index.
 
     Raises:
-        CaptureError: The model cannot be exported; the message names the line that broke it.
+        CaptureError: The model cannot be exported; the message names the line that broke it. Or it is scripted TorchScript.
         InputError: A parameter is not finite.
     """
+    _check_not_scripted(model)
     _check_weights(model)
     wrapper = _Selected(model, tuple(inputs.kwargs), output)
     with _quiet_eval(model):
@@ -119,6 +120,17 @@ def capture(model: nn.Module, inputs: Inputs, output: str | int | None = None) -
             module = program.run_decompositions({}).module(check_guards=False)
     notes = () if dynamic else ("The model fixes its batch size, so samples are run one at a time.",)
     return Capture(_own_buffers(module), dynamic, notes)
+
+
+def _check_not_scripted(model: nn.Module) -> None:
+    """Traced TorchScript still runs as a module does; once scripted, frozen or loaded from a file, nothing can follow it."""
+    for path, module in model.named_modules():
+        if type(module) is torch.jit.RecursiveScriptModule:  # pyright: ignore[reportPrivateImportUsage]
+            where = f"module {path!r}" if path else "the model itself"
+            raise CaptureError(
+                f"TorchScript that was scripted, frozen or loaded ({where}) cannot be captured; "
+                "give the nn.Module it was made from, or torch.jit.trace of that."
+            )
 
 
 def _check_weights(model: nn.Module) -> None:

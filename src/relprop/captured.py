@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 
 from relprop.analysis import known_op
 from relprop.capture import capture
-from relprop.graph import copy_module, evaluate, explained, is_floating, nodes_in
+from relprop.graph import copy_module, explained, interpret, is_floating, nodes_in
 from relprop.inputs import Inputs, batch_size
 from relprop.ops.registry import AFFINE, Role, op_name
 from relprop.passes import normalize
@@ -82,23 +82,15 @@ class CapturedModel:
             handlers: What computes an op in place of the op itself.
             keep: Nodes whose values are returned; all others are dropped at their last use.
         """
-        handlers = handlers or {}
-        output, flat = self.output, iter(given.flat)
-        device = given.tensors[0][1].device
+        kept = {self.output, *keep}
         pending = {n: len(n.users) for n in self.module.graph.nodes}
         values: dict[fx.Node, Any] = {}
-        for node in self.module.graph.nodes:
-            if node.op == "placeholder":
-                values[node] = next(flat)
-            elif node.op == "get_attr":
-                values[node] = getattr(self.module, str(node.target))
-            elif node.op == "call_function":
-                values[node] = evaluate(node, values, device, handlers.get(node))
-                for parent in node.all_input_nodes:
-                    pending[parent] -= 1
-                    if not pending[parent] and parent not in keep and parent is not output:
-                        del values[parent]
-        return values[output], {node: values[node] for node in keep}
+        for node, values in interpret(self.module, given.flat, handlers):
+            for parent in node.all_input_nodes:
+                pending[parent] -= 1
+                if not pending[parent] and parent not in kept:
+                    del values[parent]
+        return values[self.output], {node: values[node] for node in keep}
 
 
 def captured_model(model: nn.Module, inputs: Inputs, output: str | int | None = None) -> CapturedModel:

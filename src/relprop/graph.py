@@ -3,7 +3,7 @@
 import copy
 import itertools
 import operator
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -40,6 +40,29 @@ def evaluate(
     if kwargs.get("device") is not None:
         kwargs = {**kwargs, "device": device}
     return (function or FASTER.get(node.target, node.target))(*args, **kwargs)  # pyright: ignore[reportCallIssue]
+
+
+def interpret(
+    module: fx.GraphModule, inputs: Sequence[object], functions: Mapping[fx.Node, Callable[..., Any]] | None = None
+) -> Iterator[tuple[fx.Node, dict[fx.Node, Any]]]:
+    """Run a graph node by node; after each, yield it and all values so far, of which the reader may drop what it is done with.
+
+    Args:
+        module: The graph with its tensors.
+        inputs: One for every placeholder; new tensors lie on the device of the first tensor among them.
+        functions: What computes an op in place of the op itself.
+    """
+    functions, given = functions or {}, iter(inputs)
+    device = next(v.device for v in inputs if isinstance(v, Tensor))
+    values: dict[fx.Node, Any] = {}
+    for node in module.graph.nodes:
+        if node.op == "placeholder":
+            values[node] = next(given)
+        elif node.op == "get_attr":
+            values[node] = getattr(module, str(node.target))
+        elif node.op == "call_function":
+            values[node] = evaluate(node, values, device, functions.get(node))
+        yield node, values
 
 
 def value_of(node: object) -> Any:  # noqa: ANN401 - a fake tensor, a list of them, or a plain argument

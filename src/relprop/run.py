@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx
 
 from relprop.errors import OptionError
-from relprop.graph import evaluate
+from relprop.graph import evaluate, interpret
 from relprop.ops.registry import ABSORBED, Call, Role, hollow
 from relprop.plan import Plan, Step
 
@@ -42,7 +42,6 @@ class Runner:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.module = plan.module
-        self.nodes = list(plan.module.graph.nodes)
         self.watched = {n for step in plan.steps if step.relevance for n in _needed(step)}
         self.forget_forward = self._last_readers()
         self.forget_backward = self._first_needs()
@@ -50,7 +49,7 @@ class Runner:
     def _last_readers(self) -> Mapping[fx.Node, list[fx.Node]]:
         """By node, the values that no later op of the forward pass reads and the backward pass does not need."""
         last: dict[fx.Node, fx.Node] = {}
-        for node in self.nodes:
+        for node in self.module.graph.nodes:
             for parent in node.all_input_nodes:
                 last[parent] = node
         forget: dict[fx.Node, list[fx.Node]] = {}
@@ -74,15 +73,7 @@ class Runner:
     def forward(self, inputs: Sequence[object]) -> Values:
         """Run the model; values that the backward pass does not need are hollow in the result."""
         values: Values = {}
-        rest = iter(inputs)
-        device = next(v.device for v in inputs if isinstance(v, Tensor))
-        for node in self.nodes:
-            if node.op == "placeholder":
-                values[node] = next(rest)
-            elif node.op == "get_attr":
-                values[node] = getattr(self.module, str(node.target))
-            elif node.op == "call_function":
-                values[node] = evaluate(node, values, device)
+        for node, values in interpret(self.module, inputs):
             for value in self.forget_forward.get(node, ()):
                 values[value] = hollow(values[value])
         return values

@@ -323,6 +323,13 @@ def test_a_model_that_cannot_be_exported_names_the_line(capsys):
     assert not capsys.readouterr().err  # torch prints a draft of the graph
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("convert", [torch.jit.script, lambda model: torch.jit.freeze(torch.jit.trace(model.eval(), X))])
+def test_scripted_models_are_refused(convert):
+    with pytest.raises(CaptureError, match=r"\(module '1'\) cannot be captured; give the nn\.Module"):
+        relprop.Explainer(nn.Sequential(nn.Identity(), convert(small())), X[:1])
+
+
 def test_an_example_that_does_not_fit_the_model():
     with pytest.raises(CaptureError, match=r"captured: RuntimeError: Given groups=1"):
         relprop.Explainer(small(), X[:, :1])

@@ -49,6 +49,19 @@ def test_layer(name):
     check_affine(make(), shape)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("name", [name for name in CONVOLUTIONS if "linear" not in name])
+def test_traced_by_torchscript(name):
+    make, shape = CONVOLUTIONS[name]
+    torch.manual_seed(1)
+    model, x = nn.Sequential(make(), nn.ReLU(), nn.Flatten()).double().eval(), torch.randn(2, *shape, dtype=torch.float64)
+    with torch.no_grad():
+        traced = torch.jit.trace(model, x)
+    expected, found = (relprop.Explainer(m, x[:1], "lrp-epsilon")(x) for m in (model, traced))
+    assert found.relevance.abs().sum() > 0
+    torch.testing.assert_close(found.relevance, expected.relevance, **TIGHT)
+
+
 FOLDED = {
     "conv": (lambda: nn.Sequential(nn.Conv2d(2, 3, 2), randomized(nn.BatchNorm2d(3))), (2, 3, 3)),
     "conv without bias, norm without weights": (

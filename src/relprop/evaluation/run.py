@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
@@ -174,9 +174,7 @@ class _Run:
                     self.store.compact(pair_file(task.pair))
 
     def _missing(self, pair: Pair, metrics: Sequence[Choice]) -> list[Task]:
-        file = pair_file(pair)
-        places = [(file, block) for block in range(len(self.prepared.blocks))]
-        done = [self.store.done(*place) - self.failed.get(place, set()) for place in places]
+        done = _kept(pair, self.prepared, self.store.done, self.failed)
         return tasks_of(self.prepared, pair, metrics, done)
 
     def _leave_out(self, pair: Pair, metric: str | None, reason: str) -> None:
@@ -251,10 +249,17 @@ def forecast(evaluation: Evaluation, observer: Observer | None = None) -> Iterat
     failed = failed_metrics(evaluation.output, settings, prepared.blocks) if evaluation.redo_failed else {}
     with closing(_checker(prepared, settings["fingerprints"])) as worker:
         for pair in prepared.pairs:
-            places = [(pair_file(pair), block) for block in range(len(prepared.blocks))]
-            keys = [done.get(place, set()) - failed.get(place, set()) for place in places]
+            keys = _kept(pair, prepared, lambda file, block: done.get((file, block), set()), failed)
             observer.stage(f"Measuring {pair} …")
             yield _forecast(prepared, worker, pair, keys)
+
+
+def _kept(
+    pair: Pair, prepared: Prepared, stored: Callable[[str, int], set[str]], failed: Mapping[tuple[str, int], set[str]]
+) -> list[set[str]]:
+    """The keys of the metrics that need no computing, by block: those stored, without those to be done again."""
+    file = pair_file(pair)
+    return [stored(file, block) - failed.get((file, block), set()) for block in range(len(prepared.blocks))]
 
 
 def _forecast(prepared: Prepared, worker: Worker, pair: Pair, keys: list[set[str]]) -> Forecast:

@@ -32,6 +32,8 @@ _IDENTITIES = frozenset(
     ]
 )
 _CASTS = frozenset(f"aten::{name}" for name in ["to", "_to_copy", "type_as", "float"])
+_CONV = {1: aten.conv1d.default, 2: aten.conv2d.default, 3: aten.conv3d.default}
+_CONV_TRANSPOSE = {1: aten.conv_transpose1d.default, 2: aten.conv_transpose2d.input, 3: aten.conv_transpose3d.input}
 _CHECKS = ("_assert", "sym_constrain", "_check")
 
 
@@ -80,8 +82,19 @@ def _rewrite_same_convolution(node: fx.Node) -> fx.Node | None:
     totals = [0 if mode == "valid" else d * (k - 1) for d, k in zip(dilation, value_of(weight).shape[2:], strict=True)]  # pyright: ignore[reportArgumentType]
     if any(total % 2 for total in totals):
         x = insert(node, aten.constant_pad_nd.default, x, [end for total in reversed(totals) for end in (0, total % 2)])
-    conv = {1: aten.conv1d.default, 2: aten.conv2d.default, 3: aten.conv3d.default}[dims]
-    return insert(node, conv, x, weight, bias, stride, [total // 2 for total in totals], dilation, groups)
+    return insert(node, _CONV[dims], x, weight, bias, stride, [total // 2 for total in totals], dilation, groups)
+
+
+def _rewrite_convolution(node: fx.Node) -> fx.Node | None:
+    """``convolution``, as traced TorchScript models have it, as the convolution of its number of dimensions."""
+    if node.target not in {aten.convolution.default, aten._convolution.default}:
+        return None
+    x, weight, bias, stride, padding, dilation, transposed, output_padding, groups = list(arguments_of(node).values())[:9]
+    dims = value_of(weight).dim() - 2
+    if transposed:
+        rest = (stride, padding, output_padding, groups, dilation)
+        return insert(node, _CONV_TRANSPOSE[dims], x, weight, bias, *rest)
+    return insert(node, _CONV[dims], x, weight, bias, stride, padding, dilation, groups)
 
 
 def _rewrite_pad(node: fx.Node) -> fx.Node | None:
@@ -161,6 +174,7 @@ def _length(node: fx.Node, x: fx.Node, given: Mapping[str, Any]) -> fx.Node:
 _REWRITES = (
     _rewrite_subtraction,
     _rewrite_same_convolution,
+    _rewrite_convolution,
     _rewrite_pad,
     _rewrite_view,
     _rewrite_accumulation,
@@ -170,7 +184,7 @@ _REWRITES = (
 
 
 def use_common_forms(module: fx.GraphModule) -> None:
-    """Rewrite subtraction, ``padding="same"``, ``pad``, ``view``, accumulation, variance and cosine as the ops that have rules."""
+    """Rewrite ops as those that have rules: subtraction, convolutions, ``pad``, ``view``, accumulation, variance, cosine."""
     for node in list(module.graph.nodes):
         for rewrite in _REWRITES:
             new = rewrite(node) if node.op == "call_function" else None
