@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -12,10 +13,12 @@ from torch import Tensor, nn
 
 from relprop import Explainer
 from relprop.attribution import AttributionPlan
+from relprop.captured import CapturedModel
 from relprop.errors import OptionError
 from relprop.evaluation.images import with_geometry
 from relprop.evaluation.settings import Choice, Evaluation, ModelChoice
 from relprop.graph import module_outputs
+from relprop.inputs import Inputs
 from relprop.methods import METHODS
 from relprop.metrics.randomization import spread
 from relprop.zoo import LoadedModel, load
@@ -64,6 +67,10 @@ class Subject:
     build: Callable[[nn.Module], Explainer]
     example: Tensor
 
+    @cached_property
+    def _captured(self) -> CapturedModel:
+        return CapturedModel(self.explainer.graph, self.explainer.plan.dynamic, self.module)
+
     @property
     def device(self) -> torch.device:
         """Where it runs."""
@@ -75,8 +82,8 @@ class Subject:
         return not isinstance(self.explainer.plan, AttributionPlan)
 
     def logits(self, inputs: Tensor) -> Tensor:
-        """Return the logits of the captured model: those that are explained, whatever the model returns around them."""
-        return self.explainer.logits(inputs)
+        """Return the logits of the captured model, those that are explained; gradients reach the inputs, as GAE asks."""
+        return self._captured(Inputs((inputs,)))
 
     def explain(self, inputs: Tensor, target: Tensor) -> Tensor:
         """Return the relevance."""
