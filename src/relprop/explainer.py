@@ -69,19 +69,19 @@ class Explainer(nn.Module):
         """Plan a method on a captured model that stays as it is: its tensors are shared, the graph is our own."""
         self._source, self._example, self._method = source, example, method
         self._changes: list[Callable[[Tensor], Tensor]] = []
-        self._captured = source.copy(tensors=False)
+        self.captured = source.copy(tensors=False)  # a function of the inputs, through which gradients reach them
         if method.fold_batchnorm:
-            fold_batchnorm(self._captured.module)
+            fold_batchnorm(self.captured.module)
         self._make_plan()
         self.eval()
 
     def _make_plan(self) -> None:
-        self.graph = self._captured.module
+        self.graph = self.captured.module
         self.plan: Plan | AttributionPlan
         if isinstance(self._method, Attribution):
-            self.plan = plan_attribution(self._method, self._captured)
+            self.plan = plan_attribution(self._method, self.captured)
         else:
-            self.plan = make_plan(self.graph, self._method, dynamic=self._captured.dynamic, notes=self._captured.notes)
+            self.plan = make_plan(self.graph, self._method, dynamic=self.captured.dynamic, notes=self.captured.notes)
             self._runner = Runner(self.plan)
 
     def with_method(self, method: str | Path | Method | Attribution, **options: Any) -> Self:  # noqa: ANN401
@@ -122,7 +122,7 @@ class Explainer(nn.Module):
         nn.Module.__init__(copied)
         copied._source, copied._example, copied._method = self._source, self._example, self._method
         copied._changes = list(self._changes)
-        copied._captured = self._captured.copy(tensors=True)
+        copied.captured = self.captured.copy(tensors=True)
         copied._make_plan()
         return copied.train(self.training)
 
@@ -143,7 +143,7 @@ class Explainer(nn.Module):
             InputError: Wrong shape or dtype, or NaN or infinite values.
             ModelError: The logits are not finite.
         """
-        return finite_logits(self._captured(self._checked(inputs)))
+        return finite_logits(self.captured(self._checked(inputs)))
 
     @torch.no_grad()
     def forward(

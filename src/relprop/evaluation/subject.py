@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -13,7 +12,6 @@ from torch import Tensor, nn
 
 from relprop import Explainer
 from relprop.attribution import AttributionPlan
-from relprop.captured import CapturedModel
 from relprop.errors import OptionError
 from relprop.evaluation.images import with_geometry
 from relprop.evaluation.settings import Choice, Evaluation, ModelChoice
@@ -67,10 +65,6 @@ class Subject:
     build: Callable[[nn.Module], Explainer]
     example: Tensor
 
-    @cached_property
-    def _captured(self) -> CapturedModel:
-        return CapturedModel(self.explainer.graph, self.explainer.plan.dynamic, self.module)
-
     @property
     def device(self) -> torch.device:
         """Where it runs."""
@@ -83,7 +77,7 @@ class Subject:
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Return the logits of the captured model, those that are explained; gradients reach the inputs, as GAE asks."""
-        return self._captured(Inputs((inputs,)))
+        return self.explainer.captured(Inputs((inputs,)))
 
     def explain(self, inputs: Tensor, target: Tensor) -> Tensor:
         """Return the relevance."""

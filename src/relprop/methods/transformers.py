@@ -18,9 +18,8 @@ def _build(name: str, shared: Shared, norm: NormName) -> tuple[Method, Rule]:
     """ε everywhere; layer norm passes relevance unchanged (``"identity"``) or shares it with its variance constant (``"linear"``)."""
     rule = rules.epsilon(shared.epsilon, shared.bias)
     table: dict[Role | str, Rule] = {Role.DENSE: rule, Role.CONV: rule} | INPUT_RULES[shared.input_rule]
-    table |= additions(
-        split_choices(shared.add)[0], shared.constants, shared.epsilon
-    )  # signed as published, unless asked otherwise
+    # sums by signed value as published, with attention too, unless asked otherwise
+    table |= additions(split_choices(shared.add)[0], shared.constants, shared.epsilon)
     by_op = linear_norms(shared.epsilon) if norm == "linear" else {}
     return Method(name, table, by_op=by_op, start=STARTS[shared.start], conserves=shared.start == "logit"), rule
 

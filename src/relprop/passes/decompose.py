@@ -63,7 +63,7 @@ def _splice(body: fx.GraphModule, node: fx.Node, leaves: list[fx.Node]) -> None:
             args, kwargs = fx.node.map_arg((inner.args, inner.kwargs), copies.__getitem__)  # pyright: ignore[reportAttributeAccessIssue]
             copies[inner] = insert(node, inner.target, *args, **kwargs)
             copies[inner].meta[PATH] = node.meta.get(PATH, "")
-    result = next(n for n in body.graph.nodes if n.op == "output").args[0]
+    result: Any = body.graph.output_node().args[0]
     if isinstance(result, fx.Node):
         replace(node, copies[result])
     else:

@@ -1,5 +1,7 @@
 """Inline the bodies of autocast and grad-mode regions, which export keeps as nested graphs."""
 
+from typing import Any
+
 from torch import fx
 
 from relprop.graph import PATH, replace
@@ -30,5 +32,5 @@ def _copy(body: fx.GraphModule, node: fx.Node, arguments: list[fx.Node]) -> list
             if inner.op == "call_function":
                 copies[inner] = node.graph.node_copy(inner, copies.__getitem__)
                 copies[inner].meta.setdefault(PATH, node.meta.get(PATH, ""))
-    output = next(n for n in body.graph.nodes if n.op == "output")
-    return [copies[n] for n in output.args[0]]
+    outputs: Any = body.graph.output_node().args[0]
+    return [copies[n] for n in outputs]
