@@ -67,18 +67,29 @@ class Coefficients:
     lost: Callable[[SampleLayout, int], Tensor] | None = None
 
 
+def over(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """Return ``numerator / denominator`` in the memory of ``denominator``: on CPUs new memory costs more than the division."""
+    if numerator.shape != denominator.shape:
+        return numerator / denominator
+    try:
+        return torch.div(numerator, denominator, out=denominator)
+    except RuntimeError:  # another dtype, or one denominator for the numerators of several targets, which ``vmap`` maps
+        return numerator / denominator
+
+
 def divide(numerator: Tensor, denominator: Tensor, floor: Tensor | float = 0.0) -> Tensor:
     """Divide by something that is not negative; zero where it is not above ``floor``: an output without contributions passes nothing."""
     # dividing by infinity is far faster on CPUs than a mask
     if isinstance(floor, float):
-        return numerator / functional.threshold(denominator, max(floor, smallest(denominator.dtype)), math.inf)
-    return numerator / functional.threshold(denominator - floor, 0.0, math.inf).add_(floor)
+        return over(numerator, functional.threshold(denominator, max(floor, smallest(denominator.dtype)), math.inf))
+    return over(numerator, functional.threshold(denominator - floor, 0.0, math.inf).add_(floor))
 
 
 def divide_signed(numerator: Tensor, denominator: Tensor, epsilon: float = 0.0) -> Tensor:
     """Return ``numerator / (denominator + ε · sign(denominator))``, zero where the denominator is zero."""
     tiny = torch.finfo(denominator.dtype).tiny
-    return (numerator * denominator.sign()).div_(denominator.abs().add_(max(epsilon, tiny)))
+    magnitude = functional.threshold(denominator.abs(), 0.0, math.inf, inplace=True).add_(max(epsilon, tiny))
+    return over(numerator, magnitude.copysign_(denominator))
 
 
 def smallest(dtype: torch.dtype) -> float:

@@ -15,7 +15,7 @@ from relprop.plan import Plan, Step
 Values = dict[fx.Node, Any]
 Watch = Callable[[fx.Node, Tensor], None]
 Shares = list[tuple[fx.Node, Tensor]]
-Audit = Callable[[Step, Any, Shares, Tensor], None]
+Audit = Callable[[Step, Any, Shares, Tensor | float], None]
 Box = tuple[Tensor, Tensor]
 
 
@@ -26,6 +26,13 @@ def _needed(step: Step) -> list[fx.Node]:
         value = step.arguments.get(name)
         nodes += [v for v in (value if isinstance(value, list | tuple) else [value]) if isinstance(v, fx.Node)]
     return nodes
+
+
+def _filled(value: Any, values: Values) -> Any:  # noqa: ANN401 - an argument of an op
+    """An argument, or a list of arguments, with values in place of nodes."""
+    if isinstance(value, fx.Node):
+        return values[value]
+    return [_filled(item, values) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _like(bound: Tensor, value: Tensor) -> Tensor:
@@ -111,7 +118,8 @@ class Runner:
                 self._put_item(step, relevance, relevances, values)
                 continue
             shares, kept = self._propagate(step, self._call(step, values, boxes, batch), relevance)
-            absorbed = absorbed + kept
+            if isinstance(kept, Tensor):
+                absorbed = absorbed + kept
             if audit is not None:
                 audit(step, relevance, shares, kept)
             self._hand_on(shares, relevances)
@@ -167,9 +175,8 @@ class Runner:
         return low, high
 
     def _call(self, step: Step, values: Values, boxes: Mapping[fx.Node, Box], batch: int) -> Call:
-        arguments = {name: fx.node.map_arg(value, values.__getitem__) for name, value in step.arguments.items()}  # pyright: ignore[reportAttributeAccessIssue]
         return Call(
-            arguments=arguments,
+            arguments={name: _filled(value, values) for name, value in step.arguments.items()},
             output=values[step.node],
             active=frozenset(step.operands),
             nonnegative=step.nonnegative,
@@ -182,8 +189,8 @@ class Runner:
             box=boxes.get(step.arguments[step.operands[0]]) if step.role is Role.INPUT else None,
         )
 
-    def _propagate(self, step: Step, call: Call, relevance: Any) -> tuple[Shares, Tensor]:  # noqa: ANN401
-        """Run one step back; return the shares of the values that it read, and what it absorbed, ``(batch,)``."""
+    def _propagate(self, step: Step, call: Call, relevance: Any) -> tuple[Shares, Tensor | float]:  # noqa: ANN401
+        """Run one step back; return the shares of the values that it read, and what it absorbed, ``(batch,)`` or zero."""
         found = step.relevance(call, relevance)  # pyright: ignore[reportOptionalCall]
         shares: Shares = []
         absorbed: Any = found.get(ABSORBED, 0.0)
@@ -195,7 +202,8 @@ class Runner:
             for target, part in pairs:
                 if isinstance(target, fx.Node) and target in self.plan.facts.carriers and name in step.operands:
                     # an op on values of two precisions returns the higher one
-                    shares.append((target, part.to(target.meta["val"].dtype)))
+                    wanted = target.meta["val"].dtype
+                    shares.append((target, part if part.dtype == wanted else part.to(wanted)))
                 elif part is not None and part.numel():
                     absorbed = absorbed + step.layout.sum(part, call.batch)
         return shares, absorbed

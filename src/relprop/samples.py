@@ -20,8 +20,10 @@ class SampleLayout:
         """Sum ``values`` over everything but the sample: shape ``(batch,)``."""
         if self.dim is None:
             return values.sum().reshape(1)
-        if self.dim == 0 and values.shape[0] == batch and values.is_contiguous():
-            return values.reshape(batch, -1).sum(1)
+        if values.shape[self.dim] == batch:
+            if self.dim == 0 and values.is_contiguous():
+                return values.reshape(batch, -1).sum(1)
+            return values.sum([dim for dim in range(values.dim()) if dim != self.dim]) if values.dim() > 1 else values
         parts = values.unflatten(self.dim, (-1, batch, self.inner))
         return parts.sum([dim for dim in range(parts.dim()) if dim != self.dim + 1])
 

@@ -80,7 +80,7 @@ def trace(runner: Runner, values: Values, start: Tensor, batch: int) -> Trace:
     """Propagate relevance through the ``values`` of a forward pass and add it up at every op."""
     rows: list[TraceRow] = []
 
-    def audit(step: Step, relevance: Any, shares: Shares, kept: Tensor) -> None:  # noqa: ANN401
+    def audit(step: Step, relevance: Any, shares: Shares, kept: Tensor | float) -> None:  # noqa: ANN401
         received = _total(step, relevance, batch)
         handed = [runner.plan.facts.layouts[node].sum(part, batch) for node, part in shares]
         handed_on = torch.stack(handed).sum(0) if handed else torch.zeros_like(received)

@@ -118,7 +118,7 @@ OPS: dict[str, Op] = {}
 def hollow(value: Any) -> Any:  # noqa: ANN401 - tensors become hollow, anything else stays
     """Return a tensor with the shape, dtype and device of ``value`` and no storage to speak of."""
     if isinstance(value, Tensor):
-        return torch.empty((), dtype=value.dtype, device=value.device).expand(value.shape)
+        return torch.empty_strided(value.shape, (0,) * value.dim(), dtype=value.dtype, device=value.device)
     if isinstance(value, list | tuple):
         return [hollow(item) for item in value]
     return value

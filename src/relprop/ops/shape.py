@@ -55,6 +55,8 @@ def _slice(call: Call, relevance: Tensor) -> Tensor:
 
 
 def _select(call: Call, relevance: Tensor) -> Tensor:
+    if call.x.shape[call["dim"]] == 1:
+        return relevance.unsqueeze(call["dim"])
     return aten.select_backward(relevance, call.x.shape, call["dim"], call["index"])
 
 
