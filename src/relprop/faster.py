@@ -16,5 +16,11 @@ def linear(x: Tensor, weight: Tensor | None, bias: Tensor | None = None) -> Tens
     return aten.linear(x.reshape(-1, x.shape[-1]), weight, bias).unflatten(0, x.shape[:-1])
 
 
-FASTER: Mapping[Any, Callable[..., Any]] = {aten.linear.default: linear}
+def permute(x: Tensor, dims: list[int]) -> Tensor:
+    """Rows that change places are put there at once: else every matrix product of attention, forwards and backwards, would do it again."""
+    moved = aten.permute(x, dims)
+    return moved.contiguous() if moved.dim() and moved.stride(-1) == 1 else moved
+
+
+FASTER: Mapping[Any, Callable[..., Any]] = {aten.linear.default: linear, aten.permute.default: permute}
 """By op, what computes it."""

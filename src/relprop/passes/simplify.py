@@ -1,14 +1,16 @@
 """Drop what does nothing at inference: dropout, copies, checks; write rare forms of an op as the common one."""
 
 import math
+import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import fx
 
-from relprop.graph import arguments_of, insert, replace, value_of
+from relprop.graph import OUTPUTS, arguments_of, insert, replace, value_of
 from relprop.ops.registry import op_name
+from relprop.passes.moves import MOVES
 
 aten = torch.ops.aten
 _IDENTITIES = frozenset(
@@ -55,7 +57,14 @@ def _is_identity(node: fx.Node) -> bool:
     if name in _CASTS:
         before, after = value_of(node.args[0]), node.meta["val"]
         return before.dtype == after.dtype and before.device == after.device
-    return False
+    return node.target is aten.slice.Tensor and _takes_all(arguments_of(node))
+
+
+def _takes_all(given: Mapping[str, Any]) -> bool:
+    """Whether a slice is the whole value, as the first of ``x[:, 0]`` is."""
+    size, end = value_of(given["self"]).shape[given["dim"]], given["end"]
+    to_the_end = end is None or (isinstance(end, int) and (end == sys.maxsize or (isinstance(size, int) and end >= size)))
+    return to_the_end and given["start"] in {None, 0} and given["step"] == 1
 
 
 def _rewrite_subtraction(node: fx.Node) -> fx.Node | None:
@@ -128,6 +137,34 @@ def _rewrite_view(node: fx.Node) -> fx.Node | None:
     )
 
 
+def _rewrite_flat_linear(node: fx.Node) -> fx.Node | None:
+    """A dense layer on flattened rows, whose result takes its rows back, as one on the rows in their places."""
+    if node.target is not aten.reshape.default:
+        return None
+    linear, shape = cast("tuple[fx.Node, list[Any]]", node.args)
+    rows = linear.args[0] if linear.target is aten.linear.default and len(linear.users) == 1 else None
+    if not isinstance(rows, fx.Node) or rows.target is not aten.reshape.default or OUTPUTS in linear.meta:
+        return None
+    if value_of(node).shape[-1] != value_of(linear).shape[-1]:
+        return None
+    inner = insert(node, aten.reshape.default, rows.args[0], [*shape[:-1], value_of(rows).shape[-1]])
+    return insert(node, aten.linear.default, inner, *linear.args[1:])
+
+
+def _rewrite_transposed_linear(node: fx.Node) -> fx.Node | None:
+    """A dense layer on transposed rows as one on the rows as they lie in memory, transposed then."""
+    moved = node.args[0] if node.target is aten.linear.default else None
+    if not isinstance(moved, fx.Node) or moved.target is not aten.transpose.int:
+        return None
+    x, *dims = cast("tuple[fx.Node, int, int]", moved.args)
+    if x.target in MOVES:  # they are put in order together, see :mod:`relprop.passes.moves`
+        return None
+    last = value_of(moved).dim() - 1
+    if last in {dim % (last + 1) for dim in dims}:
+        return None
+    return insert(node, aten.transpose.int, insert(node, aten.linear.default, x, *node.args[1:]), *dims)
+
+
 def _rewrite_accumulation(node: fx.Node) -> fx.Node | None:
     """``scatter_add`` and ``index_add`` as a sum: what was there, plus what is added to zeros."""
     if node.target not in {aten.scatter_add.default, aten.index_add.default}:
@@ -177,6 +214,8 @@ _REWRITES = (
     _rewrite_convolution,
     _rewrite_pad,
     _rewrite_view,
+    _rewrite_flat_linear,
+    _rewrite_transposed_linear,
     _rewrite_accumulation,
     _rewrite_variance,
     _rewrite_cosine,
