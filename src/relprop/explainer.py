@@ -1,6 +1,7 @@
 """The public way in: capture a model once, then explain any batch."""
 
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, NoReturn, Self, SupportsIndex
 
@@ -12,11 +13,14 @@ from relprop.attribution import Attribution, AttributionPlan, explain_by_attribu
 from relprop.captured import CapturedModel, captured_model
 from relprop.errors import InputError, ModelError, OptionError, OutputError, TargetError, suggestion
 from relprop.explanation import Explanation, join_explanations
-from relprop.graph import change_dtypes, module_outputs
+from relprop.graph import OUTPUTS, change_dtypes, module_outputs, widened
 from relprop.inputs import Inputs, as_inputs, batch_size
 from relprop.methods import Method, choose_method
 from relprop.ops.registry import hollow
 from relprop.passes.batchnorm import fold_batchnorm
+from relprop.passes.moves import shorten_moves
+from relprop.passes.projections import separate_projections
+from relprop.passes.windows import compute_windows
 from relprop.plan import Plan, make_plan
 from relprop.run import Runner, Values
 from relprop.targets import check_seed, finite_logits, resolve_target
@@ -72,6 +76,10 @@ class Explainer(nn.Module):
         self.captured = source.copy(tensors=False)  # a function of the inputs, through which gradients reach them
         if method.fold_batchnorm:
             fold_batchnorm(self.captured.module)
+        if isinstance(method, Method) and method.local:
+            separate_projections(self.captured.module)
+            shorten_moves(self.captured.module)
+            compute_windows(self.captured.module)
         self._make_plan()
         self.eval()
 
@@ -165,7 +173,7 @@ class Explainer(nn.Module):
         given = self._checked(inputs)
         if layers and isinstance(self.plan, AttributionPlan):
             raise OptionError(f"Method {self.plan.method.name!r} gives relevance to inputs only; leave layers out.")
-        watched = self._layer_nodes(layers)
+        watched = self._known_layers(layers)
         return join_explanations([self._explain(*sample, watched) for sample in self._samples(given, target, seed)])
 
     @torch.no_grad()
@@ -209,7 +217,7 @@ class Explainer(nn.Module):
                 raise InputError(f"The tensor {name!r} has shape {tuple(tensor.shape)}; the model was captured for {wanted}.")
         return given
 
-    def _layer_nodes(self, layers: Sequence[str]) -> dict[str, fx.Node]:
+    def _known_layers(self, layers: Sequence[str]) -> AbstractSet[str]:
         nodes = module_outputs(self.graph.graph)
         if isinstance(layers, str) or not isinstance(layers, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise OptionError(f"layers must be a list of module paths, not {layers!r}.")
@@ -217,9 +225,9 @@ class Explainer(nn.Module):
             if path not in nodes:
                 near = suggestion(str(path), nodes)
                 raise OptionError(f"No module {path!r} with an output of its own.{near} explainer.plan lists the modules.")
-        return {path: nodes[path] for path in layers}
+        return dict.fromkeys(layers).keys()
 
-    def _explain(self, given: Inputs, target: object, seed: Tensor | None, watched: dict[str, fx.Node]) -> Explanation:
+    def _explain(self, given: Inputs, target: object, seed: Tensor | None, watched: AbstractSet[str]) -> Explanation:
         if isinstance(self.plan, AttributionPlan):
             return explain_by_attribution(self.plan, given, target, seed)
         values = self._runner.forward(given.flat)
@@ -258,22 +266,22 @@ class Explainer(nn.Module):
         return method.start(logits if indices.dim() == 1 else logits.unsqueeze(1).expand(-1, indices.shape[1], -1), indices)
 
     def _propagate(
-        self, values: Values, seed: Tensor, batch: int, watched: dict[str, fx.Node], *, free: bool
+        self, values: Values, seed: Tensor, batch: int, watched: AbstractSet[str], *, free: bool
     ) -> tuple[list[Tensor], dict[str, Tensor], Tensor]:
-        seen: dict[fx.Node, Tensor] = {}
-        wanted = set(watched.values())
+        seen: dict[str, Tensor] = {}
 
         def watch(node: fx.Node, relevance: Tensor) -> None:
-            if node in wanted:
-                seen[node] = relevance
+            for path in watched & set(node.meta.get(OUTPUTS, ())):
+                part = widened(node, path, relevance)
+                seen[path] = seen[path] + part if path in seen else part
 
         parts, absorbed = self._runner.backward(values, seed, batch, watch if watched else None, free=free)
-        missing = [path for path, node in watched.items() if node not in seen]
+        missing = [path for path in watched if path not in seen]
         if missing:
             raise OptionError(
                 f"No relevance passes the output of module {missing[0]!r}; explainer.plan shows which ops it passes."
             )
-        return parts, {path: seen[node] for path, node in watched.items()}, absorbed
+        return parts, {path: seen[path] for path in watched}, absorbed
 
     def _samples(self, given: Inputs, target: object, seed: Tensor | None) -> list[tuple[Inputs, object, Tensor | None]]:
         """The batch as one, or, where the model fixes its batch size, its samples, each with its target or seed."""

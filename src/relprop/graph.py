@@ -4,7 +4,7 @@ import copy
 import itertools
 import operator
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
@@ -16,6 +16,17 @@ OUTPUTS = "module_outputs"
 
 PATH = "module_path"
 """Key of ``node.meta``: the path of the module that an op belongs to."""
+
+WINDOWS = "windows"
+"""Key of ``node.meta``: by path of a module of whose output a node is a part, which part: windows in one dimension each."""
+
+
+class Window(NamedTuple):
+    """A part of a value: what lies at ``start`` and after in a dimension of ``size``."""
+
+    dim: int
+    start: int
+    size: int
 
 
 def explained(graph: fx.Graph) -> fx.Node:
@@ -100,6 +111,14 @@ def is_floating(node: fx.Node) -> bool:
 def module_outputs(graph: fx.Graph) -> dict[str, fx.Node]:
     """The outputs of the model's modules, by module path, in forward order."""
     return {path: node for node in graph.nodes for path in node.meta.get(OUTPUTS, ())}
+
+
+def widened(node: fx.Node, path: str, relevance: Tensor) -> Tensor:
+    """The relevance of a module's whole output, zero outside of the part that a node is."""
+    for window in node.meta.get(WINDOWS, {}).get(path, ()):
+        after = window.size - window.start - relevance.shape[window.dim]
+        relevance = nn.functional.pad(relevance, [0, 0] * (relevance.dim() - window.dim - 1) + [window.start, after])
+    return relevance
 
 
 def insert(before: fx.Node, target: Any, *args: Any, **kwargs: Any) -> fx.Node:  # noqa: ANN401 - an op and its arguments

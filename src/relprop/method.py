@@ -85,6 +85,12 @@ class Method:
         like_dense = {role: given[Role.DENSE] for role in _LIKE_DENSE if Role.DENSE in given}
         object.__setattr__(self, "rules", transparent() | {Role.ADD: split_sum("signed", 1e-6)} | like_dense | given)
 
+    @property
+    def local(self) -> bool:
+        """Whether all rules are local, so that values which nothing reads need not be computed."""
+        tables = (self.rules, self.by_op, self.by_path, self.with_attention)
+        return all(rule.local for table in tables for rule in table.values())
+
     def suited(self, kinds: Collection[Role]) -> "Method":
         """Return the method for a model with ops of these kinds."""
         if not self.with_attention or Role.ATTENTION not in kinds:

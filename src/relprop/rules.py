@@ -30,12 +30,14 @@ class Rule:
         relevance: ``(call, relevance of the output) -> relevance by argument``.
         needs: Values that it reads: ``"x"`` (the operands that carry relevance), ``"output"``, or argument names.
         all_operands: Whether gates and attention weights take relevance too, instead of counting as constants.
+        local: Whether shares depend on nothing but the outputs that have relevance and what they are made of.
     """
 
     name: str
     relevance: RelevanceFunction
     needs: tuple[str, ...] = ()
     all_operands: bool = False
+    local: bool = False
 
 
 def _refuse_negative(rule: str, **options: float) -> None:
@@ -73,16 +75,16 @@ def _affine(name: str, function: CoefficientFunction) -> Rule:
         shares, lost = _shared(call, relevance, function, loses=True)
         return {call.data: shares, ABSORBED: lost}
 
-    return Rule(name, relevance, ("x", "output"))
+    return Rule(name, relevance, ("x", "output"), local=True)
 
 
 def _shared_by_product(call: Call, relevance: Tensor, function: CoefficientFunction) -> Relevances:
     """Share the relevance of a product of values by coefficients, equally among them: all have the same contributions."""
     factors = {name: _contributions(replace(call, data=name)) for name in call.operands}
-    first, part = factors[call.data], relevance / len(factors)
-    coefficients_of = function(first, part)
-    lost = len(factors) * first.lost(coefficients_of, part, call.layout, call.batch)
-    return {name: c.redistribute(coefficients_of) for name, c in factors.items()} | {ABSORBED: lost}
+    first = factors[call.data]
+    coefficients_of = function(first, relevance)
+    lost = first.lost(coefficients_of, relevance, call.layout, call.batch)
+    return {name: c.redistribute(coefficients_of).div_(len(factors)) for name, c in factors.items()} | {ABSORBED: lost}
 
 
 def rap(variant: Literal["paper", "released"] = "paper", layer: Literal["conv", "dense"] = "dense") -> Rule:
@@ -153,7 +155,7 @@ def _by_weight(name: str, power: int) -> Rule:
         lost = call.layout.sum(torch.where(total == 0, relevance, 0.0), call.batch)
         return {call.data: linear.transpose(divide(relevance, total), weight), ABSORBED: lost}
 
-    return Rule(name, _on_each_operand(relevance), ("x", "output"))
+    return Rule(name, _on_each_operand(relevance), ("x", "output"), local=True)
 
 
 def wsquare() -> Rule:
@@ -228,7 +230,7 @@ def _split_signed(call: Call, a: Tensor, b: Tensor, relevance: Tensor, epsilon: 
     total = a + b
     per_unit = divide_signed(relevance, total, epsilon)
     lost = call.layout.sum(relevance, call.batch) - call.layout.dot(per_unit, total, call.batch)
-    return a * per_unit, b * per_unit, lost
+    return a * per_unit, per_unit.mul_(b), lost
 
 
 def _counted(value: Tensor, treatment: SumName, *, nonnegative: bool) -> Tensor:
@@ -274,7 +276,7 @@ def split_sum(treatment: SumName = "positive", epsilon: float = 0.0) -> Rule:
             name: share.sum_to_size(v.shape) if name in call.operands else share for name, (v, share) in shares.items()
         }
 
-    return Rule(f"split by {treatment}", relevance, ("self", "other"))
+    return Rule(f"split by {treatment}", relevance, ("self", "other"), local=True)
 
 
 def unchanged() -> Rule:
@@ -288,7 +290,7 @@ def unchanged() -> Rule:
             for k, v in pass_unchanged(replace(call, data=n), relevance / parts if parts > 1 else relevance).items()
         }
 
-    return Rule("pass", relevance)
+    return Rule("pass", relevance, local=True)
 
 
 RULES: Mapping[str, Callable[..., Rule]] = {

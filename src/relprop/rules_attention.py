@@ -1,9 +1,11 @@
 """Rules of transformers: norms and softmax as AttnLRP and CP-LRP treat them, and sums as transformer attribution does."""
 
+import math
+
 import torch
 from torch import Tensor
 
-from relprop.kernel import divide, stabilize
+from relprop.kernel import divide, over, stabilize
 from relprop.ops.registry import ABSORBED, Call, Relevances
 from relprop.rules import Rule
 
@@ -14,34 +16,37 @@ def softmax_taylor() -> Rule:
     def relevance(call: Call, relevance: Tensor) -> Relevances:
         x, dim = call.x, call["dim"]
         # masked scores are −∞ and their weights zero: nothing to take
-        finite = x.nan_to_num(nan=torch.nan, posinf=0.0, neginf=0.0)
-        share = (relevance - call.output * relevance.sum(dim, keepdim=True)) * finite
+        finite = x.clamp(min=torch.finfo(x.dtype).min)
+        share = (call.output * -relevance.sum(dim, keepdim=True)).add_(relevance).mul_(finite)
         lost = call.layout.sum(relevance, call.batch) - call.layout.sum(share, call.batch)
         return {call.data: share, ABSORBED: lost}
 
-    return Rule("softmax by Taylor", relevance, ("x", "output"))
+    return Rule("softmax by Taylor", relevance, ("x", "output"), local=True)
 
 
 def _layer_norm(call: Call, per_output: Tensor) -> Tensor:
+    """``x`` times the gradient with the deviation constant, for a gradient of the outputs, which is overwritten."""
     x, dims = call.x, list(range(-len(call["normalized_shape"]), 0))
-    scaled = per_output if call["weight"] is None else per_output * call["weight"]
-    if "bias" not in call.arguments:  # RMS norm takes off no mean
-        eps = torch.finfo(x.dtype).eps if call["eps"] is None else call["eps"]
-        return x * scaled * torch.rsqrt(x.square().mean(dims, keepdim=True) + eps)
-    centered = scaled - scaled.mean(dims, keepdim=True)
-    inverse_deviation = torch.native_layer_norm(x, call["normalized_shape"], None, None, call["eps"])[2]
-    return x * centered * inverse_deviation.to(x.dtype)
+    share = per_output if call["weight"] is None else per_output.mul_(call["weight"])
+    centered = x
+    if "bias" in call.arguments:  # RMS norm takes off no mean
+        share.sub_(share.mean(dims, keepdim=True))
+        centered = x - x.mean(dims, keepdim=True)
+    size = math.prod(x.shape[dim] for dim in dims)
+    deviation = torch.linalg.vector_norm(centered, dim=dims, keepdim=True) / math.sqrt(size)
+    eps = torch.finfo(x.dtype).eps if call["eps"] is None else call["eps"]
+    return share.mul_(x).mul_(torch.rsqrt(deviation.square() + eps))
 
 
 def norm_linear(epsilon: float = 1e-9) -> Rule:
     """Layer norm with its variance constant (Ali et al. 2022): linear in ``x``, so shares go by signed contribution; bias absorbs."""
 
     def relevance(call: Call, relevance: Tensor) -> Relevances:
-        share = _layer_norm(call, relevance / stabilize(call.output, epsilon))
+        share = _layer_norm(call, over(relevance, stabilize(call.output, epsilon)))
         lost = call.layout.sum(relevance, call.batch) - call.layout.sum(share, call.batch)
         return {call.data: share, ABSORBED: lost}
 
-    return Rule("norm, variance constant", relevance, ("x", "output"))
+    return Rule("norm, variance constant", relevance, ("x", "output"), local=True)
 
 
 def balanced_sum() -> Rule:
