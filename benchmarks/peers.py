@@ -230,7 +230,7 @@ def compare(model: nn.Module, cases: list[Case], inputs: Tensor, target: Tensor,
             yield f"{start} | – ({failed[index]}) | – |"
         else:
             ratio = statistics.median(a / b for a, b in zip(seconds[index], seconds[case.ours], strict=True))
-            yield f"{start} | {ratio:.1f} | {correlation(maps[case.ours], maps[index]):.4f} |"
+            yield f"{start} | {ratio:.2f} | {correlation(maps[case.ours], maps[index]):.4f} |"
 
 
 def main() -> None:
