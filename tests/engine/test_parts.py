@@ -202,6 +202,25 @@ def test_outputs_grouped_by_head_stay_together():
     assert (TOKENS, 3 * WIDTH) in linears(passed(*model_of("by head")))
 
 
+@torch.library.custom_op("relprop_tests::centered", mutates_args=())
+def centered(x: torch.Tensor) -> torch.Tensor:
+    return x - x.mean(1, keepdim=True)
+
+
+@centered.register_fake
+def _(x):
+    return torch.empty_like(x)
+
+
+def test_ops_that_users_teach_see_everything():
+    relprop.register_op("relprop_tests::centered", relevance=lambda call, relevance: {"x": relevance}, role="activation")
+    model, x = model_of("unbound")
+    model.read = lambda tokens: centered(tokens)[:, 0]
+    module = passed(model, x)
+    with torch.no_grad():
+        torch.testing.assert_close(module(x), model(x), rtol=1e-10, atol=1e-10)
+
+
 def test_weights_stay_shared():
     model, x = model_of("chunked")
     own = model.blocks[0].attention.qkv.weight.untyped_storage().data_ptr()

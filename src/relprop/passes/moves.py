@@ -77,12 +77,12 @@ def _shorten(node: fx.Node) -> None:
             break
         chain.append(before)
     source = cast("fx.Node", chain[-1].args[0])
-    if len(chain) < 2 or not isinstance(value_of(source), Tensor):
+    if len(chain) < 2 or not isinstance(value_of(source), Tensor) or 0 in value_of(source).shape:
         return
     axes: Axes | None = [[_Atom(dim, (), size)] for dim, size in enumerate(value_of(source).shape)]
     for move in reversed(chain):
         axes = _moved(move, axes) if axes is not None else None
-    steps = _steps(axes) if axes is not None and all(axes) else None
+    steps = _steps(axes) if axes and all(axes) else None
     if steps is not None and len(steps) < len(chain):
         value = source
         for target, arguments in steps:

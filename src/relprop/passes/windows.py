@@ -8,15 +8,16 @@ import torch
 from torch import Tensor, fx
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
-from relprop.analysis import known_op
 from relprop.graph import OUTPUTS, WINDOWS, Window, arguments_of, insert, replace, value_of
-from relprop.ops.registry import Role, op_name
+from relprop.ops.elementwise import NON_NEGATIVE, SIGNED
+from relprop.ops.registry import op_name
 from relprop.passes.constants import drop_unused
 
 aten = torch.ops.aten
-_ELEMENTWISE = frozenset({Role.ACTIVATION, Role.SCALE, Role.ADD, Role.GATE})
-_OF_OTHER_SHAPE = frozenset({"aten::prelu", "aten::type_as"})
-"""Elementwise ops whose second tensor does not broadcast over the first."""
+_ELEMENTWISE = frozenset(
+    f"aten::{name}" for name in (*NON_NEGATIVE.split(), *SIGNED.split(), "pow", "neg", "add", "mul", "div", "to", "_to_copy")
+) - {"aten::prelu"}
+"""Ops on every element alone, whose tensors broadcast; the weights of ``prelu`` do not."""
 
 Dims = Mapping[str, int]
 """By argument that is read window by window, the dimension in which the window lies."""
@@ -107,10 +108,7 @@ def _dims(node: fx.Node, dim: int) -> Dims | None:
     name, given = op_name(node.target), arguments_of(node)
     if name in _DIMS:
         return _DIMS[name](node, given, dim)
-    op = known_op(node)
-    if op is not None and op.role in _ELEMENTWISE and name not in _OF_OTHER_SHAPE:
-        return _of_elementwise(node, given, dim)
-    return None
+    return _of_elementwise(node, given, dim) if name in _ELEMENTWISE else None
 
 
 def _of_elementwise(node: fx.Node, given: Mapping[str, Any], dim: int) -> Dims | None:
