@@ -47,8 +47,8 @@ def _direct_parts(node: fx.Node) -> list[_Part]:
     readers = readers_of(node)
     if readers and readers[0].dim == last and all(r.end - r.start < outputs and r.keeps_dim for r in readers):
         return [_Part(r.node, r.start, [r.end - r.start], axes) for r in readers]
-    user = next(iter(node.users))
-    if user.target not in _SPLITS or arguments_of(user)["dim"] % (last + 1) != last:
+    user, *others = node.users
+    if others or user.target not in _SPLITS or arguments_of(user)["dim"] % (last + 1) != last:
         return []
     sizes = [int(part.shape[last]) for part in value_of(user)]
     return [_Part(item, sum(sizes[:index]), [sizes[index]], axes) for item, index in _items(user)] if len(sizes) > 1 else []
