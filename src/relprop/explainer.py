@@ -1,7 +1,6 @@
 """The public way in: capture a model once, then explain any batch."""
 
 from collections.abc import Callable, Sequence
-from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, NoReturn, Self, SupportsIndex
 
@@ -18,7 +17,6 @@ from relprop.inputs import Inputs, as_inputs, batch_size
 from relprop.methods import Method, choose_method
 from relprop.ops.registry import hollow
 from relprop.passes.batchnorm import fold_batchnorm
-from relprop.passes.moves import shorten_moves
 from relprop.passes.projections import separate_projections
 from relprop.passes.windows import compute_windows
 from relprop.plan import Plan, make_plan
@@ -78,7 +76,6 @@ class Explainer(nn.Module):
             fold_batchnorm(self.captured.module)
         if isinstance(method, Method) and method.local:
             separate_projections(self.captured.module)
-            shorten_moves(self.captured.module)
             compute_windows(self.captured.module)
         self._make_plan()
         self.eval()
@@ -173,8 +170,8 @@ class Explainer(nn.Module):
         given = self._checked(inputs)
         if layers and isinstance(self.plan, AttributionPlan):
             raise OptionError(f"Method {self.plan.method.name!r} gives relevance to inputs only; leave layers out.")
-        watched = self._known_layers(layers)
-        return join_explanations([self._explain(*sample, watched) for sample in self._samples(given, target, seed)])
+        self._check_layers(layers)
+        return join_explanations([self._explain(*sample, layers) for sample in self._samples(given, target, seed)])
 
     @torch.no_grad()
     def trace(self, inputs: object, target: object = None, *, seed: Tensor | None = None) -> Trace:
@@ -217,7 +214,7 @@ class Explainer(nn.Module):
                 raise InputError(f"The tensor {name!r} has shape {tuple(tensor.shape)}; the model was captured for {wanted}.")
         return given
 
-    def _known_layers(self, layers: Sequence[str]) -> AbstractSet[str]:
+    def _check_layers(self, layers: Sequence[str]) -> None:
         nodes = module_outputs(self.graph.graph)
         if isinstance(layers, str) or not isinstance(layers, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise OptionError(f"layers must be a list of module paths, not {layers!r}.")
@@ -225,9 +222,8 @@ class Explainer(nn.Module):
             if path not in nodes:
                 near = suggestion(str(path), nodes)
                 raise OptionError(f"No module {path!r} with an output of its own.{near} explainer.plan lists the modules.")
-        return dict.fromkeys(layers).keys()
 
-    def _explain(self, given: Inputs, target: object, seed: Tensor | None, watched: AbstractSet[str]) -> Explanation:
+    def _explain(self, given: Inputs, target: object, seed: Tensor | None, watched: Sequence[str]) -> Explanation:
         if isinstance(self.plan, AttributionPlan):
             return explain_by_attribution(self.plan, given, target, seed)
         values = self._runner.forward(given.flat)
@@ -266,14 +262,15 @@ class Explainer(nn.Module):
         return method.start(logits if indices.dim() == 1 else logits.unsqueeze(1).expand(-1, indices.shape[1], -1), indices)
 
     def _propagate(
-        self, values: Values, seed: Tensor, batch: int, watched: AbstractSet[str], *, free: bool
+        self, values: Values, seed: Tensor, batch: int, watched: Sequence[str], *, free: bool
     ) -> tuple[list[Tensor], dict[str, Tensor], Tensor]:
         seen: dict[str, Tensor] = {}
 
         def watch(node: fx.Node, relevance: Tensor) -> None:
-            for path in watched & set(node.meta.get(OUTPUTS, ())):
-                part = widened(node, path, relevance)
-                seen[path] = seen[path] + part if path in seen else part
+            for path in node.meta.get(OUTPUTS, ()):
+                if path in watched:
+                    part = widened(node, path, relevance)
+                    seen[path] = seen[path] + part if path in seen else part
 
         parts, absorbed = self._runner.backward(values, seed, batch, watch if watched else None, free=free)
         missing = [path for path in watched if path not in seen]

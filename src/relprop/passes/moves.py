@@ -14,30 +14,43 @@ from relprop.passes.constants import drop_unused
 
 aten = torch.ops.aten
 Size = int | torch.SymInt
-_RESHAPES = frozenset(
-    {aten.reshape.default, aten.unflatten.int, aten.flatten.using_ints, aten.squeeze.dim, aten.unsqueeze.default}
+MOVES = frozenset(
+    {
+        aten.flatten.using_ints,
+        aten.permute.default,
+        aten.reshape.default,
+        aten.squeeze.dim,
+        aten.transpose.int,
+        aten.unflatten.int,
+        aten.unsqueeze.default,
+    }
 )
-MOVES = _RESHAPES | {aten.permute.default, aten.transpose.int}
+"""Ops that only move elements."""
 
 
-class _Atom(NamedTuple):
-    """A factor of a source's dimension: ``dim``, the position among its factors, and the size."""
+class Atom(NamedTuple):
+    """A factor of a source's dimension: ``dim``, the position among its factors (the first is all zeros), and the size."""
 
     dim: int
     position: tuple[int, ...]
     size: Size
 
 
-def _place(atom: _Atom) -> tuple[int, tuple[int, ...]]:
+def _place(atom: Atom) -> tuple[int, tuple[int, ...]]:
     return atom.dim, atom.position
 
 
-Axes = list[list[_Atom]]
+Axes = list[list[Atom]]
 """By dimension of a moved value, the factors that it is made of, in order."""
+Steps = list[tuple[Any, tuple[Any, ...]]]
+"""Moves, each an op with its further arguments."""
 
 
 def shorten_moves(module: fx.GraphModule) -> None:
-    """Replace chains of moves by shorter ones with the same result; transpose the rows of a dense layer before it where moves are."""
+    """Replace chains of moves by shorter ones with the same result, and transpose rows on that side of a dense layer where it costs less."""
+    for node in list(module.graph.nodes):
+        if node.target is aten.linear.default:
+            _transpose_after_linear(node)
     for node in list(module.graph.nodes):
         if node.target is aten.transpose.int:
             _transpose_before_linear(node)
@@ -58,15 +71,31 @@ def _goes_on(node: fx.Node) -> bool:
     return len(node.users) == 1 and _in_chain(next(iter(node.users))) and OUTPUTS not in node.meta
 
 
+def _transpose_after_linear(node: fx.Node) -> None:
+    """``linear(transpose(x))`` as ``transpose(linear(x))``: a dense layer on its rows as they lie in memory."""
+    transposed = node.args[0]
+    if not isinstance(transposed, fx.Node) or not _moves_rows(transposed):
+        return
+    x, *dims = cast("tuple[fx.Node, int, int]", transposed.args)
+    if x.target not in MOVES:  # else all moves are put in order together
+        replace(node, insert(node, aten.transpose.int, insert(node, aten.linear.default, x, *node.args[1:]), *dims))
+
+
 def _transpose_before_linear(node: fx.Node) -> None:
     """``transpose(linear(moved))`` as ``linear(transpose(moved))``: one chain of moves where there were two."""
     linear, *dims = cast("tuple[fx.Node, int, int]", node.args)
-    if linear.target is not aten.linear.default or len(linear.users) > 1 or OUTPUTS in linear.meta:
+    if linear.target is not aten.linear.default or len(linear.users) > 1 or OUTPUTS in linear.meta or not _moves_rows(node):
         return
-    moved, last = linear.args[0], value_of(node).dim() - 1
-    if isinstance(moved, fx.Node) and moved.target in MOVES and last not in {dim % (last + 1) for dim in dims}:
-        replace(node, insert(node, aten.linear.default, insert(node, aten.transpose.int, moved, *dims), *linear.args[1:]))
+    rows = linear.args[0]
+    if isinstance(rows, fx.Node) and rows.target in MOVES:
+        replace(node, insert(node, aten.linear.default, insert(node, aten.transpose.int, rows, *dims), *linear.args[1:]))
         linear.graph.erase_node(linear)
+
+
+def _moves_rows(node: fx.Node) -> bool:
+    """Whether an op is a transposition that leaves the last dimension where it is."""
+    dims = value_of(node).dim() if node.target is aten.transpose.int else 0
+    return dims > 0 and dims - 1 not in {int(dim) % dims for dim in node.args[1:]}  # pyright: ignore[reportArgumentType]
 
 
 def _shorten(node: fx.Node) -> None:
@@ -77,28 +106,37 @@ def _shorten(node: fx.Node) -> None:
             break
         chain.append(before)
     source = cast("fx.Node", chain[-1].args[0])
-    if len(chain) < 2 or not isinstance(value_of(source), Tensor) or 0 in value_of(source).shape:
+    if len(chain) < 2 or not isinstance(value_of(source), Tensor):
         return
-    axes: Axes | None = [[_Atom(dim, (), size)] for dim, size in enumerate(value_of(source).shape)]
+    axes: Axes | None = axes_of(source)
     for move in reversed(chain):
-        axes = _moved(move, axes) if axes is not None else None
-    steps = _steps(axes) if axes and all(axes) else None
+        axes = moved(move, axes) if axes is not None else None
+    steps = steps_to(axes) if axes else None
     if steps is not None and len(steps) < len(chain):
-        value = source
-        for target, arguments in steps:
-            value = insert(node, target, value, *arguments)
-        replace(node, value)
+        replace(node, take(steps, source, node))
 
 
-def _moved(move: fx.Node, axes: Axes) -> Axes | None:
+def take(steps: Steps, source: fx.Node, before: fx.Node) -> fx.Node:
+    """Insert moves of a value before a node; return the moved value."""
+    for target, arguments in steps:
+        source = insert(before, target, source, *arguments)
+    return source
+
+
+def axes_of(source: fx.Node) -> Axes:
+    """The dimensions of a value that nothing has moved yet."""
+    return [[Atom(dim, (), size)] for dim, size in enumerate(value_of(source).shape)]
+
+
+def moved(move: fx.Node, axes: Axes) -> Axes | None:
     """The factors of every dimension after a move; None where a dimension is cut where no factor ends."""
     given = arguments_of(move)
     if move.target is aten.permute.default:
         return [axes[dim] for dim in given["dims"]]
     if move.target is aten.transpose.int:
-        moved, first, second = list(axes), given["dim0"] % len(axes), given["dim1"] % len(axes)
-        moved[first], moved[second] = axes[second], axes[first]
-        return moved
+        swapped, first, second = list(axes), given["dim0"] % len(axes), given["dim1"] % len(axes)
+        swapped[first], swapped[second] = axes[second], axes[first]
+        return swapped
     return _regrouped([atom for axis in axes for atom in axis], value_of(move).shape)
 
 
@@ -112,11 +150,13 @@ def _quotient(a: Size, b: Size) -> Size | None:
     return quotient
 
 
-def _regrouped(atoms: list[_Atom], shape: Sequence[Size]) -> Axes | None:
-    """Factors in order, grouped as the dimensions of ``shape``; a factor is divided where a dimension ends inside of it."""
+def _regrouped(atoms: list[Atom], shape: Sequence[Size]) -> Axes | None:
+    """Factors in order, grouped as the dimensions of ``shape``, if none is empty; a factor is divided where a dimension ends inside of it."""
+    if 0 in shape:
+        return None
     rest, axes = list(atoms), Axes()
     for size in shape:
-        axis, needed = list[_Atom](), size
+        axis, needed = list[Atom](), size
         while not statically_known_true(needed == 1):
             if not rest:
                 return None
@@ -126,8 +166,8 @@ def _regrouped(atoms: list[_Atom], shape: Sequence[Size]) -> Axes | None:
                 axis.append(atom)
                 needed = quotient
             elif isinstance(needed, int) and isinstance(atom.size, int) and atom.size % needed == 0:
-                axis.append(_Atom(atom.dim, (*atom.position, 0), needed))
-                rest.insert(0, _Atom(atom.dim, (*atom.position, 1), atom.size // needed))
+                axis.append(Atom(atom.dim, (*atom.position, 0), needed))
+                rest.insert(0, Atom(atom.dim, (*atom.position, 1), atom.size // needed))
                 needed = 1
             else:
                 return None
@@ -135,11 +175,13 @@ def _regrouped(atoms: list[_Atom], shape: Sequence[Size]) -> Axes | None:
     return None if rest else axes
 
 
-def _steps(axes: Axes) -> list[tuple[Any, tuple[Any, ...]]] | None:
-    """The moves, each an op with its further arguments, that make the dimensions of a source into ``axes``; None where sizes are unknown."""
+def steps_to(axes: Axes) -> Steps | None:
+    """The moves that make the dimensions of a source into ``axes``; None where a size is unknown, or a dimension was added."""
+    if not all(axes):
+        return None
     axes = _joined(axes)
     order = sorted((atom for axis in axes for atom in axis), key=_place)
-    steps = list[tuple[Any, tuple[Any, ...]]]()
+    steps = Steps()
     for dim in reversed(range(order[-1].dim + 1)):
         sizes = [atom.size if isinstance(atom.size, int) else -1 for atom in order if atom.dim == dim]
         if sizes.count(-1) > 1:

@@ -10,7 +10,6 @@ from torch import fx
 
 from relprop.graph import OUTPUTS, arguments_of, insert, replace, value_of
 from relprop.ops.registry import op_name
-from relprop.passes.moves import MOVES
 
 aten = torch.ops.aten
 _IDENTITIES = frozenset(
@@ -151,20 +150,6 @@ def _rewrite_flat_linear(node: fx.Node) -> fx.Node | None:
     return insert(node, aten.linear.default, inner, *linear.args[1:])
 
 
-def _rewrite_transposed_linear(node: fx.Node) -> fx.Node | None:
-    """A dense layer on transposed rows as one on the rows as they lie in memory, transposed then."""
-    moved = node.args[0] if node.target is aten.linear.default else None
-    if not isinstance(moved, fx.Node) or moved.target is not aten.transpose.int:
-        return None
-    x, *dims = cast("tuple[fx.Node, int, int]", moved.args)
-    if x.target in MOVES:  # they are put in order together, see :mod:`relprop.passes.moves`
-        return None
-    last = value_of(moved).dim() - 1
-    if last in {dim % (last + 1) for dim in dims}:
-        return None
-    return insert(node, aten.transpose.int, insert(node, aten.linear.default, x, *node.args[1:]), *dims)
-
-
 def _rewrite_accumulation(node: fx.Node) -> fx.Node | None:
     """``scatter_add`` and ``index_add`` as a sum: what was there, plus what is added to zeros."""
     if node.target not in {aten.scatter_add.default, aten.index_add.default}:
@@ -215,7 +200,6 @@ _REWRITES = (
     _rewrite_pad,
     _rewrite_view,
     _rewrite_flat_linear,
-    _rewrite_transposed_linear,
     _rewrite_accumulation,
     _rewrite_variance,
     _rewrite_cosine,
