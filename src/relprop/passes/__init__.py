@@ -9,7 +9,7 @@ from relprop.passes.decompose import decompose_unknown
 from relprop.passes.final import take_off_final_softmax
 from relprop.passes.inline import inline_regions
 from relprop.passes.inplace import make_out_of_place
-from relprop.passes.masks import index_by_constant_masks
+from relprop.passes.masks import fill_infinite_masks, index_by_constant_masks
 from relprop.passes.moves import shorten_moves
 from relprop.passes.simplify import drop_identities, use_common_forms
 
@@ -18,7 +18,7 @@ def normalize(capture: Capture) -> Capture:
     """Bring a captured graph, in place, to the form that plans are made for; folding BatchNorm is left to the method.
 
     Each pass: nested regions inlined, in-place ops out of place, constants folded, no-ops dropped, constant masks made indices, fused
-    attention expanded, rare forms rewritten, unknown ops decomposed, moves shortened, a final softmax taken off.
+    attention expanded, added −∞ made a fill, rare forms rewritten, unknown ops decomposed, moves shortened, a final softmax taken off.
     """
     module = capture.module
     inline_regions(module)
@@ -27,6 +27,7 @@ def normalize(capture: Capture) -> Capture:
     drop_identities(module)
     index_by_constant_masks(module)
     expand_attention(module)
+    fill_infinite_masks(module)
     use_common_forms(module)
     decompose_unknown(module)
     use_common_forms(module)

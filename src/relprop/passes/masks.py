@@ -1,11 +1,14 @@
-"""Boolean masks that are constants become indices, so that the size of what they pick is known."""
+"""Constant masks: boolean ones become indices, so that the size of what they pick is known; added −∞ becomes a fill, as it takes no part."""
+
+import math
 
 import torch
 from torch import Tensor, fx
 
-from relprop.graph import add_constant, recompute
+from relprop.graph import add_constant, insert, recompute, replace
 from relprop.ops.registry import op_name
 
+aten = torch.ops.aten
 _BY_INDEX = frozenset({"aten::index", "aten::index_put"})
 
 
@@ -23,9 +26,29 @@ def index_by_constant_masks(module: fx.GraphModule) -> None:
     recompute(module.graph, rewritten)
 
 
+def fill_infinite_masks(module: fx.GraphModule) -> None:
+    """Rewrite ``x + mask``, with a constant mask of numbers and −∞, as ``(x + numbers).masked_fill(−∞ there, −∞)``."""
+    for node in list(module.graph.nodes):
+        if node.target is not aten.add.Tensor or node.kwargs.get("alpha", 1) != 1:
+            continue
+        for x, other in (node.args, node.args[::-1]):
+            mask = _constant(module, other)
+            there = None if mask is None or not mask.is_floating_point() else mask == -math.inf
+            if isinstance(x, fx.Node) and mask is not None and there is not None and bool(there.any()):
+                numbers = add_constant(module, node, "mask", mask.masked_fill(there, 0.0))
+                filled = add_constant(module, node, "masked", there)
+                replace(node, insert(node, aten.masked_fill.Scalar, insert(node, aten.add.Tensor, x, numbers), filled, -math.inf))
+                break
+
+
+def _constant(module: fx.GraphModule, node: object) -> Tensor | None:
+    value = getattr(module, str(node.target)) if isinstance(node, fx.Node) and node.op == "get_attr" else None
+    return value if isinstance(value, Tensor) else None
+
+
 def _mask(module: fx.GraphModule, index: fx.Node | None) -> Tensor | None:
-    value = getattr(module, str(index.target)) if isinstance(index, fx.Node) and index.op == "get_attr" else None
-    return value if isinstance(value, Tensor) and value.dtype in {torch.bool, torch.uint8} else None
+    value = _constant(module, index)
+    return value if value is not None and value.dtype in {torch.bool, torch.uint8} else None
 
 
 def _positions(module: fx.GraphModule, node: fx.Node, index: fx.Node | None, mask: Tensor | None) -> list[fx.Node | None]:
