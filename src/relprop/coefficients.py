@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from relprop.kernel import Coefficients, Contributions, divide, divide_signed, over, smallest, stabilize
+from relprop.kernel import Coefficients, Contributions, divide, divide_signed, divide_stabilized, smallest
 from relprop.samples import SampleLayout
 
 CoefficientFunction = Callable[[Contributions, Tensor], Coefficients]
@@ -51,8 +51,7 @@ def proportional(epsilon: float, bias: str) -> CoefficientFunction:
 
     def coefficients(c: Contributions, relevance: Tensor) -> Coefficients:
         z, _ = _biased(c, bias)
-        p = over(relevance, stabilize(z, epsilon)) if epsilon else divide_signed(relevance, z)
-        return Coefficients(p, opposite=True)
+        return Coefficients(divide_stabilized(relevance, z, epsilon), opposite=True)
 
     return coefficients
 

@@ -193,7 +193,7 @@ class Explainer(nn.Module):
         return table
 
     def _trace(self, given: Inputs, target: object, seed: Tensor | None) -> Trace:
-        values = self._runner.forward(given.flat)
+        values = self._runner.forward(given.flat, inspected=True)
         logits = finite_logits(values[self._runner.plan.output])
         indices = resolve_target(target, logits) if seed is None else None
         _, start = self._starts(indices, seed, logits)[0]
@@ -226,7 +226,7 @@ class Explainer(nn.Module):
     def _explain(self, given: Inputs, target: object, seed: Tensor | None, watched: Sequence[str]) -> Explanation:
         if isinstance(self.plan, AttributionPlan):
             return explain_by_attribution(self.plan, given, target, seed)
-        values = self._runner.forward(given.flat)
+        values = self._runner.forward(given.flat, inspected=bool(watched))
         logits = finite_logits(values[self.plan.output])
         indices = resolve_target(target, logits) if seed is None else None
         starts = self._starts(indices, seed, logits)

@@ -87,9 +87,14 @@ def divide(numerator: Tensor, denominator: Tensor, floor: Tensor | float = 0.0) 
 
 def divide_signed(numerator: Tensor, denominator: Tensor, epsilon: float = 0.0) -> Tensor:
     """Return ``numerator / (denominator + ε · sign(denominator))``, zero where the denominator is zero."""
-    tiny = torch.finfo(denominator.dtype).tiny
-    magnitude = functional.threshold(denominator.abs(), 0.0, math.inf, inplace=True).add_(max(epsilon, tiny))
-    return over(numerator, magnitude.copysign_(denominator))
+    nothing = 0.0 if epsilon else torch.finfo(denominator.dtype).tiny
+    magnitude = functional.threshold(denominator.abs(), nothing, math.inf, inplace=True)
+    return over(numerator, (magnitude.add_(epsilon) if epsilon else magnitude).copysign_(denominator))
+
+
+def divide_stabilized(relevance: Tensor, z: Tensor, epsilon: float) -> Tensor:
+    """Return ``relevance / (z + ε · sign(z))``; without ``epsilon``, zeros pass nothing."""
+    return over(relevance, stabilize(z, epsilon)) if epsilon else divide_signed(relevance, z)
 
 
 def smallest(dtype: torch.dtype) -> float:

@@ -1,9 +1,8 @@
 """The plan: one role and one rule for every op that relevance reaches, printable before anything runs."""
 
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -12,48 +11,13 @@ from relprop.analysis import Facts, analyze, known_op, limit_of
 from relprop.errors import UnsupportedOpError
 from relprop.graph import PATH, arguments_of, is_floating, nodes_in, tensor_inputs
 from relprop.method import Method
-from relprop.ops.registry import LinearFunction, RelevanceFunction, Role, op_name
+from relprop.ops.registry import Op, PerUnit, Role, op_name
+from relprop.per_unit import carried_per_unit, with_units
 from relprop.roles import Roles, for_one
 from relprop.rules import Rule
 from relprop.samples import SampleLayout
+from relprop.step import Step
 from relprop.table import draw_table
-
-
-@dataclass(frozen=True)
-class Step:
-    """One op of the plan, in the order of the forward pass.
-
-    Attributes:
-        node: The op's name in the graph.
-        path: The path of the module that it belongs to.
-        op: The op, such as ``aten::conv2d``.
-        role: Its role.
-        rule: The rule's name; empty where relevance does not come.
-        shape: The shape of its output for a batch of one, ``B`` standing for multiples of the batch in print.
-        relevance: The rule, or None where relevance does not come.
-        arguments: Arguments by schema name, nodes standing for values.
-        operands: Arguments that take relevance.
-        needs: Arguments, and ``"output"``, whose values the rule reads.
-        nonnegative: Arguments that cannot be negative.
-        linear: See :class:`relprop.ops.registry.Op`.
-        layout: Where the samples lie in the output.
-        layouts: Where they lie in each tensor argument.
-    """
-
-    node: fx.Node
-    path: str
-    op: str
-    role: Role
-    rule: str
-    shape: tuple[str, ...]
-    relevance: RelevanceFunction | None
-    arguments: Mapping[str, Any]
-    operands: tuple[str, ...]
-    needs: frozenset[str]
-    nonnegative: frozenset[str]
-    linear: LinearFunction | None
-    layout: SampleLayout
-    layouts: Mapping[str, SampleLayout]
 
 
 @dataclass(frozen=True)
@@ -69,6 +33,7 @@ class Plan:
         output: The explained value.
         dynamic: Whether the graph takes any batch size.
         before: The nodes between the input and the first layers, in forward order, through which bounds of the input are carried.
+        per_unit: The values whose relevance is carried divided by them, see :mod:`relprop.per_unit`.
         notes: What the user should know.
     """
 
@@ -80,6 +45,7 @@ class Plan:
     output: fx.Node
     dynamic: bool
     before: tuple[fx.Node, ...]
+    per_unit: frozenset[fx.Node]
     notes: tuple[str, ...]
 
     def __str__(self) -> str:
@@ -114,7 +80,9 @@ def make_plan(module: fx.GraphModule, method: Method, *, dynamic: bool, notes: I
     _refuse_unsupported([s for s in passed if s.node not in leaves])
     if dynamic:
         _refuse_mixed(passed)
-    return Plan(module, method, ordered, facts, leaves, roles.output, dynamic, roles.before, (*notes, *leaf_notes))
+    per_unit = carried_per_unit(passed, facts.carriers, whole={roles.output, *leaves})
+    ordered = tuple(with_units(s, per_unit) if s.node in reached else s for s in ordered)
+    return Plan(module, method, ordered, facts, leaves, roles.output, dynamic, roles.before, per_unit, (*notes, *leaf_notes))
 
 
 def _step(node: fx.Node, method: Method, roles: Roles, *, reached: bool) -> Step:
@@ -124,11 +92,13 @@ def _step(node: fx.Node, method: Method, roles: Roles, *, reached: bool) -> Step
     operands = roles.operands(node) if reached else ()
     if rule is not None and rule.all_operands and op is not None:
         operands = roles.carriers(node, op)
-    needs = set(op.needs) if reached and op is not None and (op.linear or op.relevance) else set[str]()
-    if rule is not None:
-        needs |= set(rule.needs)
-    if "x" in needs:
-        needs = (needs - {"x"}) | set(operands)
+    own_needs = op.needs if reached and op is not None and (op.linear or op.relevance) else ()
+    per_unit = _per_unit(op, rule, operands)
+
+    def needs(*more: str) -> frozenset[str]:
+        named = {"x": set(operands), "constants": set(arguments).difference(operands)}
+        return frozenset().union(*(named.get(name, {name}) for name in (*own_needs, *more)))
+
     return Step(
         node=node,
         path=path,
@@ -139,12 +109,22 @@ def _step(node: fx.Node, method: Method, roles: Roles, *, reached: bool) -> Step
         relevance=rule.relevance if rule else op.relevance if reached and op is not None else None,
         arguments=arguments,
         operands=operands,
-        needs=frozenset(needs),
+        needs=needs(*(rule.needs if rule else ())),
         nonnegative=frozenset(k for k, v in arguments.items() if isinstance(v, fx.Node) and v in facts.nonnegative),
         linear=op.linear if op else None,
         layout=facts.layouts.get(node, SampleLayout(None)),
         layouts={k: facts.layouts[v] for k, v in arguments.items() if isinstance(v, fx.Node) and v in facts.layouts},
+        per_unit=per_unit,
+        per_unit_needs=needs(*(per_unit.needs if per_unit else ())),
     )
+
+
+def _per_unit(op: Op | None, rule: Rule | None, operands: tuple[str, ...]) -> PerUnit | None:
+    """What the rule does to relevance per unit, or the op, where the rule leaves it to the op."""
+    found = (
+        rule.per_unit if rule is not None and not rule.passes else op.per_unit if op is not None and len(operands) == 1 else None
+    )
+    return found if found is None or not found.of or set(operands) <= set(found.of) else None
 
 
 def _rule_name(role: Role, rule: Rule | None, *, moves: bool) -> str:

@@ -14,7 +14,7 @@ from relprop.coefficients import CoefficientFunction
 from relprop.errors import OptionError
 from relprop.kernel import Contributions, divide, divide_signed, in_blocks
 from relprop.ops.elementwise import pass_unchanged
-from relprop.ops.registry import ABSORBED, Call, RelevanceFunction, Relevances
+from relprop.ops.registry import ABSORBED, Call, PerUnit, RelevanceFunction, Relevances
 
 BiasName = Literal["absorb", "leave out"]
 SumName = Literal["positive", "absolute", "signed"]
@@ -31,6 +31,8 @@ class Rule:
         needs: Values that it reads: ``"x"`` (the operands that carry relevance), ``"output"``, or argument names.
         all_operands: Whether gates and attention weights take relevance too, instead of counting as constants.
         local: Whether shares depend on nothing but the outputs that have relevance and what they are made of.
+        per_unit: The same for relevance per unit, where shares are in proportion to signed values, and nothing stabilizes them.
+        passes: Whether relevance passes unchanged.
     """
 
     name: str
@@ -38,6 +40,8 @@ class Rule:
     needs: tuple[str, ...] = ()
     all_operands: bool = False
     local: bool = False
+    per_unit: PerUnit | None = None
+    passes: bool = False
 
 
 def _refuse_negative(rule: str, **options: float) -> None:
@@ -76,6 +80,19 @@ def _affine(name: str, function: CoefficientFunction) -> Rule:
         return {call.data: shares, ABSORBED: lost}
 
     return Rule(name, relevance, ("x", "output"), local=True)
+
+
+def _by_unit(call: Call, factor: Tensor) -> Relevances:
+    """Of ``z_j = Σ_i x_i w_ij + b_j`` and relevance ``z_j c_j``, every operand takes ``x_i Σ_j w_ij c_j``, in equal parts, the bias ``b_j c_j``."""
+    parts = len(call.operands)
+    part = (factor / parts).contiguous() if parts > 1 else factor
+    shares, lost = dict[str, Tensor](), factor.new_zeros(call.batch)
+    for name in call.operands:
+        linear, bias = call.linear(call if name == call.data else replace(call, data=name))  # pyright: ignore[reportOptionalCall]
+        shares[name] = linear.transpose(part, linear.weight)
+        if bias is not None:
+            lost = call.layout.dot(factor, bias, call.batch)
+    return shares | {ABSORBED: lost}
 
 
 def _shared_by_product(call: Call, relevance: Tensor, function: CoefficientFunction) -> Relevances:
@@ -123,7 +140,8 @@ def absolute() -> Rule:
 def epsilon(epsilon: float = 1e-6, bias: BiasName = "absorb") -> Rule:
     """LRP-ε (Bach et al. 2015, Eq. 58); ``epsilon=0`` is LRP-0. ``bias``: ``"absorb"`` or ``"leave out"``."""
     _refuse_negative("epsilon", epsilon=epsilon)
-    return _affine("epsilon" if epsilon else "proportional", coefficients.proportional(epsilon, bias))
+    rule = _affine("epsilon" if epsilon else "proportional", coefficients.proportional(epsilon, bias))
+    return rule if epsilon or bias != "absorb" else replace(rule, per_unit=PerUnit(_by_unit))
 
 
 def zplus(epsilon: float = 0.0, bias: BiasName = "absorb") -> Rule:
@@ -233,6 +251,18 @@ def _split_signed(call: Call, a: Tensor, b: Tensor, relevance: Tensor, epsilon: 
     return a * per_unit, per_unit.mul_(b), lost
 
 
+def _summands_by_unit(call: Call, factor: Tensor) -> Relevances:
+    """Every summand takes what comes to it per unit; a constant's share is absorbed."""
+    shares, lost = dict[str, Tensor](), factor.new_zeros(call.batch)
+    for name, scale in (("self", 1), ("other", call.arguments.get("alpha", 1))):
+        value, part = call[name], factor if scale == 1 else factor * scale
+        if name in call.operands:
+            shares[name] = part.sum_to_size(value.shape)
+        else:
+            lost = call.layout.dot(part, torch.as_tensor(value).to(part), call.batch)
+    return shares | {ABSORBED: lost}
+
+
 def _counted(value: Tensor, treatment: SumName, *, nonnegative: bool) -> Tensor:
     """How much a summand counts: its absolute value, or its positive part."""
     if nonnegative:
@@ -276,7 +306,8 @@ def split_sum(treatment: SumName = "positive", epsilon: float = 0.0) -> Rule:
             name: share.sum_to_size(v.shape) if name in call.operands else share for name, (v, share) in shares.items()
         }
 
-    return Rule(f"split by {treatment}", relevance, ("self", "other"), local=True)
+    per_unit = PerUnit(_summands_by_unit, ("constants",)) if treatment == "signed" and not epsilon else None
+    return Rule(f"split by {treatment}", relevance, ("self", "other"), local=True, per_unit=per_unit)
 
 
 def unchanged() -> Rule:
@@ -290,7 +321,7 @@ def unchanged() -> Rule:
             for k, v in pass_unchanged(replace(call, data=n), relevance / parts if parts > 1 else relevance).items()
         }
 
-    return Rule("pass", relevance, local=True)
+    return Rule("pass", relevance, local=True, passes=True)
 
 
 RULES: Mapping[str, Callable[..., Rule]] = {

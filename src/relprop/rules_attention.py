@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from relprop.kernel import divide, over, stabilize
-from relprop.ops.registry import ABSORBED, Call, Relevances
+from relprop.kernel import divide, divide_stabilized, stabilize
+from relprop.ops.registry import ABSORBED, Call, PerUnit, Relevances
 from relprop.rules import Rule
 
 
@@ -21,13 +21,33 @@ def softmax_taylor() -> Rule:
         lost = call.layout.sum(relevance, call.batch) - call.layout.sum(share, call.batch)
         return {call.data: share, ABSORBED: lost}
 
-    return Rule("softmax by Taylor", relevance, ("x", "output"), local=True)
+    return Rule(
+        "softmax by Taylor",
+        relevance,
+        ("x", "output"),
+        local=True,
+        per_unit=PerUnit(_softmax_by_unit, ("output",), throughout=True),
+    )
 
 
-def _layer_norm(call: Call, per_output: Tensor) -> Tensor:
-    """``x`` times the gradient with the deviation constant, for a gradient of the outputs, which is overwritten."""
+def _softmax_by_unit(call: Call, factor: Tensor) -> Relevances:
+    """Per unit of the score this is the gradient of the softmax, ``s (c − Σ s c)``."""
+    output, layout = call.output, call.layout
+    share = torch.ops.aten._softmax_backward_data(factor, output, call["dim"], output.dtype)
+    # the scores are log s and a constant per row, on which shares that add up to zero do not depend
+    scores = output.clamp(min=torch.finfo(output.dtype).tiny).log_()
+    return {call.data: share, ABSORBED: layout.dot(factor, output, call.batch) - layout.dot(scores, share, call.batch)}
+
+
+def _norm_by_unit(call: Call, factor: Tensor) -> Relevances:
+    bias = call.arguments.get("bias")
+    lost = factor.new_zeros(call.batch) if bias is None else call.layout.dot(factor, bias, call.batch)
+    return {call.data: _norm_back(call, factor.clone() if call["weight"] is None else factor * call["weight"]), ABSORBED: lost}
+
+
+def _norm_back(call: Call, share: Tensor) -> Tensor:
+    """The gradient with the deviation constant, for a gradient of the outputs times the weight, which is overwritten."""
     x, dims = call.x, list(range(-len(call["normalized_shape"]), 0))
-    share = per_output if call["weight"] is None else per_output.mul_(call["weight"])
     centered = x
     if "bias" in call.arguments:  # RMS norm takes off no mean
         share.sub_(share.mean(dims, keepdim=True))
@@ -35,18 +55,21 @@ def _layer_norm(call: Call, per_output: Tensor) -> Tensor:
     size = math.prod(x.shape[dim] for dim in dims)
     deviation = torch.linalg.vector_norm(centered, dim=dims, keepdim=True) / math.sqrt(size)
     eps = torch.finfo(x.dtype).eps if call["eps"] is None else call["eps"]
-    return share.mul_(x).mul_(torch.rsqrt(deviation.square() + eps))
+    return share.mul_(torch.rsqrt(deviation.square() + eps))
 
 
-def norm_linear(epsilon: float = 1e-9) -> Rule:
+def norm_linear(epsilon: float = 0.0) -> Rule:
     """Layer norm with its variance constant (Ali et al. 2022): linear in ``x``, so shares go by signed contribution; bias absorbs."""
 
     def relevance(call: Call, relevance: Tensor) -> Relevances:
-        share = _layer_norm(call, over(relevance, stabilize(call.output, epsilon)))
+        per_output = divide_stabilized(relevance, call.output, epsilon)
+        weighted = per_output if call["weight"] is None else per_output.mul_(call["weight"])
+        share = _norm_back(call, weighted).mul_(call.x)
         lost = call.layout.sum(relevance, call.batch) - call.layout.sum(share, call.batch)
         return {call.data: share, ABSORBED: lost}
 
-    return Rule("norm, variance constant", relevance, ("x", "output"), local=True)
+    by_unit = None if epsilon else PerUnit(_norm_by_unit, ("x", "constants"))
+    return Rule("norm, variance constant", relevance, ("x", "output"), local=True, per_unit=by_unit)
 
 
 def balanced_sum() -> Rule:
@@ -73,5 +96,5 @@ def balanced_sum() -> Rule:
 
 def linear_norms(epsilon: float) -> dict[str, Rule]:
     """Layer and RMS norm as linear layers, by op name: what rules of signed contributions need (see ``docs/decisions.md``)."""
-    rule = norm_linear(max(epsilon, 1e-9))
+    rule = norm_linear(epsilon)
     return {"layer_norm": rule, "rms_norm": rule}

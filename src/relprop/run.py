@@ -10,7 +10,8 @@ from torch import Tensor, fx
 from relprop.errors import OptionError
 from relprop.graph import evaluate, interpret
 from relprop.ops.registry import ABSORBED, Call, Role, hollow
-from relprop.plan import Plan, Step
+from relprop.plan import Plan
+from relprop.step import Step
 
 Values = dict[fx.Node, Any]
 Watch = Callable[[fx.Node, Tensor], None]
@@ -77,12 +78,16 @@ class Runner:
                 forget.setdefault(step, []).append(value)
         return forget
 
-    def forward(self, inputs: Sequence[object]) -> Values:
-        """Run the model; values that the backward pass does not need are hollow in the result."""
+    def forward(self, inputs: Sequence[object], *, inspected: bool = False) -> Values:
+        """Run the model; values that the backward pass does not need are hollow in the result.
+
+        Args:
+            inputs: All inputs of the graph.
+            inspected: Whether the backward pass is to be watched or audited: then it needs the values whose relevance is carried per unit.
+        """
         values: Values = {}
         for node, values in interpret(self.module, inputs):
-            for value in self.forget_forward.get(node, ()):
-                values[value] = hollow(values[value])
+            self._forget(self.forget_forward.get(node, ()), values, inspected=inspected)
         return values
 
     def backward(
@@ -91,7 +96,7 @@ class Runner:
         """Propagate relevance from the output to the inputs.
 
         Args:
-            values: From :meth:`forward`.
+            values: From :meth:`forward`, which must know where there is a ``watch`` or ``audit``.
             seed: Relevance of the output, shaped like it.
             batch: Number of samples.
             watch: Called with every value's node and its relevance, once it is complete.
@@ -111,7 +116,7 @@ class Runner:
             if relevance is None:
                 continue
             if watch is not None and isinstance(relevance, Tensor):
-                watch(step.node, relevance)
+                watch(step.node, self._whole(step.node, relevance, values))
             if step.node in leaves:
                 continue
             if step.node.target is operator.getitem:
@@ -121,9 +126,10 @@ class Runner:
             if isinstance(kept, Tensor):
                 absorbed = absorbed + kept
             if audit is not None:
-                audit(step, relevance, shares, kept)
+                whole = [(node, self._whole(node, part, values)) for node, part in shares]
+                audit(step, self._whole(step.node, relevance, values), whole, kept)
             self._hand_on(shares, relevances)
-            self._forget(step, values)
+            self._forget(self.forget_backward.get(step.node, ()), values, inspected=watch is not None or audit is not None)
         found = [relevances.get(leaf) for leaf in self.plan.leaves]
         return [self._zeros(values[leaf]) if r is None else r for leaf, r in zip(self.plan.leaves, found, strict=True)], absorbed
 
@@ -133,9 +139,14 @@ class Runner:
         for target, part in shares:
             relevances[target] = relevances[target] + part if target in relevances else part
 
-    def _forget(self, step: Step, values: Values) -> None:
-        for value in self.forget_backward.get(step.node, ()):
-            values[value] = hollow(values[value])
+    def _whole(self, node: fx.Node, relevance: Any, values: Values) -> Any:  # noqa: ANN401 - a tensor, or a list with gaps
+        """Relevance that may be carried per unit of its value, as relevance."""
+        return relevance * values[node] if node in self.plan.per_unit else relevance
+
+    def _forget(self, done: Sequence[fx.Node], values: Values, *, inspected: bool) -> None:
+        for value in done:
+            if not (inspected and value in self.plan.per_unit):
+                values[value] = hollow(values[value])
 
     @staticmethod
     def _zeros(value: Tensor) -> Tensor:

@@ -29,6 +29,8 @@ class SampleLayout:
 
     def dot(self, a: Tensor, b: Tensor, batch: int) -> Tensor:
         """Sum ``a · b`` per sample without making the product: shape ``(batch,)``; a smaller ``b`` broadcasts over ``a``."""
+        if b.dim() == 1 and a.shape[-1:] == b.shape and (self.dim is None or self.dim < a.dim() - 1):
+            return self.sum(a @ b, batch)
         if b.numel() < a.numel():
             shape = (1,) * (a.dim() - b.dim()) + tuple(b.shape)
             repeated = [d for d, size in enumerate(shape) if size == 1 and d != self.dim]

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from relprop.plan import Step
 from relprop.run import Runner, Shares, Values
+from relprop.step import Step
 from relprop.table import draw_table
 
 

@@ -234,4 +234,4 @@ def test_a_constant_part_has_no_cost_where_it_takes_no_relevance():
     model, x = model_of("unbound")
     plan = relprop.Explainer(model, x[:1], "cp-lrp").plan
     first = [step.rule for step in plan.steps if step.path == "blocks.0.attention.qkv" and step.op == "aten::linear"]
-    assert sorted(first) == ["", "", "epsilon"]  # queries and keys; values
+    assert sorted(first) == ["", "", "proportional"]  # queries and keys; values

@@ -182,7 +182,7 @@ def _attention_relevance(problem: Problem, tokens: Tokens) -> list[Tensor]:
         if node in wanted:
             found[node] = relevance
 
-    values = runner.forward(problem.given.flat)
+    values = runner.forward(problem.given.flat, inspected=True)
     runner.backward(values, problem.weights, len(problem.weights), watch, free=True)
     return [found[layer.weights] for layer in tokens.layers]
 

@@ -24,7 +24,7 @@ def _build(name: str, shared: Shared, norm: NormName) -> tuple[Method, Rule]:
     return Method(name, table, by_op=by_op, start=STARTS[shared.start], conserves=shared.start == "logit"), rule
 
 
-@sharing(without=("attention",), epsilon=1e-9)
+@sharing(without=("attention",), epsilon=0.0)
 def build_attnlrp(shared: Shared, *, norm: NormName = "linear") -> Method:
     """AttnLRP: ε everywhere; products share equally, the softmax by its Taylor expansion, activations pass relevance unchanged."""
     method, rule = _build("attnlrp", shared, norm)
@@ -38,7 +38,7 @@ def build_attnlrp(shared: Shared, *, norm: NormName = "linear") -> Method:
     return replace(method, rules={**method.rules, **table})
 
 
-@sharing(without=("attention",), epsilon=1e-9)
+@sharing(without=("attention",), epsilon=0.0)
 def build_cp_lrp(shared: Shared, *, norm: NormName = "linear") -> Method:
     """CP-LRP: ε everywhere, attention weights and the variance of layer norm held constant."""
     return _build("cp-lrp", shared, norm)[0]

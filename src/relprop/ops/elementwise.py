@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from relprop.ops.registry import Call, Op, Relevances, Role, add_ops
+from relprop.ops.registry import Call, Op, PerUnit, Relevances, Role, add_ops
 
 NON_NEGATIVE = "relu relu6 sigmoid hardsigmoid exp exp2 abs square sqrt rsqrt softplus cosh"
 SIGNED = """gelu silu mish hardswish hardtanh hardshrink softshrink tanhshrink leaky_relu prelu rrelu elu celu selu tanh softsign
@@ -28,6 +28,14 @@ def pass_unchanged(call: Call, relevance: Tensor) -> Relevances:
 
 def _cast(call: Call, relevance: Tensor) -> Relevances:
     return {call.data: relevance.to(call.x.dtype)}
+
+
+def _times(call: Call, factor: Tensor) -> Relevances:
+    return {call.data: _sum_back(factor * call["other" if call.data == "self" else "self"], call.x)}
+
+
+def _divided(call: Call, factor: Tensor) -> Relevances:
+    return {call.data: _sum_back(factor / call["other"], call.x)}
 
 
 def _where(call: Call, relevance: Tensor) -> Relevances:
@@ -57,14 +65,18 @@ def _larger(call: Call, relevance: Tensor) -> Relevances:
 add_ops(NON_NEGATIVE.split(), Op(Role.ACTIVATION, keeps_sign="always"))
 add_ops(SIGNED.split(), Op(Role.ACTIVATION))
 add_ops(["pow"], Op(Role.ACTIVATION, data=("self", "exponent")))
-add_ops(["neg", "positive"], Op(Role.SCALE, pass_unchanged))
+add_ops(["positive"], Op(Role.SCALE, pass_unchanged))
+add_ops(["neg"], Op(Role.SCALE, pass_unchanged, per_unit=PerUnit(lambda call, factor: {call.data: -factor}, throughout=True)))
 add_ops(
     ["_to_copy", "to", "type_as", "float", "double", "half", "alias", "detach", "clone", "contiguous", "dropout"],
-    Op(Role.SCALE, _cast, keeps_sign="inherits"),
+    Op(Role.SCALE, _cast, keeps_sign="inherits", per_unit=PerUnit(_cast, throughout=True)),
 )
 add_ops(["add", "sub", "rsub"], Op(Role.ADD, data=("self", "other"), needs=("self", "other")))
-add_ops(["mul"], Op(Role.GATE, data=("self", "other"), keeps_sign="inherits"))
-add_ops(["div"], Op(Role.SCALE, pass_unchanged, data=("self", "other")))
+_BY_CONSTANT = PerUnit(_times, ("constants",), throughout=True)
+add_ops(["mul"], Op(Role.GATE, data=("self", "other"), keeps_sign="inherits", per_unit=_BY_CONSTANT))
+_THROUGH_CONSTANT = PerUnit(_divided, ("constants",), throughout=True, of=("self",))
+add_ops(["div"], Op(Role.SCALE, pass_unchanged, data=("self", "other"), per_unit=_THROUGH_CONSTANT))
+add_ops(["div.Tensor_mode", "div.Scalar_mode"], Op(Role.SCALE, pass_unchanged, data=("self", "other")))  # rounds
 add_ops(["where"], Op(Role.SELECT, _where, data=("self", "other"), needs=("condition",), keeps_sign="inherits"))
 add_ops(["masked_fill"], Op(Role.SELECT, _masked_fill, needs=("mask",)))
 add_ops(

@@ -89,6 +89,24 @@ LinearFunction = Callable[[Call], tuple[Linear, Tensor | None]]
 
 
 @dataclass(frozen=True)
+class PerUnit:
+    """How relevance per unit of the output becomes relevance per unit of the operands, where shares are in proportion to their values.
+
+    Attributes:
+        relevance: As a relevance function, but for relevance that is divided by the value that it belongs to; what it returns as
+            ``ABSORBED`` is not divided.
+        needs: Values that it reads: ``"x"`` (the operands), ``"constants"`` (the other arguments), or ``"output"``.
+        throughout: Whether it serves only where the relevance of output and operands both is carried per unit.
+        of: Operands for which it holds; any where empty.
+    """
+
+    relevance: RelevanceFunction
+    needs: tuple[str, ...] = ()
+    throughout: bool = False
+    of: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Op:
     """How one ATen op passes relevance.
 
@@ -100,6 +118,7 @@ class Op:
         needs: Names of arguments whose values ``relevance`` or ``linear`` reads, ``"output"`` included.
         limit: ``arguments -> ""`` for calls that the entry covers, else what sets a call apart, such as ``"with accumulate=True"``.
         keeps_sign: ``"always"``: the output is never negative; ``"inherits"``: it is not where no active argument is; ``"never"``.
+        per_unit: For ops that move the elements of an operand, or multiply them by constants: what that does to relevance per unit.
     """
 
     role: Role
@@ -109,6 +128,7 @@ class Op:
     needs: tuple[str, ...] = ()
     limit: Callable[[Mapping[str, Any]], str] = lambda _: ""
     keeps_sign: str = "never"
+    per_unit: PerUnit | None = None
 
 
 OPS: dict[str, Op] = {}

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from relprop.kernel import Linear
-from relprop.ops.registry import ABSORBED, Call, Op, Relevances, Role, add_ops
+from relprop.ops.registry import ABSORBED, Call, Op, PerUnit, Relevances, Role, add_ops
 
 aten = torch.ops.aten
 
@@ -227,7 +227,8 @@ def _positions(call: Call) -> tuple[Any, ...]:
 
 
 def _add_shape(names: list[str], inverse: Callable[[Call, Tensor], Tensor], needs: tuple[str, ...] = ()) -> None:
-    add_ops(names, Op(Role.SHAPE, _moved(inverse), needs=needs, keeps_sign="inherits"))
+    back = _moved(inverse)
+    add_ops(names, Op(Role.SHAPE, back, needs=needs, keeps_sign="inherits", per_unit=PerUnit(back, throughout=True)))
 
 
 _add_shape(["view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as", "reshape_as"], _reshape)
