@@ -10,7 +10,9 @@ from torch import Tensor
 
 from relprop.errors import OptionError, suggestion
 from relprop.ops.registry import OPS, Role
-from relprop.rules import Rule, SumName, box, flat, split_sum, unchanged, wsquare
+from relprop.rule import Rule
+from relprop.rules import box, flat, unchanged, wsquare
+from relprop.rules_sum import SumName, split_sum
 from relprop.starts import STARTS, Start
 
 ConstantsName = Literal["leave out", "absorb"]

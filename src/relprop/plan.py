@@ -14,7 +14,7 @@ from relprop.method import Method
 from relprop.ops.registry import Op, PerUnit, Role, op_name
 from relprop.per_unit import carried_per_unit, with_units
 from relprop.roles import Roles, for_one
-from relprop.rules import Rule
+from relprop.rule import Rule
 from relprop.samples import SampleLayout
 from relprop.step import Step
 from relprop.table import draw_table

@@ -1,56 +1,21 @@
 """The rules: per name, how one op's relevance is shared among its inputs. A method chooses one rule per role."""
 
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from relprop import coefficients
 from relprop.coefficients import CoefficientFunction
-from relprop.errors import OptionError
-from relprop.kernel import Contributions, divide, divide_signed, in_blocks
+from relprop.kernel import Contributions, divide, in_blocks
 from relprop.ops.elementwise import pass_unchanged
 from relprop.ops.registry import ABSORBED, Call, PerUnit, RelevanceFunction, Relevances
+from relprop.rule import Rule, refuse_negative
+from relprop.rules_sum import split_sum
 
 BiasName = Literal["absorb", "leave out"]
-SumName = Literal["positive", "absolute", "signed"]
-_TRACE = 1e-16
-
-
-@dataclass(frozen=True)
-class Rule:
-    """How relevance passes one op.
-
-    Attributes:
-        name: Printed in the plan.
-        relevance: ``(call, relevance of the output) -> relevance by argument``.
-        needs: Values that it reads: ``"x"`` (the operands that carry relevance), ``"output"``, or argument names.
-        all_operands: Whether gates and attention weights take relevance too, instead of counting as constants.
-        local: Whether shares depend on nothing but the outputs that have relevance and what they are made of.
-        per_unit: The same for relevance per unit, where shares are in proportion to signed values, and nothing stabilizes them.
-        passes: Whether relevance passes unchanged.
-    """
-
-    name: str
-    relevance: RelevanceFunction
-    needs: tuple[str, ...] = ()
-    all_operands: bool = False
-    local: bool = False
-    per_unit: PerUnit | None = None
-    passes: bool = False
-
-
-def _refuse_negative(rule: str, **options: float) -> None:
-    for name, value in options.items():
-        if not (value >= 0 and math.isfinite(value)):
-            raise OptionError(f"Option {name}={value!r} of rule {rule!r} must not be negative or infinite.")
-
-
-# --- rules of ops that are linear in one operand ---------------------------------------------------------------------------------
 
 
 def _contributions(call: Call) -> Contributions:
@@ -139,26 +104,26 @@ def absolute() -> Rule:
 
 def epsilon(epsilon: float = 1e-6, bias: BiasName = "absorb") -> Rule:
     """LRP-ε (Bach et al. 2015, Eq. 58); ``epsilon=0`` is LRP-0. ``bias``: ``"absorb"`` or ``"leave out"``."""
-    _refuse_negative("epsilon", epsilon=epsilon)
+    refuse_negative("epsilon", epsilon=epsilon)
     rule = _affine("epsilon" if epsilon else "proportional", coefficients.proportional(epsilon, bias))
     return rule if epsilon or bias != "absorb" else replace(rule, per_unit=PerUnit(_by_unit))
 
 
 def zplus(epsilon: float = 0.0, bias: BiasName = "absorb") -> Rule:
     """LRP-z⁺: only positive contributions count (Montavon et al. 2017)."""
-    _refuse_negative("zplus", epsilon=epsilon)
+    refuse_negative("zplus", epsilon=epsilon)
     return _affine("zplus", coefficients.alpha_beta(1, 0, epsilon, bias))
 
 
 def alpha_beta(alpha: float = 2.0, beta: float = 1.0, epsilon: float = 0.0, bias: BiasName = "absorb") -> Rule:
     """LRP-αβ (Bach et al. 2015, Eq. 60): ``alpha`` times the positive minus ``beta`` times the negative shares."""
-    _refuse_negative("alpha-beta", alpha=alpha, beta=beta, epsilon=epsilon)
+    refuse_negative("alpha-beta", alpha=alpha, beta=beta, epsilon=epsilon)
     return _affine(f"alpha{alpha:g}-beta{beta:g}", coefficients.alpha_beta(alpha, beta, epsilon, bias))
 
 
 def gamma(gamma: float = 0.25, epsilon: float = 0.0, bias: BiasName = "absorb") -> Rule:
     """LRP-γ (Montavon et al. 2019), for inputs and outputs of any sign: contributions that agree with the output count ``1 + γ`` times."""
-    _refuse_negative("gamma", gamma=gamma, epsilon=epsilon)
+    refuse_negative("gamma", gamma=gamma, epsilon=epsilon)
     return _affine("gamma", coefficients.gamma(gamma, epsilon, bias))
 
 
@@ -240,76 +205,6 @@ def _on_each_operand(relevance_of: RelevanceFunction) -> RelevanceFunction:
     return relevance
 
 
-# --- rules of ops that are not linear, or linear in several operands ----------------------------------------------------------------
-
-
-def _split_signed(call: Call, a: Tensor, b: Tensor, relevance: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
-    """By value, as LRP-ε; the third is what ``epsilon`` holds, or a sum of zero: neither takes it."""
-    total = a + b
-    per_unit = divide_signed(relevance, total, epsilon)
-    lost = call.layout.sum(relevance, call.batch) - call.layout.dot(per_unit, total, call.batch)
-    return a * per_unit, per_unit.mul_(b), lost
-
-
-def _summands_by_unit(call: Call, factor: Tensor) -> Relevances:
-    """Every summand takes what comes to it per unit; a constant's share is absorbed."""
-    shares, lost = dict[str, Tensor](), factor.new_zeros(call.batch)
-    for name, scale in (("self", 1), ("other", call.arguments.get("alpha", 1))):
-        value, part = call[name], factor if scale == 1 else factor * scale
-        if name in call.operands:
-            shares[name] = part.sum_to_size(value.shape)
-        else:
-            lost = call.layout.dot(part, torch.as_tensor(value).to(part), call.batch)
-    return shares | {ABSORBED: lost}
-
-
-def _counted(value: Tensor, treatment: SumName, *, nonnegative: bool) -> Tensor:
-    """How much a summand counts: its absolute value, or its positive part."""
-    if nonnegative:
-        return value
-    if treatment == "absolute":
-        return value.abs()
-    # a trace of the absolute value decides where neither part is positive, and is nothing beside a positive part
-    return functional.leaky_relu(value, -_TRACE)
-
-
-def _split_by(share: Tensor, other: Tensor, relevance: Tensor) -> tuple[Tensor, Tensor]:
-    """In proportion, equally where both are zero."""
-    tiny = torch.finfo(share.dtype).tiny
-    share = share + tiny
-    first = (share / torch.add(share, other).add_(tiny)).mul(relevance)
-    return first, relevance - first
-
-
-def split_sum(treatment: SumName = "positive", epsilon: float = 0.0) -> Rule:
-    """Split the relevance of a sum of two values; what a constant takes is absorbed.
-
-    Args:
-        treatment: ``"positive"`` splits by positive part, by absolute value where no part is positive; ``"absolute"`` by absolute value; both
-            share equally where both summands are zero. ``"signed"`` splits by value, and what ``epsilon`` holds is absorbed.
-        epsilon: Stabilizer of signed sums.
-    """
-    _refuse_negative("split", epsilon=epsilon)
-
-    def relevance(call: Call, relevance: Tensor) -> Relevances:
-        a, b, alpha = call["self"], call["other"], call.arguments.get("alpha", 1)
-        a, b = (v if isinstance(v, Tensor) else torch.as_tensor(v).to(relevance) for v in (a, b))
-        second = b if alpha == 1 else b * alpha
-        if treatment == "signed":
-            *parts, lost = _split_signed(call, a, second, relevance, epsilon)
-        else:
-            share = _counted(a, treatment, nonnegative="self" in call.nonnegative)
-            other = _counted(second, treatment, nonnegative="other" in call.nonnegative and alpha >= 0)
-            parts, lost = _split_by(share, other, relevance), 0.0
-        shares = {"self": (a, parts[0]), "other": (b, parts[1])}
-        return {ABSORBED: lost} | {
-            name: share.sum_to_size(v.shape) if name in call.operands else share for name, (v, share) in shares.items()
-        }
-
-    per_unit = PerUnit(_summands_by_unit, ("constants",)) if treatment == "signed" and not epsilon else None
-    return Rule(f"split by {treatment}", relevance, ("self", "other"), local=True, per_unit=per_unit)
-
-
 def unchanged() -> Rule:
     """Pass relevance unchanged to the operand that carries it: activations, norms, constants; operands of a product share equally."""
 
@@ -338,3 +233,20 @@ RULES: Mapping[str, Callable[..., Rule]] = {
     "zplus": zplus,
 }
 """Every rule by name, with its options as keyword arguments."""
+
+__all__ = [
+    "RULES",
+    "BiasName",
+    "Rule",
+    "absolute",
+    "alpha_beta",
+    "box",
+    "epsilon",
+    "flat",
+    "gamma",
+    "rap",
+    "split_sum",
+    "unchanged",
+    "wsquare",
+    "zplus",
+]

@@ -10,7 +10,7 @@ from torch import Tensor
 from relprop.kernel import Coefficients, Contributions, divide
 from relprop.ops.elementwise import NON_NEGATIVE, SIGNED
 from relprop.ops.registry import OPS, Call, Relevances
-from relprop.rules import Rule
+from relprop.rule import Rule
 
 _FLOOR = 1e-9
 _NORMS = ("layer_norm", "group_norm", "instance_norm", "rms_norm", "batch_norm")

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from relprop.kernel import divide, divide_stabilized, stabilize
 from relprop.ops.registry import ABSORBED, Call, PerUnit, Relevances
-from relprop.rules import Rule
+from relprop.rule import Rule
 
 
 def softmax_taylor() -> Rule:

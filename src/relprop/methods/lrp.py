@@ -10,7 +10,8 @@ from relprop import rules
 from relprop.method import INPUT_RULES, Bounds, Method, additions, attention_weights, input_box, split_choices
 from relprop.methods.options import Shared, sharing
 from relprop.ops.registry import Role
-from relprop.rules import Rule, alpha_beta, box, flat, wsquare, zplus
+from relprop.rule import Rule
+from relprop.rules import alpha_beta, box, flat, wsquare, zplus
 from relprop.rules_attention import linear_norms
 from relprop.starts import STARTS
 

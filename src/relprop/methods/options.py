@@ -7,7 +7,8 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from relprop.method import AddName, AttentionName, ConstantsName, InputRuleName
-from relprop.rules import BiasName, SumName
+from relprop.rules import BiasName
+from relprop.rules_sum import SumName
 
 StartName = Literal["logit", "one", "clrp", "sglrp"]
 

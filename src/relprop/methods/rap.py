@@ -8,7 +8,8 @@ from torch import Tensor
 from relprop.method import Method, additions, input_box
 from relprop.methods.options import ConstantsName, SumName
 from relprop.ops.registry import Role
-from relprop.rules import Rule, absolute, box, epsilon, rap
+from relprop.rule import Rule
+from relprop.rules import absolute, box, epsilon, rap
 from relprop.starts import STARTS
 
 

@@ -19,6 +19,7 @@ from relprop.method import Method
 from relprop.methods.options import StartName
 from relprop.ops.registry import Role, op_name
 from relprop.plan import make_plan
+from relprop.rule import Rule
 from relprop.rules_attention import balanced_sum
 from relprop.run import Runner
 from relprop.starts import STARTS
@@ -162,8 +163,8 @@ def build_attention_rollout() -> Attribution:
 def _propagation(start: StartName) -> Method:
     """LRP as transformer attribution has it: z⁺ layers, products shared equally by signed value, residual sums balanced."""
     proportional = rules.epsilon(1e-9)
-    both = rules.Rule(proportional.name, proportional.relevance, proportional.needs, all_operands=True)
-    table: dict[Role | str, rules.Rule] = {
+    both = Rule(proportional.name, proportional.relevance, proportional.needs, all_operands=True)
+    table: dict[Role | str, Rule] = {
         Role.DENSE: rules.zplus(0.0, "leave out"),
         Role.CONV: rules.zplus(0.0, "leave out"),
         Role.POOL: proportional,

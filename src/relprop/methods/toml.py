@@ -31,7 +31,8 @@ from typing import Any
 from relprop.errors import OptionError, suggestion
 from relprop.method import Method, input_box
 from relprop.methods.registry import check_options, make_method
-from relprop.rules import RULES, Rule
+from relprop.rule import Rule
+from relprop.rules import RULES
 
 _TABLES = ("options", "rules", "by_op", "by_path")
 _KEYS: Mapping[str, tuple[type, str]] = {

@@ -7,7 +7,8 @@ from relprop import rules
 from relprop.method import INPUT_RULES, Method, additions, split_choices
 from relprop.methods.options import Shared, sharing
 from relprop.ops.registry import Role
-from relprop.rules import Rule, unchanged
+from relprop.rule import Rule
+from relprop.rules import unchanged
 from relprop.rules_attention import linear_norms, softmax_taylor
 from relprop.starts import STARTS
 
