@@ -17,7 +17,7 @@ class Rule:
         needs: Values that it reads: ``"x"`` (the operands that carry relevance), ``"output"``, or argument names.
         all_operands: Whether gates and attention weights take relevance too, instead of counting as constants.
         local: Whether shares depend on nothing but the outputs that have relevance and what they are made of.
-        per_unit: The same for relevance per unit, where shares are in proportion to signed values, and nothing stabilizes them.
+        per_unit: The same as ``relevance`` for relevance per unit, for rules that share in proportion to signed values, without a stabilizer.
         passes: Whether relevance passes unchanged.
     """
 
