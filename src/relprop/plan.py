@@ -81,7 +81,7 @@ def make_plan(module: fx.GraphModule, method: Method, *, dynamic: bool, notes: I
     if dynamic:
         _refuse_mixed(passed)
     per_unit = carried_per_unit(passed, facts.carriers, whole={roles.output, *leaves})
-    ordered = tuple(with_units(s, per_unit) if s.node in reached else s for s in ordered)
+    ordered = tuple(with_units(s, per_unit) for s in ordered)
     return Plan(module, method, ordered, facts, leaves, roles.output, dynamic, roles.before, per_unit, (*notes, *leaf_notes))
 
 

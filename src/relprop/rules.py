@@ -51,7 +51,7 @@ def _by_unit(call: Call, factor: Tensor) -> Relevances:
     """Of ``z_j = Σ_i x_i w_ij + b_j`` and relevance ``z_j c_j``, every operand takes ``x_i Σ_j w_ij c_j``, in equal parts, the bias ``b_j c_j``."""
     parts = len(call.operands)
     part = (factor / parts).contiguous() if parts > 1 else factor
-    shares, lost = dict[str, Tensor](), factor.new_zeros(call.batch)
+    shares, lost = dict[str, Tensor](), 0.0
     for name in call.operands:
         linear, bias = call.linear(call if name == call.data else replace(call, data=name))  # pyright: ignore[reportOptionalCall]
         shares[name] = linear.transpose(part, linear.weight)

@@ -41,13 +41,14 @@ def _softmax_by_unit(call: Call, factor: Tensor) -> Relevances:
 
 def _norm_by_unit(call: Call, factor: Tensor) -> Relevances:
     bias = call.arguments.get("bias")
-    lost = factor.new_zeros(call.batch) if bias is None else call.layout.dot(factor, bias, call.batch)
-    return {call.data: _norm_back(call, factor.clone() if call["weight"] is None else factor * call["weight"]), ABSORBED: lost}
+    lost = 0.0 if bias is None else call.layout.dot(factor, bias, call.batch)
+    return {call.data: _norm_back(call, factor), ABSORBED: lost}
 
 
-def _norm_back(call: Call, share: Tensor) -> Tensor:
-    """The gradient with the deviation constant, for a gradient of the outputs times the weight, which is overwritten."""
+def _norm_back(call: Call, factor: Tensor) -> Tensor:
+    """The gradient with the deviation constant, for a gradient of the outputs."""
     x, dims = call.x, list(range(-len(call["normalized_shape"]), 0))
+    share = factor.clone() if call["weight"] is None else factor * call["weight"]
     centered = x
     if "bias" in call.arguments:  # RMS norm takes off no mean
         share.sub_(share.mean(dims, keepdim=True))
@@ -62,9 +63,7 @@ def norm_linear(epsilon: float = 0.0) -> Rule:
     """Layer norm with its variance constant (Ali et al. 2022): linear in ``x``, so shares go by signed contribution; bias absorbs."""
 
     def relevance(call: Call, relevance: Tensor) -> Relevances:
-        per_output = divide_stabilized(relevance, call.output, epsilon)
-        weighted = per_output if call["weight"] is None else per_output.mul_(call["weight"])
-        share = _norm_back(call, weighted).mul_(call.x)
+        share = _norm_back(call, divide_stabilized(relevance, call.output, epsilon)).mul_(call.x)
         lost = call.layout.sum(relevance, call.batch) - call.layout.sum(share, call.batch)
         return {call.data: share, ABSORBED: lost}
 

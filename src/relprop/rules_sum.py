@@ -24,7 +24,7 @@ def _split_signed(call: Call, a: Tensor, b: Tensor, relevance: Tensor, epsilon: 
 
 def _summands_by_unit(call: Call, factor: Tensor) -> Relevances:
     """Every summand takes what comes to it per unit; a constant's share is absorbed."""
-    shares, lost = dict[str, Tensor](), factor.new_zeros(call.batch)
+    shares, lost = dict[str, Tensor](), 0.0
     for name, scale in (("self", 1), ("other", call.arguments.get("alpha", 1))):
         value, part = call[name], factor if scale == 1 else factor * scale
         if name in call.operands:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import relprop
+from relprop.graph import module_outputs
 
 TIGHT = {"rtol": 1e-9, "atol": 1e-10}
 
@@ -33,6 +34,22 @@ class Probed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.post(self.op(*[pre(x) for pre in self.pres]).flatten(1))
+
+
+def assert_same_everywhere(
+    ours: relprop.Explainer, whole: relprop.Explainer, x: Tensor, **tolerance: float
+) -> relprop.Explanation:
+    """Compare relevance of several targets at the input and at every module that it reaches, and what was absorbed; return ours."""
+    reached = {step.node for step in whole.plan.steps if step.relevance}
+    layers = [path for path, node in module_outputs(whole.graph.graph).items() if node in reached]
+    target = torch.tensor([[0, 3], [1, 1], [2, 0]])
+    found, expected = ours(x, target, layers=layers), whole(x, target, layers=layers)
+    torch.testing.assert_close(found.relevance, expected.relevance, **tolerance)
+    torch.testing.assert_close(found.absorbed, expected.absorbed, **tolerance)
+    assert list(found.layers) == layers
+    for path in layers:
+        torch.testing.assert_close(found.layers[path], expected.layers[path], **tolerance, msg=lambda m, p=path: f"{p}: {m}")
+    return found
 
 
 class FixedBatch(nn.Module):

@@ -8,12 +8,13 @@ from torch.nn import functional as F
 import relprop
 from relprop import explainer as explainer_module
 from relprop.capture import capture
-from relprop.graph import module_outputs
 from relprop.inputs import as_inputs
 from relprop.ops.registry import op_name
 from relprop.passes import normalize
 from relprop.passes.projections import separate_projections
 from relprop.passes.windows import compute_windows
+
+from .reference import assert_same_everywhere
 
 TOKENS, WIDTH, HEADS = 6, 8, 2
 
@@ -168,17 +169,7 @@ def test_relevance_stays_at_the_input_and_at_every_module(name, method, monkeypa
     monkeypatch.setattr(explainer_module, "separate_projections", lambda _: None)
     monkeypatch.setattr(explainer_module, "compute_windows", lambda _: None)
     whole = relprop.Explainer(model, x[:1], method)
-    reached = {step.node for step in whole.plan.steps if step.relevance}
-    layers = [path for path, node in module_outputs(whole.graph.graph).items() if node in reached]
-    target = torch.tensor([[0, 3], [1, 1], [2, 0]])
-    found, expected = ours(x, target, layers=layers), whole(x, target, layers=layers)
-    torch.testing.assert_close(found.relevance, expected.relevance, rtol=1e-9, atol=1e-12)
-    torch.testing.assert_close(found.absorbed, expected.absorbed, rtol=1e-9, atol=1e-12)
-    assert list(found.layers) == layers
-    for path in layers:
-        torch.testing.assert_close(
-            found.layers[path], expected.layers[path], rtol=1e-9, atol=1e-12, msg=lambda m, p=path: f"{p}: {m}"
-        )
+    assert_same_everywhere(ours, whole, x, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", sorted(TAKEN_APART.keys() - {"gated"}))

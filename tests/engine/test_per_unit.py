@@ -10,7 +10,8 @@ from torch.nn import functional as F
 import relprop
 from relprop import plan as plan_module
 from relprop import rules
-from relprop.graph import module_outputs
+
+from .reference import assert_same_everywhere
 
 TOKENS, WIDTH = 5, 8
 
@@ -116,17 +117,8 @@ CASES = [(name, method) for name in MODELS for method in ("attnlrp", "cp-lrp")] 
 def test_relevance_stays_at_the_input_and_at_every_module(name, method, monkeypatch):
     model, x = model_of(name)
     ours, whole = explainers(model, x, method, monkeypatch, epsilon=0.0)
-    reached = {step.node for step in whole.plan.steps if step.relevance}
-    layers = [path for path, node in module_outputs(whole.graph.graph).items() if node in reached]
-    target = torch.tensor([[0, 3], [1, 1], [2, 0]])
-    found, expected = ours(x, target, layers=layers), whole(x, target, layers=layers)
-    torch.testing.assert_close(found.relevance, expected.relevance, rtol=1e-7, atol=1e-9)
-    torch.testing.assert_close(found.absorbed, expected.absorbed, rtol=1e-7, atol=1e-9)
-    for path in layers:
-        torch.testing.assert_close(
-            found.layers[path], expected.layers[path], rtol=1e-7, atol=1e-9, msg=lambda m, p=path: f"{p}: {m}"
-        )
-    torch.testing.assert_close(ours(x, target).relevance, found.relevance, rtol=1e-10, atol=1e-12)
+    found = assert_same_everywhere(ours, whole, x, rtol=1e-7, atol=1e-9)
+    torch.testing.assert_close(ours(x, found.target).relevance, found.relevance, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize(("name", "method"), CASES)

@@ -33,8 +33,7 @@ def fill_infinite_masks(module: fx.GraphModule) -> None:
             continue
         for x, other in (node.args, node.args[::-1]):
             mask = _constant(module, other)
-            there = None if mask is None or not mask.is_floating_point() else mask == -math.inf
-            if isinstance(x, fx.Node) and mask is not None and there is not None and bool(there.any()):
+            if isinstance(x, fx.Node) and mask is not None and bool((there := mask == -math.inf).any()):
                 numbers = add_constant(module, node, "mask", mask.masked_fill(there, 0.0))
                 filled = add_constant(module, node, "masked", there)
                 replace(node, insert(node, aten.masked_fill.Scalar, insert(node, aten.add.Tensor, x, numbers), filled, -math.inf))
