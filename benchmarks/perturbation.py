@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from relprop.integrations.quantus import quantus_metrics
 from relprop.metrics import metric
-from relprop.metrics.quantus import quantus_metrics
 
 BATCH = 16
 

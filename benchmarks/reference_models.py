@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import nn
 
 from relprop.errors import ModelError
-from relprop.preprocessing import Preprocessing
+from relprop.zoo import Preprocessing
 from relprop.zoo.torchvision_ops import import_torchvision
 
 VARIABLE = "RELPROP_WEIGHTS"

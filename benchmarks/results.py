@@ -22,13 +22,13 @@ from matplotlib.figure import Figure
 from relprop.cli.evaluate import RunProgress
 from relprop.errors import InputError
 from relprop.evaluation import Evaluation, Report, evaluate, report
-from relprop.evaluation.figures import draw_curves
-from relprop.evaluation.formats import markdown_grid
-from relprop.evaluation.grids import ARROWS, Cell, Grid, interval
+from relprop.evaluation.report.figures import draw_curves
+from relprop.evaluation.report.grids import ARROWS, Cell, Grid, interval
+from relprop.evaluation.report.report import markdown_grid
+from relprop.evaluation.report.tables import Line, Table
 from relprop.evaluation.settings import from_mapping
-from relprop.evaluation.tables import Line, Table
+from relprop.files import atomic, write_text
 from relprop.methods import METHODS
-from relprop.output import atomic, write_text
 from relprop.zoo import EMBEDDED
 
 HERE = Path(__file__).parent

@@ -28,8 +28,8 @@ from relprop.datasets.voc import open_voc
 from relprop.methods import Method
 from relprop.methods.registry import make_method
 from relprop.metrics import metric
-from relprop.ops.registry import Role
-from relprop.rules_attention import norm_linear, softmax_taylor
+from relprop.ops.op import Role
+from relprop.rules.attention import norm_linear, softmax_taylor
 
 _SIZE, _BATCH, _EPSILON = 224, 4, 1e-9
 

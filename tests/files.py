@@ -10,7 +10,8 @@ from PIL import Image
 
 from relprop.zoo import import_torchvision
 
-SHARED = Path(__file__).parents[2] / "shared"
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared"
 needs_weights = pytest.mark.skipif(
     not (SHARED / "weights").is_dir(), reason="the folder ../shared with real weights is not there"
 )
@@ -18,7 +19,7 @@ needs_weights = pytest.mark.skipif(
 NO_RULE = """
 import torch
 from torch import nn
-from relprop.preprocessing import Preprocessing
+from relprop.zoo import Preprocessing
 
 class Odd(nn.Module):
     def forward(self, x):

@@ -7,11 +7,11 @@ from relprop.errors import RelpropError
 from relprop.version import __version__
 
 if TYPE_CHECKING:
-    from relprop.custom import register_method
     from relprop.explainer import Explainer, explain
     from relprop.explanation import Explanation
     from relprop.methods import Method
-    from relprop.ops.registry import register_op
+    from relprop.methods.custom import register_method
+    from relprop.ops.table import register_op
 
 __all__ = ["Explainer", "Explanation", "Method", "RelpropError", "__version__", "explain", "register_method", "register_op"]
 
@@ -21,8 +21,8 @@ _HOME = {
     "Explanation": "relprop.explanation",
     "Method": "relprop.methods",
     "explain": "relprop.explainer",
-    "register_method": "relprop.custom",
-    "register_op": "relprop.ops.registry",
+    "register_method": "relprop.methods.custom",
+    "register_op": "relprop.ops.op",
 }
 
 

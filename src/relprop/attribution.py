@@ -6,15 +6,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from relprop.analysis import known_op
-from relprop.captured import CapturedModel
 from relprop.errors import InputError, TargetError
 from relprop.explanation import Explanation
-from relprop.graph import PATH
-from relprop.inputs import Inputs, batch_size
-from relprop.ops.registry import op_name
-from relprop.table import draw_table
-from relprop.targets import check_seed, finite_logits, resolve_target
+from relprop.graph.model import CapturedModel
+from relprop.graph.nodes import PATH
+from relprop.inputs import Inputs, batch_size, check_seed, finite_logits, resolve_target
+from relprop.ops.op import op_name
+from relprop.ops.table import known_op
+from relprop.text import draw_table
 
 
 @dataclass(frozen=True)

@@ -9,20 +9,19 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from relprop.attribution import Attribution, AttributionPlan, explain_by_attribution, plan_attribution
-from relprop.captured import CapturedModel, captured_model
 from relprop.errors import InputError, ModelError, OptionError, OutputError, TargetError, suggestion
 from relprop.explanation import Explanation, join_explanations
-from relprop.graph import OUTPUTS, change_dtypes, module_outputs, widened
-from relprop.inputs import Inputs, as_inputs, batch_size
+from relprop.graph.model import CapturedModel, captured_model
+from relprop.graph.nodes import OUTPUTS, change_dtypes, module_outputs, widened
+from relprop.graph.passes.batchnorm import fold_batchnorm
+from relprop.graph.passes.projections import separate_projections
+from relprop.graph.passes.windows import compute_windows
+from relprop.inputs import Inputs, as_inputs, batch_size, check_seed, finite_logits, resolve_target
 from relprop.methods import Method, choose_method
-from relprop.ops.registry import hollow
-from relprop.passes.batchnorm import fold_batchnorm
-from relprop.passes.projections import separate_projections
-from relprop.passes.windows import compute_windows
-from relprop.plan import Plan, make_plan
-from relprop.run import Runner, Values
-from relprop.targets import check_seed, finite_logits, resolve_target
-from relprop.trace import Trace, join_traces, trace
+from relprop.ops.op import hollow
+from relprop.propagation.plan import Plan, make_plan
+from relprop.propagation.run import Runner, Values
+from relprop.propagation.trace import Trace, join_traces, trace
 
 _FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from relprop.errors import InputError
-from relprop.paths import as_path
+from relprop.files import as_path
 
 # Decoders that run in this process alone; Pillow would hand others (EPS, WMF) to outside programs.
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "DIB", "JPEG2000", "PPM", "TGA", "ICO", "PCX", "SGI")

@@ -9,7 +9,7 @@ from PIL import Image
 from relprop.datasets import Failure, Sample, open_dataset
 from relprop.datasets.folder import open_folder
 from relprop.errors import InputError, OptionError
-from relprop.preprocessing import Preprocessing
+from relprop.zoo import Preprocessing
 
 SMALL = Preprocessing(size=(8, 8), resize=(8, 8), scale=1.0, mean=(0, 0, 0), std=(1, 1, 1))
 

@@ -8,7 +8,7 @@ from PIL import Image
 from relprop.datasets import Sample
 from relprop.datasets.huggingface import open_huggingface
 from relprop.errors import InputError, OptionError
-from relprop.preprocessing import Preprocessing
+from relprop.zoo import Preprocessing
 
 datasets = pytest.importorskip("datasets", reason="the datasets library is not installed")
 SMALL = Preprocessing(size=(8, 8), resize=(8, 8), scale=1.0, mean=(0, 0, 0), std=(1, 1, 1))

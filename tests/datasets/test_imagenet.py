@@ -8,7 +8,7 @@ from PIL import Image
 from relprop.datasets import Failure, Sample, open_dataset
 from relprop.datasets.imagenet import open_imagenet, synsets
 from relprop.errors import InputError
-from relprop.preprocessing import Preprocessing
+from relprop.zoo import Preprocessing
 from tests.files import SHARED
 
 REAL = SHARED / "data" / "imagenet"

@@ -9,7 +9,7 @@ from relprop.datasets import Failure, Sample
 from relprop.datasets.imagenet import synsets
 from relprop.datasets.imagenet_segmentation import open_imagenet_s, open_imagenet_segmentation
 from relprop.errors import InputError
-from relprop.preprocessing import Preprocessing
+from relprop.zoo import Preprocessing
 
 SMALL = Preprocessing(size=(8, 8), resize=(8, 8), scale=1.0, mean=(0, 0, 0), std=(1, 1, 1))
 

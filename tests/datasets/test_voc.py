@@ -9,7 +9,7 @@ from PIL import Image
 from relprop.datasets import Failure, Sample, open_voc
 from relprop.datasets.voc import VOC_CLASSES, read_boxes
 from relprop.errors import InputError, OptionError
-from relprop.preprocessing import Preprocessing
+from relprop.zoo import Preprocessing
 from tests.files import SHARED
 
 REAL = SHARED / "data" / "VOCdevkit"

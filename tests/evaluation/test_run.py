@@ -12,10 +12,11 @@ import torch
 import relprop
 from relprop.datasets import open_dataset
 from relprop.errors import InputError, ModelError, OptionError, OutputError
-from relprop.evaluation import Observer, choices, evaluate, images, models, read_maps
-from relprop.evaluation.engines import AHEAD
-from relprop.evaluation.images import image_seed
-from relprop.evaluation.store import locked
+from relprop.evaluation import Observer, choices, evaluate, models, read_maps
+from relprop.evaluation.compute import loading as images
+from relprop.evaluation.compute.engines import AHEAD
+from relprop.evaluation.compute.loading import image_seed
+from relprop.evaluation.results.store import locked
 from relprop.metrics import METRICS, metric
 from relprop.zoo import load
 from tests.evaluation.world import evaluation, identities, make_world, rows, settings, table

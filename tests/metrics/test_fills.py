@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from relprop.errors import OptionError
 from relprop.metrics.fills import FILLS, blurred, impute, make_fill
-from relprop.metrics.random import generators
+from relprop.metrics.seeds import generators
 
 
 def picture(seed: int, count: int = 2, size: int = 9) -> torch.Tensor:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from relprop.errors import InputError, OptionError
 from relprop.metrics import metric
 from relprop.metrics.perturbation import removal_step
-from relprop.metrics.random import generators
+from relprop.metrics.seeds import generators
 from tests.metrics.models import Net, images
 
 NET = Net()

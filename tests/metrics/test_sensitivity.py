@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from relprop.errors import InputError, OptionError
 from relprop.metrics import metric
-from relprop.metrics.random import generators, normal, permutation, uniform
+from relprop.metrics.seeds import generators, normal, permutation, uniform
 from tests.metrics.models import Net, explainer, images
 
 NET = Net()

@@ -19,7 +19,7 @@ from relprop.errors import OptionError, TargetError, suggestion
 from relprop.images import open_photo
 from relprop.methods import METHODS, choose_method
 from relprop.viz import Row, comparison_rows, draw_grid, save_figure
-from relprop.viz.explanation import maps_of
+from relprop.viz.plot import maps_of
 
 SLOW = ("score-cam", "rise", "lime", "kernel-shap")
 """Methods that run the model about a thousand times or more; they are compared only when they are asked for."""

@@ -16,8 +16,8 @@ from relprop.cli.options import method_label, parse_device, parse_options
 from relprop.cli.outputs import choose_pictures
 from relprop.cli.terminal import complain, describe, err, note, out, progress
 from relprop.cli.tools import Classifier, load_classifier
+from relprop.files import atomic, write_text
 from relprop.images import Photo, check_photo, open_photo
-from relprop.output import atomic, write_text
 from relprop.version import __version__
 from relprop.viz import plot_explanation, save_figure
 from relprop.zoo import LoadedModel, class_name

@@ -12,9 +12,9 @@ from torch import Tensor
 from relprop.cli.options import parse_device
 from relprop.cli.terminal import complain, err, note, out
 from relprop.errors import InputError, OptionError
+from relprop.files import check_writable
 from relprop.images import open_photo
-from relprop.output import check_writable
-from relprop.patterns import PatternFit, save_patterns, state_note
+from relprop.methods.pattern_fit import PatternFit, save_patterns, state_note
 from relprop.zoo import LoadedModel, load
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".ppm"})

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relprop.errors import OptionError
-from relprop.values import plain_value
+from relprop.text import plain_value
 
 if TYPE_CHECKING:
     import torch

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from relprop.errors import OutputError
-from relprop.output import check_writable, make_folder
+from relprop.files import check_writable, make_folder
 from relprop.viz import check_picture_format
 
 

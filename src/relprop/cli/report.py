@@ -9,11 +9,11 @@ from rich.table import Table
 
 from relprop.cli.terminal import note, out
 from relprop.errors import OptionError
-from relprop.evaluation.figures import write_figures
-from relprop.evaluation.formats import Report
-from relprop.evaluation.grids import NAMING, Cell, Grid, grids
-from relprop.evaluation.summary import report
-from relprop.output import make_folder, write_text
+from relprop.evaluation.report.figures import write_figures
+from relprop.evaluation.report.grids import NAMING, Cell, Grid, grids
+from relprop.evaluation.report.report import Report
+from relprop.evaluation.report.summarize import report
+from relprop.files import make_folder, write_text
 
 FORMATS: dict[str, tuple[str, Callable[[Report], str]]] = {
     "md": (".md", Report.markdown),

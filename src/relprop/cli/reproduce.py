@@ -11,10 +11,10 @@ from relprop.cli.options import parse_device
 from relprop.cli.report import draw_grid
 from relprop.cli.terminal import note, out
 from relprop.errors import OptionError
-from relprop.evaluation.figures import write_figures
-from relprop.evaluation.reproduction import Reproduction, Sources, of_models, protocol_named, reproduce
-from relprop.evaluation.reproduction_tables import reproduction_csv, reproduction_grids, reproduction_markdown
-from relprop.output import make_folder, write_text
+from relprop.evaluation.papers.reproduction import Reproduction, Sources, of_models, protocol_named, reproduce
+from relprop.evaluation.papers.tables import reproduction_csv, reproduction_grids, reproduction_markdown
+from relprop.evaluation.report.figures import write_figures
+from relprop.files import make_folder, write_text
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def reproduce_paper(job: ReproduceJob) -> None:
     """Run the experiment, print the comparison and write it to the folder.
 
     Raises:
-        RelpropError: as `relprop.evaluation.reproduction.reproduce`.
+        RelpropError: as `relprop.evaluation.papers.reproduction.reproduce`.
         SystemExit: with code 130 where the run was interrupted.
     """
     protocol = protocol_named(job.name)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from relprop.datasets.sample import VOID, Annotated, Dataset, listed, problems_of, read_rgb
 from relprop.errors import InputError
-from relprop.paths import as_path
+from relprop.files import as_path
 
 
 def open_coco(root: Path | str, *, split: str = "val2017", annotations: Path | str | None = None) -> Dataset:

@@ -12,8 +12,8 @@ from PIL import Image
 
 from relprop.datasets.sample import VOID, Annotated, Box, Dataset, Problem, index_mask, problems_of, read_indices
 from relprop.errors import InputError
+from relprop.files import as_path
 from relprop.images import open_photo
-from relprop.paths import as_path
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 

@@ -13,7 +13,7 @@ from typing import Any
 from relprop.datasets.sample import Annotated, Dataset, listed, problems_of, read_rgb
 from relprop.datasets.voc import read_boxes
 from relprop.errors import InputError
-from relprop.paths import as_path
+from relprop.files import as_path
 from relprop.zoo.labels import imagenet_classes
 
 IMAGE_FOLDERS = ("val", "ILSVRC2012_img_val", "ILSVRC/Data/CLS-LOC/val", "Data/CLS-LOC/val", "validation", ".")

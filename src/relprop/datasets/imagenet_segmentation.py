@@ -12,7 +12,7 @@ from PIL import Image
 from relprop.datasets.imagenet import synsets
 from relprop.datasets.sample import VOID, Annotated, Dataset, listed, problems_of, read_rgb
 from relprop.errors import InputError
-from relprop.paths import as_path
+from relprop.files import as_path
 from relprop.zoo.labels import imagenet_classes
 
 IMAGENET_S_SIZES = (50, 300, 919)

@@ -21,7 +21,7 @@ Box = tuple[float, float, float, float]
 
 
 class Geometry(Protocol):
-    """What of a model's preprocessing a dataset uses; `relprop.preprocessing.Preprocessing` is one."""
+    """What of a model's preprocessing a dataset uses; `relprop.zoo.preprocessing.Preprocessing` is one."""
 
     def crop(self, image: Image.Image, *, nearest: bool = False) -> Image.Image:
         """Return the part that the model sees at its input size; `nearest=True` keeps a mask's values what they are."""

@@ -8,19 +8,9 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 
-from relprop.datasets.sample import (
-    VOID,
-    Annotated,
-    Box,
-    Dataset,
-    index_mask,
-    listed,
-    problems_of,
-    read_indices,
-    read_rgb,
-)
+from relprop.datasets.sample import VOID, Annotated, Box, Dataset, index_mask, listed, problems_of, read_indices, read_rgb
 from relprop.errors import InputError, OptionError
-from relprop.paths import as_path
+from relprop.files import as_path
 
 VOC_CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),

@@ -11,16 +11,17 @@ import pyarrow.compute as pc
 import torch
 
 from relprop.errors import OutputError
-from relprop.evaluation.batches import sentence
-from relprop.evaluation.engines import ENGINES
-from relprop.evaluation.parts import RUN, coverage
-from relprop.evaluation.plan import Prepared, pair_file, prepare, settings_of, tasks_of
-from relprop.evaluation.redo import failed_metrics
-from relprop.evaluation.rows import FAILED, Table
+from relprop.evaluation.compute.batches import sentence
+from relprop.evaluation.compute.engines import ENGINES
+from relprop.evaluation.compute.subject import Subject
+from relprop.evaluation.compute.tasks import Pair, Task
+from relprop.evaluation.compute.worker import Result, Worker
+from relprop.evaluation.prepare import Prepared, pair_file, prepare, settings_of, tasks_of
+from relprop.evaluation.results.parts import RUN, coverage
+from relprop.evaluation.results.redo import failed_metrics
+from relprop.evaluation.results.rows import FAILED, Table
+from relprop.evaluation.results.store import Store, locked, read_settings
 from relprop.evaluation.settings import Choice, Evaluation
-from relprop.evaluation.store import Store, locked, read_settings
-from relprop.evaluation.subject import Subject
-from relprop.evaluation.worker import Pair, Result, Task, Worker
 
 
 def _ignore(*_: object) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from relprop.errors import OptionError, suggestion
-from relprop.evaluation.rows import options_text
-from relprop.paths import as_path
-from relprop.values import plain_value
+from relprop.evaluation.results.rows import options_text
+from relprop.files import as_path
+from relprop.text import plain_value
 
 TARGETS = ("predicted", "label")
 GEOMETRIES = ("model", "resize")

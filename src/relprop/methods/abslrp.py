@@ -5,10 +5,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from relprop.method import Method, transparent
 from relprop.methods.options import ConstantsName
-from relprop.ops.registry import Role
-from relprop.rules_abslrp import affine, by_op
+from relprop.ops.op import Role
+from relprop.propagation.method import Method, transparent
+from relprop.rules.abslrp import affine, by_op
 
 PoolingName = Literal["divided", "weighted"]
 

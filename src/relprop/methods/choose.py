@@ -6,9 +6,9 @@ from typing import Any
 
 from relprop.attribution import Attribution
 from relprop.errors import OptionError
-from relprop.method import Method
 from relprop.methods.registry import make_method
 from relprop.methods.toml import read_method
+from relprop.propagation.method import Method
 
 
 def choose_method(method: str | Path | Method | Attribution, options: Mapping[str, Any]) -> Method | Attribution:

@@ -7,13 +7,13 @@ from typing import Any
 from torch import Tensor
 
 from relprop import rules
-from relprop.method import INPUT_RULES, Bounds, Method, additions, attention_weights, input_box, split_choices
 from relprop.methods.options import Shared, sharing
-from relprop.ops.registry import Role
-from relprop.rule import Rule
-from relprop.rules import alpha_beta, box, flat, wsquare, zplus
-from relprop.rules_attention import linear_norms
-from relprop.starts import STARTS
+from relprop.ops.op import Role
+from relprop.propagation.method import INPUT_RULES, Bounds, Method, additions, attention_weights, input_box, split_choices
+from relprop.rules.affine import alpha_beta, box, flat, wsquare, zplus
+from relprop.rules.attention import linear_norms
+from relprop.rules.rule import Rule
+from relprop.rules.starts import STARTS
 
 _EPSILON = Shared().epsilon
 

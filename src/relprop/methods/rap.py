@@ -5,12 +5,12 @@ from typing import Literal
 
 from torch import Tensor
 
-from relprop.method import Method, additions, input_box
 from relprop.methods.options import ConstantsName, SumName
-from relprop.ops.registry import Role
-from relprop.rule import Rule
-from relprop.rules import absolute, box, epsilon, rap
-from relprop.starts import STARTS
+from relprop.ops.op import Role
+from relprop.propagation.method import Method, additions, input_box
+from relprop.rules.affine import absolute, box, epsilon, rap
+from relprop.rules.rule import Rule
+from relprop.rules.starts import STARTS
 
 
 def build_rap(

@@ -6,14 +6,20 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
 
 from relprop.attribution import Attribution
-from relprop.baselines import BASELINES
 from relprop.errors import OptionError, suggestion
-from relprop.method import Method
 from relprop.methods.abslrp import ABSLRP_METHODS
+from relprop.methods.cams import CAM_METHODS
+from relprop.methods.controls import CONTROL_METHODS
+from relprop.methods.deeplift import DEEPLIFT_METHODS
+from relprop.methods.gradients import GRADIENT_METHODS
 from relprop.methods.lrp import LRP_METHODS
+from relprop.methods.patterns import PATTERN_METHODS
+from relprop.methods.perturbation import PERTURBATION_METHODS
 from relprop.methods.rap import RAP_METHODS
+from relprop.methods.rectifiers import RECTIFIER_METHODS
 from relprop.methods.rollout import ROLLOUT_METHODS
 from relprop.methods.transformers import TRANSFORMER_METHODS
+from relprop.propagation.method import Method
 
 
 @dataclass(frozen=True)
@@ -31,7 +37,20 @@ class MethodEntry:
         return inspect.signature(self.build).parameters
 
 
-_ROWS = (*RAP_METHODS, *LRP_METHODS, *ABSLRP_METHODS, *TRANSFORMER_METHODS, *ROLLOUT_METHODS, *BASELINES)
+_ROWS = (
+    *RAP_METHODS,
+    *LRP_METHODS,
+    *ABSLRP_METHODS,
+    *TRANSFORMER_METHODS,
+    *ROLLOUT_METHODS,
+    *GRADIENT_METHODS,
+    *RECTIFIER_METHODS,
+    *DEEPLIFT_METHODS,
+    *CAM_METHODS,
+    *PERTURBATION_METHODS,
+    *PATTERN_METHODS,
+    *CONTROL_METHODS,
+)
 
 METHODS: dict[str, MethodEntry] = {row[0]: MethodEntry(*row) for row in _ROWS}
 """Every method by name."""

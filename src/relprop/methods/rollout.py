@@ -8,21 +8,22 @@ import torch
 from torch import Tensor, fx
 
 from relprop import rules
-from relprop.analysis import from_softmax
 from relprop.attribution import Attributed, Attribution, Problem
-from relprop.baselines.layers import image_size, token_grid
-from relprop.baselines.maps import over_channels, resized
-from relprop.captured import CapturedModel
 from relprop.errors import UnsupportedOpError
-from relprop.graph import PATH, arguments_of, tensor_inputs
-from relprop.method import Method
+from relprop.graph.facts import from_softmax
+from relprop.graph.model import CapturedModel
+from relprop.graph.nodes import PATH, tensor_inputs
+from relprop.methods.grids import over_channels, resized
+from relprop.methods.layers import image_size, token_grid
 from relprop.methods.options import StartName
-from relprop.ops.registry import Role, op_name
-from relprop.plan import make_plan
-from relprop.rule import Rule
-from relprop.rules_attention import balanced_sum
-from relprop.run import Runner
-from relprop.starts import STARTS
+from relprop.ops.op import Role, op_name
+from relprop.ops.table import arguments_of
+from relprop.propagation.method import Method
+from relprop.propagation.plan import make_plan
+from relprop.propagation.run import Runner
+from relprop.rules.attention import balanced_sum
+from relprop.rules.rule import Rule
+from relprop.rules.starts import STARTS
 
 _PRODUCTS = frozenset({"aten::matmul", "aten::bmm"})
 

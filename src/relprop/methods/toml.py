@@ -29,10 +29,10 @@ from pathlib import Path
 from typing import Any
 
 from relprop.errors import OptionError, suggestion
-from relprop.method import Method, input_box
 from relprop.methods.registry import check_options, make_method
-from relprop.rule import Rule
+from relprop.propagation.method import Method, input_box
 from relprop.rules import RULES
+from relprop.rules.rule import Rule
 
 _TABLES = ("options", "rules", "by_op", "by_path")
 _KEYS: Mapping[str, tuple[type, str]] = {

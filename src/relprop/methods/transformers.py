@@ -4,13 +4,13 @@ from dataclasses import replace
 from typing import Literal
 
 from relprop import rules
-from relprop.method import INPUT_RULES, Method, additions, split_choices
 from relprop.methods.options import Shared, sharing
-from relprop.ops.registry import Role
-from relprop.rule import Rule
-from relprop.rules import unchanged
-from relprop.rules_attention import linear_norms, softmax_taylor
-from relprop.starts import STARTS
+from relprop.ops.op import Role
+from relprop.propagation.method import INPUT_RULES, Method, additions, split_choices
+from relprop.rules.affine import unchanged
+from relprop.rules.attention import linear_norms, softmax_taylor
+from relprop.rules.rule import Rule
+from relprop.rules.starts import STARTS
 
 NormName = Literal["identity", "linear"]
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from relprop.errors import OptionError, suggestion
-from relprop.metrics.random import normal, uniform
+from relprop.metrics.seeds import normal, uniform
 
 Fill = Callable[[Tensor], Tensor]
 """Boolean `(B, H, W)` of removed pixels → `(B, C, H, W)` inputs in which they are replaced."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from relprop.errors import InputError, OptionError
 from relprop.metrics.base import MetricSpec, Statistics, Value, identity
 from relprop.metrics.perturbation import Model
-from relprop.metrics.random import Seeds, generators
+from relprop.metrics.seeds import Seeds, generators
 from relprop.metrics.sensitivity import Explain, target_logit
 
 

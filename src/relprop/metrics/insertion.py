@@ -8,7 +8,7 @@ from torch import Tensor
 from relprop.metrics.base import MetricSpec, Statistics, Value
 from relprop.metrics.fills import blurred, make_fill
 from relprop.metrics.perturbation import Model, check_shapes, output_curves, removal_step
-from relprop.metrics.random import generators
+from relprop.metrics.seeds import generators
 
 
 def insertion_deletion_update(

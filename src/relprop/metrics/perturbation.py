@@ -12,7 +12,7 @@ from relprop.errors import InputError, OptionError
 from relprop.metrics.base import Direction, MetricSpec, Statistics, Value
 from relprop.metrics.fills import make_fill
 from relprop.metrics.maps import heatmap
-from relprop.metrics.random import Seeds, generators, permutation
+from relprop.metrics.seeds import Seeds, generators, permutation
 
 Model = Callable[[Tensor], Tensor]
 """Inputs `(B, …)` → logits `(B, classes)`."""

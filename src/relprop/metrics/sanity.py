@@ -11,8 +11,8 @@ from relprop.errors import InputError
 from relprop.metrics.base import MetricSpec, Statistics, Value, identity
 from relprop.metrics.maps import heatmap, wide
 from relprop.metrics.perturbation import Model
-from relprop.metrics.random import Seeds, draw, generators, normal
 from relprop.metrics.randomization import randomized_models
+from relprop.metrics.seeds import Seeds, draw, generators, normal
 from relprop.metrics.sensitivity import Explain
 from relprop.metrics.similarity import cosine, similarities
 

@@ -12,7 +12,7 @@ from relprop.metrics.base import MetricSpec, Statistics, Value, identity
 from relprop.metrics.fills import make_fill
 from relprop.metrics.maps import heatmap
 from relprop.metrics.perturbation import Model
-from relprop.metrics.random import Seeds, generators, normal, permutation, uniform
+from relprop.metrics.seeds import Seeds, generators, normal, permutation, uniform
 from relprop.metrics.similarity import pearson
 
 Explain = Callable[[Tensor, Tensor], Tensor]

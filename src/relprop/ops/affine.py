@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from relprop.faster import linear
-from relprop.kernel import Linear
-from relprop.ops.registry import Call, Op, Role, add_ops
+from relprop.ops.fast import linear
+from relprop.ops.linear import Linear
+from relprop.ops.op import Call, Op, Role
+from relprop.ops.table import add_ops
 
 aten = torch.ops.aten
 

@@ -2,7 +2,8 @@
 
 from torch import Tensor
 
-from relprop.ops.registry import Call, Op, PerUnit, Relevances, Role, add_ops
+from relprop.ops.op import Call, Op, PerUnit, Relevances, Role
+from relprop.ops.table import add_ops
 
 NON_NEGATIVE = "relu relu6 sigmoid hardsigmoid exp exp2 abs square sqrt rsqrt softplus cosh"
 SIGNED = """gelu silu mish hardswish hardtanh hardshrink softshrink tanhshrink leaky_relu prelu rrelu elu celu selu tanh softsign

@@ -1,6 +1,7 @@
 """Normalisations and softmax: statistics count as constants."""
 
-from relprop.ops.registry import Op, Role, add_ops
+from relprop.ops.op import Op, Role
+from relprop.ops.table import add_ops
 
 add_ops(
     ["layer_norm", "group_norm", "instance_norm", "batch_norm", "rms_norm", "_native_batch_norm_legit_no_training"],

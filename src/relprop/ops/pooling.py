@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from relprop.kernel import Linear
-from relprop.ops.registry import Call, Op, Relevances, Role, add_ops
+from relprop.ops.linear import Linear
+from relprop.ops.op import Call, Op, Relevances, Role
+from relprop.ops.table import add_ops
 
 aten = torch.ops.aten
 

@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from relprop.kernel import Linear
-from relprop.ops.registry import ABSORBED, Call, Op, PerUnit, Relevances, Role, add_ops
+from relprop.ops.linear import Linear
+from relprop.ops.op import ABSORBED, Call, Op, PerUnit, Relevances, Role
+from relprop.ops.table import add_ops
 
 aten = torch.ops.aten
 

@@ -2,9 +2,9 @@
 
 from relprop.viz.colors import colorize, overlay, scale_of
 from relprop.viz.comparison import comparison_rows, plot_comparison
-from relprop.viz.explanation import plot_explanation
 from relprop.viz.figure import Panel, Score, check_picture_format, draw, save_figure, top_scores
 from relprop.viz.grid import Row, draw_grid
+from relprop.viz.plot import plot_explanation
 from relprop.viz.saving import save_explanation
 
 __all__ = [

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from relprop.errors import InputError
 from relprop.explanation import Explanation
-from relprop.viz.explanation import Images, maps_of, own_images, pixels_of
+from relprop.text import class_name
 from relprop.viz.grid import Row, draw_grid
-from relprop.zoo.labels import class_name
+from relprop.viz.plot import Images, maps_of, own_images, pixels_of
 
 
 def plot_comparison(

@@ -9,8 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from relprop.errors import OutputError
-from relprop.output import atomic
-from relprop.paths import as_path
+from relprop.files import as_path, atomic
 from relprop.viz.colors import Bytes, Floats, colorize, overlay
 from relprop.viz.page import EXPLAINED, FOOT, GAP, INK, MARGIN, MUTED, PALE, ROW_TITLE, STYLE, TITLE, Page, blank_page
 

@@ -9,11 +9,10 @@ from torch import Tensor
 
 from relprop.errors import OutputError
 from relprop.explanation import Explanation
-from relprop.output import atomic
-from relprop.paths import as_path
+from relprop.files import as_path, atomic
 from relprop.version import __version__
-from relprop.viz.explanation import plot_explanation
 from relprop.viz.figure import PICTURES, save_figure
+from relprop.viz.plot import plot_explanation
 
 
 def save_explanation(explanation: Explanation, path: str | Path, **options: Any) -> None:  # noqa: ANN401 - of plot_explanation

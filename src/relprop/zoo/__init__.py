@@ -4,14 +4,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from relprop.errors import ModelError, OptionError, suggestion
-from relprop.paths import as_path
+from relprop.files import as_path
+from relprop.text import class_name, short
 from relprop.zoo import sources
-from relprop.zoo.labels import Top, class_name, imagenet_classes, resolve_target, short
+from relprop.zoo.labels import Top, imagenet_classes, resolve_target
 from relprop.zoo.model import LoadedModel, Request
+from relprop.zoo.preprocessing import Preprocessing
 from relprop.zoo.torchvision_ops import import_torchvision
 
 __all__ = [
-    "DEFAULT", "EMBEDDED", "SOURCES", "LoadedModel", "Top", "class_name", "imagenet_classes", "import_torchvision", "load",
+    "DEFAULT", "EMBEDDED", "SOURCES", "LoadedModel", "Preprocessing", "Top", "class_name", "imagenet_classes", "import_torchvision", "load",
     "resolve_target", "short",
 ]  # fmt: skip
 

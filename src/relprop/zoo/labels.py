@@ -24,16 +24,6 @@ def imagenet_classes() -> tuple[str, ...]:
     return tuple(files("relprop.zoo").joinpath("imagenet_classes.txt").read_text("utf-8").splitlines())
 
 
-def short(label: str) -> str:
-    """Return the first of a label's synonyms."""
-    return label.split(",", maxsplit=1)[0].strip()
-
-
-def class_name(index: int, labels: Sequence[str] | None) -> str:
-    """Return what a picture calls a class: its short label, or ``"class 7"`` where there are no labels."""
-    return short(labels[index]) if labels is not None and index < len(labels) else f"class {index}"
-
-
 def resolve_target(text: str, labels: Sequence[str] | None = None, num_classes: int | None = None) -> int | Top:
     """Turn ``"281"``, ``"tabby cat"`` or ``"top:3"`` into a class index or a ``Top``.
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import nn
 
-from relprop.preprocessing import Preprocessing
+from relprop.zoo.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)

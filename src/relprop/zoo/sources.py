@@ -14,9 +14,9 @@ from urllib.request import getproxies
 from torch import nn
 
 from relprop.errors import ModelError, OptionError, RelpropError, suggestion
-from relprop.preprocessing import Preprocessing
 from relprop.zoo.labels import imagenet_classes
 from relprop.zoo.model import LoadedModel, Request
+from relprop.zoo.preprocessing import Preprocessing
 from relprop.zoo.torchvision_ops import import_torchvision
 from relprop.zoo.weights import State, load_weights, number_of_classes, read_state
 

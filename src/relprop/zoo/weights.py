@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from relprop.errors import ModelError
-from relprop.paths import as_path
+from relprop.files import as_path
 
 State = dict[str, Tensor]
 

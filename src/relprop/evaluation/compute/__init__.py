@@ -1,0 +1,1 @@
+"""Compute an evaluation: blocks of images through models, methods and metrics to rows."""

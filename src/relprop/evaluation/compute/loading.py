@@ -1,0 +1,85 @@
+"""The images of a run: read ahead in parallel, each with a seed of its own."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from relprop.datasets import Dataset, Failure, Sample, load
+from relprop.errors import InputError
+from relprop.zoo.preprocessing import Preprocessing
+
+THREADS = 4
+Loaded = Sample | Failure
+
+
+def image_seed(seed: int, image: str) -> int:
+    """Return the seed from which everything random about one image is drawn; it depends on nothing but the two."""
+    return int.from_bytes(hashlib.sha256(f"{seed}\n{image}".encode()).digest()[:7], "big")
+
+
+def digest(names: Sequence[str]) -> str:
+    """Return a fingerprint of a list of names."""
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
+
+
+def with_geometry(preprocessing: Preprocessing, geometry: str) -> Preprocessing:
+    """Return the preprocessing; for `resize` the whole image is resized to the input size, nothing cropped away."""
+    return replace(preprocessing, resize=preprocessing.size) if geometry == "resize" else preprocessing
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """Which annotations a data set has, as seen on its first readable image."""
+
+    mask: bool
+    boxes: bool
+    labels: bool
+
+
+def find_annotations(dataset: Dataset, names: Sequence[str]) -> Annotations:
+    """Look at the first images until one can be read.
+
+    Raises:
+        InputError: none of the first 100 images can be read.
+    """
+    reason = "the data set is empty"
+    seen: list[Annotations] = []
+    for name in names[:100]:
+        try:
+            raw = dataset.read(name)
+        except Exception as error:  # decoders raise almost anything on broken data
+            reason = str(error) or type(error).__name__
+            continue
+        seen.append(Annotations(raw.mask is not None, bool(raw.boxes), bool(raw.labels)))
+        if seen[-1].mask or len(seen) == 8:
+            break
+    if not seen:
+        raise InputError(f"No image of the data set can be read: {reason}")
+    return Annotations(any(a.mask for a in seen), any(a.boxes for a in seen), any(a.labels for a in seen))
+
+
+class Loader:
+    """Reads blocks of images in a few threads, ahead of their use; holds only what was asked for and not yet taken."""
+
+    def __init__(self, dataset: Dataset, threads: int = THREADS) -> None:
+        self.dataset = dataset
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="relprop-images")
+        self._ahead: dict[tuple[Preprocessing, tuple[str, ...]], list[Future[Loaded]]] = {}
+
+    def start(self, names: tuple[str, ...], geometry: Preprocessing) -> None:
+        """Begin to read a block."""
+        if (geometry, names) not in self._ahead:
+            self._ahead[geometry, names] = [self._pool.submit(load, self.dataset, name, geometry) for name in names]
+
+    def take(self, names: tuple[str, ...], geometry: Preprocessing) -> list[Loaded]:
+        """Return a block, and forget it."""
+        self.start(names, geometry)
+        return [future.result() for future in self._ahead.pop((geometry, names))]
+
+    def close(self) -> None:
+        """Drop what was not taken and end the threads."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._ahead.clear()

@@ -1,0 +1,254 @@
+"""The core of a run: the rows of one block of images, for one model explained by one method."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from relprop.datasets import Failure, Sample
+from relprop.errors import InputError
+from relprop.evaluation.compute.batches import Batches, Failed
+from relprop.evaluation.compute.loading import Loaded, image_seed
+from relprop.evaluation.compute.measures import Measure
+from relprop.evaluation.compute.subject import Subject
+from relprop.evaluation.results.rows import FAILED, Row, options_text
+from relprop.metrics import box_mask, heatmap
+
+NOT_FINITE = "The relevance has NaN or infinite values."
+
+
+@dataclass(frozen=True)
+class Explained:
+    """The explanations of some images, in the block's order."""
+
+    relevance: Tensor
+    absorbed: Tensor
+    logits: Tensor
+    target: Tensor
+
+
+@dataclass(frozen=True)
+class Maps:
+    """The heat maps of a block, `(N, H, W)`, and the names of their images."""
+
+    images: tuple[str, ...]
+    maps: np.ndarray
+
+
+class Unit:
+    """One block, for one subject: what its metrics share.
+
+    Args:
+        subject: the model and its explainer.
+        images: the block, with what could not be read.
+        batches: how many images run at once.
+        stamp: a row with everything that the rows have in common.
+        labeled: whether the first label is explained instead of the predicted class.
+    """
+
+    def __init__(self, subject: Subject, images: Sequence[Loaded], batches: Batches, stamp: Row, *, labeled: bool) -> None:
+        self.subject, self.images, self.batches, self.stamp, self.labeled = subject, images, batches, stamp, labeled
+        self.failed = {index: image.reason for index, image in enumerate(images) if isinstance(image, Failure)}
+        self.samples = {index: image for index, image in enumerate(images) if isinstance(image, Sample)}
+        self.explained: dict[int, Explained] = {}
+        self.seconds: dict[int, float] = {}
+
+    def rows(self, measure: Measure) -> list[Row]:
+        """Return the rows of one metric, image by image; `explain` comes first where it takes the explanation.
+
+        Raises:
+            NoMemory: the memory does not suffice for one image.
+        """
+        return self._grouped(measure) if measure.spec.group > 1 else self._single(measure)
+
+    def maps(self) -> Maps | None:
+        """Return the heat maps of the images that could be explained."""
+        if not self.explained:
+            return None
+        heat = torch.cat([heatmap(found.relevance).cpu() for found in self.explained.values()])
+        return Maps(tuple(self.images[index].id for index in self.explained), heat.numpy())
+
+    def explain(self) -> None:
+        """Explain every image; one that fails, or has no finite relevance, fails for every metric.
+
+        Raises:
+            NoMemory: the memory does not suffice for one image.
+        """
+        wanted = [index for index, sample in self.samples.items() if not self._without_label(index, sample)]
+        for part, (found, seconds) in self._timed(wanted, self._explain_part):
+            for place, index in enumerate(part):
+                self.seconds[index] = seconds
+                if isinstance(found, Failed):
+                    self.failed[index] = found.reason
+                elif not bool(found.relevance[place].isfinite().all()):
+                    self.failed[index] = NOT_FINITE
+                else:
+                    rows = slice(place, place + 1)
+                    parts = (found.relevance, found.absorbed, found.logits, found.target)
+                    self.explained[index] = Explained(*(tensor[rows] for tensor in parts))
+
+    def _without_label(self, index: int, sample: Sample) -> bool:
+        if self.labeled and not sample.labels:
+            self.failed[index] = f"{sample.id} has no label."
+        return index in self.failed
+
+    def _explain_part(self, part: list[int]) -> Explained:
+        labels = torch.tensor([self.samples[index].labels[0] for index in part]) if self.labeled else None
+        found = self.subject.explainer(self.inputs(part), labels)
+        if found.target is None:
+            raise InputError("The explanation has no target.")
+        return Explained(found.relevance, found.absorbed, found.logits, found.target)
+
+    def _single(self, measure: Measure) -> list[Row]:
+        ready = self.explained if measure.explained else self.samples
+        lacking = {index: self._lacks(measure, index) for index in ready}
+        wanted = [index for index, reason in lacking.items() if reason is None]
+        rows = {index: self._failure(measure, index, reason) for index, reason in lacking.items() if reason is not None}
+        rows |= {index: self._failure(measure, index, reason) for index, reason in self.failed.items() if index not in rows}
+        for part, (scores, seconds) in self._timed(wanted, lambda part: self._measure(measure, part), measure.images_each):
+            for place, index in enumerate(part):
+                shared = self.seconds.get(index, 0.0) if measure.explained else 0.0
+                target = int(self.explained[index].target) if measure.explained else None
+                row = self._row(measure, index, scores, place)
+                rows[index] = replace(row, target=target, seconds=seconds + shared)
+        return [rows[index] for index in sorted(rows)]
+
+    def _lacks(self, measure: Measure, index: int) -> str | None:
+        """Say which annotation of the image the metric lacks."""
+        if "mask" not in measure.spec.needs or self._mask(self.samples[index]) is not None:
+            return None
+        return f"{self.samples[index].id} has neither mask nor boxes{' of its label' if self.labeled else ''}."
+
+    def _mask(self, sample: Sample) -> Tensor | None:
+        """Return the mask of the label, or of any object; from boxes where there is no mask."""
+        label = sample.labels[0] if self.labeled and sample.labels else None
+        if sample.mask is not None:
+            return sample.object_mask(label)
+        boxes = sample.boxes_of(label)
+        height, width = sample.image.shape[-2:]
+        return box_mask([boxes], (height, width))[0].to(torch.uint8) if len(boxes) else None
+
+    def _measure(self, measure: Measure, part: list[int]) -> list[dict[str, Tensor]]:
+        """Return the statistics and the scores of some images, one row each."""
+        wanted = {name: _NEEDS[name](self, part) for name in measure.spec.needs}
+        statistics = measure.spec.update(**wanted, **measure.options)
+        scores = measure.spec.compute(statistics)
+        summed = statistics if "set" in measure.spec.over else {}
+        return [{name: value.detach().cpu().double() for name, value in table.items()} for table in (scores, summed)]
+
+    def stacked(self, name: str, part: list[int]) -> Tensor:
+        """Return one tensor of the explanations of some images."""
+        return torch.cat([getattr(self.explained[index], name) for index in part])
+
+    def masks(self, part: list[int]) -> Tensor:
+        """Return the masks of some images, `(B, H, W)`."""
+        found = [self._mask(self.samples[index]) for index in part]
+        return torch.stack([mask for mask in found if mask is not None]).to(self.subject.device)
+
+    def seeds(self, part: list[int]) -> list[int]:
+        """Return the seeds of some images."""
+        return [image_seed(self.stamp.seed, self.images[index].id) for index in part]
+
+    def inputs(self, part: list[int]) -> Tensor:
+        """Return the inputs of some images."""
+        return torch.stack([self.samples[index].image for index in part]).to(self.subject.device)
+
+    def make_explain(self, module: torch.nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+        """Capture another model by the same method; return how it explains, a batch at a time."""
+        explainer = self.subject.build(module)
+
+        def explain(inputs: Tensor, target: Tensor) -> Tensor:
+            starts = range(0, len(inputs), self.batches.size)
+            parts = [slice(start, start + self.batches.size) for start in starts]
+            return torch.cat([explainer(inputs[part], target[part]).relevance for part in parts])
+
+        return explain
+
+    def _grouped(self, measure: Measure) -> list[Row]:
+        size = measure.spec.group
+        groups = [list(range(start, start + size)) for start in range(0, len(self.images) - size + 1, size)]
+        rows: dict[int, Row] = {}
+        for number, group in enumerate(groups):
+            broken = [index for index in group if index not in self.samples]
+            if broken:
+                rows[number] = replace(self._failure(measure, group[0], self.failed[broken[0]]), group=self._names(group))
+        wanted = [number for number in range(len(groups)) if number not in rows]
+
+        def work(numbers: list[int]) -> list[dict[str, Tensor]]:
+            return self._measure(measure, [index for number in numbers for index in groups[number]])
+
+        for part, (scores, seconds) in self._timed(wanted, work, size):
+            for place, number in enumerate(part):
+                row = self._row(measure, groups[number][0], scores, place)
+                rows[number] = replace(row, group=self._names(groups[number]), seconds=seconds)
+        return [rows[number] for number in sorted(rows)]
+
+    def _names(self, group: Sequence[int]) -> tuple[str, ...]:
+        return tuple(self.images[index].id for index in group)
+
+    def _timed(
+        self, items: Sequence[int], work: Callable[[list[int]], Any], each: int = 1
+    ) -> Iterator[tuple[list[int], tuple[Any, float]]]:
+        """Yield each batch with its result and the seconds that one item of it took."""
+        if not items:
+            return
+        start = time.perf_counter()
+        for part, result in self.batches.run(items, work, each):
+            if self.subject.device.type == "cuda":
+                torch.cuda.synchronize(self.subject.device)
+            now = time.perf_counter()
+            yield part, (result, (now - start) / len(part))
+            start = time.perf_counter()
+
+    def _row(self, measure: Measure, index: int, scores: list[dict[str, Tensor]] | Failed, place: int) -> Row:
+        if isinstance(scores, Failed):
+            return self._failure(measure, index, scores.reason)
+        values, statistics = scores
+        return replace(
+            self._blank(measure, index),
+            scores={name: float(value[place]) for name, value in values.items() if value.dim() == 1},
+            curves={name: value[place].tolist() for name, value in values.items() if value.dim() > 1},
+            statistics={name: value[place].reshape(-1).tolist() for name, value in statistics.items()},
+        )
+
+    def _failure(self, measure: Measure, index: int, reason: str) -> Row:
+        return replace(self._blank(measure, index), status=FAILED, reason=reason)
+
+    def _blank(self, measure: Measure, index: int) -> Row:
+        return _blank(self.stamp, measure, self.images[index].id)
+
+
+def _blank(stamp: Row, measure: Measure, image: str) -> Row:
+    text = options_text(measure.choice.options)
+    return replace(stamp, image=image, metric=measure.choice.name, metric_options=text)
+
+
+def failed_rows(stamp: Row, measure: Measure, images: Sequence[str], reason: str) -> list[Row]:
+    """Return the rows of a block of which nothing could be computed."""
+    size = measure.spec.group
+    groups = [tuple(images[start : start + size]) for start in range(0, len(images) - size + 1, size)]
+    rows = [replace(_blank(stamp, measure, group[0]), status=FAILED, reason=reason) for group in groups]
+    return [replace(row, group=group) for row, group in zip(rows, groups, strict=True)] if size > 1 else rows
+
+
+_NEEDS: Mapping[str, Callable[[Unit, list[int]], Any]] = {
+    "relevance": lambda unit, part: unit.stacked("relevance", part),
+    "absorbed": lambda unit, part: unit.stacked("absorbed", part),
+    "logits": lambda unit, part: unit.stacked("logits", part),
+    "target": lambda unit, part: unit.stacked("target", part),
+    "mask": lambda unit, part: unit.masks(part),
+    "inputs": lambda unit, part: unit.inputs(part),
+    "seeds": lambda unit, part: unit.seeds(part),
+    "model": lambda unit, _: unit.subject.logits,
+    "module": lambda unit, _: unit.subject.module,
+    "explain": lambda unit, _: unit.subject.explain,
+    "explain_layers": lambda unit, _: unit.subject.explain_layers,
+    "make_explain": lambda unit, _: unit.make_explain,
+}
+"""What a metric may take, by the name in `MetricSpec.needs`."""

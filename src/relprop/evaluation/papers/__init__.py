@@ -1,0 +1,1 @@
+"""The papers' experiments: what they ran, what they published, and running them again."""

@@ -1,0 +1,163 @@
+"""The papers' experiments as data: models, methods, metrics and sets of images."""
+
+from dataclasses import dataclass
+
+from relprop.evaluation.papers.published import (
+    BOXES,
+    OBJECTS,
+    RAP_TABLE_1,
+    RAP_TABLE_1_NUMBERS,
+    RAP_TABLE_2,
+    RAP_TABLE_2_NUMBERS,
+    VOC,
+    Published,
+)
+from relprop.evaluation.settings import Choice, choices
+
+
+@dataclass(frozen=True)
+class ProtocolModel:
+    """A model of a paper.
+
+    Attributes:
+        key: what `--weights KEY=FILE` and the published numbers call it.
+        title: what tables call it.
+        name: as `relprop.zoo.load` takes it.
+    """
+
+    key: str
+    title: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of an experiment that needs one data set.
+
+    Attributes:
+        name: of the flag that says where the data is, without dashes, and of the folder of results.
+        what: what it measures, on what.
+        kind: of data set, see `relprop.datasets.DATASETS`.
+        metrics: what is measured.
+        values: the values of these metrics that tables show.
+        target: see `Evaluation.target`.
+    """
+
+    name: str
+    what: str
+    kind: str
+    metrics: tuple[Choice, ...]
+    values: tuple[str, ...]
+    target: str = "predicted"
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """An experiment of a paper; the whole image is resized to the model's input size."""
+
+    name: str
+    source: str
+    models: tuple[ProtocolModel, ...]
+    methods: tuple[Choice, ...]
+    parts: tuple[Part, ...]
+    published: tuple[Published, ...] = ()
+
+
+VGG16 = ProtocolModel("vgg16", "VGG-16", "torchvision:vgg16@IMAGENET1K_V1")
+RESNET50 = ProtocolModel("resnet50", "ResNet-50", "torchvision:resnet50@IMAGENET1K_V1")
+INCEPTION_V3 = ProtocolModel("inception_v3", "Inception-V3", "torchvision:inception_v3@IMAGENET1K_V1")
+VIT_B = ProtocolModel("vit_b_16", "ViT-B/16", "torchvision:vit_b_16@IMAGENET1K_V1")
+
+PATTERNS = "pattern-attribution"
+"""The method that takes patterns fitted to the model, `--patterns MODEL=FILE`."""
+
+RAP_METHODS = choices(
+    "rap",
+    "lrp-alpha1-beta0",
+    "lrp-alpha2-beta1",
+    "gradient:absolute=true",
+    "input-x-gradient",
+    "integrated-gradients",
+    PATTERNS,
+    "guided-backprop",
+)
+ABSLRP_METHODS = choices(
+    "abslrp",
+    "abslrp-plain",
+    "rap",
+    "lrp-epsilon",
+    "lrp-alpha1-beta0",
+    "epsilon-plus",
+    "clrp",
+    "sglrp",
+    "input-x-gradient",
+    "integrated-gradients",
+    "smoothgrad",
+    "guided-backprop",
+    "grad-cam",
+    "transformer-attribution",
+    "attention-rollout",
+    "attnlrp",
+)
+
+_OVERLAPS = choices("segmentation", "segmentation:threshold=zero")
+_RATIO = Part(
+    BOXES,
+    "outside–inside ratio on ILSVRC 2012 validation images with boxes",
+    "imagenet",
+    choices("outside-inside"),
+    ("all", "pos"),
+)
+_OBJECTS = Part(
+    OBJECTS,
+    "pixel accuracy and mean IoU on the ImageNet segmentation set",
+    "imagenet-segmentation",
+    _OVERLAPS,
+    ("pixel_accuracy", "miou"),
+)
+_VOC = Part(VOC, "pixel accuracy and mean IoU on Pascal VOC 2012", "voc", _OVERLAPS, ("pixel_accuracy", "miou"))
+_CURVES = Part(
+    BOXES,
+    "accuracy while 100 pixels a step, least relevant first, are set to zero, in 40 steps, on ILSVRC 2012 validation images",
+    "imagenet",
+    choices("lerf:per_step=100:steps=40:fill=zero"),
+    ("accuracy_mean",),
+    target="label",
+)
+_GAE = Part(
+    BOXES,
+    "global attribution evaluation on ILSVRC 2012 validation images",
+    "imagenet",
+    choices("gae"),
+    ("gae", "local_consistency", "faithfulness", "robustness", "contrastiveness"),
+)
+
+PROTOCOLS: dict[str, Protocol] = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol(
+            "rap-table1",
+            RAP_TABLE_1,
+            (VGG16, RESNET50, INCEPTION_V3, VIT_B),
+            RAP_METHODS,
+            (_RATIO, _OBJECTS, _VOC),
+            RAP_TABLE_1_NUMBERS,
+        ),
+        Protocol("rap-table2", RAP_TABLE_2, (VGG16,), choices("rap"), (_OBJECTS,), RAP_TABLE_2_NUMBERS),
+        Protocol(
+            "rap-fig7",
+            "Nam et al., Relative Attributing Propagation, AAAI 2020, Fig. 7",
+            (VGG16, RESNET50, INCEPTION_V3, VIT_B),
+            RAP_METHODS,
+            (_CURVES,),
+        ),
+        Protocol(
+            "abslrp-gae",
+            "Vukadin et al., Advancing Attribution-Based Explainability through Multi-Component Evaluation …, TIST 2024",
+            (VGG16, RESNET50, VIT_B),
+            ABSLRP_METHODS,
+            (_GAE,),
+        ),
+    )
+}
+"""The experiments by name."""

@@ -1,0 +1,236 @@
+"""A paper's experiment, run on the data and weights that are there, and its numbers beside the published ones."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from relprop.datasets import open_dataset
+from relprop.errors import InputError, OptionError, RelpropError, suggestion
+from relprop.evaluation.papers.protocols import PATTERNS, PROTOCOLS, Part, Protocol, ProtocolModel
+from relprop.evaluation.papers.published import Published
+from relprop.evaluation.report.report import Report
+from relprop.evaluation.report.statistics import Estimate
+from relprop.evaluation.report.summarize import report
+from relprop.evaluation.run import Observer, evaluate
+from relprop.evaluation.settings import Choice, Evaluation, ModelChoice
+from relprop.zoo import load
+
+PERCENT = frozenset({"pixel_accuracy", "miou"})
+"""Values that papers print in percent."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where data, weights and patterns are, and how much to run.
+
+    Attributes:
+        data: path by part (`imagenet`, `imagenet-seg`, `voc`).
+        weights: file by model key; the published weights where a model has none here.
+        patterns: file by model key, made by `relprop fit-patterns`.
+        limit: take only so many images of each data set.
+        device: see `Evaluation.device`.
+        batch_size: see `Evaluation.batch_size`.
+    """
+
+    data: Mapping[str, Path]
+    weights: Mapping[str, Path] = field(default_factory=dict[str, Path])
+    patterns: Mapping[str, Path] = field(default_factory=dict[str, Path])
+    limit: int | None = None
+    device: str = "cpu"
+    batch_size: int = 8
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One number of ours, of the paper, or of both, in the paper's units."""
+
+    part: str
+    model: str
+    method: str
+    metric: str
+    value: str
+    images: int
+    ours: Estimate | None
+    published: float | None
+
+    @property
+    def difference(self) -> float | None:
+        """Ours minus the published number."""
+        return None if self.ours is None or self.published is None else self.ours.value - self.published
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What came of an experiment; `reports` holds the full summary of each part that ran."""
+
+    protocol: Protocol
+    comparisons: tuple[Comparison, ...]
+    reports: Mapping[str, Report]
+    notes: tuple[str, ...]
+
+
+def protocol_named(name: str) -> Protocol:
+    """Return an experiment of `PROTOCOLS`.
+
+    Raises:
+        OptionError: there is none of this name.
+    """
+    if name not in PROTOCOLS:
+        raise OptionError(f"There is no experiment {name!r}; there are {', '.join(PROTOCOLS)}.{suggestion(name, PROTOCOLS)}")
+    return PROTOCOLS[name]
+
+
+def of_models(protocol: Protocol, keys: Sequence[str]) -> Protocol:
+    """Return the experiment on some of its models only, with what was published of them and of no model of its own.
+
+    Raises:
+        OptionError: it has no such model.
+    """
+    _check_keys(protocol, keys)
+    others = {model.key for model in protocol.models} - set(keys)
+    return replace(
+        protocol,
+        models=tuple(model for model in protocol.models if model.key in keys),
+        published=tuple(number for number in protocol.published if number.model not in others),
+    )
+
+
+def reproduce(
+    protocol: Protocol, sources: Sources, output: Path, observer: Observer | None = None, say: Callable[[str], None] | None = None
+) -> Reproduction:
+    """Run what can run of an experiment, and compare it with the paper; an interrupted run goes on where it was.
+
+    Args:
+        protocol: one of `PROTOCOLS`, or one of your own.
+        sources: where the data and the weights are.
+        output: a folder; each part's rows go into a folder of it.
+        observer: who is told how the runs go.
+        say: gets, before anything runs, a sentence for everything that is missing.
+
+    Raises:
+        OptionError: weights or patterns of a model that the experiment does not have.
+        InputError: nothing of it can run.
+    """
+    _check_keys(protocol, [*sources.weights, *sources.patterns])
+    parts, notes = _parts_there(protocol, sources)
+    models, more = _models_there(protocol, sources) if parts else ([], [])
+    notes += more
+    notes += _patterns_missing(protocol, models, sources) if parts and models else []
+    if say:
+        for note in notes:
+            say(note)
+    if not parts or not models:
+        why = "what is missing was said above" if say else " ".join(notes)
+        raise InputError(f"Nothing of {protocol.name} can run: {why.rstrip('.')}.")
+    reports: dict[str, Report] = {}
+    for part in parts:
+        folder = output / part.name
+        for evaluation in evaluations(protocol, part, models, sources, folder):
+            evaluate(evaluation, observer)
+        reports[part.name] = report(folder)
+    return Reproduction(protocol, tuple(_comparisons(protocol, reports)), reports, tuple(notes))
+
+
+def evaluations(
+    protocol: Protocol, part: Part, models: Sequence[ProtocolModel], sources: Sources, folder: Path
+) -> Iterator[Evaluation]:
+    """Yield the runs of one part: one of the methods that all models share, and one for each model with patterns of its own."""
+    choices = {model.key: ModelChoice(model.name, sources.weights.get(model.key)) for model in models}
+    common = Evaluation(
+        data=f"{part.kind}:{sources.data[part.name]}",
+        models=tuple(choices.values()),
+        methods=tuple(method for method in protocol.methods if method.name != PATTERNS),
+        metrics=part.metrics,
+        output=folder,
+        limit=sources.limit,
+        target=part.target,
+        geometry="resize",
+        device=sources.device,
+        batch_size=sources.batch_size,
+    )
+    yield common
+    for method in protocol.methods:
+        for model in models if method.name == PATTERNS else ():
+            if model.key in sources.patterns:
+                fitted = Choice(method.name, {**method.options, "patterns": str(sources.patterns[model.key])})
+                yield replace(common, models=(choices[model.key],), methods=(fitted,))
+
+
+def _check_keys(protocol: Protocol, keys: Sequence[str]) -> None:
+    known = [model.key for model in protocol.models]
+    for key in keys:
+        if key not in known:
+            raise OptionError(f"{protocol.name} has no model {key!r}; it has {', '.join(known)}.{suggestion(key, known)}")
+
+
+def _parts_there(protocol: Protocol, sources: Sources) -> tuple[list[Part], list[str]]:
+    there, notes = list[Part](), list[str]()
+    for part in protocol.parts:
+        if part.name not in sources.data:
+            notes.append(f"Left out: {part.what}; --{part.name} PATH says where the images are.")
+            continue
+        try:
+            open_dataset(f"{part.kind}:{sources.data[part.name]}")
+        except RelpropError as error:
+            notes.append(f"Left out: {part.what}; --{part.name}: {error}")
+        else:
+            there.append(part)
+    return there, notes
+
+
+def _models_there(protocol: Protocol, sources: Sources) -> tuple[list[ProtocolModel], list[str]]:
+    """Load every model once, so that what is missing is known before the first one runs."""
+    there, notes = list[ProtocolModel](), list[str]()
+    for model in protocol.models:
+        try:
+            load(model.name, sources.weights.get(model.key))
+        except RelpropError as error:
+            hint = "" if model.key in sources.weights else f" (--weights {model.key}=FILE gives its weights)"
+            notes.append(f"Left out: {model.title}{hint}: {error}")
+        else:
+            there.append(model)
+    return there, notes
+
+
+def _patterns_missing(protocol: Protocol, models: Sequence[ProtocolModel], sources: Sources) -> list[str]:
+    if all(method.name != PATTERNS for method in protocol.methods):
+        return []
+    lacking = [model for model in models if model.key not in sources.patterns]
+    return [
+        f"Left out: {PATTERNS} on {model.title}; --patterns {model.key}=FILE gives its patterns, which `relprop fit-patterns` makes."
+        for model in lacking
+    ]
+
+
+def _comparisons(protocol: Protocol, reports: Mapping[str, Report]) -> Iterator[Comparison]:
+    """Yield what was measured beside what was published, then what was only published."""
+    published = {(p.part, p.model, p.method, p.value): p for p in protocol.published}
+    seen: set[tuple[str, str, str, str]] = set()
+    for part in protocol.parts:
+        for key, found in _measured(protocol, part, reports.get(part.name)):
+            seen.add(key)
+            yield replace(found, published=published[key].number if key in published else None)
+    titles = {model.key: model.title for model in protocol.models}
+    for key, number in published.items():
+        if key not in seen:
+            yield _only_published(number, titles)
+
+
+def _measured(protocol: Protocol, part: Part, found: Report | None) -> Iterator[tuple[tuple[str, str, str, str], Comparison]]:
+    names = {str(method): method.name for method in protocol.methods}
+    for table in found.tables if found else ():
+        model = next((m for m in protocol.models if table.model in {m.name, m.name.rpartition(":")[2]}), None)
+        for line in table.lines if model else ():
+            if model and line.over == table.headline and line.value in part.values:
+                method = names.get(line.method, line.method.partition(":")[0])
+                scale = 100 if line.value in PERCENT else 1
+                ours = Estimate(*(scale * number for number in (line.score.value, line.score.low, line.score.high)))
+                yield (
+                    (part.name, model.key, method, line.value),
+                    Comparison(part.name, model.title, method, table.metric, line.value, line.images, ours, None),
+                )
+
+
+def _only_published(number: Published, titles: Mapping[str, str]) -> Comparison:
+    model = titles.get(number.model, number.model)
+    return Comparison(number.part, model, number.method, "", number.value, 0, None, number.number)

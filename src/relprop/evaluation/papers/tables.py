@@ -1,0 +1,77 @@
+"""A reproduced experiment as tables: our number, the published one, and the difference."""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+
+from relprop.evaluation.papers.reproduction import Comparison, Reproduction
+from relprop.evaluation.report.grids import Cell, Grid, interval, number
+from relprop.evaluation.report.report import markdown_grid
+
+COLUMNS = (
+    *("part", "model", "method", "metric", "value", "images", "ours", "low", "high"),
+    *("published", "difference"),
+)
+
+
+def reproduction_grids(found: Reproduction) -> Iterator[Grid]:
+    """Yield one table per part and metric; what was only published stands below the first metric of its part."""
+    for part in found.protocol.parts:
+        rows = [row for row in found.comparisons if row.part == part.name]
+        only = [row for row in rows if not row.metric]
+        metrics = list(dict.fromkeys(row.metric for row in rows if row.metric))
+        for place, metric in enumerate(metrics or [""] if rows else []):
+            shown = [row for row in rows if row.metric == metric and metric] + (only if place == 0 else [])
+            yield _grid(f"{part.what}: {metric or 'not run'}", part.values, shown)
+
+
+def _grid(caption: str, values: Sequence[str], rows: Sequence[Comparison]) -> Grid:
+    header = [column for value in values for column in (value, "published", "difference")]
+    lines = {
+        (row.model, row.method): [other for other in rows if (other.model, other.method) == (row.model, row.method)]
+        for row in rows
+    }
+    body = (
+        (
+            Cell(model),
+            Cell(method),
+            Cell(str(max(row.images for row in line))),
+            *(cell for value in values for cell in _cells(line, value)),
+        )
+        for (model, method), line in lines.items()
+    )
+    return Grid(caption, ("model", "method", "images", *header), tuple(body))
+
+
+def _cells(line: Sequence[Comparison], value: str) -> tuple[Cell, Cell, Cell]:
+    row = next((row for row in line if row.value == value), None)
+    if row is None:
+        return Cell("–"), Cell("–"), Cell("–")
+    texts = (
+        "–" if row.ours is None else interval(row.ours),
+        "–" if row.published is None else number(row.published),
+        "–" if row.difference is None else number(row.difference, signed=True),
+    )
+    return Cell(texts[0]), Cell(texts[1]), Cell(texts[2])
+
+
+def reproduction_markdown(found: Reproduction) -> str:
+    """Return the experiment as a page of Markdown."""
+    method = next((report.method for report in found.reports.values()), "")
+    notes = [*found.notes, *(f"{part}: {note}" for part, report in found.reports.items() for note in report.notes)]
+    parts = [f"# {found.protocol.name}", f"Source: {found.protocol.source}.", method]
+    parts += ["\n".join(f"- {note}" for note in notes)] if notes else []
+    parts += [text for grid in reproduction_grids(found) for text in (f"## {grid.caption}", markdown_grid(grid))]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def reproduction_csv(found: Reproduction) -> str:
+    """Return every number, one per line."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in found.comparisons:
+        ours = (row.ours.value, row.ours.low, row.ours.high) if row.ours else (None, None, None)
+        named = (row.part, row.model, row.method, row.metric, row.value, row.images)
+        writer.writerow((*named, *ours, row.published, row.difference))
+    return file.getvalue()

@@ -1,0 +1,149 @@
+"""What a run has to do: checked against the data and against what lies in the folder, before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from relprop.datasets import Dataset, open_dataset
+from relprop.errors import InputError
+from relprop.evaluation.compute.loading import digest, find_annotations
+from relprop.evaluation.compute.measures import Measure, make_measure
+from relprop.evaluation.compute.subject import method_options
+from relprop.evaluation.compute.tasks import Pair, Task
+from relprop.evaluation.results.parts import file_key
+from relprop.evaluation.results.store import FORMAT
+from relprop.evaluation.settings import Choice, Evaluation, ModelChoice, as_json
+from relprop.methods.choose import choose_method
+from relprop.version import __version__
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run whose settings are in order: its data set, the names of its images, and its metrics."""
+
+    evaluation: Evaluation
+    dataset: Dataset
+    images: tuple[str, ...]
+    measures: tuple[Measure, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """All pairs, model by model."""
+        return [Pair(model, method) for model in self.evaluation.models for method in self.evaluation.methods]
+
+    @property
+    def blocks(self) -> list[tuple[str, ...]]:
+        """The names of the images of each block."""
+        size = self.evaluation.block
+        return [self.images[start : start + size] for start in range(0, len(self.images), size)]
+
+
+def prepare(evaluation: Evaluation) -> Prepared:
+    """Open the data set and look up methods and metrics.
+
+    Raises:
+        OptionError: an unknown data set, method, metric or option.
+        InputError: the data set cannot be opened, or has no annotations of the kind that is needed.
+    """
+    measures = tuple(make_measure(choice, evaluation.seed) for choice in evaluation.metrics)
+    for method in evaluation.methods:
+        choose_method(method.name, method_options(method, evaluation.seed))
+    dataset = open_dataset(evaluation.data, **evaluation.data_options)
+    images = dataset.ids[: evaluation.limit]
+    there = find_annotations(dataset, images)
+    if not there.mask and not there.boxes:
+        lacking = [measure.choice.name for measure in measures if "mask" in measure.spec.needs]
+        if lacking:
+            raise InputError(f"{evaluation.data} has neither masks nor boxes, which {', '.join(lacking)} need; leave them out.")
+    if evaluation.target == "label" and not there.labels:
+        raise InputError(f"{evaluation.data} has no labels; explain the predicted class instead (target predicted).")
+    notes = [str(problem) for problem in dataset.problems]
+    if evaluation.limit and evaluation.limit > len(dataset):
+        notes.append(f"The data set has {len(dataset)} images, fewer than the limit of {evaluation.limit}.")
+    return Prepared(evaluation, dataset, images, measures, (*notes, *_left_over(measures, len(images))))
+
+
+def _left_over(measures: Sequence[Measure], images: int) -> list[str]:
+    texts = [(m.choice, images % m.spec.group, m.spec.group) for m in measures if images % m.spec.group]
+    return [
+        f"{choice}: the last {rest} of {images} images make no group of {size} and have no row." for choice, rest, size in texts
+    ]
+
+
+def settings_of(prepared: Prepared, stored: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the content of `run.json`: new, or what is stored, with the models, methods and metrics that this run adds.
+
+    Raises:
+        InputError: what is stored is of another run; the message names what differs.
+    """
+    evaluation = prepared.evaluation
+    images = {"count": len(prepared.images), "digest": digest(prepared.images)}
+    if stored is None:
+        stored = {
+            "format": FORMAT,
+            "content": evaluation.content,
+            "images": images,
+            "blocks": len(prepared.blocks),
+            **{name: [] for name in ("models", "methods", "metrics", "left_out")},
+            **{name: {} for name in ("metric_sets", "fingerprints")},
+        }
+    _refuse_difference(evaluation, stored, images)
+    pairs = {(str(pair.model), str(pair.method)) for pair in prepared.pairs}
+    return {
+        **stored,
+        "models": _union(stored["models"], [_model_table(model) for model in evaluation.models]),
+        "methods": _union(stored["methods"], [_table(choice) for choice in evaluation.methods]),
+        "metrics": _union(stored["metrics"], [_table(choice) for choice in evaluation.metrics]),
+        "left_out": [entry for entry in stored["left_out"] if (entry["model"], entry["method"]) not in pairs],
+        "problems": [str(problem) for problem in prepared.dataset.problems],
+        "relprop": __version__,
+        "torch": str(torch.__version__),
+    }
+
+
+def _refuse_difference(evaluation: Evaluation, stored: dict[str, Any], images: dict[str, Any]) -> None:
+    differing = [
+        f"{name.replace('_', ' ')} is {stored['content'].get(name)!r} there and {value!r} now"
+        for name, value in evaluation.content.items()
+        if stored["content"].get(name) != value
+    ]
+    if not differing and stored["images"] != images:
+        differing = [f"the data set had {stored['images']['count']} images and now has {images['count']}, or others"]
+    if differing:
+        raise InputError(f"The results in {evaluation.output} are of another run: {'; '.join(differing)}. Take another folder.")
+
+
+def _union(stored: list[Any], new: list[Any]) -> list[Any]:
+    return [*stored, *(entry for entry in new if entry not in stored)]
+
+
+def _table(choice: Choice) -> dict[str, Any]:
+    return {"name": choice.name, "options": as_json(choice.options)}
+
+
+def _model_table(model: ModelChoice) -> dict[str, Any]:
+    return {"name": model.name, "weights": model.source}
+
+
+def pair_file(pair: Pair) -> str:
+    """Return what the names of a pair's files begin with."""
+    return file_key(pair.model.name, pair.method.name, key=pair.key)
+
+
+def tasks_of(prepared: Prepared, pair: Pair, metrics: Sequence[Choice], done: Sequence[set[str]]) -> list[Task]:
+    """Return what is still to do for a pair: for each block the metrics whose rows are not stored.
+
+    Args:
+        prepared: the run.
+        pair: the pair.
+        metrics: those that can be computed for it.
+        done: for each block the keys of the metrics that are stored.
+    """
+    missing = [tuple(choice for choice in metrics if choice.key not in keys) for keys in done]
+    parts = zip(prepared.blocks, missing, strict=True)
+    return [Task(pair, number, images, left) for number, (images, left) in enumerate(parts) if left]

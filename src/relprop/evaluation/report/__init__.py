@@ -1,0 +1,1 @@
+"""Rows of results become scores, tables and figures."""

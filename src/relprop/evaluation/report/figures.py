@@ -1,0 +1,112 @@
+"""Figures of a report: bars of the headline scores with their intervals, and mean curves."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from relprop.evaluation.report.grids import ARROWS
+from relprop.evaluation.report.report import Report
+from relprop.evaluation.report.tables import Curve, Line, Table
+from relprop.files import as_path, atomic, make_folder
+
+_COLUMNS = 3
+_STYLES = ("-", "--", ":")
+_COLORS = 10
+
+
+def write_figures(report: Report, folder: Path | str) -> list[Path]:
+    """Write for every model and metric `MODEL-METRIC.png`, and `MODEL-METRIC-curves.png` where the metric has curves.
+
+    Raises:
+        OutputError: a file that cannot be written.
+    """
+    folder = as_path(folder, "The folder of figures")
+    make_folder(folder)
+    written: list[Path] = []
+    for table in report.tables:
+        name = _file_name(f"{table.model}-{table.metric}")
+        for suffix, figure in (("", draw_bars(table)), ("-curves", draw_curves(table))):
+            if figure is not None:
+                written.append(folder / f"{name}{suffix}.png")
+                with atomic(written[-1]) as path:
+                    figure.savefig(path, dpi=120)
+    return written
+
+
+def draw_bars(table: Table) -> Figure | None:
+    """Return panels, one per headline value, with a bar and interval per method, the best first; None without scores."""
+    lines = [line for line in table.lines if line.over == table.headline and np.isfinite(line.score.value)]
+    values = list(dict.fromkeys(line.value for line in lines))
+    if not values:
+        return None
+    methods = len({line.method for line in lines})
+    columns = min(_COLUMNS, len(values))
+    rows = -(-len(values) // columns)
+    figure = Figure(figsize=(3.6 * columns + 0.4, 0.5 + rows * (0.6 + 0.22 * methods)), layout="constrained")
+    figure.suptitle(f"{table.model}: {table.metric}", fontsize=10)
+    for place, value in enumerate(values, start=1):
+        _bars(figure.add_subplot(rows, columns, place), [line for line in lines if line.value == value])
+    return figure
+
+
+def _bars(axes: Axes, lines: Sequence[Line]) -> None:
+    sign = 1 if lines[0].direction == "lower" else -1
+    lines = sorted(lines, key=lambda line: sign * line.score.value, reverse=True)
+    scores = np.array([line.score.value for line in lines])
+    ends = np.array([(line.score.low, line.score.high) for line in lines])
+    errors = np.nan_to_num(np.abs(ends.T - scores))
+    axes.barh([line.method for line in lines], scores, xerr=errors, color="#7a9cc6", ecolor="#333333", error_kw={"lw": 1})
+    axes.set_title(f"{lines[0].value} {ARROWS[lines[0].direction]}".rstrip(), fontsize=9)
+    axes.tick_params(labelsize=7)
+    axes.margins(y=0.02)
+    _zoom(axes, scores, np.where(np.isfinite(ends), ends, scores[:, None]))
+
+
+def _zoom(axes: Axes, scores: np.ndarray, ends: np.ndarray) -> None:
+    """Keep a few methods far off from hiding what the others do: cut the axis where they are far beyond the rest."""
+    limit = 4 * float(np.percentile(scores, 75))
+    if limit > 0 and float(ends.max()) > limit:
+        axes.set_xlim(min(0.0, float(ends.min())), limit)
+        axes.set_xlabel("bars that reach the edge go on", fontsize=6)
+
+
+def draw_curves(table: Table) -> Figure | None:
+    """Return panels, one per curve, with a line per method; None where there is no curve."""
+    names = list(dict.fromkeys(curve.name for curve in table.curves))
+    if not names:
+        return None
+    columns = min(_COLUMNS, len(names))
+    rows = -(-len(names) // columns)
+    figure = Figure(figsize=(4.0 * columns, 3.0 * rows + 1.1), layout="constrained")
+    figure.suptitle(f"{table.model}: {table.metric}", fontsize=10)
+    looks = _looks([curve.method for curve in table.curves])
+    for place, name in enumerate(names, start=1):
+        _lines(figure.add_subplot(rows, columns, place), name, [curve for curve in table.curves if curve.name == name], looks)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=7)
+    return figure
+
+
+def _lines(axes: Axes, name: str, curves: Sequence[Curve], looks: Mapping[str, Mapping[str, Any]]) -> None:
+    for curve in curves:
+        axes.plot([point.value for point in curve.points], label=curve.method, **looks[curve.method])
+    axes.set_title(name.removesuffix("_curve").replace("_", " "), fontsize=9)
+    axes.set_xlabel("step", fontsize=8)
+    axes.tick_params(labelsize=7)
+
+
+def _looks(methods: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return a color and line style for each method, no two alike among thirty."""
+    return {
+        method: {"color": f"C{place % _COLORS}", "linestyle": _STYLES[place // _COLORS % len(_STYLES)], "lw": 1.4}
+        for place, method in enumerate(dict.fromkeys(methods))
+    }
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^\w.]+", "-", text).strip("-")

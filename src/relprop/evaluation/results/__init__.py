@@ -1,0 +1,1 @@
+"""Results on disk: rows in Parquet files that survive any interruption."""

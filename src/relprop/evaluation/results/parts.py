@@ -1,0 +1,143 @@
+"""The files of rows in a folder of results: what their names say, and how they are read and written whole."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from relprop.errors import InputError, OutputError
+from relprop.evaluation.results.rows import SCHEMA, Batch, Table
+from relprop.files import atomic
+
+RUN, PARTS, ALL = "run.json", "parts", "all"
+_NAME = re.compile(r"(?P<pair>.+)-(?P<metrics>[0-9a-f]{8})-(?P<block>\d{6}|all)\.parquet")
+_ROWS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part file by what its name says: the pair, the set of metrics, and the block or `all`."""
+
+    path: Path
+    pair: str
+    metrics: str
+    block: str
+
+
+def file_key(*labels: str, key: str) -> str:
+    """Return a text for file names: readable, and as unique as `key`."""
+    readable = "--".join(re.sub(r"[^A-Za-z0-9.]+", "-", label)[-40:].strip("-.") for label in labels)
+    return f"{readable}-{short_digest(key)}"
+
+
+def short_digest(text: str) -> str:
+    """Return eight digits that stand for a text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def valid_parts(folder: Path, sets: Mapping[str, Iterable[str]]) -> tuple[list[Part], list[Part]]:
+    """Return the part files by name, those that count and those that a file of the whole pair has made superfluous.
+
+    Raises:
+        InputError: a part whose metrics `run.json` does not know.
+    """
+    parts = [
+        Part(path, *(str(match[name]) for name in ("pair", "metrics", "block")))
+        for path in sorted((folder / PARTS).glob("[!.]*.parquet"))
+        if (match := _NAME.fullmatch(path.name))
+    ]
+    for part in parts:
+        if part.metrics not in sets:
+            raise InputError(f"{part.path} is not of this evaluation; {RUN} does not know its metrics.")
+    whole = [part for part in parts if part.block == ALL]
+    superseded = {part for part in parts if any(_supersedes(other, part, sets) for other in whole)}
+    return [part for part in parts if part not in superseded], sorted(superseded, key=lambda part: part.path)
+
+
+def coverage(folder: Path, settings: Mapping[str, Any]) -> dict[tuple[str, int], set[str]]:
+    """Return the keys of the metrics whose rows are stored, for each pair and block."""
+    found: dict[tuple[str, int], set[str]] = {}
+    for part in valid_parts(folder, settings["metric_sets"])[0]:
+        for block in range(settings["blocks"]) if part.block == ALL else (int(part.block),):
+            found.setdefault((part.pair, block), set()).update(settings["metric_sets"][part.metrics])
+    return found
+
+
+def _supersedes(whole: Part, part: Part, sets: Mapping[str, Iterable[str]]) -> bool:
+    inside = whole.pair == part.pair and set(sets[part.metrics]) <= set(sets[whole.metrics])
+    return inside and (part.block != ALL or part.metrics != whole.metrics)
+
+
+def read_batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[Batch]:
+    """Yield the rows of a file, or some of their columns.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            yield from file.iter_batches(_ROWS_AT_ONCE, columns=columns)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{path} is damaged ({error}); delete it and start the run again.") from error
+
+
+def read_tables(parts: Iterable[Part]) -> Iterator[Table]:
+    """Yield the rows of parts block by block, in tables large enough to be stored well."""
+    waiting: list[Batch] = []
+    for part in sorted(parts, key=lambda part: (part.block, part.metrics)):
+        for batch in read_batches(part.path):
+            waiting.append(batch)
+            if sum(map(len, waiting)) >= _ROWS_AT_ONCE:
+                yield pa.Table.from_batches(waiting, SCHEMA).combine_chunks()
+                waiting = []
+    if waiting:
+        yield pa.Table.from_batches(waiting, SCHEMA).combine_chunks()
+
+
+def write_tables(path: Path, tables: Iterable[Table]) -> None:
+    """Write rows to a Parquet file, as whole as `write_whole` does.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    with atomic(path) as temporary:
+        with pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
+            for table in tables:
+                writer.write_table(table)
+        _sync(temporary)
+    _sync(path.parent)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that after a crash, of the process or of the machine, it is there whole or not at all.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    """Let the system write a file, or the names in a folder, to the disk."""
+    if path.is_dir() and os.name == "nt":
+        return  # Windows cannot open folders
+    try:
+        handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error

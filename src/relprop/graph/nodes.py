@@ -1,0 +1,205 @@
+"""Working on ``fx`` graphs: what nodes are marked with, and how passes make, replace and add nodes."""
+
+import copy
+import itertools
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, fx, nn
+
+from relprop.ops.fast import FASTER
+from relprop.ops.table import arguments_of
+
+OUTPUTS = "module_outputs"
+"""Key of ``node.meta``: the paths of the modules whose output a node is."""
+
+PATH = "module_path"
+"""Key of ``node.meta``: the path of the module that an op belongs to."""
+
+WINDOWS = "windows"
+"""Key of ``node.meta``: by path of a module of whose output a node is a part, which part: windows in one dimension each."""
+
+
+class Window(NamedTuple):
+    """A part of a value: what lies at ``start`` and after in a dimension of ``size``."""
+
+    dim: int
+    start: int
+    size: int
+
+
+def explained(graph: fx.Graph) -> fx.Node:
+    """The value that a captured graph returns, which is explained."""
+    result: Any = graph.output_node().args[0]
+    return result[0]
+
+
+def tensor_inputs(graph: fx.Graph) -> list[fx.Node]:
+    """The tensors among the model's inputs, in order."""
+    return [n for n in graph.find_nodes(op="placeholder") if isinstance(n.meta.get("val"), Tensor)]
+
+
+def evaluate(
+    node: fx.Node,
+    values: Mapping[fx.Node, Any],
+    device: torch.device | None = None,
+    function: Callable[..., Any] | None = None,
+) -> Any:  # noqa: ANN401 - what the op returns
+    """Run one op, or ``function`` in its place, on the values of its arguments; what it makes anew lies on ``device``."""
+    args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)  # pyright: ignore[reportAttributeAccessIssue]
+    if kwargs.get("device") is not None:
+        kwargs = {**kwargs, "device": device}
+    return (function or FASTER.get(node.target, node.target))(*args, **kwargs)  # pyright: ignore[reportCallIssue]
+
+
+def interpret(
+    module: fx.GraphModule, inputs: Sequence[object], functions: Mapping[fx.Node, Callable[..., Any]] | None = None
+) -> Iterator[tuple[fx.Node, dict[fx.Node, Any]]]:
+    """Run a graph node by node; after each, yield it and all values so far, of which the reader may drop what it is done with.
+
+    Args:
+        module: The graph with its tensors.
+        inputs: One for every placeholder; new tensors lie on the device of the first tensor among them.
+        functions: What computes an op in place of the op itself.
+    """
+    functions, given = functions or {}, iter(inputs)
+    device = next(v.device for v in inputs if isinstance(v, Tensor))
+    values: dict[fx.Node, Any] = {}
+    for node in module.graph.nodes:
+        if node.op == "placeholder":
+            values[node] = next(given)
+        elif node.op == "get_attr":
+            values[node] = getattr(module, str(node.target))
+        elif node.op == "call_function":
+            values[node] = evaluate(node, values, device, functions.get(node))
+        yield node, values
+
+
+def value_of(node: object) -> Any:  # noqa: ANN401 - a fake tensor, a list of them, or a plain argument
+    """The fake value of a node; anything else stands for itself."""
+    return node.meta["val"] if isinstance(node, fx.Node) else node
+
+
+def nodes_in(value: object) -> list[fx.Node]:
+    """The nodes in an argument, or in a list of them, in order."""
+    if isinstance(value, list | tuple):
+        return [n for item in value for n in nodes_in(item)]
+    return [value] if isinstance(value, fx.Node) else []
+
+
+def is_floating(node: fx.Node) -> bool:
+    """Whether the value of a node is a floating (or complex) tensor, or a list that starts with one."""
+    value = node.meta.get("val")
+    first = value[0] if isinstance(value, list | tuple) and value else value
+    return isinstance(first, Tensor) and (first.is_floating_point() or first.is_complex())
+
+
+def module_outputs(graph: fx.Graph) -> dict[str, fx.Node]:
+    """The outputs of the model's modules, by module path, in forward order."""
+    return {path: node for node in graph.nodes for path in node.meta.get(OUTPUTS, ())}
+
+
+def widened(node: fx.Node, path: str, relevance: Tensor) -> Tensor:
+    """The relevance of a module's whole output, zero outside of the part that a node is."""
+    for window in node.meta.get(WINDOWS, {}).get(path, ()):
+        after = window.size - window.start - relevance.shape[window.dim]
+        relevance = nn.functional.pad(relevance, [0, 0] * (relevance.dim() - window.dim - 1) + [window.start, after])
+    return relevance
+
+
+def insert(before: fx.Node, target: Any, *args: Any, **kwargs: Any) -> fx.Node:  # noqa: ANN401 - an op and its arguments
+    """Insert a call before a node and on behalf of it: same module path, shape worked out on fake tensors."""
+    with before.graph.inserting_before(before):
+        node = before.graph.call_function(target, args, kwargs)
+    node.meta[PATH] = before.meta.get(PATH, "")
+    node.meta["val"] = target(*fx.node.map_arg(args, value_of), **fx.node.map_arg(kwargs, value_of))  # pyright: ignore[reportAttributeAccessIssue]
+    return node
+
+
+def replace(node: fx.Node, new: fx.Node) -> None:
+    """Let ``new`` stand for ``node`` everywhere, as a module's output too, and drop ``node``."""
+    if OUTPUTS in node.meta:
+        new.meta[OUTPUTS] = [*new.meta.get(OUTPUTS, []), *node.meta[OUTPUTS]]
+    node.replace_all_uses_with(new)
+    node.graph.erase_node(node)
+
+
+def add_constant(module: fx.GraphModule, before: fx.Node, name: str, value: Tensor) -> fx.Node:
+    """Register ``value`` as a buffer under a free name like ``name`` and return a node that reads it."""
+    free = next(c for i in itertools.count() if not hasattr(module, c := f"{name}_{i}"))
+    module.register_buffer(free, value)
+    with module.graph.inserting_before(before):
+        node = module.graph.create_node("get_attr", free)
+    node.meta[PATH] = before.meta.get(PATH, "")
+    node.meta["val"] = fake_like(before, value)
+    return node
+
+
+def recompute(graph: fx.Graph, changed: Collection[fx.Node]) -> None:
+    """Work out anew the fake values of nodes that were rewritten, and of all that follow from them."""
+    stale = set(changed)
+    for node in list(graph.nodes):
+        if node.op != "call_function" or (node not in stale and stale.isdisjoint(node.all_input_nodes)):
+            continue
+        value = node.target(*fx.node.map_arg(node.args, value_of), **fx.node.map_arg(node.kwargs, value_of))  # pyright: ignore[reportAttributeAccessIssue]
+        stale.add(node)
+        if isinstance(value, int):  # a size that is known now
+            _put_number(node, value)
+        else:
+            node.meta["val"] = value
+
+
+def _put_number(node: fx.Node, number: int) -> None:
+    def put(argument: fx.Node) -> fx.Node | int:
+        return number if argument is node else argument
+
+    for user in list(node.users):
+        user.args, user.kwargs = fx.node.map_arg((user.args, user.kwargs), put)  # pyright: ignore[reportAttributeAccessIssue]
+    node.graph.erase_node(node)
+
+
+def copy_module(module: fx.GraphModule, *, tensors: bool) -> fx.GraphModule:
+    """A graph module of its own: ``tensors`` are copied or shared; fake values, which never change, are shared."""
+    owner, memo = nn.Module(), dict[int, Any]()
+    for name, tensor in module.named_buffers(remove_duplicate=False):
+        owner.register_buffer(name, copy.deepcopy(tensor, memo) if tensors else tensor)
+    graph = fx.Graph()
+    (result,) = graph.graph_copy(module.graph, {})  # pyright: ignore[reportArgumentType, reportGeneralTypeIssues]
+    graph.output((result,))
+    return fx.GraphModule(owner, graph)
+
+
+def change_dtypes(graph: fx.Graph, dtypes: Mapping[torch.dtype, torch.dtype]) -> None:
+    """Let ops that name a dtype name the new one, and let the fake values have it."""
+
+    def changed(value: Any) -> Any:  # noqa: ANN401 - an argument, or a fake value
+        if isinstance(value, torch.dtype):
+            return dtypes.get(value, value)
+        if isinstance(value, Tensor):
+            return value.to(dtypes.get(value.dtype, value.dtype))
+        if isinstance(value, list | tuple):
+            return type(value)(changed(item) for item in value)
+        return value
+
+    for node in graph.nodes:
+        node.args = changed(node.args)
+        node.kwargs = {name: changed(value) for name, value in node.kwargs.items()}
+        value = node.meta["val"] = changed(node.meta.get("val"))
+        if _makes_floats(node) and "dtype" in arguments_of(node):  # else it would take the default dtype
+            node.kwargs = {**node.kwargs, "dtype": value.dtype}
+
+
+def _makes_floats(node: fx.Node) -> bool:
+    """Whether an op makes floating values from sizes and numbers."""
+    reads = any(isinstance(value_of(parent), Tensor) for parent in node.all_input_nodes)
+    return node.op == "call_function" and is_floating(node) and not reads
+
+
+def fake_like(node: fx.Node, value: Tensor) -> Tensor:
+    """A fake tensor shaped like ``value``, of the graph's own fake mode."""
+    for other in node.graph.nodes:
+        fake = other.meta.get("val")
+        if isinstance(fake, Tensor) and hasattr(fake, "fake_mode"):
+            return fake.fake_mode.from_tensor(value, static_shapes=True)  # pyright: ignore[reportAttributeAccessIssue]
+    raise RuntimeError("the graph has no fake values")

@@ -1,0 +1,73 @@
+"""Ops without an entry in the table are taken apart into ops that have one, where torch knows how."""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import fx
+from torch._decomp import decomposition_table
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from relprop.graph.aliasing import mutated
+from relprop.graph.nodes import PATH, insert, replace, value_of
+from relprop.ops.op import op_name
+from relprop.ops.table import OPS
+
+_ROUNDS = 4
+
+
+def decompose_unknown(module: fx.GraphModule) -> None:
+    """Replace ops that the table does not know by their definition in terms of others, several levels deep."""
+    for _ in range(_ROUNDS):
+        unknown = [n for n in module.graph.nodes if n.op == "call_function" and _definition(n) is not None]
+        for node in unknown:
+            _take_apart(node)
+        if not unknown:
+            return
+
+
+def _definition(node: fx.Node) -> Callable[..., Any] | None:
+    target = node.target
+    if not isinstance(target, torch._ops.OpOverload) or op_name(target) in OPS or target._schema.is_mutable:  # pyright: ignore[reportPrivateUsage]
+        return None
+    if target in decomposition_table:
+        return decomposition_table[target]
+    if torch._C._dispatch_has_kernel_for_dispatch_key(target.name(), "CompositeImplicitAutograd"):  # pyright: ignore[reportPrivateUsage]
+        return target.decompose
+    return None
+
+
+def _take_apart(node: fx.Node) -> None:
+    definition = _definition(node)
+    leaves = list(node.all_input_nodes)
+
+    def run(*values: object) -> object:
+        lookup = dict(zip(leaves, values, strict=True))
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lookup.__getitem__)  # pyright: ignore[reportAttributeAccessIssue]
+        return definition(*args, **kwargs)  # pyright: ignore[reportOptionalCall]
+
+    with contextlib.suppress(NotImplementedError, RuntimeError, TypeError):
+        # before dispatch, a composite op would record itself instead of its parts
+        pre_dispatch = node.target in decomposition_table
+        body = make_fx(run, pre_dispatch=pre_dispatch, record_module_stack=False)(*[value_of(n) for n in leaves])
+        _splice(body, node, leaves)
+
+
+def _splice(body: fx.GraphModule, node: fx.Node, leaves: list[fx.Node]) -> None:
+    # a definition that writes to memory would hide what depends on what; primitives would hide the op's name from the user
+    if any(n.op == "get_attr" or mutated(n) is not None or str(n.target).startswith("prims") for n in body.graph.nodes):
+        return
+    copies: dict[fx.Node, Any] = dict(zip(body.graph.find_nodes(op="placeholder"), leaves, strict=True))
+    for inner in body.graph.nodes:
+        if inner.op == "call_function":
+            args, kwargs = fx.node.map_arg((inner.args, inner.kwargs), copies.__getitem__)  # pyright: ignore[reportAttributeAccessIssue]
+            copies[inner] = insert(node, inner.target, *args, **kwargs)
+            copies[inner].meta[PATH] = node.meta.get(PATH, "")
+    result: Any = body.graph.output_node().args[0]
+    if isinstance(result, fx.Node):
+        replace(node, copies[result])
+    else:
+        for user in list(node.users):
+            replace(user, copies[result[user.args[1]]])
+        node.graph.erase_node(node)

@@ -1,0 +1,217 @@
+"""Chains of ops that only move elements, written as short as they can be: take dimensions apart, reorder them, put them together."""
+
+import itertools
+import operator
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, fx
+from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+from relprop.graph.nodes import OUTPUTS, insert, replace, value_of
+from relprop.graph.passes.constants import drop_unused
+from relprop.ops.table import arguments_of
+
+aten = torch.ops.aten
+Size = int | torch.SymInt
+MOVES = frozenset(
+    {
+        aten.flatten.using_ints,
+        aten.permute.default,
+        aten.reshape.default,
+        aten.squeeze.dim,
+        aten.transpose.int,
+        aten.unflatten.int,
+        aten.unsqueeze.default,
+    }
+)
+"""Ops that only move elements."""
+
+
+class Atom(NamedTuple):
+    """A factor of a source's dimension: ``dim``, the position among its factors (the first is all zeros), and the size."""
+
+    dim: int
+    position: tuple[int, ...]
+    size: Size
+
+
+def _place(atom: Atom) -> tuple[int, tuple[int, ...]]:
+    return atom.dim, atom.position
+
+
+Axes = list[list[Atom]]
+"""By dimension of a moved value, the factors that it is made of, in order."""
+Steps = list[tuple[Any, tuple[Any, ...]]]
+"""Moves, each an op with its further arguments."""
+
+
+def shorten_moves(module: fx.GraphModule) -> None:
+    """Replace chains of moves by shorter ones with the same result, and transpose rows on that side of a dense layer where it costs less."""
+    for node in list(module.graph.nodes):
+        if node.target is aten.linear.default:
+            _transpose_after_linear(node)
+    for node in list(module.graph.nodes):
+        if node.target is aten.transpose.int:
+            _transpose_before_linear(node)
+    for node in list(module.graph.nodes):
+        if _in_chain(node) and not _goes_on(node):
+            _shorten(node)
+    drop_unused(module)
+
+
+def _in_chain(node: fx.Node) -> bool:
+    """Whether an op is a move; the transposed matrix of a product is none, since products read it as it lies."""
+    of_matrix = node.target is aten.transpose.int and all(user.target is aten.matmul.default for user in node.users)
+    return node.target in MOVES and not of_matrix
+
+
+def _goes_on(node: fx.Node) -> bool:
+    """Whether the next op is a move of this one's value, which nothing else reads."""
+    return len(node.users) == 1 and _in_chain(next(iter(node.users))) and OUTPUTS not in node.meta
+
+
+def _transpose_after_linear(node: fx.Node) -> None:
+    """``linear(transpose(x))`` as ``transpose(linear(x))``: a dense layer on its rows as they lie in memory."""
+    transposed = node.args[0]
+    if not isinstance(transposed, fx.Node) or not _moves_rows(transposed):
+        return
+    x, *dims = cast("tuple[fx.Node, int, int]", transposed.args)
+    if x.target not in MOVES:  # else all moves are put in order together
+        replace(node, insert(node, aten.transpose.int, insert(node, aten.linear.default, x, *node.args[1:]), *dims))
+
+
+def _transpose_before_linear(node: fx.Node) -> None:
+    """``transpose(linear(moved))`` as ``linear(transpose(moved))``: one chain of moves where there were two."""
+    linear, *dims = cast("tuple[fx.Node, int, int]", node.args)
+    if linear.target is not aten.linear.default or len(linear.users) > 1 or OUTPUTS in linear.meta or not _moves_rows(node):
+        return
+    rows = linear.args[0]
+    if isinstance(rows, fx.Node) and rows.target in MOVES:
+        replace(node, insert(node, aten.linear.default, insert(node, aten.transpose.int, rows, *dims), *linear.args[1:]))
+        linear.graph.erase_node(linear)
+
+
+def _moves_rows(node: fx.Node) -> bool:
+    """Whether an op is a transposition that leaves the last dimension where it is."""
+    dims = value_of(node).dim() if node.target is aten.transpose.int else 0
+    return dims > 0 and dims - 1 not in {int(dim) % dims for dim in node.args[1:]}  # pyright: ignore[reportArgumentType]
+
+
+def _shorten(node: fx.Node) -> None:
+    chain = [node]
+    while True:
+        before = cast("fx.Node", chain[-1].args[0])
+        if not _in_chain(before) or not _goes_on(before):
+            break
+        chain.append(before)
+    source = cast("fx.Node", chain[-1].args[0])
+    if len(chain) < 2 or not isinstance(value_of(source), Tensor):
+        return
+    axes: Axes | None = axes_of(source)
+    for move in reversed(chain):
+        axes = moved(move, axes) if axes is not None else None
+    steps = steps_to(axes) if axes else None
+    if steps is not None and len(steps) < len(chain):
+        replace(node, take(steps, source, node))
+
+
+def take(steps: Steps, source: fx.Node, before: fx.Node) -> fx.Node:
+    """Insert moves of a value before a node; return the moved value."""
+    for target, arguments in steps:
+        source = insert(before, target, source, *arguments)
+    return source
+
+
+def axes_of(source: fx.Node) -> Axes:
+    """The dimensions of a value that nothing has moved yet."""
+    return [[Atom(dim, (), size)] for dim, size in enumerate(value_of(source).shape)]
+
+
+def moved(move: fx.Node, axes: Axes) -> Axes | None:
+    """The factors of every dimension after a move; None where a dimension is cut where no factor ends."""
+    given = arguments_of(move)
+    if move.target is aten.permute.default:
+        return [axes[dim] for dim in given["dims"]]
+    if move.target is aten.transpose.int:
+        swapped, first, second = list(axes), given["dim0"] % len(axes), given["dim1"] % len(axes)
+        swapped[first], swapped[second] = axes[second], axes[first]
+        return swapped
+    return _regrouped([atom for axis in axes for atom in axis], value_of(move).shape)
+
+
+def _quotient(a: Size, b: Size) -> Size | None:
+    """Return ``a / b`` where ``b`` divides ``a``, whatever the batch; a plain number where it is one."""
+    quotient = a // b
+    if not statically_known_true(operator.mul(quotient, b) == a):
+        return None
+    if isinstance(quotient, torch.SymInt) and quotient.node.expr.is_number:
+        return int(quotient.node.expr)
+    return quotient
+
+
+def _regrouped(atoms: list[Atom], shape: Sequence[Size]) -> Axes | None:
+    """Factors in order, grouped as the dimensions of ``shape``, if none is empty; a factor is divided where a dimension ends inside of it."""
+    if 0 in shape:
+        return None
+    rest, axes = list(atoms), Axes()
+    for size in shape:
+        axis, needed = list[Atom](), size
+        while not statically_known_true(needed == 1):
+            if not rest:
+                return None
+            atom = rest.pop(0)
+            quotient = _quotient(needed, atom.size)
+            if quotient is not None:
+                axis.append(atom)
+                needed = quotient
+            elif isinstance(needed, int) and isinstance(atom.size, int) and atom.size % needed == 0:
+                axis.append(Atom(atom.dim, (*atom.position, 0), needed))
+                rest.insert(0, Atom(atom.dim, (*atom.position, 1), atom.size // needed))
+                needed = 1
+            else:
+                return None
+        axes.append(axis)
+    return None if rest else axes
+
+
+def steps_to(axes: Axes) -> Steps | None:
+    """The moves that make the dimensions of a source into ``axes``; None where a size is unknown, or a dimension was added."""
+    if not all(axes):
+        return None
+    axes = _joined(axes)
+    order = sorted((atom for axis in axes for atom in axis), key=_place)
+    steps = Steps()
+    for dim in reversed(range(order[-1].dim + 1)):
+        sizes = [atom.size if isinstance(atom.size, int) else -1 for atom in order if atom.dim == dim]
+        if sizes.count(-1) > 1:
+            return None
+        if len(sizes) > 1:
+            steps.append((aten.unflatten.int, (dim, sizes)))
+    places = [_place(atom) for atom in order]
+    permutation = [places.index(_place(atom)) for axis in axes for atom in axis]
+    if permutation != sorted(permutation):
+        steps.append((aten.permute.default, (permutation,)))
+    start = len(order)
+    for axis in reversed(axes):
+        start -= len(axis)
+        if len(axis) > 1:
+            steps.append((aten.flatten.using_ints, (start, start + len(axis) - 1)))
+    return steps
+
+
+def _joined(axes: Axes) -> Axes:
+    """Put factors together that were taken apart and lie side by side all the same."""
+    order = sorted((atom for axis in axes for atom in axis), key=_place)
+    after = {_place(a): _place(b) for a, b in itertools.pairwise(order) if a.dim == b.dim}
+    joined = Axes()
+    for axis in axes:
+        whole = [axis[0]]
+        for previous, atom in itertools.pairwise(axis):
+            if after.get(_place(previous)) == _place(atom):
+                whole[-1] = whole[-1]._replace(size=operator.mul(whole[-1].size, atom.size))
+            else:
+                whole.append(atom)
+        joined.append(whole)
+    return joined

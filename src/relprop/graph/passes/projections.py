@@ -1,0 +1,105 @@
+"""A dense layer whose result is taken apart, such as queries, keys and values in one, becomes a layer for every part.
+
+Each part then needs its own relevance alone: nothing is put together with zeros, and a part without relevance costs nothing.
+"""
+
+import operator
+from typing import NamedTuple
+
+import torch
+from torch import fx
+
+from relprop.graph.nodes import OUTPUTS, PATH, WINDOWS, Window, add_constant, insert, replace, value_of
+from relprop.graph.passes.moves import MOVES, Atom, Axes, Steps, axes_of, moved, shorten_moves, steps_to, take
+from relprop.graph.passes.windows import readers_of
+from relprop.ops.table import arguments_of
+
+aten = torch.ops.aten
+_SPLITS = frozenset({aten.chunk.default, aten.split.Tensor, aten.split_with_sizes.default})
+
+
+class _Part(NamedTuple):
+    """What one reader takes of a layer's outputs: how many, from where on, and how they are moved then."""
+
+    reader: fx.Node
+    start: int
+    outputs: int
+    steps: Steps
+
+
+def separate_projections(module: fx.GraphModule) -> None:
+    """Replace every dense layer whose result is only ever read in parts by one layer per part; weights stay shared."""
+    for node in list(module.graph.nodes):
+        if node.target is aten.linear.default and all(n.op == "get_attr" for n in node.args[1:] if isinstance(n, fx.Node)):
+            for part in _direct_parts(node) or _moved_parts(node):
+                _separate(module, node, part)
+    shorten_moves(module)
+
+
+def _direct_parts(node: fx.Node) -> list[_Part]:
+    """The parts of a layer's result where it is sliced, split or chunked as it is."""
+    last, outputs = value_of(node).dim() - 1, value_of(node).shape[-1]
+    readers = readers_of(node)
+    if readers and readers[0].dim == last and all(r.end - r.start < outputs and r.keeps_dim for r in readers):
+        return [_Part(r.node, r.start, r.end - r.start, []) for r in readers]
+    user, *others = node.users
+    if others or user.target not in _SPLITS or arguments_of(user)["dim"] % (last + 1) != last:
+        return []
+    sizes = [int(part.shape[last]) for part in value_of(user)]
+    return [_Part(item, sum(sizes[:index]), sizes[index], []) for item, index in _items(user)] if len(sizes) > 1 else []
+
+
+def _moved_parts(node: fx.Node) -> list[_Part]:
+    """The parts of a layer's result where its outputs are put in groups, moved, and read group by group."""
+    value, axes = node, axes_of(node)
+    last, outputs = len(axes) - 1, value_of(node).shape[-1]
+    while True:
+        picked = _picked(value, axes, last)
+        if picked:
+            (group,) = (axis for axis in axes if _makes_groups(axis, last))
+            steps, rows = steps_to([axis for axis in axes if axis is not group]), outputs // int(group[0].size)
+            return [_Part(reader, index * rows, rows, steps) for reader, index in picked] if steps is not None else []
+        user, *others = value.users
+        following = moved(user, axes) if user.target in MOVES and not others and OUTPUTS not in user.meta else None
+        if following is None:
+            return []
+        value, axes = user, following
+
+
+def _makes_groups(axis: list[Atom], last: int) -> bool:
+    """Whether a dimension is the first factor of a layer's outputs, and nothing else."""
+    return len(axis) == 1 and axis[0].dim == last and len(axis[0].position) > 0 and not any(axis[0].position)
+
+
+def _picked(value: fx.Node, axes: Axes, last: int) -> list[tuple[fx.Node, int]]:
+    """The readers of a value, each with the group that it reads, where all of them read single groups."""
+    dim = next((d for d, axis in enumerate(axes) if _makes_groups(axis, last)), None)
+    readers, (user, *others) = readers_of(value), value.users
+    if readers and readers[0].dim == dim:
+        return [(r.node, r.start) for r in readers] if not any(r.keeps_dim for r in readers) else []
+    unbound = user.target is aten.unbind.int and not others and arguments_of(user)["dim"] % len(axes) == dim
+    return _items(user) if unbound else []
+
+
+def _items(node: fx.Node) -> list[tuple[fx.Node, int]]:
+    """The entries of a list of values that are read, with their indices."""
+    return [(n, int(n.args[1])) for n in node.users if n.target is operator.getitem]  # pyright: ignore[reportArgumentType]
+
+
+def _separate(module: fx.GraphModule, node: fx.Node, part: _Part) -> None:
+    """Compute one part by a layer of its own."""
+    x, *constants = node.args
+    own = [_rows_of(module, node, n, part) if isinstance(n, fx.Node) else n for n in constants]
+    value = insert(node, aten.linear.default, x, *own)
+    last = value_of(node).dim() - 1
+    value.meta[OUTPUTS] = list(node.meta.get(OUTPUTS, ()))
+    value.meta[WINDOWS] = dict.fromkeys(value.meta[OUTPUTS], (Window(last, part.start, value_of(node).shape[-1]),))
+    replace(part.reader, take(part.steps, value, part.reader))
+
+
+def _rows_of(module: fx.GraphModule, node: fx.Node, constant: fx.Node, part: _Part) -> fx.Node:
+    """The rows of a weight, or the entries of a bias, that make one part."""
+    rows = getattr(module, str(constant.target))[part.start : part.start + part.outputs]
+    found = add_constant(module, node, f"{constant.target}_rows", rows)
+    found.meta[PATH] = constant.meta.get(PATH, "")
+    return found

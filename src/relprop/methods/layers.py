@@ -1,0 +1,128 @@
+"""Finding the layer whose activation a class activation map is made of, and its values as a grid of feature vectors."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from torch import Tensor, fx
+
+from relprop.errors import OptionError, suggestion
+from relprop.graph.facts import SOFTMAX
+from relprop.graph.model import CapturedModel
+from relprop.graph.nodes import OUTPUTS, is_floating, module_outputs, tensor_inputs
+from relprop.ops.op import Role, op_name
+from relprop.ops.table import known_op
+
+_MOST_EXTRA_TOKENS = 16
+"""Class, distillation and register tokens that may stand before the patches."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A value that is a grid of feature vectors.
+
+    Attributes:
+        path: The module whose output it is.
+        node: The value.
+        to_maps: From its shape to ``(B, channels, h, w)``.
+    """
+
+    path: str
+    node: fx.Node
+    to_maps: Callable[[Tensor], Tensor]
+
+
+def _shape(node: fx.Node) -> tuple[int, ...]:
+    """The shape without the batch; empty where the first dimension is not the batch."""
+    sizes = list(node.meta["val"].shape)
+    return tuple(sizes[1:]) if all(isinstance(n, int) for n in sizes[1:]) else ()
+
+
+def image_size(model: CapturedModel) -> tuple[int, int] | None:
+    """Height and width of the model's only image input; None where there is no such input, or several."""
+    images = [n for n in tensor_inputs(model.module.graph) if is_floating(n) and n.meta["val"].dim() == 4]
+    return None if len(images) != 1 else tuple(int(n) for n in images[0].meta["val"].shape[2:])  # pyright: ignore[reportReturnType]
+
+
+def _divides(image: tuple[int, int], height: int, width: int) -> bool:
+    """Whether a grid is made of equal square patches of the image."""
+    return height > 1 and width > 1 and image[0] % height == image[1] % width == 0 and image[0] // height == image[1] // width
+
+
+def token_grid(image: tuple[int, int], count: int) -> tuple[int, int, int] | None:
+    """How a sequence of tokens divides into extra tokens, rows and columns."""
+    for extra in range(min(_MOST_EXTRA_TOKENS, count - 1) + 1):
+        for height in range(2, count + 1):
+            if (count - extra) % height == 0 and _divides(image, height, (count - extra) // height):
+                return extra, height, (count - extra) // height
+    return None
+
+
+def as_grid(model: CapturedModel, path: str, node: fx.Node) -> Grid | None:
+    """Read a value as a grid: ``(B, C, h, w)``, ``(B, h, w, C)`` or tokens ``(B, N, C)``; None where it is none of them."""
+    shape, image = _shape(node), image_size(model)
+    if not is_floating(node) or image is None or node.target is None:
+        return None
+    if len(shape) == 3:
+        channels_last = _divides(image, *shape[:2]) and not _divides(image, *shape[1:])
+        if min(shape[:2] if channels_last else shape[1:]) < 2:
+            return None
+        return Grid(path, node, (lambda v: v.permute(0, 3, 1, 2)) if channels_last else (lambda v: v))
+    found = token_grid(image, shape[0]) if len(shape) == 2 else None
+    if found is None:
+        return None
+    extra, height, width = found
+
+    def to_maps(tokens: Tensor) -> Tensor:
+        return tokens[:, extra:].transpose(1, 2).reshape(tokens.shape[0], -1, height, width)
+
+    return Grid(path, node, to_maps)
+
+
+def find_grid(model: CapturedModel, layer: str | None) -> Grid:
+    """Return the layer to make a map of: the named one, or the last one that fits.
+
+    In a convolutional network that is the last grid before pooling; in a transformer the last norm before attention mixes the tokens for
+    the last time, since the class token alone carries the decision after that.
+
+    Raises:
+        OptionError: There is no such module, its output is no grid, or no module fits.
+    """
+    layers = {path: node for path, node in module_outputs(model.module.graph).items() if is_floating(node)}
+    if layer is not None:
+        if layer not in layers:
+            raise OptionError(f"No module {layer!r} with an output of its own.{suggestion(layer, layers)}")
+        grid = as_grid(model, layer, layers[layer])
+        if grid is None:
+            raise OptionError(
+                f"The output of module {layer!r} is no grid of feature vectors: its shape is B × {_shape(layers[layer])}."
+            )
+        return grid
+    for choose in (_before_attention, _before_pooling):
+        grids = (as_grid(model, path, node) for path, node in reversed(choose(model, layers)))
+        found = next((grid for grid in grids if grid is not None), None)
+        if found is not None:
+            return replace(found, path=min(found.node.meta[OUTPUTS], key=len))
+    raise OptionError("The model has no module whose output is a grid of feature vectors; choose one with layer=….")
+
+
+def _before_attention(model: CapturedModel, layers: dict[str, fx.Node]) -> list[tuple[str, fx.Node]]:
+    """Outputs of norms that the last attention is made of."""
+    attention = [n for n in model.active if op_name(n.target) in SOFTMAX]
+    if not attention:
+        return []
+    ancestors, queue = set[fx.Node](), [attention[-1]]
+    while queue:
+        parents = [p for p in queue.pop().all_input_nodes if p not in ancestors]
+        ancestors.update(parents)
+        queue.extend(parents)
+    return [(path, node) for path, node in layers.items() if node in ancestors and _role(node) is Role.NORM]
+
+
+def _before_pooling(model: CapturedModel, layers: dict[str, fx.Node]) -> list[tuple[str, fx.Node]]:
+    active = set(model.active)
+    return [(path, node) for path, node in layers.items() if node in active and _role(node) is not Role.POOL]
+
+
+def _role(node: fx.Node) -> Role | None:
+    op = known_op(node)
+    return op.role if op is not None else None

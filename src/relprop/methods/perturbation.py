@@ -1,0 +1,233 @@
+"""Methods that see the model's outputs alone: what changes where parts of the image are hidden."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from relprop.attribution import Attributed, Attribution, Problem
+from relprop.errors import OptionError
+from relprop.methods.gradients import by_sample, captum_attr, scored_rows, seeded
+from relprop.methods.grids import over_channels
+from relprop.methods.options import as_reference, at_least, optional
+
+
+def build_occlusion(
+    *, window: int = 32, stride: int = 16, baseline: float | Tensor = 0.0, internal_batch_size: int = 16
+) -> Attribution:
+    """Drop of the score where a square window hides the image, averaged over the windows on each pixel; through captum.
+
+    Args:
+        window: Side of the window, in pixels.
+        stride: Pixels between neighboring windows.
+        baseline: What the window shows, in the model's own units: a number, or a tensor that fits a sample.
+        internal_batch_size: Hidden images that run at once.
+    """
+    at_least(1, window=window, stride=stride, internal_batch_size=internal_batch_size)
+    if stride > window:
+        raise OptionError(f"Option stride={stride} must not exceed window={window}, or pixels between windows are never hidden.")
+
+    def explain(sample: Problem) -> Attributed:
+        image = sample.image
+        height, width = min(window, image.shape[2]), min(window, image.shape[3])
+        score, rows = scored_rows(sample)
+        parts = (
+            captum_attr()
+            .Occlusion(score)
+            .attribute(
+                image,
+                sliding_window_shapes=(image.shape[1], height, width),
+                strides=(image.shape[1], min(stride, height), min(stride, width)),
+                baselines=as_reference(baseline, image),
+                perturbations_per_eval=internal_batch_size,
+                additional_forward_args=rows,
+            )
+        )
+        return Attributed([over_channels(parts[:, 0].to(image.dtype), image)])
+
+    return Attribution("occlusion", lambda problem: by_sample(problem, explain))
+
+
+def build_rise(
+    *,
+    masks: int = 4000,
+    grid: int = 7,
+    probability: float = 0.5,
+    score: Literal["probability", "logit"] = "probability",
+    random_seed: int = 0,
+    internal_batch_size: int = 32,
+) -> Attribution:
+    """RISE: the mean of random masks, each weighted by the output for the image seen through it.
+
+    Args:
+        masks: Random masks; every sample gets the same.
+        grid: Cells along each side of a mask before it is enlarged.
+        probability: That a cell is open.
+        score: What weights a mask; the paper takes the class probability.
+        random_seed: For the masks.
+        internal_batch_size: Masked images that run at once.
+    """
+    at_least(1, masks=masks, grid=grid, internal_batch_size=internal_batch_size)
+    at_least(0, random_seed=random_seed)
+    if not 0 < probability < 1:
+        raise OptionError(f"Option probability={probability!r} must lie between 0 and 1.")
+
+    def explain(sample: Problem) -> Attributed:
+        image = sample.image
+        cells, shifts = _random_cells(masks, grid, probability, random_seed, image)
+        total = torch.zeros(image.shape[2:], dtype=image.dtype, device=image.device)
+        for some, offsets in zip(cells.split(internal_batch_size), shifts.split(internal_batch_size), strict=True):
+            shown = _enlarged(some.to(image), offsets, image)
+            rows = torch.zeros(len(shown), dtype=torch.long, device=image.device)
+            logits = sample.outputs(image * shown.unsqueeze(1), rows=rows)
+            weights = sample.weigh(logits.softmax(-1) if score == "probability" else logits, rows)
+            total += torch.einsum("n,nhw->hw", weights, shown)
+        return Attributed([over_channels(total[None] / (masks * probability), image)])
+
+    return Attribution("rise", lambda problem: by_sample(problem, explain))
+
+
+def _random_cells(count: int, grid: int, probability: float, seed: int, image: Tensor) -> tuple[Tensor, Tensor]:
+    """Open cells of every mask, ``(count, grid, grid)``, and its shift in pixels, ``(count, 2)``."""
+    generator = torch.Generator().manual_seed(seed)
+    cells = torch.rand(count, grid, grid, generator=generator) < probability
+    sizes = torch.tensor([-(-n // grid) for n in image.shape[2:]])
+    return cells, (torch.rand(count, 2, generator=generator) * sizes).long()
+
+
+def _enlarged(cells: Tensor, shifts: Tensor, image: Tensor) -> Tensor:
+    """Smooth masks of the image's size, ``(n, H, W)``: enlarged by one cell too many and cut out at each mask's shift."""
+    height, width = image.shape[2:]
+    grid = cells.shape[1]
+    large = F.interpolate(
+        cells.unsqueeze(1),
+        ((grid + 1) * -(-height // grid), (grid + 1) * -(-width // grid)),
+        mode="bilinear",
+        align_corners=False,
+    ).squeeze(1)
+    return torch.stack(
+        [m[top : top + height, left : left + width] for m, (top, left) in zip(large, shifts.tolist(), strict=True)]
+    )
+
+
+def _segments(image: Tensor, kind: str, count: int) -> Tensor:
+    """Number the parts of one image that are hidden together, ``(1, 1, H, W)``."""
+    height, width = image.shape[2:]
+    if kind == "grid":
+        side = min(round(count**0.5) or 1, height, width)
+        rows, columns = torch.arange(height) * side // height, torch.arange(width) * side // width
+        return (rows[:, None] * side + columns)[None, None].to(image.device)
+    slic = optional("skimage.segmentation", "scikit-image").slic
+    low, high = image.amin(), image.amax()
+    pixels = ((image[0] - low) / (high - low).clamp(min=torch.finfo(image.dtype).tiny)).permute(1, 2, 0).cpu().double().numpy()
+    labels = torch.from_numpy(slic(pixels, n_segments=count, start_label=0, channel_axis=-1))
+    return labels.long()[None, None].to(image.device)
+
+
+def _surrogate(
+    name: str,
+    make: Callable[[Any, Any], Any],
+    segments: str,
+    count: int,
+    baseline: float | Tensor,
+    samples: int,
+    random_seed: int,
+    internal_batch_size: int,
+) -> Attribution:
+    """LIME or KernelSHAP, through captum; ``make(captum.attr, score)`` is captum's method."""
+    at_least(1, samples=samples, internal_batch_size=internal_batch_size)
+    at_least(2, count=count)
+    at_least(0, random_seed=random_seed)
+
+    def explain(sample: Problem) -> Attributed:
+        image = sample.image
+        optional("sklearn", "scikit-learn")
+        attr: Any = captum_attr()
+        score, rows = scored_rows(sample)
+        parts_of_image = _segments(image, segments, count)
+        if int(parts_of_image.max()) == 0:
+            raise OptionError(f"Superpixels with count={count} leave the image in one part; raise count or take segments='grid'.")
+        method = make(attr, score)
+        with seeded(random_seed, image.device):
+            parts = method.attribute(
+                image,
+                baselines=as_reference(baseline, image),
+                feature_mask=parts_of_image,
+                n_samples=samples,
+                perturbations_per_eval=min(internal_batch_size, samples),
+                additional_forward_args=rows,
+            )
+        return Attributed([over_channels(parts[:, 0].to(image.dtype), image)])
+
+    return Attribution(name, lambda problem: by_sample(problem, explain))
+
+
+def build_lime(
+    *,
+    segments: Literal["grid", "slic"] = "grid",
+    count: int = 49,
+    baseline: float | Tensor = 0.0,
+    samples: int = 1000,
+    alpha: float = 0.01,
+    random_seed: int = 0,
+    internal_batch_size: int = 32,
+) -> Attribution:
+    """LIME: weights of a sparse linear model of the score, fitted on images with random segments hidden; through captum.
+
+    Args:
+        segments: Parts that are hidden together: squares, or superpixels by SLIC (needs scikit-image).
+        count: About how many segments.
+        baseline: What hidden segments show, in the model's own units: a number, or a tensor that fits a sample.
+        samples: Images that the linear model is fitted on.
+        alpha: How much the linear model is drawn to few segments (Lasso), in units of the score; too much leaves none.
+        random_seed: For the choice of what is hidden.
+        internal_batch_size: Images that run at once.
+    """
+    at_least(0, alpha=alpha)
+
+    def make(attr: Any, score: Any) -> Any:  # noqa: ANN401 - captum's
+        lasso = optional("captum._utils.models.linear_model", "captum").SkLearnLasso(alpha=alpha)
+        return attr.Lime(score, interpretable_model=lasso)
+
+    return _surrogate("lime", make, segments, count, baseline, samples, random_seed, internal_batch_size)
+
+
+def build_kernel_shap(
+    *,
+    segments: Literal["grid", "slic"] = "grid",
+    count: int = 49,
+    baseline: float | Tensor = 0.0,
+    samples: int = 1000,
+    random_seed: int = 0,
+    internal_batch_size: int = 32,
+) -> Attribution:
+    """KernelSHAP: Shapley values of segments, estimated by a weighted linear model; through captum.
+
+    Args:
+        segments: Parts that are hidden together: squares, or superpixels by SLIC (needs scikit-image).
+        count: About how many segments.
+        baseline: What hidden segments show, in the model's own units: a number, or a tensor that fits a sample.
+        samples: Images that the linear model is fitted on.
+        random_seed: For the choice of what is hidden.
+        internal_batch_size: Images that run at once.
+    """
+    return _surrogate(
+        "kernel-shap",
+        lambda attr, score: attr.KernelShap(score),
+        segments,
+        count,
+        baseline,
+        samples,
+        random_seed,
+        internal_batch_size,
+    )
+
+
+PERTURBATION_METHODS = (
+    ("occlusion", build_occlusion, "Drop of the logit where a sliding window hides the image", "Zeiler and Fergus, ECCV 2014"),
+    ("rise", build_rise, "Random masks, weighted by the class probability seen through each", "Petsiuk et al., BMVC 2018"),
+    ("lime", build_lime, "Sparse linear model of the logit over hidden segments", "Ribeiro et al., KDD 2016"),
+    ("kernel-shap", build_kernel_shap, "Shapley values of segments by a weighted linear model", "Lundberg and Lee, NeurIPS 2017"),
+)

@@ -1,0 +1,202 @@
+"""The plan: one role and one rule for every op that relevance reaches, printable before anything runs."""
+
+import operator
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx
+
+from relprop.errors import UnsupportedOpError
+from relprop.graph.facts import Facts, analyze
+from relprop.graph.nodes import PATH, is_floating, nodes_in, tensor_inputs
+from relprop.ops.layout import SampleLayout
+from relprop.ops.op import Op, PerUnit, Role, op_name
+from relprop.ops.table import arguments_of, known_op, limit_of
+from relprop.propagation.method import Method
+from relprop.propagation.multipliers import carried_per_unit, with_units
+from relprop.propagation.roles import Roles, for_one
+from relprop.propagation.step import Step
+from relprop.rules.rule import Rule
+from relprop.text import draw_table
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A method applied to a captured model: what every op will do.
+
+    Attributes:
+        module: The normalized graph.
+        method: The method.
+        steps: One per op, in forward order.
+        facts: What is known of the values.
+        leaves: Per tensor input, the value at which its relevance is read: the input itself, or the first floating value made from it.
+        output: The explained value.
+        dynamic: Whether the graph takes any batch size.
+        before: The nodes between the input and the first layers, in forward order, through which bounds of the input are carried.
+        per_unit: The values whose relevance is carried divided by them, see :mod:`relprop.propagation.multipliers`.
+        notes: What the user should know.
+    """
+
+    module: fx.GraphModule
+    method: Method
+    steps: tuple[Step, ...]
+    facts: Facts
+    leaves: tuple[fx.Node, ...]
+    output: fx.Node
+    dynamic: bool
+    before: tuple[fx.Node, ...]
+    per_unit: frozenset[fx.Node]
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Return the table of ops: module path, op, role, rule, shape."""
+        rows = [(s.path or "·", s.op.removeprefix("aten::"), s.role, s.rule or "–", "×".join(s.shape)) for s in self.steps]
+        lines = draw_table(("module", "op", "role", "rule", "output"), rows)
+        return "\n".join([*lines, *(f"Note: {note}" for note in self.notes)])
+
+
+def make_plan(module: fx.GraphModule, method: Method, *, dynamic: bool, notes: Iterable[str] = ()) -> Plan:
+    """Give every op of a normalized graph its role and rule, following relevance from the output backwards.
+
+    Raises:
+        UnsupportedOpError: Relevance reaches ops that have no rule (all are listed), or no input.
+        OptionError: The method has rules for ops or modules that the model lacks.
+    """
+    facts = analyze(module, dynamic=dynamic)
+    roles = Roles(module, facts)
+    _refuse_without_path(roles)
+    method = method.suited(roles.kinds.values())
+    nodes = [n for n in module.graph.nodes if n.op == "call_function"]
+    reached, steps = {roles.output}, dict[fx.Node, Step]()
+    for node in reversed(nodes):
+        steps[node] = _step(node, method, roles, reached=node in reached)
+        for name in steps[node].operands:
+            reached.update(n for n in nodes_in(steps[node].arguments[name]) if n in facts.carriers)
+    ordered = tuple(steps[n] for n in nodes)
+    passed = [s for s in ordered if s.node in reached]
+    layers = [s.path for s in passed if roles.kinds.get(s.node) in {Role.CONV, Role.DENSE}]
+    method.check_matches([s.op for s in passed], layers)
+    leaves, leaf_notes = _leaves(module.graph, facts, reached)
+    _refuse_unsupported([s for s in passed if s.node not in leaves])
+    if dynamic:
+        _refuse_mixed(passed)
+    per_unit = carried_per_unit(passed, facts.carriers, whole={roles.output, *leaves})
+    ordered = tuple(with_units(s, per_unit) for s in ordered)
+    return Plan(module, method, ordered, facts, leaves, roles.output, dynamic, roles.before, per_unit, (*notes, *leaf_notes))
+
+
+def _step(node: fx.Node, method: Method, roles: Roles, *, reached: bool) -> Step:
+    arguments, role, op, facts = arguments_of(node), roles.refined.get(node, Role.BLOCK), known_op(node), roles.facts
+    name, path = op_name(node.target), str(node.meta.get(PATH, ""))
+    rule = method.rule(role, roles.kinds[node], name, path) if reached and op is not None else None
+    operands = roles.operands(node) if reached else ()
+    if rule is not None and rule.all_operands and op is not None:
+        operands = roles.carriers(node, op)
+    own_needs = op.needs if reached and op is not None and (op.linear or op.relevance) else ()
+    per_unit = _per_unit(op, rule, operands)
+
+    def needs(*more: str) -> frozenset[str]:
+        named = {"x": set(operands), "constants": set(arguments).difference(operands)}
+        return frozenset().union(*(named.get(name, {name}) for name in (*own_needs, *more)))
+
+    return Step(
+        node=node,
+        path=path,
+        op=name,
+        role=role,
+        rule=_rule_name(role, rule, moves=op is not None and op.relevance is not None) if reached else "",
+        shape=_printed_shape(node),
+        relevance=rule.relevance if rule else op.relevance if reached and op is not None else None,
+        arguments=arguments,
+        operands=operands,
+        needs=needs(*(rule.needs if rule else ())),
+        nonnegative=frozenset(k for k, v in arguments.items() if isinstance(v, fx.Node) and v in facts.nonnegative),
+        linear=op.linear if op else None,
+        layout=facts.layouts.get(node, SampleLayout(None)),
+        layouts={k: facts.layouts[v] for k, v in arguments.items() if isinstance(v, fx.Node) and v in facts.layouts},
+        per_unit=per_unit,
+        per_unit_needs=needs(*(per_unit.needs if per_unit else ())),
+    )
+
+
+def _per_unit(op: Op | None, rule: Rule | None, operands: tuple[str, ...]) -> PerUnit | None:
+    """What the rule does to relevance per unit, or the op, where the rule leaves it to the op."""
+    found = (
+        rule.per_unit if rule is not None and not rule.passes else op.per_unit if op is not None and len(operands) == 1 else None
+    )
+    return found if found is None or not found.of or set(operands) <= set(found.of) else None
+
+
+def _rule_name(role: Role, rule: Rule | None, *, moves: bool) -> str:
+    if rule is not None:
+        return rule.name
+    return "move" if role is Role.SHAPE else "winner" if moves else ""
+
+
+def _printed_shape(node: fx.Node) -> tuple[str, ...]:
+    value = node.meta.get("val")
+    if isinstance(value, list | tuple) and value:
+        value = value[0]
+    if not isinstance(value, Tensor):
+        return ()
+
+    def name(size: int | torch.SymInt) -> str:
+        return str(size) if isinstance(size, int) else "B" if for_one(size) == 1 else f"{for_one(size)}B"
+
+    return tuple(name(size) for size in value.shape)
+
+
+def _leaves(graph: fx.Graph, facts: Facts, reached: set[fx.Node]) -> tuple[tuple[fx.Node, ...], list[str]]:
+    """Where the relevance of every tensor input is read, and notes on those that are not floating point."""
+    leaves, notes = list[fx.Node](), list[str]()
+    for node in tensor_inputs(graph):
+        made = node if is_floating(node) else _first_made_from(node, graph, facts, reached)
+        leaves.append(made or node)
+        if made is not node:
+            where = f"at {made.meta.get(PATH) or made.name!r}, the first floating value made from it" if made else "nowhere"
+            notes.append(f"Input {node.name!r} is not floating point; its relevance is read {where}.")
+    return tuple(leaves), notes
+
+
+def _first_made_from(source: fx.Node, graph: fx.Graph, facts: Facts, reached: set[fx.Node]) -> fx.Node | None:
+    """The first floating value that relevance reaches and that is made from an integer input, through integers alone."""
+    family = {source}
+    for node in graph.nodes:
+        if not family.isdisjoint(node.all_input_nodes):
+            if node in facts.carriers and node in reached:
+                return node
+            if node not in facts.carriers:
+                family.add(node)
+    return None
+
+
+def _listed(steps: Sequence[Step]) -> str:
+    return ", ".join(f"{f'{s.op} {limit_of(s.node)}'.rstrip()} (in {s.path or 'the model itself'})" for s in steps)
+
+
+def _refuse_without_path(roles: Roles) -> None:
+    if roles.output not in roles.facts.carriers:
+        raise UnsupportedOpError(
+            "The output depends on the input by comparisons or integers alone, so no relevance can reach the input."
+        )
+
+
+def _refuse_unsupported(steps: Sequence[Step]) -> None:
+    """Refuse ops that relevance reaches and that have no rule, or none for the argument that carries it, all in one message."""
+    lacking = [s for s in steps if (s.relevance is None and s.node.target is not operator.getitem) or not s.operands]
+    if lacking:
+        raise UnsupportedOpError(
+            f"No rule for {len(lacking)} op{'s' if len(lacking) > 1 else ''} that relevance reaches: {_listed(lacking)}; "
+            "teach it with relprop.register_op(name, relevance=…)."
+        )
+
+
+def _refuse_mixed(steps: Sequence[Step]) -> None:
+    """Refuse ops that mix the samples of a batch."""
+    batch_norm = [s for s in steps if s.op == "aten::batch_norm" and s.arguments["training"]]
+    mixed = [*batch_norm, *(s for s in steps if s.layout.dim is None)]
+    if mixed:
+        raise UnsupportedOpError(
+            f"These ops mix the samples of a batch, so no sample has a relevance of its own: {_listed(mixed)}."
+        )

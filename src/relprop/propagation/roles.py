@@ -1,0 +1,161 @@
+"""Roles: what every op of a graph does with relevance, and which of its arguments take it."""
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import fx
+
+from relprop.graph.facts import Facts, from_softmax
+from relprop.graph.nodes import explained, is_floating, nodes_in, tensor_inputs
+from relprop.ops.elementwise import BOUNDED
+from relprop.ops.op import Op, Role, op_name
+from relprop.ops.table import arguments_of, known_op
+
+_THROUGH = frozenset({Role.SHAPE, Role.SCALE, Role.BIAS})
+"""Roles between the input and the first layer, through which a box of input values is carried."""
+
+_TO_OUTPUT = _THROUGH | {Role.POOL, Role.ADD, Role.ACTIVATION, Role.GATE, Role.SELECT}
+"""Roles between the last weighted layer and the output."""
+
+
+class Roles:
+    """The roles of a graph's ops.
+
+    Attributes:
+        output: The explained value.
+        kinds: The role of every op that can carry relevance.
+        refined: The same, with the first and the last layers marked as such.
+        before: The nodes between the input and the first layers, in forward order, through which bounds of the input are carried.
+    """
+
+    def __init__(self, module: fx.GraphModule, facts: Facts) -> None:
+        self.graph, self.facts = module.graph, facts
+        self.output = explained(module.graph)
+        self.kinds = {n: self._kind(n) for n in module.graph.nodes if n.op == "call_function" and n in facts.carriers}
+        self.refined = dict(self.kinds)
+        self.before = self._mark_first_layers()
+        self._mark_last_layers()
+
+    def _kind(self, node: fx.Node) -> Role:
+        if node.target is operator.getitem:
+            return Role.SHAPE
+        op = known_op(node)
+        if op is None:
+            return Role.BLOCK
+        operands = self.carriers(node, op)
+        if op.role is Role.ADD and len(operands) == 1:
+            return Role.BIAS
+        if op.role is Role.GATE and len(operands) == 1:
+            return Role.SCALE
+        if op.role is Role.DENSE and len(operands) > 1:
+            return Role.PRODUCT if self._values(node, operands) == operands else Role.ATTENTION
+        return op.role
+
+    def carriers(self, node: fx.Node, op: Op) -> tuple[str, ...]:
+        """The arguments of ``node`` that could take relevance: those that carry it, and are meant to by the op."""
+        arguments = arguments_of(node)
+        carrying = arguments_with(arguments, self.facts.carriers.__contains__)
+        found = tuple(name for name in (op.data or tuple(arguments)[:1]) if name in carrying)
+        return found[:1] if op.role is Role.SCALE else found
+
+    def operands(self, node: fx.Node) -> tuple[str, ...]:
+        """The arguments that take relevance where a rule does not say otherwise."""
+        if node.target is operator.getitem:
+            return ("self",)
+        op, role = known_op(node), self.refined[node]
+        if op is None:  # followed further back all the same, so that every unknown op is listed at once
+            return arguments_with(arguments_of(node), self.facts.carriers.__contains__)
+        operands = self.carriers(node, op)
+        if role is Role.GATE:
+            return self._gated(node, operands)
+        if role is Role.ATTENTION:
+            return self._values(node, operands) or operands[-1:]
+        if op.linear is not None and role is not Role.PRODUCT:
+            return operands[:1]
+        return operands
+
+    # --- gates and attention weights ---------------------------------------------------------------------------------------------
+
+    def _values(self, node: fx.Node, operands: tuple[str, ...]) -> tuple[str, ...]:
+        """The operands of a product of two values that are no attention weights."""
+        arguments = arguments_of(node)
+        return tuple(name for name in operands if not from_softmax(arguments[name], self.facts.active))
+
+    def _gated(self, node: fx.Node, operands: tuple[str, ...]) -> tuple[str, ...]:
+        """The operands of a product of two values that are no gates: not bounded, not broadcast."""
+        arguments = arguments_of(node)
+        a, b = (arguments[name] for name in operands)
+        if a is b:
+            return operands[:1]
+        sizes = [_per_sample(value) for value in (a, b)]
+        gates = [self._is_gate(value) for value in (a, b)]
+        if gates[0] != gates[1]:
+            return (operands[gates.index(False)],)
+        if sizes[0] != sizes[1]:
+            return (operands[0 if sizes[0] > sizes[1] else 1],)
+        return operands
+
+    def _is_gate(self, node: fx.Node) -> bool:
+        """Whether a value comes from an activation of limited range, by ops that work on every element or move it."""
+        while node.op == "call_function":
+            if op_name(node.target) in BOUNDED:
+                return True
+            parents = [p for p in node.all_input_nodes if p in self.facts.active]
+            if len(parents) != 1 or self.kinds.get(node) not in {Role.SCALE, Role.BIAS, Role.SHAPE}:
+                return False
+            node = parents[0]
+        return False
+
+    # --- first and last layers ---------------------------------------------------------------------------------------------------
+
+    def _mark_first_layers(self) -> tuple[fx.Node, ...]:
+        """Mark weighted layers that see an input through moves and constants alone; return the nodes before them."""
+        before = {n: None for n in tensor_inputs(self.graph) if is_floating(n)}
+        for node, kind in self.kinds.items():
+            parents = [p for p in node.all_input_nodes if p in self.facts.active]
+            if parents and all(p in before for p in parents):
+                if kind in _THROUGH:
+                    before[node] = None
+                    if kind is Role.BIAS:  # a constant that prepares the input takes nothing
+                        self.refined[node] = Role.SCALE
+                elif kind in {Role.CONV, Role.DENSE}:
+                    self.refined[node] = Role.INPUT
+        return tuple(before)
+
+    def _mark_last_layers(self) -> None:
+        """Mark the weighted layers from which relevance-carrying paths lead to the output without another one."""
+        queue, seen = [self.output], {self.output}
+        while queue:
+            node = queue.pop()
+            role = self.refined.get(node)
+            if role in {Role.CONV, Role.DENSE, Role.INPUT}:
+                self.refined[node] = Role.OUTPUT
+            elif role in _TO_OUTPUT:
+                arguments = arguments_of(node)
+                for name in self.operands(node):
+                    parents = [p for p in nodes_in(arguments[name]) if p in self.facts.carriers and p not in seen]
+                    seen.update(parents)
+                    queue.extend(parents)
+
+
+def arguments_with(arguments: Mapping[str, Any], chosen: Callable[[fx.Node], bool]) -> tuple[str, ...]:
+    """Names of the arguments that are, or in a list contain, a node that ``chosen`` accepts."""
+    return tuple(name for name, value in arguments.items() if any(chosen(node) for node in nodes_in(value)))
+
+
+def for_one(size: int | torch.SymInt) -> int:
+    """A size, with a batch of one."""
+    if isinstance(size, int):
+        return size
+    expression = size.node.expr
+    return int(expression.subs(dict.fromkeys(expression.free_symbols, 1)))
+
+
+def _per_sample(node: fx.Node) -> int:
+    """Number of elements, with a batch of one."""
+    total = 1
+    for size in node.meta["val"].shape:
+        total *= for_one(size)
+    return total

@@ -1,0 +1,51 @@
+"""One op of a plan."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import fx
+
+from relprop.ops.layout import SampleLayout
+from relprop.ops.op import LinearFunction, PerUnit, RelevanceFunction, Role
+
+
+@dataclass(frozen=True)
+class Step:
+    """One op of the plan, in the order of the forward pass.
+
+    Attributes:
+        node: The op's name in the graph.
+        path: The path of the module that it belongs to.
+        op: The op, such as ``aten::conv2d``.
+        role: Its role.
+        rule: The rule's name; empty where relevance does not come.
+        shape: The shape of its output for a batch of one, ``B`` standing for multiples of the batch in print.
+        relevance: The rule, or None where relevance does not come.
+        arguments: Arguments by schema name, nodes standing for values.
+        operands: Arguments that take relevance.
+        needs: Arguments, and ``"output"``, whose values the rule reads.
+        nonnegative: Arguments that cannot be negative.
+        linear: See :class:`relprop.ops.op.Op`.
+        layout: Where the samples lie in the output.
+        layouts: Where they lie in each tensor argument.
+        per_unit: What the rule does to relevance per unit, where it can; see :mod:`relprop.propagation.multipliers`.
+        per_unit_needs: What that reads, like ``needs``.
+    """
+
+    node: fx.Node
+    path: str
+    op: str
+    role: Role
+    rule: str
+    shape: tuple[str, ...]
+    relevance: RelevanceFunction | None
+    arguments: Mapping[str, Any]
+    operands: tuple[str, ...]
+    needs: frozenset[str]
+    nonnegative: frozenset[str]
+    linear: LinearFunction | None
+    layout: SampleLayout
+    layouts: Mapping[str, SampleLayout]
+    per_unit: PerUnit | None
+    per_unit_needs: frozenset[str]

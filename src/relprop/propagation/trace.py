@@ -1,0 +1,91 @@
+"""The trace: does relevance add up at every op?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from relprop.propagation.run import Runner, Shares, Values
+from relprop.propagation.step import Step
+from relprop.text import draw_table
+
+
+@dataclass(frozen=True)
+class TraceRow:
+    """One op: the relevance that came, what it handed on, what it absorbed, each summed per sample, ``(B,)``."""
+
+    path: str
+    op: str
+    rule: str
+    received: Tensor
+    handed_on: Tensor
+    absorbed: Tensor
+
+    @property
+    def deviation(self) -> float:
+        """The largest ``|received − handed on − absorbed|`` of any sample, over the larger of one and what was received."""
+        rest = (self.received - self.handed_on - self.absorbed).abs() / self.received.abs().clamp(min=1)
+        return float(rest.max())
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The conservation table of one run, from the output to the input.
+
+    Attributes:
+        rows: One per op that relevance passes.
+    """
+
+    rows: tuple[TraceRow, ...]
+
+    @property
+    def worst(self) -> TraceRow:
+        """The row with the largest deviation."""
+        return max(self.rows, key=lambda row: row.deviation)
+
+    def __str__(self) -> str:
+        """Return the table; sums are means over the batch."""
+        cells: list[tuple[str, ...]] = []
+        for row in self.rows:
+            sums = [f"{float(v.mean()):.6g}" for v in (row.received, row.handed_on, row.absorbed)]
+            cells.append((row.path or "·", row.op.removeprefix("aten::"), row.rule, *sums, f"{row.deviation:.1e}"))
+        lines = draw_table(("module", "op", "rule", "Σ relevance", "handed on", "absorbed", "deviation"), cells)
+        worst = self.worst
+        return "\n".join(
+            [*lines, f"Worst deviation: {worst.deviation:.1e} at {worst.path or worst.op} ({worst.op}, {worst.rule})"]
+        )
+
+
+def _total(step: Step, relevance: Any, batch: int) -> Tensor:  # noqa: ANN401 - a tensor, or a list with gaps
+    parts = relevance if isinstance(relevance, list) else [relevance]
+    sums = [step.layout.sum(part, batch) for part in parts if part is not None]
+    return torch.stack(sums).sum(0)
+
+
+def join_traces(traces: Sequence[Trace]) -> Trace:
+    """The traces of several samples, which pass the same ops, as one."""
+
+    def joined(rows: Sequence[TraceRow]) -> TraceRow:
+        received, handed_on, absorbed = (
+            torch.cat(parts) for parts in zip(*((r.received, r.handed_on, r.absorbed) for r in rows), strict=True)
+        )
+        return replace(rows[0], received=received, handed_on=handed_on, absorbed=absorbed)
+
+    return Trace(tuple(joined(rows) for rows in zip(*(t.rows for t in traces), strict=True)))
+
+
+def trace(runner: Runner, values: Values, start: Tensor, batch: int) -> Trace:
+    """Propagate relevance through the ``values`` of a forward pass and add it up at every op."""
+    rows: list[TraceRow] = []
+
+    def audit(step: Step, relevance: Any, shares: Shares, kept: Tensor | float) -> None:  # noqa: ANN401
+        received = _total(step, relevance, batch)
+        handed = [runner.plan.facts.layouts[node].sum(part, batch) for node, part in shares]
+        handed_on = torch.stack(handed).sum(0) if handed else torch.zeros_like(received)
+        absorbed = kept + torch.zeros_like(received)
+        rows.append(TraceRow(step.path, step.op, step.rule, received, handed_on, absorbed))
+
+    runner.backward(values, start, batch, audit=audit, free=True)
+    return Trace(tuple(rows))

@@ -1,0 +1,218 @@
+"""The command line, run as a user runs it: what it writes, prints and refuses."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import save_file
+from typer.testing import CliRunner
+
+from relprop.cli import app
+from relprop.cli.options import parse_options
+from relprop.errors import OptionError
+from relprop.version import __version__
+from relprop.zoo import load
+from tests.files import MODELS, ROOT, names, save_photos
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with a model file and three photos, one of them broken."""
+    (tmp_path / "m.py").write_text(MODELS)
+    save_photos(tmp_path, "a.png", "b.jpg")
+    (tmp_path / "broken.png").write_bytes((tmp_path / "a.png").read_bytes()[:500])
+    return tmp_path
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def explain(folder, *arguments, photos=("a.png",), model="large"):
+    return run("explain", *(folder / photo for photo in photos), "--model", f"{folder}/m.py:{model}", *arguments)
+
+
+def test_a_picture_is_written_and_named(folder):
+    result = explain(folder, "-o", folder / "out.png")
+    assert result.exit_code == 0, result.output
+    assert Image.open(folder / "out.png").size[0] > 1000
+    assert "out.png" in result.stdout
+    assert names(folder) == ["a.png", "b.jpg", "broken.png", "m.py", "out.png"]
+
+
+def test_raw_relevance_and_numbers(folder):
+    result = explain(folder, "-o", folder / "out", "--npy", "--json", "-t", "dog", "--target", "tabby cat")
+    assert result.exit_code == 0, result.output
+    assert names(folder / "out") == ["a-rap.json", "a-rap.npy", "a-rap.png"]
+    relevance = np.load(folder / "out" / "a-rap.npy")
+    assert relevance.shape == (2, 3, 32, 32)
+    record = json.loads((folder / "out" / "a-rap.json").read_text())
+    assert [entry["name"] for entry in record["explained"]] == ["dog", "tabby"]
+    assert [entry["relevance"] for entry in record["explained"]] == pytest.approx(
+        relevance.sum((1, 2, 3)).tolist(), rel=1e-4, abs=1e-6
+    )
+    for entry in record["explained"]:
+        assert entry["relevance"] + entry["absorbed"] == pytest.approx(entry["logit"], abs=1e-3)
+    assert sum(entry["probability"] for entry in record["predicted"]) == pytest.approx(1)
+
+
+def test_top_targets_are_the_largest_logits(folder):
+    explain(folder, "-o", folder / "out", "--json", "--target", "top:3")
+    record = json.loads((folder / "out" / "a-rap.json").read_text())
+    assert [entry["class"] for entry in record["explained"]] == [entry["class"] for entry in record["predicted"][:3]]
+
+
+def test_one_bad_photo_does_not_lose_the_others(folder):
+    result = explain(folder, "-o", folder / "out", photos=("a.png", "broken.png", "missing.png", "b.jpg"))
+    assert result.exit_code == 1
+    assert names(folder / "out") == ["a-rap.png", "b-rap.png"]
+    assert "broken.png" in result.stderr
+    assert "2 of 4 photos could not be explained" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_photos_of_one_name_do_not_overwrite_each_other(folder):
+    (folder / "sub").mkdir()
+    (folder / "sub" / "a.png").write_bytes((folder / "a.png").read_bytes())
+    explain(folder, "-o", folder / "out", photos=("a.png", "sub/a.png"))
+    assert names(folder / "out") == ["a-rap-2.png", "a-rap.png"]
+
+
+def test_weights_are_loaded(folder):
+    explain(folder, "-o", folder / "first", "--npy")
+    state = load(f"{folder}/m.py:large").model.state_dict()
+    save_file({key: value * 2 for key, value in state.items()}, folder / "w.safetensors")
+    result = explain(folder, "-o", folder / "second", "--npy", "--weights", folder / "w.safetensors")
+    assert result.exit_code == 0, result.output
+    assert not np.allclose(np.load(folder / "first" / "a-rap.npy"), np.load(folder / "second" / "a-rap.npy"))
+
+
+def test_options_reach_the_method(folder):
+    explain(folder, "-o", folder / "first", "--npy")
+    explain(folder, "-o", folder / "second", "--npy", "--option", "start=signed", "--option", "input_rule=rap")
+    assert not np.allclose(np.load(folder / "first" / "a-rap.npy"), np.load(folder / "second" / "a-rap.npy"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--method", "rapp"), "Did you mean 'rap'"),
+        (("--option", "variantt=paper"), "Did you mean 'variant'"),
+        (("--option", "variant=papre"), "variant='papre'"),
+        (("--option", "variant"), "not of the form KEY=VALUE"),
+        (("--target", "tabby cta"), "Did you mean 'tabby cat'"),
+        (("--target", "4"), "from 0 to 3"),
+        (("--target", "top:9"), "from 1 to 4"),
+        (("--model", "efficientnet-lite"), "Did you mean 'efficientnet-lite0'"),
+        (("--model", "torchvision:resnet5"), "Did you mean 'resnet50'"),
+        (("--weights", "nix.pth"), "There is no weights file"),
+        (("--weights", __file__), "neither safetensors nor a PyTorch state dict"),
+        (("--device", "cuda:99"), "cannot be used here"),
+        (("--device", "gpu"), "cannot be used here"),
+        (("--percentile", "0"), "percentile"),
+        (("-o", "/proc/nix/a.png"), "cannot be made"),
+        (("-o", "a.xyz"), "no suffix of a picture format"),
+    ],
+)
+def test_every_wrong_value_gets_one_sentence(folder, arguments, message, monkeypatch):
+    monkeypatch.chdir(folder)
+    before = names(folder)
+    result = explain(folder, *arguments)
+    assert result.exit_code == 1, result.output
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert result.stdout == ""
+    assert names(folder) == before, "nothing half-written stays"
+
+
+def test_a_model_with_an_op_without_a_rule_is_refused(folder):
+    result = explain(folder, "-o", folder / "out.png", model="no_rule")
+    assert result.exit_code == 1
+    assert "No rule for 1 op" in result.stderr
+    assert "register_op" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("photo", "message"), [("missing.png", "no file"), (".", "is a folder"), ("broken.png", "corrupt"), ("m.py", "no image")]
+)
+def test_a_bad_photo_alone_gets_one_sentence(folder, photo, message):
+    result = explain(folder, "-o", folder / "out.png", photos=(photo,))
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert not (folder / "out.png").exists()
+
+
+def test_photos_are_never_overwritten(folder):
+    before = (folder / "a.png").read_bytes()
+    assert "is one of the photos" in explain(folder, "-o", folder / "a.png").stderr
+    assert (folder / "a.png").read_bytes() == before
+
+
+def test_one_file_for_several_photos_is_refused(folder):
+    assert "give a folder" in explain(folder, "-o", folder / "out.png", photos=("a.png", "b.jpg")).stderr
+
+
+def test_debug_shows_the_traceback(folder):
+    result = explain(folder, "--debug", photos=("missing.png",))
+    assert isinstance(result.exception, Exception)
+    assert "no file" in str(result.exception)
+
+
+def test_notes_about_photos_are_printed(folder):
+    frames = [Image.new("RGB", (40, 40), color) for color in ("red", "blue")]
+    frames[0].save(folder / "moving.gif", save_all=True, append_images=frames[1:])
+    assert "2 frames" in explain(folder, "-o", folder / "out", photos=("moving.gif",)).stderr
+
+
+def test_models_lists_sources_and_searches():
+    listed = run("models").stdout
+    assert all(form in listed for form in ("efficientnet-lite0", "torchvision:NAME", "timm:NAME", "hf:NAME"))
+    found = run("models", "resnet50").stdout.split()
+    assert {"torchvision:resnet50", "timm:resnet50"} <= set(found)
+    assert run("models", "xyzzy").exit_code == 1
+
+
+def test_methods_lists_options_and_sources():
+    listed = run("methods").stdout
+    assert "Nam et al., AAAI 2020" in listed
+    assert "--option variant=paper|released" in listed
+
+
+def test_inspect_prints_the_plan(folder):
+    result = run("inspect", "--model", f"{folder}/m.py:large")
+    assert result.exit_code == 0, result.output
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert ["features.0", "conv2d", "input", "box", "B×6×30×30"] in rows
+    assert any(row[1:3] == ["linear", "output"] for row in rows)
+
+
+def test_option_values_are_read_as_json():
+    assert parse_options(["a=1", "b=0.5", "c=true", "d=text", "e=[1, 2]", "f-g=null"]) == {
+        "a": 1, "b": 0.5, "c": True, "d": "text", "e": [1, 2], "f_g": None,
+    }  # fmt: skip
+    with pytest.raises(OptionError):
+        parse_options(["=3"])
+
+
+def shell(*arguments):
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, env=environment)
+
+
+def test_python_m_relprop_works():
+    assert shell("-m", "relprop", "--version").stdout == f"relprop {__version__}\n"
+
+
+def test_help_does_not_wait_for_torch():
+    code = "import sys, relprop.cli; print([name for name in ('torch', 'numpy', 'PIL', 'matplotlib') if name in sys.modules])"
+    assert shell("-c", code).stdout == "[]\n"
+
+
+def test_import_relprop_stays_light():
+    heavy = ("PIL", "matplotlib", "torchvision", "typer")
+    code = f"import sys, relprop; relprop.Explainer; print([name for name in {heavy} if name in sys.modules])"
+    assert shell("-c", code).stdout == "[]\n"

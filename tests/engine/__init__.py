@@ -1,1 +1,0 @@
-"""Tests of the engine: capture, passes, ops, plan and run."""

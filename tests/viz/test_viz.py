@@ -1,0 +1,160 @@
+"""Pictures show what the numbers say, and files are written whole or not at all."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from safetensors.torch import load_file
+
+from relprop.errors import InputError, OptionError, OutputError
+from relprop.explanation import Explanation
+from relprop.files import atomic, check_writable, make_folder
+from relprop.viz import Panel, colorize, draw, overlay, plot_explanation, save_explanation, save_figure, scale_of, top_scores
+from tests.figures import pictures_of
+
+
+def explanation(targets=None):
+    """Two images of 12 × 16 pixels and 5 classes; with ``targets`` that many maps each."""
+    torch.manual_seed(0)
+    shape = (2, 3, 12, 16) if targets is None else (2, targets, 3, 12, 16)
+    target = torch.tensor([1, 4]) if targets is None else torch.arange(targets).expand(2, -1)
+    return Explanation(
+        torch.randn(shape), torch.randn(2, 5), target, torch.zeros(target.shape), torch.rand(2, 3, 12, 16), method="rap"
+    )
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30), st.floats(1, 100))
+def test_colors_follow_the_sign(values, percentile):
+    heatmap = np.array([values])
+    colors = colorize(heatmap, percentile).astype(int)
+    red_minus_blue = colors[..., 0] - colors[..., 2]
+    clear = np.abs(heatmap) > scale_of(heatmap, percentile) / 100
+    assert np.all(np.sign(red_minus_blue)[clear & (heatmap > 0)] > 0)
+    assert np.all(np.sign(red_minus_blue)[clear & (heatmap < 0)] < 0)
+
+
+def test_the_scale_is_symmetric():
+    heatmap = np.array([[-1.0, 0.5, 0.0, 3.0]])
+    assert scale_of(heatmap) == 3.0
+    assert scale_of(heatmap, 50) == 0.75
+    assert np.abs(colorize(heatmap)[0, 2].astype(int) - 255).max() <= 3, "zero is white"
+
+
+def test_a_map_of_zeros_is_white():
+    assert colorize(np.zeros((2, 2))).min() >= 252
+    assert scale_of(np.zeros((2, 2)), 99) == 1.0
+
+
+@pytest.mark.parametrize("percentile", [0, -1, 101])
+def test_percentiles_out_of_range_are_refused(percentile):
+    with pytest.raises(OptionError, match="percentile"):
+        scale_of(np.ones((1, 1)), percentile)
+
+
+def test_the_overlay_shows_the_photo_where_nothing_is_relevant():
+    photo = np.random.default_rng(0).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+    heatmap = np.zeros((8, 8))
+    heatmap[0, 0] = 1.0
+    colors = overlay(photo, heatmap)
+    assert np.ptp(colors[1:], axis=2).max() == 0, "gray"
+    assert colors[0, 0, 0] > colors[0, 0, 2] + 50, "red"
+
+
+def test_scores_are_ordered_and_hold_the_explained_class():
+    scores = top_scores([0.1, 0.5, 0.05, 0.3, 0.05], list("abcde"), explained=2, count=2)
+    assert [(score.name, score.explained) for score in scores] == [("b", False), ("d", False), ("c", True)]
+
+
+def test_the_figure_has_photo_map_and_overlay_per_row():
+    photos = [Image.new("RGB", (16, 12), color) for color in ("red", "lime")]
+    figure = plot_explanation(explanation(), photos, ["one", "two, second", "three", "four", "five"], title="T")
+    pictures = pictures_of(figure)
+    assert len(pictures) == 6
+    assert any(np.array_equal(picture, np.asarray(photos[1])) for picture in pictures)
+    texts = [text.get_text() for text in figure.texts]
+    assert any(text.startswith("two  ·  class 1  ·  logit") for text in texts)
+    assert any(text == "T" for text in texts)
+    assert sum(len(axes.texts) for axes in figure.axes) == 20, "five names and percentages in each of two rows"
+
+
+def test_several_targets_get_a_row_each_and_inputs_stand_in_for_photos():
+    assert len(pictures_of(plot_explanation(explanation(targets=3)))) == 2 * 3 * 3
+
+
+def test_maps_stand_alone_without_images():
+    figure = draw([Panel(np.random.default_rng(0).normal(size=(8, 8)))])
+    assert len(pictures_of(figure)) == 1
+
+
+def test_images_that_do_not_fit_are_refused():
+    with pytest.raises(InputError, match="2 images of 12×16 pixels were expected, not 1 of 12×16"):
+        plot_explanation(explanation(), [Image.new("RGB", (16, 12))])
+    with pytest.raises(InputError, match="not 2 of 9×9"):
+        plot_explanation(explanation(), [Image.new("RGB", (9, 9))] * 2)
+
+
+@pytest.mark.parametrize("suffix", ["png", "pdf", "svg", "jpg", "webp"])
+def test_pictures_are_written_in_the_format_of_the_suffix(tmp_path, suffix):
+    explanation().save(tmp_path / f"a.{suffix}")
+    start = (tmp_path / f"a.{suffix}").read_bytes()[:200]
+    assert {"png": b"PNG", "pdf": b"%PDF", "svg": b"<?xml", "jpg": b"\xff\xd8", "webp": b"WEBP"}[suffix] in start
+    assert [path.name for path in tmp_path.iterdir()] == [f"a.{suffix}"]
+
+
+def test_raw_files_hold_the_numbers(tmp_path):
+    made = explanation(targets=2)
+    made.save(tmp_path / "a.npy")
+    assert np.array_equal(np.load(tmp_path / "a.npy"), made.relevance.numpy())
+    made.save(tmp_path / "a.safetensors")
+    tensors = load_file(tmp_path / "a.safetensors")
+    assert torch.equal(tensors["relevance"], made.relevance)
+    assert set(tensors) == {"relevance", "inputs", "logits", "absorbed", "target"}
+
+
+def test_unknown_suffixes_are_refused(tmp_path):
+    for save in (
+        lambda path: save_explanation(explanation(), path),
+        lambda path: save_figure(plot_explanation(explanation()), path),
+    ):
+        with pytest.raises(OutputError, match="suffix"):
+            save(tmp_path / "a.xyz")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_atomic_leaves_the_old_file_where_writing_fails(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(UnicodeEncodeError), atomic(path) as temporary:
+        temporary.write_text("half\udc80", "utf-8")
+    assert path.read_text() == "old"
+    with atomic(path) as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == "new"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(tmp_path):
+    def full(path):
+        path.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OutputError, match="No space left"), atomic(tmp_path / "a.txt") as temporary:
+        full(temporary)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_outputs_that_cannot_be_written_are_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path, message in (
+        (tmp_path, "is a folder"),
+        (tmp_path / "file" / "a.png", "is a file|cannot be made"),
+        ("/proc/nix/a.png", "cannot be made"),
+    ):
+        with pytest.raises(OutputError, match=message):
+            check_writable(path)
+    with pytest.raises(OutputError, match="is a file"):
+        make_folder(tmp_path / "file")
+    check_writable(tmp_path / "new" / "a.png")
+    assert list((tmp_path / "new").iterdir()) == []
