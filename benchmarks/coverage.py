@@ -203,7 +203,7 @@ def _magnitude(explainer: Any, inputs: Any, target: Any) -> float:  # noqa: ANN4
 
 def _precision(explainer: Any) -> str:  # noqa: ANN401
     """The lowest precision that a model computes in: some cast parts of themselves to float32, whatever they are given."""
-    values = [node.meta.get("val") for node in explainer.graph.graph.nodes]
+    values = [node.meta.get("val") for node in explainer.module.graph.nodes]
     return min((str(v.dtype)[6:] for v in values if hasattr(v, "dtype") and v.is_floating_point()), key=lambda d: int(d[5:]))
 
 

@@ -59,10 +59,10 @@ def test_seed_of_the_target_is_the_target(explainer):
     explanation = explainer(X, 1)
     seed = torch.zeros(3, 5).double()
     seed[:, 1] = explanation.logits[:, 1]
-    seeded = explainer(X, seed=seed)
+    seeded = explainer(X, output_relevance=seed)
     assert seeded.target is None
     torch.testing.assert_close(seeded.relevance, explanation.relevance, **TIGHT)
-    twice = explainer(X, seed=torch.stack([seed, 2 * seed], 1))
+    twice = explainer(X, output_relevance=torch.stack([seed, 2 * seed], 1))
     torch.testing.assert_close(twice.relevance[:, 1], 2 * explanation.relevance, **TIGHT)
 
 
@@ -97,12 +97,12 @@ def test_targets_that_do_not_fit(explainer, target):
 )
 def test_seeds_that_do_not_fit(explainer, seed):
     with pytest.raises(TargetError):
-        explainer(X, seed=seed)
+        explainer(X, output_relevance=seed)
 
 
 def test_target_and_seed_exclude_each_other(explainer):
     with pytest.raises(TargetError, match="not both"):
-        explainer(X, 0, seed=torch.zeros(3, 5))
+        explainer(X, 0, output_relevance=torch.zeros(3, 5))
 
 
 @pytest.mark.parametrize("layers", ["0", None, [0]])
@@ -316,7 +316,7 @@ class Unexportable(nn.Module):
 
 
 def test_a_model_that_cannot_be_exported_names_the_line(capsys):
-    with pytest.raises(CaptureError, match=r"test_api\.py:\d+.*y\.sum\(\) > 0") as caught:
+    with pytest.raises(CaptureError, match=r"test_explainer\.py:\d+.*y\.sum\(\) > 0") as caught:
         relprop.Explainer(Unexportable(), IMAGE.float())
     assert "\n" not in str(caught.value)
     assert not capsys.readouterr().err  # torch prints a draft of the graph
@@ -430,7 +430,7 @@ def test_plan_prints_every_op(explainer):
     lines = str(explainer.plan).splitlines()
     assert lines[0].split() == ["module", "op", "role", "rule", "output"]
     table = {line.split()[0]: line.split()[1:] for line in lines[2:]}
-    assert table["0"] == ["conv2d", "input", "box", "B×4×4×4"]
+    assert table["0"] == ["conv2d", "input", "zbox", "B×4×4×4"]
     assert table["6"] == ["linear", "output", "absolute", "B×5"]
     assert table["3"][:2] == ["max_pool2d", "select"]
     assert "1" not in table  # BatchNorm is folded

@@ -22,7 +22,7 @@ _HOME = {
     "Method": "relprop.methods",
     "explain": "relprop.explainer",
     "register_method": "relprop.methods.custom",
-    "register_op": "relprop.ops.op",
+    "register_op": "relprop.ops.table",
 }
 
 

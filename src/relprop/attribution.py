@@ -10,7 +10,7 @@ from relprop.errors import InputError, TargetError
 from relprop.explanation import Explanation
 from relprop.graph.model import CapturedModel
 from relprop.graph.nodes import PATH
-from relprop.inputs import Inputs, batch_size, check_seed, finite_logits, resolve_target
+from relprop.inputs import Inputs, batch_size, check_output_relevance, finite_logits, resolve_target
 from relprop.ops.op import op_name
 from relprop.ops.table import known_op
 from relprop.text import draw_table
@@ -24,7 +24,7 @@ class Problem:
         model: The captured model.
         given: The inputs.
         weights: Weights of the outputs, ``(B, C)``: one-hot for a target; the explained score is ``Σ_c weights · logits``.
-        target: The explained classes, ``(B,)``; None where a seed was given.
+        target: The explained classes, ``(B,)``; None where output_relevance was given.
     """
 
     model: CapturedModel
@@ -118,14 +118,14 @@ class Attribution:
         name: As the registry calls it.
         attribute: Explains one batch.
         check: Refuses models that it cannot explain, when the explainer is made; returns notes.
-        seeds: Whether any weights of the outputs can be explained, or classes only.
+        any_output: Whether any weights of the outputs can be explained, or classes only.
         fold_batchnorm: Whether BatchNorm folds into the layer before it.
     """
 
     name: str
     attribute: Callable[[Problem], Attributed]
     check: Callable[[CapturedModel], tuple[str, ...]] = _no_check
-    seeds: bool = True
+    any_output: bool = True
     fold_batchnorm: bool = True
 
 
@@ -165,22 +165,22 @@ def plan_attribution(method: Attribution, model: CapturedModel) -> AttributionPl
     return AttributionPlan(method, model, (*model.notes, *method.check(model)))
 
 
-def explain_by_attribution(plan: AttributionPlan, given: Inputs, target: object, seed: Tensor | None) -> Explanation:
+def explain_by_attribution(plan: AttributionPlan, given: Inputs, target: object, output_relevance: Tensor | None) -> Explanation:
     """Explain one batch; every target of a sample is a problem of its own.
 
     Raises:
-        TargetError: The target or seed does not fit the output, or the method takes classes only.
+        TargetError: The target or output_relevance does not fit the output, or the method takes classes only.
         ModelError: The logits are not finite.
     """
-    if seed is not None and not plan.method.seeds:
-        raise TargetError(f"Method {plan.method.name!r} explains classes; pass target instead of seed.")
+    if output_relevance is not None and not plan.method.any_output:
+        raise TargetError(f"Method {plan.method.name!r} explains classes; pass target instead of output_relevance.")
     if not any(v.is_floating_point() for _, v in given.tensors):
         raise InputError(
             f"Method {plan.method.name!r} needs a floating point input; these are {[str(v.dtype) for _, v in given.tensors]}."
         )
     logits = finite_logits(plan.model(given))
-    indices = resolve_target(target, logits) if seed is None else None
-    weights = _one_hot(indices, logits) if indices is not None else check_seed(seed, logits)  # pyright: ignore[reportArgumentType]
+    indices = resolve_target(target, logits) if output_relevance is None else None
+    weights = _one_hot(indices, logits) if indices is not None else check_output_relevance(output_relevance, logits)  # pyright: ignore[reportArgumentType]
     single = weights.dim() == logits.dim()
     columns = [weights] if single else list(weights.unbind(1))
     targets = [None] * len(columns) if indices is None else [indices] if single else list(indices.unbind(1))

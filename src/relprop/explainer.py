@@ -16,7 +16,7 @@ from relprop.graph.nodes import OUTPUTS, change_dtypes, module_outputs, widened
 from relprop.graph.passes.batchnorm import fold_batchnorm
 from relprop.graph.passes.projections import separate_projections
 from relprop.graph.passes.windows import compute_windows
-from relprop.inputs import Inputs, as_inputs, batch_size, check_seed, finite_logits, resolve_target
+from relprop.inputs import Inputs, as_inputs, batch_size, check_output_relevance, finite_logits, resolve_target
 from relprop.methods import Method, choose_method
 from relprop.ops.op import hollow
 from relprop.propagation.plan import Plan, make_plan
@@ -80,12 +80,12 @@ class Explainer(nn.Module):
         self.eval()
 
     def _make_plan(self) -> None:
-        self.graph = self.captured.module
+        self.module = self.captured.module
         self.plan: Plan | AttributionPlan
         if isinstance(self._method, Attribution):
             self.plan = plan_attribution(self._method, self.captured)
         else:
-            self.plan = make_plan(self.graph, self._method, dynamic=self.captured.dynamic, notes=self.captured.notes)
+            self.plan = make_plan(self.module, self._method, dynamic=self.captured.dynamic, notes=self.captured.notes)
             self._runner = Runner(self.plan)
 
     def with_method(self, method: str | Path | Method | Attribution, **options: Any) -> Self:  # noqa: ANN401
@@ -114,7 +114,7 @@ class Explainer(nn.Module):
         self._changes.append(fn)
         dtypes = {dtype: new for dtype in _FLOATING if (new := fn(torch.empty(0, dtype=dtype)).dtype) != dtype}
         if dtypes:
-            change_dtypes(self.graph.graph, dtypes)
+            change_dtypes(self.module.graph, dtypes)
             self._example = self._example.map(lambda v: v.to(dtypes.get(v.dtype, v.dtype)))
             self._make_plan()
         return self
@@ -151,29 +151,29 @@ class Explainer(nn.Module):
 
     @torch.no_grad()
     def forward(
-        self, inputs: object, target: object = None, *, seed: Tensor | None = None, layers: Sequence[str] = ()
+        self, inputs: object, target: object = None, *, output_relevance: Tensor | None = None, layers: Sequence[str] = ()
     ) -> Explanation:
         """Explain a batch.
 
         Args:
             inputs: Like the example inputs, with any batch size.
             target: None for the predicted class, an int, ``(B,)``, or ``(B, K)`` for K maps of every sample in one forward pass.
-            seed: Relevance at the output instead of a target: shaped like the output, ``(B, C)``, or ``(B, K, C)``.
+            output_relevance: Relevance at the output instead of a target: shaped like the output, ``(B, C)``, or ``(B, K, C)``.
             layers: Paths of modules at whose outputs the relevance is returned too.
 
         Raises:
             InputError: Wrong shape or dtype, or NaN or infinite values.
-            TargetError: The target or seed does not fit the output.
+            TargetError: The target or output_relevance does not fit the output.
             OptionError: An unknown module path.
         """
         given = self._checked(inputs)
         if layers and isinstance(self.plan, AttributionPlan):
             raise OptionError(f"Method {self.plan.method.name!r} gives relevance to inputs only; leave layers out.")
         self._check_layers(layers)
-        return join_explanations([self._explain(*sample, layers) for sample in self._samples(given, target, seed)])
+        return join_explanations([self._explain(*sample, layers) for sample in self._samples(given, target, output_relevance)])
 
     @torch.no_grad()
-    def trace(self, inputs: object, target: object = None, *, seed: Tensor | None = None) -> Trace:
+    def trace(self, inputs: object, target: object = None, *, output_relevance: Tensor | None = None) -> Trace:
         """Print, and return, the sum of relevance at every op, and where it deviates most from what came in.
 
         Arguments and errors are those of a call; ``target`` is one class per sample.
@@ -186,16 +186,16 @@ class Explainer(nn.Module):
             raise OptionError(
                 f"Method {self.plan.method.name!r} does not pass relevance from op to op, so there is nothing to trace."
             )
-        samples = self._samples(self._checked(inputs), target, seed)
+        samples = self._samples(self._checked(inputs), target, output_relevance)
         table = join_traces([self._trace(*sample) for sample in samples])
         print(table)  # noqa: T201 - the trace is there to be read
         return table
 
-    def _trace(self, given: Inputs, target: object, seed: Tensor | None) -> Trace:
+    def _trace(self, given: Inputs, target: object, output_relevance: Tensor | None) -> Trace:
         values = self._runner.forward(given.flat, inspected=True)
         logits = finite_logits(values[self._runner.plan.output])
-        indices = resolve_target(target, logits) if seed is None else None
-        _, start = self._starts(indices, seed, logits)[0]
+        indices = resolve_target(target, logits) if output_relevance is None else None
+        _, start = self._starts(indices, output_relevance, logits)[0]
         if start.dim() > logits.dim():
             raise TargetError("A trace follows one target per sample; call it once for each.")
         return trace(self._runner, values, start, batch_size(given))
@@ -214,7 +214,7 @@ class Explainer(nn.Module):
         return given
 
     def _check_layers(self, layers: Sequence[str]) -> None:
-        nodes = module_outputs(self.graph.graph)
+        nodes = module_outputs(self.module.graph)
         if isinstance(layers, str) or not isinstance(layers, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise OptionError(f"layers must be a list of module paths, not {layers!r}.")
         for path in layers:
@@ -222,13 +222,13 @@ class Explainer(nn.Module):
                 near = suggestion(str(path), nodes)
                 raise OptionError(f"No module {path!r} with an output of its own.{near} explainer.plan lists the modules.")
 
-    def _explain(self, given: Inputs, target: object, seed: Tensor | None, watched: Sequence[str]) -> Explanation:
+    def _explain(self, given: Inputs, target: object, output_relevance: Tensor | None, watched: Sequence[str]) -> Explanation:
         if isinstance(self.plan, AttributionPlan):
-            return explain_by_attribution(self.plan, given, target, seed)
+            return explain_by_attribution(self.plan, given, target, output_relevance)
         values = self._runner.forward(given.flat, inspected=bool(watched))
         logits = finite_logits(values[self.plan.output])
-        indices = resolve_target(target, logits) if seed is None else None
-        starts = self._starts(indices, seed, logits)
+        indices = resolve_target(target, logits) if output_relevance is None else None
+        starts = self._starts(indices, output_relevance, logits)
         batch = batch_size(given)
         several = starts[0][1].dim() > logits.dim()
         total: list[Any] | None = None
@@ -253,15 +253,15 @@ class Explainer(nn.Module):
             notes=self.plan.notes,
         )
 
-    def _starts(self, indices: Tensor | None, seed: Tensor | None, logits: Tensor) -> list[tuple[float, Tensor]]:
+    def _starts(self, indices: Tensor | None, output_relevance: Tensor | None, logits: Tensor) -> list[tuple[float, Tensor]]:
         """The passes to run, each a factor and the relevance of the output: ``(B, C)`` or ``(B, K, C)``."""
         if indices is None:
-            return [(1.0, check_seed(seed, logits))]  # pyright: ignore[reportArgumentType]
+            return [(1.0, check_output_relevance(output_relevance, logits))]  # pyright: ignore[reportArgumentType]
         method = self._runner.plan.method
         return method.start(logits if indices.dim() == 1 else logits.unsqueeze(1).expand(-1, indices.shape[1], -1), indices)
 
     def _propagate(
-        self, values: Values, seed: Tensor, batch: int, watched: Sequence[str], *, free: bool
+        self, values: Values, output_relevance: Tensor, batch: int, watched: Sequence[str], *, free: bool
     ) -> tuple[list[Tensor], dict[str, Tensor], Tensor]:
         seen: dict[str, Tensor] = {}
 
@@ -271,7 +271,7 @@ class Explainer(nn.Module):
                     part = widened(node, path, relevance)
                     seen[path] = seen[path] + part if path in seen else part
 
-        parts, absorbed = self._runner.backward(values, seed, batch, watch if watched else None, free=free)
+        parts, absorbed = self._runner.backward(values, output_relevance, batch, watch if watched else None, free=free)
         missing = [path for path in watched if path not in seen]
         if missing:
             raise OptionError(
@@ -279,17 +279,19 @@ class Explainer(nn.Module):
             )
         return parts, {path: seen[path] for path in watched}, absorbed
 
-    def _samples(self, given: Inputs, target: object, seed: Tensor | None) -> list[tuple[Inputs, object, Tensor | None]]:
-        """The batch as one, or, where the model fixes its batch size, its samples, each with its target or seed."""
-        if target is not None and seed is not None:
-            raise TargetError("Give target or seed, not both.")
+    def _samples(
+        self, given: Inputs, target: object, output_relevance: Tensor | None
+    ) -> list[tuple[Inputs, object, Tensor | None]]:
+        """The batch as one, or, where the model fixes its batch size, its samples, each with its target or output_relevance."""
+        if target is not None and output_relevance is not None:
+            raise TargetError("Give target or output_relevance, not both.")
         if self.plan.dynamic:
-            return [(given, target, seed)]
+            return [(given, target, output_relevance)]
 
-        def of_sample(value: Any, index: int) -> Any:  # noqa: ANN401 - a target or a seed
+        def of_sample(value: Any, index: int) -> Any:  # noqa: ANN401 - a target or output_relevance
             return value[index : index + 1] if isinstance(value, Tensor | list | tuple) else value
 
-        return [(given.sample(i), of_sample(target, i), of_sample(seed, i)) for i in range(batch_size(given))]
+        return [(given.sample(i), of_sample(target, i), of_sample(output_relevance, i)) for i in range(batch_size(given))]
 
 
 def explain(
@@ -298,7 +300,7 @@ def explain(
     target: object = None,
     *,
     method: str | Path | Method | Attribution = "rap",
-    seed: Tensor | None = None,
+    output_relevance: Tensor | None = None,
     layers: Sequence[str] = (),
     **options: Any,  # noqa: ANN401
 ) -> Explanation:
@@ -306,4 +308,4 @@ def explain(
 
     Arguments and errors are those of :class:`Explainer` and its call.
     """
-    return Explainer(model, inputs, method, **options)(inputs, target, seed=seed, layers=layers)
+    return Explainer(model, inputs, method, **options)(inputs, target, output_relevance=output_relevance, layers=layers)

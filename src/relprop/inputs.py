@@ -117,7 +117,7 @@ def resolve_target(target: object, logits: Tensor) -> Tensor:
     """
     if logits.dim() != 2:
         raise TargetError(
-            f"The output has shape {tuple(logits.shape)}, not (batch, classes); pass seed=, a tensor of that shape, instead of target."
+            f"The output has shape {tuple(logits.shape)}, not (batch, classes); pass output_relevance=, a tensor of that shape, instead of target."
         )
     batch, classes = logits.shape
     if target is None:
@@ -159,19 +159,22 @@ def finite_logits(logits: Tensor) -> Tensor:
     return logits
 
 
-def check_seed(seed: Tensor, logits: Tensor) -> Tensor:
-    """Return ``seed`` on the output's device and dtype; it has the output's shape, or K of them in dimension 1.
+def check_output_relevance(output_relevance: Tensor, logits: Tensor) -> Tensor:
+    """Return ``output_relevance`` on the output's device and dtype; it has the output's shape, or K of them in dimension 1.
 
     Raises:
         TargetError: It is no tensor of real numbers, has another shape, or holds NaN or infinite values.
     """
-    if not isinstance(seed, Tensor) or seed.is_complex():  # pyright: ignore[reportUnnecessaryIsInstance] - users may give anything
-        kind = f"a tensor of {seed.dtype}" if isinstance(seed, Tensor) else type(seed).__name__  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TargetError(f"The seed must be a tensor of real numbers, not {kind}.")
+    if not isinstance(output_relevance, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance] - users may give anything
+        raise TargetError(f"output_relevance must be a tensor of real numbers, not {type(output_relevance).__name__}.")
+    if output_relevance.is_complex():
+        raise TargetError(f"output_relevance must be a tensor of real numbers, not a tensor of {output_relevance.dtype}.")
     shape = tuple(logits.shape)
-    stacked = seed.dim() == logits.dim() + 1 and (seed.shape[0], *seed.shape[2:]) == shape
-    if tuple(seed.shape) != shape and not stacked:
-        raise TargetError(f"The seed has shape {tuple(seed.shape)}; it must be shaped like the output, {shape}.")
-    if not bool(torch.isfinite(seed).all()):
-        raise TargetError("The seed holds NaN or infinite values.")
-    return seed.to(logits)
+    stacked = output_relevance.dim() == logits.dim() + 1 and (output_relevance.shape[0], *output_relevance.shape[2:]) == shape
+    if tuple(output_relevance.shape) != shape and not stacked:
+        raise TargetError(
+            f"output_relevance has shape {tuple(output_relevance.shape)}; it must be shaped like the output, {shape}."
+        )
+    if not bool(torch.isfinite(output_relevance).all()):
+        raise TargetError("output_relevance holds NaN or infinite values.")
+    return output_relevance.to(logits)

@@ -186,7 +186,7 @@ def test_inspect_prints_the_plan(folder):
     result = run("inspect", "--model", f"{folder}/m.py:large")
     assert result.exit_code == 0, result.output
     rows = [line.split() for line in result.stdout.splitlines()]
-    assert ["features.0", "conv2d", "input", "box", "B×6×30×30"] in rows
+    assert ["features.0", "conv2d", "input", "zbox", "B×6×30×30"] in rows
     assert any(row[1:3] == ["linear", "output"] for row in rows)
 
 

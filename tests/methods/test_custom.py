@@ -37,7 +37,7 @@ def test_a_function_becomes_a_method() -> None:
         with pytest.raises(OptionError, match=said):
             relprop.Explainer(model, x, "doubled", **options)
     with pytest.raises(TargetError, match="explains classes"):
-        relprop.Explainer(model, x, "doubled")(x, seed=torch.ones(2, 5, dtype=x.dtype))
+        relprop.Explainer(model, x, "doubled")(x, output_relevance=torch.ones(2, 5, dtype=x.dtype))
 
 
 @pytest.mark.filterwarnings("ignore")

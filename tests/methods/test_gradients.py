@@ -167,7 +167,7 @@ def test_a_seed_weighs_the_outputs() -> None:
     both = explained("gradient", model, x, torch.tensor([[0, 1]] * 3)).relevance
     seed = torch.zeros(3, 5, dtype=torch.float64)
     seed[:, 0], seed[:, 1] = 1.0, -2.0
-    weighed = relprop.Explainer(model, x, "gradient")(x, seed=seed)
+    weighed = relprop.Explainer(model, x, "gradient")(x, output_relevance=seed)
     torch.testing.assert_close(weighed.relevance, both[:, 0] - 2 * both[:, 1])
     assert weighed.target is None
 
@@ -181,7 +181,7 @@ def test_internal_batches_do_not_change_the_result() -> None:
 
 def test_random_maps_differ_between_images_and_seeds() -> None:
     model, x = made(Plain), images(2)
-    first, other = (explained("random", model, x, random_seed=seed).relevance for seed in (0, 1))
+    first, other = (explained("random", model, x, seed=seed).relevance for seed in (0, 1))
     assert not torch.equal(first[0], first[1])
     assert not torch.equal(first, other)
 

@@ -63,7 +63,7 @@ def test_rise_is_the_mean_of_masks_weighted_by_the_output() -> None:
     x = torch.ones(1, 3, 16, 16, dtype=torch.float64)
     heatmap = relprop.explain(Spot(), x, 0, method="rise", masks=500, grid=4, score="logit").heatmap()[0]
     assert heatmap[3:5, 3:5].mean() > 1.3 * heatmap[10:, 10:].mean()
-    other = relprop.explain(Spot(), x, 0, method="rise", masks=500, grid=4, score="logit", random_seed=1).heatmap()[0]
+    other = relprop.explain(Spot(), x, 0, method="rise", masks=500, grid=4, score="logit", seed=1).heatmap()[0]
     assert not torch.equal(heatmap, other)
     assert torch.corrcoef(torch.stack([heatmap.flatten(), other.flatten()]))[0, 1] > 0.8
 

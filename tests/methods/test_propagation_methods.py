@@ -141,11 +141,11 @@ def test_toml_equals_python(problem, tmp_path):
         [by_op]
         mean = "flat"
         [by_path]
-        "features.0" = { rule = "box" }
+        "features.0" = { rule = "zbox" }
         """,
     )
     table = {"dense": rules.epsilon(0.1), "conv": rules.gamma(0.5), "pool": rules.zplus()}
-    method = relprop.Method("mine", table, by_op={"mean": rules.flat()}, by_path={"features.0": rules.box()}, box=(0.0, 1.0))
+    method = relprop.Method("mine", table, by_op={"mean": rules.flat()}, by_path={"features.0": rules.zbox()}, bounds=(0.0, 1.0))
     model, x = problem
     found = relprop.explain(model, x, 1, method=path)
     torch.testing.assert_close(found.relevance, relprop.explain(model, x, 1, method=method).relevance, rtol=1e-9, atol=1e-12)
@@ -163,8 +163,8 @@ def test_toml_equals_python(problem, tmp_path):
         ("base = 'gradient'", "does not propagate relevance by rules"),
         ("base = 'lrp-epsilon'\nrule = 1", "Unknown key 'rule'. Did you mean 'rules'"),
         ("base = 'lrp-epsilon'\nrules = 1", "rules must be a table, not 1"),
-        ("base = 'lrp-epsilon'\nbox = [1]", "box must be two numbers"),
-        ("base = 'lrp-epsilon'\nbox = [1, 0]", "low must not be above high"),
+        ("base = 'lrp-epsilon'\nbounds = [1]", "bounds must be two numbers"),
+        ("base = 'lrp-epsilon'\nbounds = [1, 0]", "low must not be above high"),
         ("base = 'lrp-epsilon'\n[options]\nepsilo = 1", "has no option 'epsilo'. Did you mean 'epsilon'"),
         ("base = 'lrp-epsilon'\n[rules]\nkonv = 'flat'", "unknown role 'konv'. Did you mean 'conv'"),
         ("base = 'lrp-epsilon'\n[rules]\nconv = 'flatt'", "unknown rule 'flatt'. Did you mean 'flat'"),
@@ -210,7 +210,7 @@ def test_constants_absorb_their_share_or_are_left_out(name):
 
 
 @pytest.mark.parametrize("name", ["lrp-epsilon", "lrp-alpha2-beta1", "attnlrp"])
-@pytest.mark.parametrize(("choice", "rule"), [("zb", rules.box()), ("flat", rules.flat()), ("w2", rules.wsquare())])
+@pytest.mark.parametrize(("choice", "rule"), [("zbox", rules.zbox()), ("flat", rules.flat()), ("wsquare", rules.wsquare())])
 def test_the_first_layer_may_take_a_rule_of_its_own(problem, name, choice, rule):
     model, x = problem
     found = relprop.explain(model, x, method=name, input_rule=choice)
@@ -221,7 +221,7 @@ def test_the_first_layer_may_take_a_rule_of_its_own(problem, name, choice, rule)
 
 def test_deep_taylor_is_alpha1_beta0_without_biases_behind_the_box_rule(problem):
     model, x = problem
-    options = {"bias": "leave out", "constants": "leave out", "input_rule": "zb", "epsilon": 0.0}
+    options = {"bias": "leave out", "constants": "leave out", "input_rule": "zbox", "epsilon": 0.0}
     ours = relprop.explain(model, x, method="lrp-alpha1-beta0", **options)
     torch.testing.assert_close(ours.relevance, relprop.explain(model, x, method="deep-taylor").relevance)
 

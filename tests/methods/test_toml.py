@@ -87,7 +87,7 @@ def test_inspect_shows_its_rules():
     result = run("inspect", "--method", "mine.toml")
     assert result.exit_code == 0, result.output
     rows = {line.split()[0]: line.split() for line in result.stdout.splitlines() if line.startswith(("features", "classifier"))}
-    assert rows["features.0"][3] == "box"
+    assert rows["features.0"][3] == "zbox"
     assert rows["features.2"][3] == "alpha2-beta1"
     assert rows["classifier"][3] == "epsilon"
 
@@ -111,8 +111,8 @@ def test_compare_draws_it_beside_others():
         ('base = "epsilon-pluss"', "Did you mean 'epsilon-plus'"),
         ('base = "gradient"', "does not propagate relevance by rules"),
         ('base = "rap"\nrules = "zplus"', "rules must be a table"),
-        ('base = "rap"\nbox = [1.0]', "box must be two numbers"),
-        ('base = "rap"\nbox = [1.0, 0.0]', "low must not be above high"),
+        ('base = "rap"\nbounds = [1.0]', "bounds must be two numbers"),
+        ('base = "rap"\nbounds = [1.0, 0.0]', "low must not be above high"),
         ('base = "rap"\nfold_batchnorm = 1', "fold_batchnorm must be true or false"),
         ('base = "rap"\n[options]\nstrat = "signed"', "Did you mean 'start'"),
         ('base = "rap"\n[rules]\nconv = "gama"', "unknown rule 'gama'. Did you mean 'gamma'"),

@@ -141,7 +141,9 @@ def test_softmax_and_products_by_formula() -> None:
 
     generator = torch.Generator().manual_seed(2)
     q, k, v, seed = (torch.randn(1, 3, 4, dtype=torch.float64, generator=generator) for _ in range(4))
-    parts = relprop.Explainer(Attention(), (q, k, v), "attnlrp", epsilon=0.0)((q, k, v), seed=seed.flatten(1)).relevance
+    parts = relprop.Explainer(Attention(), (q, k, v), "attnlrp", epsilon=0.0)(
+        (q, k, v), output_relevance=seed.flatten(1)
+    ).relevance
     s = q[0] @ k[0].mT
     a = s.softmax(-1)
     z = a @ v[0]

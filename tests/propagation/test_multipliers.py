@@ -102,10 +102,10 @@ def model_of(name):
 def explainers(model, x, method, monkeypatch, **options):
     """One that carries relevance per unit, and one that never does."""
     ours = relprop.Explainer(model, x[:1], method, **options)
-    monkeypatch.setattr(plan_module, "carried_per_unit", lambda *_, **__: frozenset())
+    monkeypatch.setattr(plan_module, "carried_as_multipliers", lambda *_, **__: frozenset())
     whole = relprop.Explainer(model, x[:1], method, **options)
-    assert ours.plan.per_unit
-    assert not whole.plan.per_unit
+    assert ours.plan.multipliers
+    assert not whole.plan.multipliers
     return ours, whole
 
 
@@ -136,23 +136,23 @@ def test_conserves(name, method, capsys):
 def test_the_ends_and_what_an_activation_reads_stay_whole():
     model, x = model_of("transformer")
     plan = relprop.Explainer(model, x[:1], "attnlrp").plan
-    assert plan.per_unit.isdisjoint({plan.output, *plan.leaves})
+    assert plan.multipliers.isdisjoint({plan.output, *plan.leaves})
     activation = next(step for step in plan.steps if step.op == "aten::gelu")
-    assert plan.per_unit.isdisjoint({activation.node, *activation.node.all_input_nodes})
+    assert plan.multipliers.isdisjoint({activation.node, *activation.node.all_input_nodes})
 
 
 def test_a_stabilizer_keeps_relevance_whole():
     model, x = model_of("transformer")
-    assert not relprop.Explainer(model, x[:1], "attnlrp", epsilon=1e-3).plan.per_unit
-    assert not relprop.Explainer(model, x[:1], "lrp-zplus").plan.per_unit
-    assert not relprop.Explainer(model, x[:1], "lrp-epsilon", epsilon=0.0, bias="leave out", add="absolute").plan.per_unit
+    assert not relprop.Explainer(model, x[:1], "attnlrp", epsilon=1e-3).plan.multipliers
+    assert not relprop.Explainer(model, x[:1], "lrp-zplus").plan.multipliers
+    assert not relprop.Explainer(model, x[:1], "lrp-epsilon", epsilon=0.0, bias="leave out", add="absolute").plan.multipliers
 
 
 def test_values_that_nothing_divides_by_are_let_go():
     model, x = model_of("transformer")
     explainer = relprop.Explainer(model, x[:1], "attnlrp")
     scores = next(s.node.all_input_nodes[0] for s in explainer.plan.steps if s.op == "aten::softmax")
-    assert scores in explainer.plan.per_unit
+    assert scores in explainer.plan.multipliers
     kept = explainer._runner.forward([x])
     assert kept[scores].untyped_storage().nbytes() <= 8
     assert explainer._runner.forward([x], inspected=True)[scores].untyped_storage().nbytes() > 8

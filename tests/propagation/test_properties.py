@@ -88,7 +88,7 @@ OPTIONS = st.fixed_dictionaries(
     optional={
         "variant": st.sampled_from(["paper", "released"]),
         "add": st.sampled_from(["positive", "absolute"]),
-        "input_rule": st.sampled_from(["zb", "rap"]),
+        "input_rule": st.sampled_from(["zbox", "rap"]),
     },
 )
 
@@ -147,7 +147,7 @@ def test_relevance_scales_with_the_seed(drawn, factor):
     model, x = drawn
     explainer = relprop.Explainer(model, x)
     seed = torch.randn(3, 3, dtype=torch.float64)
-    once, scaled = explainer(x, seed=seed), explainer(x, seed=factor * seed)
+    once, scaled = explainer(x, output_relevance=seed), explainer(x, output_relevance=factor * seed)
     torch.testing.assert_close(scaled.relevance, factor * once.relevance, rtol=1e-8, atol=1e-9)
     torch.testing.assert_close(scaled.absorbed, factor * once.absorbed, rtol=1e-8, atol=1e-9)
 

@@ -40,8 +40,8 @@ def assert_same_everywhere(
     ours: relprop.Explainer, whole: relprop.Explainer, x: Tensor, **tolerance: float
 ) -> relprop.Explanation:
     """Compare relevance of several targets at the input and at every module that it reaches, and what was absorbed; return ours."""
-    reached = {step.node for step in whole.plan.steps if step.relevance}
-    layers = [path for path, node in module_outputs(whole.graph.graph).items() if node in reached]
+    reached = {step.node for step in whole.plan.steps if step.backward}
+    layers = [path for path, node in module_outputs(whole.module.graph).items() if node in reached]
     target = torch.tensor([[0, 3], [1, 1], [2, 0]])
     found, expected = ours(x, target, layers=layers), whole(x, target, layers=layers)
     torch.testing.assert_close(found.relevance, expected.relevance, **tolerance)

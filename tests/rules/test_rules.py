@@ -143,7 +143,7 @@ def test_shares_by_weight(kind, power):
 
 def test_box_of_any_layer():
     layer, shape = LAYERS["conv"]
-    inputs, before, after = explained(layer, shape, rules.box(), nonnegative=False)
+    inputs, before, after = explained(layer, shape, rules.zbox(), nonnegative=False)
     for b, x in enumerate(inputs):
         low, high = (np.full(x.numel(), float(bound)) for bound in (x.min(), x.max()))
         assert_same(before[b], box_shares(weights_of(layer, x), x.flatten().numpy(), low, high, after[b].flatten().numpy()))

@@ -13,7 +13,7 @@ from torch import nn
 
 from relprop.errors import ModelError, OptionError, TargetError
 from relprop.images import open_photo
-from relprop.zoo import Preprocessing, Top, imagenet_classes, import_torchvision, load, resolve_target
+from relprop.zoo import Preprocessing, Top, imagenet_classes, import_torchvision, load, parse_target
 from relprop.zoo import sources as zoo_sources
 from relprop.zoo.weights import load_weights, number_of_classes, read_state
 from tests.files import ROOT, SHARED, needs_weights
@@ -63,7 +63,7 @@ def test_imagenet_classes_agree_with_torchvision():
     [("281", 281), ("0", 0), ("tabby cat", 281), ("Tabby", 281), ("TINCA TINCA", 0), ("top:3", Top(3)), ("maillot", 638)],
 )
 def test_targets_are_understood(text, expected):
-    assert resolve_target(text, imagenet_classes()) == expected
+    assert parse_target(text, imagenet_classes()) == expected
 
 
 @pytest.mark.parametrize(
@@ -81,13 +81,13 @@ def test_targets_are_understood(text, expected):
 )
 def test_targets_that_are_not_are_refused(text, message):
     with pytest.raises(TargetError, match=message):
-        resolve_target(text, imagenet_classes())
+        parse_target(text, imagenet_classes())
 
 
 def test_names_need_labels():
     with pytest.raises(TargetError, match="no class names"):
-        resolve_target("cat", None)
-    assert resolve_target("7", None) == 7
+        parse_target("cat", None)
+    assert parse_target("7", None) == 7
 
 
 # Weights from files

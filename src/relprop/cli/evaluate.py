@@ -24,7 +24,7 @@ from rich.text import Text
 
 from relprop.cli.options import parse_device, parse_options
 from relprop.cli.terminal import err, note, out
-from relprop.evaluation import Evaluation, Forecast, Observer, Summary, evaluate, forecast
+from relprop.evaluation import Evaluation, Forecast, Observer, RunResult, evaluate, forecast
 from relprop.evaluation.settings import from_mapping, read_toml
 
 INTERRUPTED = 130
@@ -139,7 +139,7 @@ class _Rate(ProgressColumn):
         return Text("" if speed is None else f"{speed:.2f}/s", style="progress.data.speed")
 
 
-def _print_summary(evaluation: Evaluation, summary: Summary) -> None:
+def _print_summary(evaluation: Evaluation, summary: RunResult) -> None:
     for (pair, metric), (number, reason) in list(summary.reasons.items())[:_SHOWN]:
         note(f"{number} failed rows of {pair} × {metric}; the first: {reason}")
     if len(summary.reasons) > _SHOWN:

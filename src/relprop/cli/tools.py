@@ -12,7 +12,7 @@ from torch import Tensor
 from relprop import Explainer, Method
 from relprop.attribution import Attribution
 from relprop.cli.terminal import err
-from relprop.zoo import LoadedModel, Top, load, resolve_target
+from relprop.zoo import LoadedModel, Top, load, parse_target
 
 
 @dataclass
@@ -52,6 +52,6 @@ def load_classifier(name: str, weights: Path | None, targets: Sequence[str], dev
     """Load a model by name and look up the targets among its classes."""
     with err.status(f"Loading {name} …"):
         loaded = load(name, weights)
-        found = tuple(resolve_target(text, loaded.labels) for text in targets)
+        found = tuple(parse_target(text, loaded.labels) for text in targets)
         loaded.model.to(device)
     return Classifier(loaded, found, device)

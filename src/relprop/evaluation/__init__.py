@@ -4,10 +4,10 @@ from relprop.evaluation.report.report import Report
 from relprop.evaluation.report.summarize import report
 from relprop.evaluation.results.rows import SCHEMA, Row
 from relprop.evaluation.results.store import read_maps, read_rows, read_settings
-from relprop.evaluation.run import Forecast, Observer, Summary, evaluate, forecast
+from relprop.evaluation.run import Forecast, Observer, RunResult, evaluate, forecast
 from relprop.evaluation.settings import Choice, Evaluation, ModelChoice, choices, models
 
 __all__ = [
-    "SCHEMA", "Choice", "Evaluation", "Forecast", "ModelChoice", "Observer", "Report", "Row", "Summary", "choices", "evaluate",
+    "SCHEMA", "Choice", "Evaluation", "Forecast", "ModelChoice", "Observer", "Report", "Row", "RunResult", "choices", "evaluate",
     "forecast", "models", "read_maps", "read_rows", "read_settings", "report",
 ]  # fmt: skip

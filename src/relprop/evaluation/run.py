@@ -46,7 +46,7 @@ class Observer:
 
 
 @dataclass
-class Summary:
+class RunResult:
     """What a run did.
 
     Attributes:
@@ -62,7 +62,7 @@ class Summary:
     left_out: dict[str, str] = field(default_factory=dict[str, str])
 
 
-def evaluate(evaluation: Evaluation, observer: Observer | None = None) -> Summary:
+def evaluate(evaluation: Evaluation, observer: Observer | None = None) -> RunResult:
     """Compute what is missing in the folder of results; killed at any moment, the next call goes on where it was.
 
     With `redo_failed` the blocks of rows that failed are computed again, and the new rows take the place of those.
@@ -137,7 +137,7 @@ class _Run:
 
     def __init__(self, prepared: Prepared, store: Store, worker: Worker, observer: Observer) -> None:
         self.prepared, self.store, self.worker, self.observer = prepared, store, worker, observer
-        self.summary = Summary()
+        self.summary = RunResult()
         self.pairs = len(prepared.pairs)
         self.tasks: list[Task] = []
 

@@ -40,7 +40,7 @@ def tensor_inputs(graph: fx.Graph) -> list[fx.Node]:
     return [n for n in graph.find_nodes(op="placeholder") if isinstance(n.meta.get("val"), Tensor)]
 
 
-def evaluate(
+def call_op(
     node: fx.Node,
     values: Mapping[fx.Node, Any],
     device: torch.device | None = None,
@@ -72,7 +72,7 @@ def interpret(
         elif node.op == "get_attr":
             values[node] = getattr(module, str(node.target))
         elif node.op == "call_function":
-            values[node] = evaluate(node, values, device, functions.get(node))
+            values[node] = call_op(node, values, device, functions.get(node))
         yield node, values
 
 

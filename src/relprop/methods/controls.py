@@ -11,17 +11,17 @@ from relprop.methods.grids import over_channels
 from relprop.methods.options import at_least
 
 
-def build_random(*, random_seed: int = 0) -> Attribution:
+def build_random(*, seed: int = 0) -> Attribution:
     """Standard normal noise, the same for the same sample wherever it lies in a batch.
 
     Args:
-        random_seed: Other seeds give other noise.
+        seed: Other seeds give other noise.
     """
-    at_least(0, random_seed=random_seed)
+    at_least(0, seed=seed)
 
     def noise(sample: Tensor) -> Tensor:
         content = sample.contiguous().cpu().view(torch.uint8).numpy().tobytes()
-        generator = torch.Generator().manual_seed(zlib.crc32(content, random_seed % 2**32))
+        generator = torch.Generator().manual_seed(zlib.crc32(content, seed % 2**32))
         return torch.randn(sample.shape, generator=generator, dtype=torch.float64).to(sample)
 
     def attribute(problem: Problem) -> Attributed:

@@ -121,7 +121,7 @@ def _error_note(sample: Problem, parts: list[Tensor], reference: Tensor) -> tupl
 
 
 def build_expected_gradients(
-    *, baselines: Tensor | str | Path | None = None, samples: int = 100, random_seed: int = 0, internal_batch_size: int = 16
+    *, baselines: Tensor | str | Path | None = None, samples: int = 100, seed: int = 0, internal_batch_size: int = 16
 ) -> Attribution:
     """Expected gradients, through captum's GradientShap.
 
@@ -129,11 +129,11 @@ def build_expected_gradients(
         baselines: Reference inputs ``(N, …)``, best of the training data, or an ``.npy`` file of them. Left out, they are uniform noise
             between the smallest and the largest value of the sample.
         samples: Draws of a reference and of a point on the line from it.
-        random_seed: For the draws; every sample gets the same.
+        seed: For the draws; every sample gets the same.
         internal_batch_size: Draws whose gradients are taken at once.
     """
     at_least(1, samples=samples, internal_batch_size=internal_batch_size)
-    at_least(0, random_seed=random_seed)
+    at_least(0, seed=seed)
     given = _read_array(baselines) if isinstance(baselines, str | Path) else baselines
 
     def explain(sample: Problem) -> Attributed:
@@ -141,7 +141,7 @@ def build_expected_gradients(
             raise InputError("Expected gradients explain one floating input; this model takes several.")
         x = sample.inputs[0]
         sizes = [min(internal_batch_size, samples - start) for start in range(0, samples, internal_batch_size)]
-        with seeded(random_seed, x.device):
+        with seeded(seed, x.device):
             parts = [_expected(sample, x, _references(given, x, size), size) * (size / samples) for size in sizes]
         return Attributed([torch.stack(parts).sum(0)])
 
@@ -175,16 +175,16 @@ def _read_array(path: str | Path) -> Tensor:
         raise OptionError(f"Option baselines={str(path)!r} is no .npy file of numbers that can be read ({error}).") from error
 
 
-def _over_noise(name: str, kind: str, samples: int, noise: float, random_seed: int, internal_batch_size: int) -> Attribution:
+def _over_noise(name: str, kind: str, samples: int, noise: float, seed: int, internal_batch_size: int) -> Attribution:
     at_least(1, samples=samples, internal_batch_size=internal_batch_size)
-    at_least(0, random_seed=random_seed)
+    at_least(0, seed=seed)
     at_least(0, noise=noise)
 
     def explain(sample: Problem) -> Attributed:
         attr = captum_attr()
         score, rows = scored_rows(sample)
         deviations = tuple(noise * float(x.amax() - x.amin()) for x in sample.inputs)
-        with seeded(random_seed, sample.inputs[0].device):
+        with seeded(seed, sample.inputs[0].device):
             parts = attr.NoiseTunnel(attr.Saliency(score)).attribute(
                 tuple(x.clone().requires_grad_() for x in sample.inputs),
                 nt_type=kind,
@@ -199,30 +199,28 @@ def _over_noise(name: str, kind: str, samples: int, noise: float, random_seed: i
     return Attribution(name, lambda problem: by_sample(problem, explain))
 
 
-def build_smoothgrad(
-    *, samples: int = 50, noise: float = 0.15, random_seed: int = 0, internal_batch_size: int = 16
-) -> Attribution:
+def build_smoothgrad(*, samples: int = 50, noise: float = 0.15, seed: int = 0, internal_batch_size: int = 16) -> Attribution:
     """The mean gradient over noisy copies of the input, through captum.
 
     Args:
         samples: Noisy copies.
         noise: Standard deviation of the noise, as a share of the sample's range of values.
-        random_seed: For the noise; every sample gets the same.
+        seed: For the noise; every sample gets the same.
         internal_batch_size: Copies whose gradients are taken at once.
     """
-    return _over_noise("smoothgrad", "smoothgrad", samples, noise, random_seed, internal_batch_size)
+    return _over_noise("smoothgrad", "smoothgrad", samples, noise, seed, internal_batch_size)
 
 
-def build_vargrad(*, samples: int = 50, noise: float = 0.15, random_seed: int = 0, internal_batch_size: int = 16) -> Attribution:
+def build_vargrad(*, samples: int = 50, noise: float = 0.15, seed: int = 0, internal_batch_size: int = 16) -> Attribution:
     """The variance of the gradient over noisy copies of the input, through captum; never negative.
 
     Args:
         samples: Noisy copies.
         noise: Standard deviation of the noise, as a share of the sample's range of values.
-        random_seed: For the noise; every sample gets the same.
+        seed: For the noise; every sample gets the same.
         internal_batch_size: Copies whose gradients are taken at once.
     """
-    return _over_noise("vargrad", "vargrad", samples, noise, random_seed, internal_batch_size)
+    return _over_noise("vargrad", "vargrad", samples, noise, seed, internal_batch_size)
 
 
 @contextmanager

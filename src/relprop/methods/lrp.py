@@ -9,8 +9,8 @@ from torch import Tensor
 from relprop import rules
 from relprop.methods.options import Shared, sharing
 from relprop.ops.op import Role
-from relprop.propagation.method import INPUT_RULES, Bounds, Method, additions, attention_weights, input_box, split_choices
-from relprop.rules.affine import alpha_beta, box, flat, wsquare, zplus
+from relprop.propagation.method import INPUT_RULES, Bounds, Method, additions, attention_weights, input_bounds, split_choices
+from relprop.rules.affine import alpha_beta, flat, wsquare, zbox, zplus
 from relprop.rules.attention import linear_norms
 from relprop.rules.rule import Rule
 from relprop.rules.starts import STARTS
@@ -83,7 +83,7 @@ _OWN_INPUT = ("input_rule",)
 @sharing(without=_UNSTABILIZED, add="positive", constants="leave out")
 def build_wsquare(shared: Shared) -> Method:
     """LRP-w²: shares by squared weight, whatever the input."""
-    return _single("lrp-w2", wsquare(), shared)
+    return _single("lrp-wsquare", wsquare(), shared)
 
 
 @sharing(without=_UNSTABILIZED, add="positive", constants="leave out")
@@ -95,8 +95,8 @@ def build_flat(shared: Shared) -> Method:
 @sharing(without=(*_UNSTABILIZED, *_OWN_INPUT), **_ZPLUS, constants="leave out")
 def build_deep_taylor(shared: Shared, *, low: float | Tensor | None = None, high: float | Tensor | None = None) -> Method:
     """Deep Taylor decomposition: z⁺ without biases; z^B for the first layer, whose inputs lie between ``low`` and ``high``."""
-    method = _single("deep-taylor", zplus(0.0, "leave out"), shared, input=box())
-    return replace(method, box=input_box("deep-taylor", low, high))
+    method = _single("deep-taylor", zplus(0.0, "leave out"), shared, input=zbox())
+    return replace(method, bounds=input_bounds("deep-taylor", low, high))
 
 
 @sharing(without=_UNSTABILIZED, add="positive", constants="leave out", start="one")
@@ -109,7 +109,7 @@ def _composite(name: str, conv: Rule, shared: Shared, first: Rule | None = None,
     """Dense layers by ε, conv layers by ``conv``, the first layer by ``first``; averages in proportion."""
     table: dict[Role | str, Rule] = {Role.DENSE: rules.epsilon(shared.epsilon, shared.bias), Role.CONV: conv}
     table |= {Role.POOL: rules.epsilon(_EPSILON, shared.bias)} | ({} if first is None else {Role.INPUT: first})
-    return _method(name, table, shared, by_op=linear_norms(shared.epsilon), box=bounds)
+    return _method(name, table, shared, by_op=linear_norms(shared.epsilon), bounds=bounds)
 
 
 def _composite_of(name: str, summary: str, conv: Callable[[Shared], Rule], first: Rule | None = None) -> Callable[..., Method]:
@@ -133,12 +133,12 @@ def _conv_alpha2_beta1(shared: Shared) -> Rule:
 def build_epsilon_gamma_box(
     shared: Shared, *, low: float | Tensor | None = None, high: float | Tensor | None = None, gamma: float = 0.25
 ) -> Method:
-    """Dense layers by ε, conv layers by γ, the first layer by the box rule between ``low`` and ``high``.
+    """Dense layers by ε, conv layers by γ, the first layer by the z-box rule between ``low`` and ``high``.
 
     ``epsilon`` is that of the dense layers.
     """
     name, conv = "epsilon-gamma-box", rules.gamma(gamma, _EPSILON, shared.bias)
-    return _composite(name, conv, shared, box(), input_box(name, low, high))
+    return _composite(name, conv, shared, zbox(), input_bounds(name, low, high))
 
 
 @sharing(without=("start",), **_ZPLUS, start="clrp")
@@ -170,12 +170,12 @@ LRP_METHODS = (
     ("lrp-alpha2-beta1", _alpha_beta_of(2, 1), "twice the positive minus the negative shares", f"{_BACH}, Eq. 60"),
     ("lrp-alpha-beta", build_alpha_beta, "alpha times the positive minus beta times the negative shares", f"{_BACH}, Eq. 60"),
     ("lrp-gamma", build_gamma, "favors contributions that agree with the output", "Montavon et al., 2019"),
-    ("lrp-w2", build_wsquare, "shares by squared weight", _MONTAVON),
+    ("lrp-wsquare", build_wsquare, "shares by squared weight", _MONTAVON),
     ("lrp-flat", build_flat, "equal shares over the receptive field", "Lapuschkin et al., Nat. Commun. 2019"),
-    ("deep-taylor", build_deep_taylor, "z⁺, with the box rule for the first layer", _MONTAVON),
+    ("deep-taylor", build_deep_taylor, "z⁺, with the z-box rule for the first layer", _MONTAVON),
     ("excitation-backprop", build_excitation, "top-down winner-take-all probabilities", "Zhang et al., IJCV 2018"),
     *((name, _composite_of(name, text, conv, first), text, _COMPOSITES) for name, text, conv, first in _FIXED_COMPOSITES),
-    ("epsilon-gamma-box", build_epsilon_gamma_box, "dense ε, conv γ, first layer by the box rule", "Montavon et al., 2019"),
+    ("epsilon-gamma-box", build_epsilon_gamma_box, "dense ε, conv γ, first layer by the z-box rule", "Montavon et al., 2019"),
     ("clrp", build_clrp, "α1β0 of the target against all other classes", "Gu et al., ACCV 2018"),
     ("sglrp", build_sglrp, "α1β0 from the gradient of the softmax", "Iwana et al., ICCV-W 2019"),
 )

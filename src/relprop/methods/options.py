@@ -32,8 +32,8 @@ class Shared:
             left out. Those between the input and the first layer, such as the means of its channels, always are.
         attention: Whether attention weights are a ``"constant"`` or take ``"half"`` of the relevance, which their softmax passes on.
         start: What the output starts with, see :data:`relprop.methods.STARTS`.
-        input_rule: The first layer's rule: ``"layer"`` for the same as any other layer's, ``"zb"`` between the sample's smallest and largest
-            value, ``"flat"``, or ``"w2"``.
+        input_rule: The first layer's rule: ``"layer"`` for the same as any other layer's, ``"zbox"`` between the sample's smallest and largest
+            value, ``"flat"``, or ``"wsquare"``.
     """
 
     epsilon: float = 1e-6

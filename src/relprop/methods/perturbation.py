@@ -56,7 +56,7 @@ def build_rise(
     grid: int = 7,
     probability: float = 0.5,
     score: Literal["probability", "logit"] = "probability",
-    random_seed: int = 0,
+    seed: int = 0,
     internal_batch_size: int = 32,
 ) -> Attribution:
     """RISE: the mean of random masks, each weighted by the output for the image seen through it.
@@ -66,17 +66,17 @@ def build_rise(
         grid: Cells along each side of a mask before it is enlarged.
         probability: That a cell is open.
         score: What weights a mask; the paper takes the class probability.
-        random_seed: For the masks.
+        seed: For the masks.
         internal_batch_size: Masked images that run at once.
     """
     at_least(1, masks=masks, grid=grid, internal_batch_size=internal_batch_size)
-    at_least(0, random_seed=random_seed)
+    at_least(0, seed=seed)
     if not 0 < probability < 1:
         raise OptionError(f"Option probability={probability!r} must lie between 0 and 1.")
 
     def explain(sample: Problem) -> Attributed:
         image = sample.image
-        cells, shifts = _random_cells(masks, grid, probability, random_seed, image)
+        cells, shifts = _random_cells(masks, grid, probability, seed, image)
         total = torch.zeros(image.shape[2:], dtype=image.dtype, device=image.device)
         for some, offsets in zip(cells.split(internal_batch_size), shifts.split(internal_batch_size), strict=True):
             shown = _enlarged(some.to(image), offsets, image)
@@ -133,13 +133,13 @@ def _surrogate(
     count: int,
     baseline: float | Tensor,
     samples: int,
-    random_seed: int,
+    seed: int,
     internal_batch_size: int,
 ) -> Attribution:
     """LIME or KernelSHAP, through captum; ``make(captum.attr, score)`` is captum's method."""
     at_least(1, samples=samples, internal_batch_size=internal_batch_size)
     at_least(2, count=count)
-    at_least(0, random_seed=random_seed)
+    at_least(0, seed=seed)
 
     def explain(sample: Problem) -> Attributed:
         image = sample.image
@@ -150,7 +150,7 @@ def _surrogate(
         if int(parts_of_image.max()) == 0:
             raise OptionError(f"Superpixels with count={count} leave the image in one part; raise count or take segments='grid'.")
         method = make(attr, score)
-        with seeded(random_seed, image.device):
+        with seeded(seed, image.device):
             parts = method.attribute(
                 image,
                 baselines=as_reference(baseline, image),
@@ -171,7 +171,7 @@ def build_lime(
     baseline: float | Tensor = 0.0,
     samples: int = 1000,
     alpha: float = 0.01,
-    random_seed: int = 0,
+    seed: int = 0,
     internal_batch_size: int = 32,
 ) -> Attribution:
     """LIME: weights of a sparse linear model of the score, fitted on images with random segments hidden; through captum.
@@ -182,7 +182,7 @@ def build_lime(
         baseline: What hidden segments show, in the model's own units: a number, or a tensor that fits a sample.
         samples: Images that the linear model is fitted on.
         alpha: How much the linear model is drawn to few segments (Lasso), in units of the score; too much leaves none.
-        random_seed: For the choice of what is hidden.
+        seed: For the choice of what is hidden.
         internal_batch_size: Images that run at once.
     """
     at_least(0, alpha=alpha)
@@ -191,7 +191,7 @@ def build_lime(
         lasso = optional("captum._utils.models.linear_model", "captum").SkLearnLasso(alpha=alpha)
         return attr.Lime(score, interpretable_model=lasso)
 
-    return _surrogate("lime", make, segments, count, baseline, samples, random_seed, internal_batch_size)
+    return _surrogate("lime", make, segments, count, baseline, samples, seed, internal_batch_size)
 
 
 def build_kernel_shap(
@@ -200,7 +200,7 @@ def build_kernel_shap(
     count: int = 49,
     baseline: float | Tensor = 0.0,
     samples: int = 1000,
-    random_seed: int = 0,
+    seed: int = 0,
     internal_batch_size: int = 32,
 ) -> Attribution:
     """KernelSHAP: Shapley values of segments, estimated by a weighted linear model; through captum.
@@ -210,7 +210,7 @@ def build_kernel_shap(
         count: About how many segments.
         baseline: What hidden segments show, in the model's own units: a number, or a tensor that fits a sample.
         samples: Images that the linear model is fitted on.
-        random_seed: For the choice of what is hidden.
+        seed: For the choice of what is hidden.
         internal_batch_size: Images that run at once.
     """
     return _surrogate(
@@ -220,7 +220,7 @@ def build_kernel_shap(
         count,
         baseline,
         samples,
-        random_seed,
+        seed,
         internal_batch_size,
     )
 

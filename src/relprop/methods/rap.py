@@ -7,8 +7,8 @@ from torch import Tensor
 
 from relprop.methods.options import ConstantsName, SumName
 from relprop.ops.op import Role
-from relprop.propagation.method import Method, additions, input_box
-from relprop.rules.affine import absolute, box, epsilon, rap
+from relprop.propagation.method import Method, additions, input_bounds
+from relprop.rules.affine import absolute, epsilon, rap, zbox
 from relprop.rules.rule import Rule
 from relprop.rules.starts import STARTS
 
@@ -19,7 +19,7 @@ def build_rap(
     start: Literal["absolute", "signed", "clrp", "sglrp"] = "absolute",
     add: SumName = "positive",
     constants: ConstantsName = "leave out",
-    input_rule: Literal["zb", "rap"] = "zb",
+    input_rule: Literal["zbox", "rap"] = "zbox",
     low: float | Tensor | None = None,
     high: float | Tensor | None = None,
 ) -> Method:
@@ -32,19 +32,23 @@ def build_rap(
             :data:`relprop.methods.STARTS`.
         add: How residual sums split: by positive part, absolute value, or signed value.
         constants: Whether constants added to a value ``"absorb"`` their share, split as ``add`` says, or are left out.
-        input_rule: ``"zb"`` for the box rule (Eq. 10), ``"rap"`` to treat the first layer like any other.
+        input_rule: ``"zbox"`` for the z-box rule (Eq. 10), ``"rap"`` to treat the first layer like any other.
         low: Smallest value that an input can have; the sample's own minimum where left out.
         high: Largest value that an input can have; the sample's own maximum where left out.
     """
     layer = rap(variant, "dense")
     rules: dict[Role | str, Rule] = {Role.DENSE: layer}
     rules[Role.CONV] = rap(variant, "conv")
-    rules[Role.INPUT] = box(shares_all=True) if input_rule == "zb" else rules[Role.CONV]
+    rules[Role.INPUT] = zbox(shares_all=True) if input_rule == "zbox" else rules[Role.CONV]
     rules[Role.OUTPUT] = epsilon(0.0, "leave out") if start == "signed" else absolute()
     rules |= additions(add, constants)
     contrasts = start in STARTS
     return Method(
-        "rap", rules, start=STARTS[start if contrasts else "logit"], box=input_box("rap", low, high), conserves=not contrasts
+        "rap",
+        rules,
+        start=STARTS[start if contrasts else "logit"],
+        bounds=input_bounds("rap", low, high),
+        conserves=not contrasts,
     )
 
 

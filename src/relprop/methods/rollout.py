@@ -164,7 +164,7 @@ def build_attention_rollout() -> Attribution:
 def _propagation(start: StartName) -> Method:
     """LRP as transformer attribution has it: z⁺ layers, products shared equally by signed value, residual sums balanced."""
     proportional = rules.epsilon(1e-9)
-    both = Rule(proportional.name, proportional.relevance, proportional.needs, all_operands=True)
+    both = Rule(proportional.name, proportional.backward, proportional.needs, all_operands=True)
     table: dict[Role | str, Rule] = {
         Role.DENSE: rules.zplus(0.0, "leave out"),
         Role.CONV: rules.zplus(0.0, "leave out"),

@@ -5,7 +5,7 @@
     base = "epsilon-plus"       # a method of the registry; it holds wherever nothing else is said
     name = "mine"               # the name of the file where left out
     fold_batchnorm = true
-    box = [0.0, 1.0]            # bounds of the model's input for the box rule
+    bounds = [0.0, 1.0]            # bounds of the model's input for the z-box rule
 
     [options]                   # options of the base
     epsilon = 1e-4
@@ -30,7 +30,7 @@ from typing import Any
 
 from relprop.errors import OptionError, suggestion
 from relprop.methods.registry import check_options, make_method
-from relprop.propagation.method import Method, input_box
+from relprop.propagation.method import Method, input_bounds
 from relprop.rules import RULES
 from relprop.rules.rule import Rule
 
@@ -39,7 +39,7 @@ _KEYS: Mapping[str, tuple[type, str]] = {
     "base": (str, "a string"),
     "name": (str, "a string"),
     "fold_batchnorm": (bool, "true or false"),
-    "box": (list, "two numbers"),
+    "bounds": (list, "two numbers"),
 } | dict.fromkeys(_TABLES, (dict, "a table"))
 
 
@@ -84,11 +84,11 @@ def _compose(stem: str, content: Mapping[str, Any], options: Mapping[str, Any]) 
     if not isinstance(base, Method):
         raise OptionError(f"The base {content['base']!r} does not propagate relevance by rules; choose another.")
     tables = {key: {entry: _rule(key, entry, value) for entry, value in content.get(key, {}).items()} for key in _TABLES[1:]}
-    name, box = content.get("name", stem), _bounds(content.get("name", stem), content.get("box")) or base.box
+    name, bounds = content.get("name", stem), _bounds(content.get("name", stem), content.get("bounds")) or base.bounds
     changes = {"rules": {**base.rules, **tables["rules"]}, "by_op": {**tables["by_op"], **base.by_op}}
     changes["with_attention"] = {role: rule for role, rule in base.with_attention.items() if role not in tables["rules"]}
     changes["by_path"] = {**tables["by_path"], **base.by_path}
-    return replace(base, name=name, box=box, fold_batchnorm=content.get("fold_batchnorm", base.fold_batchnorm), **changes)
+    return replace(base, name=name, bounds=bounds, fold_batchnorm=content.get("fold_batchnorm", base.fold_batchnorm), **changes)
 
 
 def _rule(table: str, key: str, value: object) -> Rule:
@@ -104,9 +104,9 @@ def _rule(table: str, key: str, value: object) -> Rule:
     return RULES[name](**given)
 
 
-def _bounds(name: str, box: list[Any] | None) -> tuple[Any, Any] | None:
-    if box is None:
+def _bounds(name: str, bounds: list[Any] | None) -> tuple[Any, Any] | None:
+    if bounds is None:
         return None
-    if len(box) != 2 or not all(isinstance(bound, int | float) and not isinstance(bound, bool) for bound in box):
-        raise OptionError(f"box must be two numbers, the smallest and the largest value of an input, not {box!r}.")
-    return input_box(name, *box)
+    if len(bounds) != 2 or not all(isinstance(bound, int | float) and not isinstance(bound, bool) for bound in bounds):
+        raise OptionError(f"bounds must be two numbers, the smallest and the largest value of an input, not {bounds!r}.")
+    return input_bounds(name, *bounds)

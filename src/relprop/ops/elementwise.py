@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from relprop.ops.op import Call, Op, PerUnit, Relevances, Role
+from relprop.ops.op import Call, MultiplierRule, Op, Relevances, Role
 from relprop.ops.table import add_ops
 
 NON_NEGATIVE = "relu relu6 sigmoid hardsigmoid exp exp2 abs square sqrt rsqrt softplus cosh"
@@ -67,16 +67,18 @@ add_ops(NON_NEGATIVE.split(), Op(Role.ACTIVATION, keeps_sign="always"))
 add_ops(SIGNED.split(), Op(Role.ACTIVATION))
 add_ops(["pow"], Op(Role.ACTIVATION, data=("self", "exponent")))
 add_ops(["positive"], Op(Role.SCALE, pass_unchanged))
-add_ops(["neg"], Op(Role.SCALE, pass_unchanged, per_unit=PerUnit(lambda call, factor: {call.data: -factor}, throughout=True)))
+add_ops(
+    ["neg"], Op(Role.SCALE, pass_unchanged, multiplier=MultiplierRule(lambda call, factor: {call.data: -factor}, throughout=True))
+)
 add_ops(
     ["_to_copy", "to", "type_as", "float", "double", "half", "alias", "detach", "clone", "contiguous", "dropout"],
-    Op(Role.SCALE, _cast, keeps_sign="inherits", per_unit=PerUnit(_cast, throughout=True)),
+    Op(Role.SCALE, _cast, keeps_sign="inherits", multiplier=MultiplierRule(_cast, throughout=True)),
 )
 add_ops(["add", "sub", "rsub"], Op(Role.ADD, data=("self", "other"), needs=("self", "other")))
-_BY_CONSTANT = PerUnit(_times, ("constants",), throughout=True)
-add_ops(["mul"], Op(Role.GATE, data=("self", "other"), keeps_sign="inherits", per_unit=_BY_CONSTANT))
-_THROUGH_CONSTANT = PerUnit(_divided, ("constants",), throughout=True, of=("self",))
-add_ops(["div"], Op(Role.SCALE, pass_unchanged, data=("self", "other"), per_unit=_THROUGH_CONSTANT))
+_BY_CONSTANT = MultiplierRule(_times, ("constants",), throughout=True)
+add_ops(["mul"], Op(Role.GATE, data=("self", "other"), keeps_sign="inherits", multiplier=_BY_CONSTANT))
+_THROUGH_CONSTANT = MultiplierRule(_divided, ("constants",), throughout=True, of=("self",))
+add_ops(["div"], Op(Role.SCALE, pass_unchanged, data=("self", "other"), multiplier=_THROUGH_CONSTANT))
 add_ops(["div.Tensor_mode", "div.Scalar_mode"], Op(Role.SCALE, pass_unchanged, data=("self", "other")))  # rounds
 add_ops(["where"], Op(Role.SELECT, _where, data=("self", "other"), needs=("condition",), keeps_sign="inherits"))
 add_ops(["masked_fill"], Op(Role.SELECT, _masked_fill, needs=("mask",)))

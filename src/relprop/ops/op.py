@@ -58,7 +58,7 @@ class Call:
         layouts: Where the samples lie in every tensor argument.
         batch: Number of samples.
         linear: For ops that are linear in ``x``: ``call -> (Linear, bias or None)``.
-        box: For the first layer, the bounds of its input where the user fixed them: two tensors that broadcast over ``x``.
+        bounds: For the first layer, the bounds of its input where the user fixed them: two tensors that broadcast over ``x``.
     """
 
     arguments: Mapping[str, Any]
@@ -71,7 +71,7 @@ class Call:
     layouts: Mapping[str, SampleLayout]
     batch: int
     linear: "LinearFunction | None" = None
-    box: tuple[Tensor, Tensor] | None = None
+    bounds: tuple[Tensor, Tensor] | None = None
 
     def __getitem__(self, name: str) -> Any:  # noqa: ANN401 - an argument may be anything
         """Return the argument called ``name``."""
@@ -83,23 +83,23 @@ class Call:
         return self.arguments[self.data]
 
 
-RelevanceFunction = Callable[[Call, Any], Relevances]
+BackwardFunction = Callable[[Call, Any], Relevances]
 LinearFunction = Callable[[Call], tuple[Linear, Tensor | None]]
 
 
 @dataclass(frozen=True)
-class PerUnit:
+class MultiplierRule:
     """How relevance per unit of the output becomes relevance per unit of the operands, where shares are in proportion to their values.
 
     Attributes:
-        relevance: As a relevance function, but for relevance that is divided by the value that it belongs to; what it returns as
+        backward: As a relevance function, but for relevance that is divided by the value that it belongs to; what it returns as
             ``ABSORBED`` is not divided.
         needs: Values that it reads: ``"x"`` (the operands), ``"constants"`` (the other arguments), or ``"output"``.
         throughout: Whether it serves only where the relevance of output and operands both is carried per unit.
         of: Operands for which it holds; any where empty.
     """
 
-    relevance: RelevanceFunction
+    backward: BackwardFunction
     needs: tuple[str, ...] = ()
     throughout: bool = False
     of: tuple[str, ...] = ()
@@ -111,23 +111,23 @@ class Op:
 
     Attributes:
         role: Its default role; the plan refines it (first layer, attention, gate).
-        relevance: Fixed way back, for ops on which methods agree (shapes, selections); None where the method's rule decides.
+        backward: Fixed way back, for ops on which methods agree (shapes, selections); None where the method's rule decides.
         linear: ``call -> (Linear, bias)`` for ops that are linear in ``call.data``.
         data: Arguments that can carry relevance, in order of preference.
         needs: Names of arguments whose values ``relevance`` or ``linear`` reads, ``"output"`` included.
         limit: ``arguments -> ""`` for calls that the entry covers, else what sets a call apart, such as ``"with accumulate=True"``.
         keeps_sign: ``"always"``: the output is never negative; ``"inherits"``: it is not where no active argument is; ``"never"``.
-        per_unit: For ops that move the elements of an operand, or multiply them by constants: what that does to relevance per unit.
+        multiplier: For ops that move the elements of an operand, or multiply them by constants: what that does to relevance per unit.
     """
 
     role: Role
-    relevance: RelevanceFunction | None = None
+    backward: BackwardFunction | None = None
     linear: LinearFunction | None = None
     data: tuple[str, ...] = ("self",)
     needs: tuple[str, ...] = ()
     limit: Callable[[Mapping[str, Any]], str] = lambda _: ""
     keeps_sign: str = "never"
-    per_unit: PerUnit | None = None
+    multiplier: MultiplierRule | None = None
 
 
 def hollow(value: Any) -> Any:  # noqa: ANN401 - tensors become hollow, anything else stays

@@ -193,7 +193,7 @@ def _resize(mode: str) -> Callable[[Call], tuple[Linear, None]]:
 def _winner(back: str, dims: int) -> Callable[[Call, Tensor], Relevances]:
     """Send relevance to the maximum of every window; ``back`` names the ATen op that scatters by index."""
 
-    def relevance(call: Call, relevance: Tensor) -> Relevances:
+    def backward(call: Call, relevance: Tensor) -> Relevances:
         names = ("kernel_size", "stride", "padding", "dilation")
         x = call["self"]
         if dims == 1:
@@ -206,7 +206,7 @@ def _winner(back: str, dims: int) -> Callable[[Call, Tensor], Relevances]:
         spread = getattr(aten, back)(relevance, x, *settings, call["ceil_mode"], indices)
         return {"self": spread.squeeze(-2) if dims == 1 else spread}
 
-    return relevance
+    return backward
 
 
 def _first(relevance: list[Tensor | None]) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from relprop.ops.linear import Linear
-from relprop.ops.op import ABSORBED, Call, Op, PerUnit, Relevances, Role
+from relprop.ops.op import ABSORBED, Call, MultiplierRule, Op, Relevances, Role
 from relprop.ops.table import add_ops
 
 aten = torch.ops.aten
@@ -153,13 +153,13 @@ def _written(
 ) -> Callable[[Call, Tensor], Relevances]:
     """Writing ``source`` into a region of a tensor: ``read`` takes the region's relevance, ``clear`` leaves the rest to the tensor."""
 
-    def relevance(call: Call, relevance: Tensor) -> Relevances:
+    def backward(call: Call, relevance: Tensor) -> Relevances:
         rest = clear(call, relevance)
         if source in call.active:
             return {"self": rest, source: read(call, relevance)}
         return {"self": rest, ABSORBED: call.layout.sum(relevance - rest, call.batch)}
 
-    return relevance
+    return backward
 
 
 def _slice_of(call: Call, relevance: Tensor) -> Tensor:
@@ -229,7 +229,7 @@ def _positions(call: Call) -> tuple[Any, ...]:
 
 def _add_shape(names: list[str], inverse: Callable[[Call, Tensor], Tensor], needs: tuple[str, ...] = ()) -> None:
     back = _moved(inverse)
-    add_ops(names, Op(Role.SHAPE, back, needs=needs, keeps_sign="inherits", per_unit=PerUnit(back, throughout=True)))
+    add_ops(names, Op(Role.SHAPE, back, needs=needs, keeps_sign="inherits", multiplier=MultiplierRule(back, throughout=True)))
 
 
 _add_shape(["view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as", "reshape_as"], _reshape)

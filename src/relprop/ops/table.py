@@ -7,7 +7,7 @@ from typing import Any
 from torch import fx
 
 from relprop.errors import OptionError
-from relprop.ops.op import AFFINE, LinearFunction, Op, RelevanceFunction, Role, op_name
+from relprop.ops.op import AFFINE, BackwardFunction, LinearFunction, Op, Role, op_name
 
 OPS: dict[str, Op] = {}
 """Every known op by its qualified name, such as ``"aten::conv2d"``."""
@@ -20,7 +20,7 @@ def add_ops(names: Sequence[str], op: Op) -> None:
 
 def register_op(
     name: str,
-    relevance: RelevanceFunction | None = None,
+    backward: BackwardFunction | None = None,
     *,
     role: Role | str = Role.ACTIVATION,
     linear: LinearFunction | None = None,
@@ -31,28 +31,28 @@ def register_op(
 
     Args:
         name: Qualified name as an error or a plan prints it, such as ``"mylib::swish"``.
-        relevance: ``(call, relevance) -> {argument name: relevance of that argument}``. None with a role whose rule the method
+        backward: ``(call, relevance) -> {argument name: relevance of that argument}``. None with a role whose rule the method
             chooses, such as ``"activation"`` (pass unchanged) or, with ``linear``, ``"dense"``.
         role: What the op does, one of :class:`Role`.
         linear: For ops that are linear in one argument: ``call -> (Linear, bias or None)``.
         data: Arguments that can carry relevance; the first tensor argument where left out.
-        needs: Arguments whose values ``relevance`` reads; ``"output"`` for the result.
+        needs: Arguments whose values ``backward`` reads; ``"output"`` for the result.
 
     Raises:
         OptionError: The role is unknown or needs ``linear``, or the name has no namespace.
     """
     if not isinstance(name, str) or "::" not in name:  # pyright: ignore[reportUnnecessaryIsInstance] - users may give anything
         raise OptionError(f"Op name {name!r} has no namespace; write it as in 'mylib::swish'.")
-    for function in (relevance, linear):
+    for function in (backward, linear):
         if function is not None and not callable(function):
-            raise OptionError(f"Op {name!r} needs functions as `relevance` and `linear`, not {type(function).__name__}.")
+            raise OptionError(f"Op {name!r} needs functions as `backward` and `linear`, not {type(function).__name__}.")
     try:
         known = Role(role)
     except ValueError:
         raise OptionError(f"Unknown role {role!r} for op {name!r}; known roles: {', '.join(Role)}.") from None
-    if known in AFFINE and linear is None and relevance is None:
-        raise OptionError(f"Op {name!r} has the role {known!r} and so needs `linear` or `relevance`.")
-    OPS[name] = Op(known, relevance, linear, data or (), needs)
+    if known in AFFINE and linear is None and backward is None:
+        raise OptionError(f"Op {name!r} has the role {known!r} and so needs `linear` or `backward`.")
+    OPS[name] = Op(known, backward, linear, data or (), needs)
 
 
 def arguments_of(node: fx.Node) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from relprop.errors import OptionError, suggestion
 from relprop.ops.op import Role
 from relprop.ops.table import OPS
-from relprop.rules.affine import box, flat, unchanged, wsquare
+from relprop.rules.affine import flat, unchanged, wsquare, zbox
 from relprop.rules.rule import Rule
 from relprop.rules.starts import STARTS, Start
 from relprop.rules.sums import SumName, split_sum
@@ -19,7 +19,7 @@ from relprop.rules.sums import SumName, split_sum
 ConstantsName = Literal["leave out", "absorb"]
 AddName = Literal["usual", "positive", "absolute", "signed"]
 AttentionName = Literal["constant", "half"]
-InputRuleName = Literal["layer", "zb", "flat", "w2"]
+InputRuleName = Literal["layer", "zbox", "flat", "wsquare"]
 Bounds = tuple[float | Tensor, float | Tensor] | None
 
 _PASSING = (Role.GATE, Role.NORM, Role.ACTIVATION, Role.SCALE, Role.BIAS, Role.SOFTMAX)
@@ -27,9 +27,9 @@ _LIKE_DENSE = (Role.POOL, Role.ATTENTION, Role.PRODUCT)
 
 INPUT_RULES: dict[InputRuleName, dict[Role | str, Rule]] = {
     "layer": {},
-    "zb": {Role.INPUT: box()},
+    "zbox": {Role.INPUT: zbox()},
     "flat": {Role.INPUT: flat()},
-    "w2": {Role.INPUT: wsquare()},
+    "wsquare": {Role.INPUT: wsquare()},
 }
 """What the option ``input_rule`` adds to a method's rules."""
 
@@ -56,7 +56,7 @@ class Method:
         with_attention: Rules that go before ``rules`` in models with attention.
         start: How the explained logits become relevance of the output, see :data:`relprop.methods.STARTS`.
         fold_batchnorm: Whether BatchNorm folds into the layer before it.
-        box: Bounds of the model's input for the box rule, or None for those of every sample.
+        bounds: Bounds of the model's input for the z-box rule, or None for those of every sample.
         conserves: Whether the relevance of the inputs and what was absorbed add up to the explained logit.
 
     Raises:
@@ -70,7 +70,7 @@ class Method:
     with_attention: Mapping[Role | str, Rule] = field(default_factory=dict[Role | str, Rule])
     start: Start = STARTS["logit"]
     fold_batchnorm: bool = True
-    box: Bounds = None
+    bounds: Bounds = None
     conserves: bool = True
 
     def __post_init__(self) -> None:
@@ -155,7 +155,7 @@ def attention_weights(attention: AttentionName, rule: Rule) -> dict[Role | str, 
     return {Role.ATTENTION: replace(rule, all_operands=True)} if attention == "half" else {}
 
 
-def input_box(method: str, low: float | Tensor | None, high: float | Tensor | None) -> Bounds:
+def input_bounds(method: str, low: float | Tensor | None, high: float | Tensor | None) -> Bounds:
     """Check the bounds of the input: both or neither, and in order."""
     if low is None or high is None:
         if low is not high:

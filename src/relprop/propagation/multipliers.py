@@ -11,19 +11,23 @@ from dataclasses import replace
 from torch import Tensor, fx
 
 from relprop.graph.nodes import nodes_in
-from relprop.ops.op import ABSORBED, Call, RelevanceFunction, Relevances
+from relprop.ops.op import ABSORBED, BackwardFunction, Call, Relevances
 from relprop.propagation.step import Step
 from relprop.rules.kernel import divide_signed
 
 
-def carried_per_unit(steps: Sequence[Step], carriers: Collection[fx.Node], *, whole: Collection[fx.Node]) -> frozenset[fx.Node]:
+def carried_as_multipliers(
+    steps: Sequence[Step], carriers: Collection[fx.Node], *, whole: Collection[fx.Node]
+) -> frozenset[fx.Node]:
     """The values whose relevance is carried per unit, among those that relevance reaches; never that of the values in ``whole``."""
     readers = dict[fx.Node, list[Step]]()
     for step in steps:
         for value in _operands(step, carriers):
             readers.setdefault(value, []).append(step)
-    found = {s.node for s in steps if s.per_unit and s.node not in whole and all(r.per_unit for r in readers.get(s.node, [s]))}
-    throughout = [s for s in steps if s.per_unit and s.per_unit.throughout]
+    found = {
+        s.node for s in steps if s.multiplier and s.node not in whole and all(r.multiplier for r in readers.get(s.node, [s]))
+    }
+    throughout = [s for s in steps if s.multiplier and s.multiplier.throughout]
     while True:  # such an op needs it on both sides
         both = [{s.node, *_operands(s, carriers)} for s in throughout]
         wrong = set[fx.Node]().union(*(nodes & found for nodes in both if not nodes <= found))
@@ -36,25 +40,25 @@ def _operands(step: Step, carriers: Collection[fx.Node]) -> list[fx.Node]:
     return [node for name in step.operands for node in nodes_in(step.arguments[name]) if node in carriers]
 
 
-def with_units(step: Step, per_unit: Collection[fx.Node]) -> Step:
+def with_multipliers(step: Step, multiplier: Collection[fx.Node]) -> Step:
     """Return a step that takes its output's relevance per unit where it is carried so, and hands it on per unit where it is to be."""
-    names = [name for name in step.operands if isinstance(value := step.arguments[name], fx.Node) and value in per_unit]
-    comes = step.node in per_unit
-    if step.per_unit is None or not (comes or names):
+    names = [name for name in step.operands if isinstance(value := step.arguments[name], fx.Node) and value in multiplier]
+    comes = step.node in multiplier
+    if step.multiplier is None or not (comes or names):
         return step
-    needs = step.per_unit_needs.union(set(step.operands).difference(names), () if comes else ("output",))
-    return replace(step, relevance=_converted(step.per_unit.relevance, names, comes=comes), needs=needs)
+    needs = step.multiplier_needs.union(set(step.operands).difference(names), () if comes else ("output",))
+    return replace(step, backward=_converted(step.multiplier.backward, names, comes=comes), needs=needs)
 
 
-def _converted(relevance_of: RelevanceFunction, names: Collection[str], *, comes: bool) -> RelevanceFunction:
+def _converted(relevance_of: BackwardFunction, names: Collection[str], *, comes: bool) -> BackwardFunction:
     """Divide what comes whole by the output, where zeros keep theirs, and multiply what is handed on whole by its operand."""
 
-    def relevance(call: Call, relevance: Tensor) -> Relevances:
+    def backward(call: Call, relevance: Tensor) -> Relevances:
         factor = relevance if comes else divide_signed(relevance, call.output)
         found = dict(relevance_of(call, factor))
         if not comes:
-            of_zeros = call.layout.sum(relevance, call.batch) - call.layout.dot(factor, call.output, call.batch)
-            found[ABSORBED] = found[ABSORBED] + of_zeros
+            absorbed = call.layout.sum(relevance, call.batch) - call.layout.dot(factor, call.output, call.batch)
+            found[ABSORBED] = found[ABSORBED] + absorbed
         return {name: part if name == ABSORBED or name in names else part * call[name] for name, part in found.items()}
 
-    return relevance
+    return backward

@@ -11,10 +11,10 @@ from relprop.errors import UnsupportedOpError
 from relprop.graph.facts import Facts, analyze
 from relprop.graph.nodes import PATH, is_floating, nodes_in, tensor_inputs
 from relprop.ops.layout import SampleLayout
-from relprop.ops.op import Op, PerUnit, Role, op_name
+from relprop.ops.op import MultiplierRule, Op, Role, op_name
 from relprop.ops.table import arguments_of, known_op, limit_of
 from relprop.propagation.method import Method
-from relprop.propagation.multipliers import carried_per_unit, with_units
+from relprop.propagation.multipliers import carried_as_multipliers, with_multipliers
 from relprop.propagation.roles import Roles, for_one
 from relprop.propagation.step import Step
 from relprop.rules.rule import Rule
@@ -34,7 +34,7 @@ class Plan:
         output: The explained value.
         dynamic: Whether the graph takes any batch size.
         before: The nodes between the input and the first layers, in forward order, through which bounds of the input are carried.
-        per_unit: The values whose relevance is carried divided by them, see :mod:`relprop.propagation.multipliers`.
+        multipliers: The values whose relevance is carried divided by them, see :mod:`relprop.propagation.multipliers`.
         notes: What the user should know.
     """
 
@@ -46,7 +46,7 @@ class Plan:
     output: fx.Node
     dynamic: bool
     before: tuple[fx.Node, ...]
-    per_unit: frozenset[fx.Node]
+    multipliers: frozenset[fx.Node]
     notes: tuple[str, ...]
 
     def __str__(self) -> str:
@@ -81,9 +81,9 @@ def make_plan(module: fx.GraphModule, method: Method, *, dynamic: bool, notes: I
     _refuse_unsupported([s for s in passed if s.node not in leaves])
     if dynamic:
         _refuse_mixed(passed)
-    per_unit = carried_per_unit(passed, facts.carriers, whole={roles.output, *leaves})
-    ordered = tuple(with_units(s, per_unit) for s in ordered)
-    return Plan(module, method, ordered, facts, leaves, roles.output, dynamic, roles.before, per_unit, (*notes, *leaf_notes))
+    multipliers = carried_as_multipliers(passed, facts.carriers, whole={roles.output, *leaves})
+    ordered = tuple(with_multipliers(s, multipliers) for s in ordered)
+    return Plan(module, method, ordered, facts, leaves, roles.output, dynamic, roles.before, multipliers, (*notes, *leaf_notes))
 
 
 def _step(node: fx.Node, method: Method, roles: Roles, *, reached: bool) -> Step:
@@ -93,8 +93,8 @@ def _step(node: fx.Node, method: Method, roles: Roles, *, reached: bool) -> Step
     operands = roles.operands(node) if reached else ()
     if rule is not None and rule.all_operands and op is not None:
         operands = roles.carriers(node, op)
-    own_needs = op.needs if reached and op is not None and (op.linear or op.relevance) else ()
-    per_unit = _per_unit(op, rule, operands)
+    own_needs = op.needs if reached and op is not None and (op.linear or op.backward) else ()
+    multiplier = _multiplier_rule(op, rule, operands)
 
     def needs(*more: str) -> frozenset[str]:
         named = {"x": set(operands), "constants": set(arguments).difference(operands)}
@@ -105,9 +105,9 @@ def _step(node: fx.Node, method: Method, roles: Roles, *, reached: bool) -> Step
         path=path,
         op=name,
         role=role,
-        rule=_rule_name(role, rule, moves=op is not None and op.relevance is not None) if reached else "",
+        rule=_rule_name(role, rule, moves=op is not None and op.backward is not None) if reached else "",
         shape=_printed_shape(node),
-        relevance=rule.relevance if rule else op.relevance if reached and op is not None else None,
+        backward=rule.backward if rule else op.backward if reached and op is not None else None,
         arguments=arguments,
         operands=operands,
         needs=needs(*(rule.needs if rule else ())),
@@ -115,15 +115,19 @@ def _step(node: fx.Node, method: Method, roles: Roles, *, reached: bool) -> Step
         linear=op.linear if op else None,
         layout=facts.layouts.get(node, SampleLayout(None)),
         layouts={k: facts.layouts[v] for k, v in arguments.items() if isinstance(v, fx.Node) and v in facts.layouts},
-        per_unit=per_unit,
-        per_unit_needs=needs(*(per_unit.needs if per_unit else ())),
+        multiplier=multiplier,
+        multiplier_needs=needs(*(multiplier.needs if multiplier else ())),
     )
 
 
-def _per_unit(op: Op | None, rule: Rule | None, operands: tuple[str, ...]) -> PerUnit | None:
+def _multiplier_rule(op: Op | None, rule: Rule | None, operands: tuple[str, ...]) -> MultiplierRule | None:
     """What the rule does to relevance per unit, or the op, where the rule leaves it to the op."""
     found = (
-        rule.per_unit if rule is not None and not rule.passes else op.per_unit if op is not None and len(operands) == 1 else None
+        rule.multiplier
+        if rule is not None and not rule.passes
+        else op.multiplier
+        if op is not None and len(operands) == 1
+        else None
     )
     return found if found is None or not found.of or set(operands) <= set(found.of) else None
 
@@ -184,11 +188,11 @@ def _refuse_without_path(roles: Roles) -> None:
 
 def _refuse_unsupported(steps: Sequence[Step]) -> None:
     """Refuse ops that relevance reaches and that have no rule, or none for the argument that carries it, all in one message."""
-    lacking = [s for s in steps if (s.relevance is None and s.node.target is not operator.getitem) or not s.operands]
+    lacking = [s for s in steps if (s.backward is None and s.node.target is not operator.getitem) or not s.operands]
     if lacking:
         raise UnsupportedOpError(
             f"No rule for {len(lacking)} op{'s' if len(lacking) > 1 else ''} that relevance reaches: {_listed(lacking)}; "
-            "teach it with relprop.register_op(name, relevance=…)."
+            "teach it with relprop.register_op(name, backward=…)."
         )
 
 

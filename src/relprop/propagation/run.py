@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx
 
 from relprop.errors import OptionError
-from relprop.graph.nodes import evaluate, interpret
+from relprop.graph.nodes import call_op, interpret
 from relprop.ops.op import ABSORBED, Call, Role, hollow
 from relprop.propagation.plan import Plan
 from relprop.propagation.step import Step
@@ -50,7 +50,7 @@ class Runner:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.module = plan.module
-        self.watched = {n for step in plan.steps if step.relevance for n in _needed(step)}
+        self.watched = {n for step in plan.steps if step.backward for n in _needed(step)}
         self.forget_forward = self._last_readers()
         self.forget_backward = self._first_needs()
 
@@ -70,7 +70,7 @@ class Runner:
         """By step, the values that no step further back needs."""
         first: dict[fx.Node, fx.Node] = {}
         for step in reversed(self.plan.steps):
-            if step.relevance:
+            if step.backward:
                 first.update(dict.fromkeys(_needed(step), step.node))
         forget: dict[fx.Node, list[fx.Node]] = {}
         for value, step in first.items():
@@ -91,13 +91,20 @@ class Runner:
         return values
 
     def backward(
-        self, values: Values, seed: Tensor, batch: int, watch: Watch | None = None, audit: Audit | None = None, *, free: bool
+        self,
+        values: Values,
+        output_relevance: Tensor,
+        batch: int,
+        watch: Watch | None = None,
+        audit: Audit | None = None,
+        *,
+        free: bool,
     ) -> tuple[list[Tensor], Tensor]:
         """Propagate relevance from the output to the inputs.
 
         Args:
             values: From :meth:`forward`, which must know where there is a ``watch`` or ``audit``.
-            seed: Relevance of the output, shaped like it.
+            output_relevance: Relevance of the output, shaped like it.
             batch: Number of samples.
             watch: Called with every value's node and its relevance, once it is complete.
             audit: Called after every step with the relevance that came, the shares that were handed on, and what was absorbed.
@@ -107,8 +114,8 @@ class Runner:
             The relevance of every tensor input (of its first floating value where it is not floating), and what was absorbed, ``(batch,)``.
         """
         values = values if free else dict(values)
-        relevances: dict[fx.Node, Any] = {self.plan.output: seed}
-        absorbed = seed.new_zeros(batch)
+        relevances: dict[fx.Node, Any] = {self.plan.output: output_relevance}
+        absorbed = output_relevance.new_zeros(batch)
         boxes = self._boxes(values, batch)
         leaves = set(self.plan.leaves)
         for step in reversed(self.plan.steps):
@@ -141,11 +148,11 @@ class Runner:
 
     def _whole(self, node: fx.Node, relevance: Any, values: Values) -> Any:  # noqa: ANN401 - a tensor, or a list with gaps
         """Relevance that may be carried per unit of its value, as relevance."""
-        return relevance * values[node] if node in self.plan.per_unit else relevance
+        return relevance * values[node] if node in self.plan.multipliers else relevance
 
     def _forget(self, done: Sequence[fx.Node], values: Values, *, inspected: bool) -> None:
         for value in done:
-            if not (inspected and value in self.plan.per_unit):
+            if not (inspected and value in self.plan.multipliers):
                 values[value] = hollow(values[value])
 
     @staticmethod
@@ -164,22 +171,22 @@ class Runner:
 
         Empty where the method fixes no bounds and the first layers see the input itself: then their rule takes each sample's own.
         """
-        if self.plan.method.box is None and all(node.op == "placeholder" for node in self.plan.before):
+        if self.plan.method.bounds is None and all(node.op == "placeholder" for node in self.plan.before):
             return {}
         boxes: dict[fx.Node, Box] = {}
         for node in self.plan.before:
             if node.op == "placeholder":
                 low, high = self._input_bounds(node, values[node], batch)
             else:
-                low, high = (evaluate(node, {**values, **{n: box[side] for n, box in boxes.items()}}) for side in (0, 1))
+                low, high = (call_op(node, {**values, **{n: box[side] for n, box in boxes.items()}}) for side in (0, 1))
             # a negative factor swaps the bounds
             boxes[node] = (torch.minimum(low, high), torch.maximum(low, high))
         return boxes
 
     def _input_bounds(self, node: fx.Node, value: Tensor, batch: int) -> Box:
         """The bounds that the method fixes, else each sample's smallest and largest value, both of the input's shape."""
-        if self.plan.method.box is not None:
-            low, high = (_like(torch.as_tensor(bound), value) for bound in self.plan.method.box)
+        if self.plan.method.bounds is not None:
+            low, high = (_like(torch.as_tensor(bound), value) for bound in self.plan.method.bounds)
             return low, high
         layout = self.plan.facts.layouts[node]
         low, high = (layout.spread(bound, value).expand_as(value) for bound in layout.extremes(value, batch))
@@ -197,12 +204,12 @@ class Runner:
             layouts=step.layouts,
             batch=batch,
             linear=step.linear,
-            box=boxes.get(step.arguments[step.operands[0]]) if step.role is Role.INPUT else None,
+            bounds=boxes.get(step.arguments[step.operands[0]]) if step.role is Role.INPUT else None,
         )
 
     def _propagate(self, step: Step, call: Call, relevance: Any) -> tuple[Shares, Tensor | float]:  # noqa: ANN401
         """Run one step back; return the shares of the values that it read, and what it absorbed, ``(batch,)`` or zero."""
-        found = step.relevance(call, relevance)  # pyright: ignore[reportOptionalCall]
+        found = step.backward(call, relevance)  # pyright: ignore[reportOptionalCall]
         shares: Shares = []
         absorbed: Any = found.get(ABSORBED, 0.0)
         for name, share in found.items():

@@ -7,7 +7,7 @@ from typing import Any
 from torch import fx
 
 from relprop.ops.layout import SampleLayout
-from relprop.ops.op import LinearFunction, PerUnit, RelevanceFunction, Role
+from relprop.ops.op import BackwardFunction, LinearFunction, MultiplierRule, Role
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Step:
         role: Its role.
         rule: The rule's name; empty where relevance does not come.
         shape: The shape of its output for a batch of one, ``B`` standing for multiples of the batch in print.
-        relevance: The rule, or None where relevance does not come.
+        backward: The rule, or None where relevance does not come.
         arguments: Arguments by schema name, nodes standing for values.
         operands: Arguments that take relevance.
         needs: Arguments, and ``"output"``, whose values the rule reads.
@@ -29,8 +29,8 @@ class Step:
         linear: See :class:`relprop.ops.op.Op`.
         layout: Where the samples lie in the output.
         layouts: Where they lie in each tensor argument.
-        per_unit: What the rule does to relevance per unit, where it can; see :mod:`relprop.propagation.multipliers`.
-        per_unit_needs: What that reads, like ``needs``.
+        multiplier: What the rule does to relevance per unit, where it can; see :mod:`relprop.propagation.multipliers`.
+        multiplier_needs: What that reads, like ``needs``.
     """
 
     node: fx.Node
@@ -39,7 +39,7 @@ class Step:
     role: Role
     rule: str
     shape: tuple[str, ...]
-    relevance: RelevanceFunction | None
+    backward: BackwardFunction | None
     arguments: Mapping[str, Any]
     operands: tuple[str, ...]
     needs: frozenset[str]
@@ -47,5 +47,5 @@ class Step:
     linear: LinearFunction | None
     layout: SampleLayout
     layouts: Mapping[str, SampleLayout]
-    per_unit: PerUnit | None
-    per_unit_needs: frozenset[str]
+    multiplier: MultiplierRule | None
+    multiplier_needs: frozenset[str]

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Mapping
 
-from relprop.rules.affine import absolute, alpha_beta, box, epsilon, flat, gamma, rap, unchanged, wsquare, zplus
+from relprop.rules.affine import absolute, alpha_beta, epsilon, flat, gamma, rap, unchanged, wsquare, zbox, zplus
 from relprop.rules.rule import Rule
 from relprop.rules.sums import split_sum
 
 RULES: Mapping[str, Callable[..., Rule]] = {
     "absolute": absolute,
     "alpha-beta": alpha_beta,
-    "box": box,
+    "zbox": zbox,
     "epsilon": epsilon,
     "flat": flat,
     "gamma": gamma,
@@ -26,7 +26,6 @@ __all__ = [
     "Rule",
     "absolute",
     "alpha_beta",
-    "box",
     "epsilon",
     "flat",
     "gamma",
@@ -34,5 +33,6 @@ __all__ = [
     "split_sum",
     "unchanged",
     "wsquare",
+    "zbox",
     "zplus",
 ]

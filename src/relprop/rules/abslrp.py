@@ -46,7 +46,7 @@ def _affine(call: Call, relevance: Tensor) -> Relevances:
 def _sum(sign: int, *, constants: bool) -> Callable[[Call, Tensor], Relevances]:
     """``sign · self + alpha · other``: each summand takes ``S`` times its positive part; a constant none if ``constants`` is false."""
 
-    def relevance(call: Call, relevance: Tensor) -> Relevances:
+    def backward(call: Call, relevance: Tensor) -> Relevances:
         if len(call.operands) == 1 and not constants:
             return {call.data: normalized(call, call.data, relevance.sum_to_size(call.x.shape))}
         per_output, alpha = _per_output(relevance, call.output), call.arguments.get("alpha", 1)
@@ -54,7 +54,7 @@ def _sum(sign: int, *, constants: bool) -> Callable[[Call, Tensor], Relevances]:
         found = {n: (per_output * (call[n] * signs[n]).clamp(min=0)).sum_to_size(call[n].shape) for n in call.operands}
         return {name: normalized(call, name, share) for name, share in found.items()}
 
-    return relevance
+    return backward
 
 
 def _product(call: Call, relevance: Tensor) -> Relevances:
@@ -69,7 +69,7 @@ def _activation(name: str) -> Callable[[Call, Tensor], Relevances]:
     """An op on every element alone, by its own derivative."""
     function = getattr(torch.ops.aten, name)
 
-    def relevance(call: Call, relevance: Tensor) -> Relevances:
+    def backward(call: Call, relevance: Tensor) -> Relevances:
         x, rest = call.x, {k: v for k, v in call.arguments.items() if k != call.data}
 
         def values(x: Tensor) -> Tensor:
@@ -85,7 +85,7 @@ def _activation(name: str) -> Callable[[Call, Tensor], Relevances]:
             factor = 2 * x * slope(x) if call.data in call.nonnegative else x * slope(x) + magnitude * slope(magnitude)
         return {call.data: normalized(call, call.data, _per_output(relevance, call.output) * factor)}
 
-    return relevance
+    return backward
 
 
 def _softmax(call: Call, relevance: Tensor) -> Relevances:
@@ -114,7 +114,7 @@ def _statistics(call: Call, name: str, x: Tensor) -> Tensor:
 def _norm(name: str) -> Callable[[Call, Tensor], Relevances]:
     """Normalizations with mean and variance constant; those of ``|x|`` are its own."""
 
-    def relevance(call: Call, relevance: Tensor) -> Relevances:
+    def backward(call: Call, relevance: Tensor) -> Relevances:
         x, weight = call.x, call.arguments.get("weight")
         magnitude, own = x.abs(), _statistics(call, name, x)
         of_magnitude = (
@@ -126,15 +126,15 @@ def _norm(name: str) -> Callable[[Call, Tensor], Relevances]:
             signed, absolute = signed * shaped, absolute * shaped.abs()
         return {call.data: normalized(call, call.data, _per_output(relevance, call.output) * (signed + absolute))}
 
-    return relevance
+    return backward
 
 
 def _winner(name: str, *, weighted: bool) -> Callable[[Call, Tensor], Relevances]:
     """Max pooling: the winners among ``x`` and among ``|x|``; ``weighted`` leaves out the division by the output."""
     function: Any = getattr(torch.ops.aten, name)
-    back = OPS[f"aten::{name}"].relevance
+    back = OPS[f"aten::{name}"].backward
 
-    def relevance(call: Call, relevance: Tensor) -> Relevances:
+    def backward(call: Call, relevance: Tensor) -> Relevances:
         x, data = call.x, call.data
         per_output = relevance if weighted else _per_output(relevance, call.output)
         share = x * back(call, per_output)[data]  # pyright: ignore[reportOptionalCall]
@@ -145,7 +145,7 @@ def _winner(name: str, *, weighted: bool) -> Callable[[Call, Tensor], Relevances
             share = share + x.abs() * back(other, per_output)[data]  # pyright: ignore[reportOptionalCall]
         return {data: normalized(call, data, share)}
 
-    return relevance
+    return backward
 
 
 def affine() -> Rule:

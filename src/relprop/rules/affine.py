@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from relprop.ops.elementwise import pass_unchanged
-from relprop.ops.op import ABSORBED, Call, PerUnit, RelevanceFunction, Relevances
+from relprop.ops.op import ABSORBED, BackwardFunction, Call, MultiplierRule, Relevances
 from relprop.rules import coefficients
 from relprop.rules.coefficients import CoefficientFunction
 from relprop.rules.kernel import Contributions, divide, in_blocks
@@ -21,41 +21,41 @@ def _contributions(call: Call) -> Contributions:
     return Contributions(linear, call.x, call.output, bias, nonnegative=call.data in call.nonnegative)
 
 
-def _shared(call: Call, relevance: Tensor, function: CoefficientFunction, *, loses: bool) -> tuple[Tensor, Tensor]:
+def _shared(call: Call, relevance: Tensor, function: CoefficientFunction, *, absorbs: bool) -> tuple[Tensor, Tensor]:
     """Share relevance by coefficients, block by block; return it with what nobody took, per sample."""
-    shares, lost = 0.0, relevance.new_zeros(call.batch)
+    shares, absorbed = 0.0, relevance.new_zeros(call.batch)
     for c, part in in_blocks(_contributions(call), relevance):
         of_block = function(c, part)
-        if loses:
-            lost = lost + c.lost(of_block, part, call.layout, call.batch)
+        if absorbs:
+            absorbed = absorbed + c.absorbed(of_block, part, call.layout, call.batch)
         c.forget()
         shares = c.redistribute(of_block) + shares if isinstance(shares, Tensor) else c.redistribute(of_block)
-    return shares, lost  # pyright: ignore[reportReturnType]
+    return shares, absorbed  # pyright: ignore[reportReturnType]
 
 
 def _affine(name: str, function: CoefficientFunction) -> Rule:
     """A rule that is a pair of coefficients and nothing else."""
 
-    def relevance(call: Call, relevance: Tensor) -> Relevances:
+    def backward(call: Call, relevance: Tensor) -> Relevances:
         if len(call.operands) > 1:
             return _shared_by_product(call, relevance, function)
-        shares, lost = _shared(call, relevance, function, loses=True)
-        return {call.data: shares, ABSORBED: lost}
+        shares, absorbed = _shared(call, relevance, function, absorbs=True)
+        return {call.data: shares, ABSORBED: absorbed}
 
-    return Rule(name, relevance, ("x", "output"), local=True)
+    return Rule(name, backward, ("x", "output"), local=True)
 
 
-def _by_unit(call: Call, factor: Tensor) -> Relevances:
+def _by_multiplier(call: Call, factor: Tensor) -> Relevances:
     """Of ``z_j = Σ_i x_i w_ij + b_j`` and relevance ``z_j c_j``, every operand takes ``x_i Σ_j w_ij c_j``, in equal parts, the bias ``b_j c_j``."""
     parts = len(call.operands)
     part = (factor / parts).contiguous() if parts > 1 else factor
-    shares, lost = dict[str, Tensor](), 0.0
+    shares, absorbed = dict[str, Tensor](), 0.0
     for name in call.operands:
         linear, bias = call.linear(call if name == call.data else replace(call, data=name))  # pyright: ignore[reportOptionalCall]
         shares[name] = linear.transpose(part, linear.weight)
         if bias is not None:
-            lost = call.layout.dot(factor, bias, call.batch)
-    return shares | {ABSORBED: lost}
+            absorbed = call.layout.dot(factor, bias, call.batch)
+    return shares | {ABSORBED: absorbed}
 
 
 def _shared_by_product(call: Call, relevance: Tensor, function: CoefficientFunction) -> Relevances:
@@ -63,8 +63,8 @@ def _shared_by_product(call: Call, relevance: Tensor, function: CoefficientFunct
     factors = {name: _contributions(replace(call, data=name)) for name in call.operands}
     first = factors[call.data]
     coefficients_of = function(first, relevance)
-    lost = first.lost(coefficients_of, relevance, call.layout, call.batch)
-    return {name: c.redistribute(coefficients_of).div_(len(factors)) for name, c in factors.items()} | {ABSORBED: lost}
+    absorbed = first.absorbed(coefficients_of, relevance, call.layout, call.batch)
+    return {name: c.redistribute(coefficients_of).div_(len(factors)) for name, c in factors.items()} | {ABSORBED: absorbed}
 
 
 def rap(variant: Literal["paper", "released"] = "paper", layer: Literal["conv", "dense"] = "dense") -> Rule:
@@ -78,11 +78,11 @@ def rap(variant: Literal["paper", "released"] = "paper", layer: Literal["conv", 
     released = variant == "released"
     shared_by = coefficients.rap_released_conv if released and layer == "conv" else coefficients.rap
 
-    def relevance(call: Call, relevance: Tensor) -> Relevances:
-        shares, _ = _shared(call, relevance, shared_by, loses=False)
+    def backward(call: Call, relevance: Tensor) -> Relevances:
+        shares, _ = _shared(call, relevance, shared_by, absorbs=False)
         return _take_surplus(call, relevance, shares, counted=shares if released else call.x)
 
-    return Rule("rap-released" if released else "rap", _on_each_operand(relevance), ("x", "output"))
+    return Rule("rap-released" if released else "rap", _on_each_operand(backward), ("x", "output"))
 
 
 def _take_surplus(call: Call, relevance: Tensor, shares: Tensor, *, counted: Tensor) -> Relevances:
@@ -104,7 +104,7 @@ def epsilon(epsilon: float = 1e-6, bias: BiasName = "absorb") -> Rule:
     """LRP-ε (Bach et al. 2015, Eq. 58); ``epsilon=0`` is LRP-0. ``bias``: ``"absorb"`` or ``"leave out"``."""
     refuse_negative("epsilon", epsilon=epsilon)
     rule = _affine("epsilon" if epsilon else "proportional", coefficients.proportional(epsilon, bias))
-    return rule if epsilon or bias != "absorb" else replace(rule, per_unit=PerUnit(_by_unit))
+    return rule if epsilon or bias != "absorb" else replace(rule, multiplier=MultiplierRule(_by_multiplier))
 
 
 def zplus(epsilon: float = 0.0, bias: BiasName = "absorb") -> Rule:
@@ -128,15 +128,15 @@ def gamma(gamma: float = 0.25, epsilon: float = 0.0, bias: BiasName = "absorb") 
 def _by_weight(name: str, power: int) -> Rule:
     """A rule that looks at the weights alone, raised to ``power``."""
 
-    def relevance(call: Call, relevance: Tensor) -> Relevances:
+    def backward(call: Call, relevance: Tensor) -> Relevances:
         linear, _ = call.linear(call)  # pyright: ignore[reportOptionalCall]
         weight = None if linear.weight is None else linear.weight**power
         # average pooling has equal weights, so its squared weights share like the weights themselves
         total = linear.forward(torch.ones_like(call.x[:1]).expand_as(call.x), weight)
-        lost = call.layout.sum(torch.where(total == 0, relevance, 0.0), call.batch)
-        return {call.data: linear.transpose(divide(relevance, total), weight), ABSORBED: lost}
+        absorbed = call.layout.sum(torch.where(total == 0, relevance, 0.0), call.batch)
+        return {call.data: linear.transpose(divide(relevance, total), weight), ABSORBED: absorbed}
 
-    return Rule(name, _on_each_operand(relevance), ("x", "output"), local=True)
+    return Rule(name, _on_each_operand(backward), ("x", "output"), local=True)
 
 
 def wsquare() -> Rule:
@@ -149,64 +149,66 @@ def flat() -> Rule:
     return _by_weight("flat", 0)
 
 
-def box(*, shares_all: bool = False) -> Rule:
+def zbox(*, shares_all: bool = False) -> Rule:
     """z^B for the first layer, whose inputs lie in a box ``[l, h]`` (Montavon et al. 2017; RAP, Eq. 10).
 
-    With ``shares_all``, what outputs without any contribution hold (a channel that is switched off) is not lost: all inputs take equal parts.
+    With ``shares_all``, what outputs without any contribution hold (a channel that is switched off) is not absorbed: all inputs take equal parts.
 
     ``x w − l w⁺ − h w⁻`` is ``(x − c) w + d |w|`` with the middle ``c`` and half the width ``d`` of the box. Where the user fixed no
     bounds, they are the smallest and the largest value of the sample's input.
     """
 
-    def relevance(call: Call, relevance: Tensor) -> Relevances:
+    def backward(call: Call, relevance: Tensor) -> Relevances:
         linear, _ = call.linear(call)  # pyright: ignore[reportOptionalCall]
         x, weight = call.x, linear.weight
         magnitude = None if weight is None else weight.abs()
-        middle, half = _box(call)
+        middle, half = _middle_and_half(call)
         offset = x - middle
         reach = linear.forward(half.expand_as(x), magnitude)
         z = linear.forward(offset, weight) + reach
         floor = reach * (64 * torch.finfo(z.dtype).eps)
         p = divide(relevance, z, floor)
         shares = offset * linear.transpose(p, weight) + half * linear.transpose(p, magnitude)
-        lost = call.layout.dot(relevance, (floor - z).sign_().add_(1).clamp_(max=1), call.batch)  # of outputs not above the floor
+        absorbed = call.layout.dot(
+            relevance, (floor - z).sign_().add_(1).clamp_(max=1), call.batch
+        )  # of outputs not above the floor
         if not shares_all:
-            return {call.data: shares, ABSORBED: lost}
-        return {call.data: shares + call.layouts[call.data].spread(lost * (call.batch / x.numel()), x)}
+            return {call.data: shares, ABSORBED: absorbed}
+        return {call.data: shares + call.layouts[call.data].spread(absorbed * (call.batch / x.numel()), x)}
 
-    return Rule("box", _on_each_operand(relevance), ("x",))
+    return Rule("zbox", _on_each_operand(backward), ("x",))
 
 
-def _box(call: Call) -> tuple[Tensor, Tensor]:
+def _middle_and_half(call: Call) -> tuple[Tensor, Tensor]:
     """The middle and half the width of the input's box, both broadcastable over the input."""
-    if call.box is None:
+    if call.bounds is None:
         layout = call.layouts[call.data]
         low, high = (layout.spread(bound, call.x) for bound in layout.extremes(call.x, call.batch))
     else:
-        low, high = call.box
+        low, high = call.bounds
     return (low + high) / 2, (high - low) / 2
 
 
-def _on_each_operand(relevance_of: RelevanceFunction) -> RelevanceFunction:
+def _on_each_operand(relevance_of: BackwardFunction) -> BackwardFunction:
     """Extend a rule for one operand to products of two values: each takes half of the relevance, the other held constant."""
 
-    def relevance(call: Call, relevance: Tensor) -> Relevances:
+    def backward(call: Call, relevance: Tensor) -> Relevances:
         if len(call.operands) == 1:
             return relevance_of(call, relevance)
         shares: dict[str, Tensor] = {}
         for name in call.operands:
             part = dict(relevance_of(replace(call, data=name), relevance / len(call.operands)))
-            lost = part.pop(ABSORBED, 0.0)
-            shares |= part | {ABSORBED: shares.get(ABSORBED, 0.0) + lost}
+            absorbed = part.pop(ABSORBED, 0.0)
+            shares |= part | {ABSORBED: shares.get(ABSORBED, 0.0) + absorbed}
         return shares
 
-    return relevance
+    return backward
 
 
 def unchanged() -> Rule:
     """Pass relevance unchanged to the operand that carries it: activations, norms, constants; operands of a product share equally."""
 
-    def relevance(call: Call, relevance: Tensor) -> Relevances:
+    def backward(call: Call, relevance: Tensor) -> Relevances:
         parts = len(call.operands)
         return {
             k: v
@@ -214,4 +216,4 @@ def unchanged() -> Rule:
             for k, v in pass_unchanged(replace(call, data=n), relevance / parts if parts > 1 else relevance).items()
         }
 
-    return Rule("pass", relevance, local=True, passes=True)
+    return Rule("pass", backward, local=True, passes=True)

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from relprop.ops.op import ABSORBED, Call, PerUnit, Relevances
+from relprop.ops.op import ABSORBED, Call, MultiplierRule, Relevances
 from relprop.rules.kernel import divide, divide_stabilized, stabilize
 from relprop.rules.rule import Rule
 
@@ -13,20 +13,20 @@ from relprop.rules.rule import Rule
 def softmax_taylor() -> Rule:
     """Softmax by its first-order Taylor expansion (AttnLRP, Prop. 3.1): ``x · (R − s ΣR)``; what it leaves is absorbed."""
 
-    def relevance(call: Call, relevance: Tensor) -> Relevances:
+    def backward(call: Call, relevance: Tensor) -> Relevances:
         x, dim = call.x, call["dim"]
         # masked scores are −∞ and their weights zero: nothing to take
         finite = x.clamp(min=torch.finfo(x.dtype).min)
         share = (call.output * -relevance.sum(dim, keepdim=True)).add_(relevance).mul_(finite)
-        lost = call.layout.sum(relevance, call.batch) - call.layout.sum(share, call.batch)
-        return {call.data: share, ABSORBED: lost}
+        absorbed = call.layout.sum(relevance, call.batch) - call.layout.sum(share, call.batch)
+        return {call.data: share, ABSORBED: absorbed}
 
     return Rule(
         "softmax by Taylor",
-        relevance,
+        backward,
         ("x", "output"),
         local=True,
-        per_unit=PerUnit(_softmax_by_unit, ("output",), throughout=True),
+        multiplier=MultiplierRule(_softmax_by_unit, ("output",), throughout=True),
     )
 
 
@@ -41,8 +41,8 @@ def _softmax_by_unit(call: Call, factor: Tensor) -> Relevances:
 
 def _norm_by_unit(call: Call, factor: Tensor) -> Relevances:
     bias = call.arguments.get("bias")
-    lost = 0.0 if bias is None else call.layout.dot(factor, bias, call.batch)
-    return {call.data: _norm_back(call, factor), ABSORBED: lost}
+    absorbed = 0.0 if bias is None else call.layout.dot(factor, bias, call.batch)
+    return {call.data: _norm_back(call, factor), ABSORBED: absorbed}
 
 
 def _norm_back(call: Call, factor: Tensor) -> Tensor:
@@ -62,13 +62,13 @@ def _norm_back(call: Call, factor: Tensor) -> Tensor:
 def norm_linear(epsilon: float = 0.0) -> Rule:
     """Layer norm with its variance constant (Ali et al. 2022): linear in ``x``, so shares go by signed contribution; bias absorbs."""
 
-    def relevance(call: Call, relevance: Tensor) -> Relevances:
+    def backward(call: Call, relevance: Tensor) -> Relevances:
         share = _norm_back(call, divide_stabilized(relevance, call.output, epsilon)).mul_(call.x)
-        lost = call.layout.sum(relevance, call.batch) - call.layout.sum(share, call.batch)
-        return {call.data: share, ABSORBED: lost}
+        absorbed = call.layout.sum(relevance, call.batch) - call.layout.sum(share, call.batch)
+        return {call.data: share, ABSORBED: absorbed}
 
-    by_unit = None if epsilon else PerUnit(_norm_by_unit, ("x", "constants"))
-    return Rule("norm, variance constant", relevance, ("x", "output"), local=True, per_unit=by_unit)
+    by_unit = None if epsilon else MultiplierRule(_norm_by_unit, ("x", "constants"))
+    return Rule("norm, variance constant", backward, ("x", "output"), local=True, multiplier=by_unit)
 
 
 def balanced_sum() -> Rule:
@@ -77,10 +77,10 @@ def balanced_sum() -> Rule:
     Per sample the totals of both summands are made proportional to their absolute values and add up to the relevance of the sum.
     """
 
-    def relevance(call: Call, relevance: Tensor) -> Relevances:
+    def backward(call: Call, relevance: Tensor) -> Relevances:
         values = {name: call[name] for name in ("self", "other")}
-        per_unit = relevance / stabilize(call.output, 1e-9)
-        shares = {name: (value * per_unit) for name, value in values.items()}
+        multiplier = relevance / stabilize(call.output, 1e-9)
+        shares = {name: (value * multiplier) for name, value in values.items()}
         sums = {name: call.layout.sum(share, call.batch) for name, share in shares.items()}
         whole, total = call.layout.sum(relevance, call.batch), sum(s.abs() for s in sums.values())
         found: dict[str, Tensor] = {}
@@ -90,7 +90,7 @@ def balanced_sum() -> Rule:
             found[name] = scaled.sum_to_size(values[name].shape) if name in call.operands else scaled
         return found
 
-    return Rule("balanced", relevance, ("self", "other", "output"))
+    return Rule("balanced", backward, ("self", "other", "output"))
 
 
 def linear_norms(epsilon: float) -> dict[str, Rule]:

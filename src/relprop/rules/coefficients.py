@@ -85,7 +85,7 @@ def _stabilized(c: Contributions, relevance: Tensor, alpha: float, beta: float, 
         negative = positive - z  # z⁺ + b⁺ + ε − (z + b) is |z⁻| + |b⁻| + ε
         n = divide(-beta * relevance, negative)
 
-    def lost(layout: SampleLayout, batch: int) -> Tensor:
+    def absorbed(layout: SampleLayout, batch: int) -> Tensor:
         total = _held(p, up, layout, batch)
         if alpha != 1:
             total = total + (1 - alpha) * layout.sum(relevance, batch)
@@ -93,7 +93,7 @@ def _stabilized(c: Contributions, relevance: Tensor, alpha: float, beta: float, 
             total = total + _held(n, down, layout, batch) - layout.dot(n, negative, batch)
         return total
 
-    return Coefficients(p, n, lost=lost)
+    return Coefficients(p, n, absorbed=absorbed)
 
 
 def _held(coefficient: Tensor, offset: Tensor | float, layout: SampleLayout, batch: int) -> Tensor:

@@ -23,13 +23,13 @@ from relprop.ops.linear import Linear
 class Coefficients:
     """``p_j`` and ``n_j`` of a rule; ``n=None`` stands for zero, ``opposite`` for ``n = −p``.
 
-    ``lost`` sums what they leave of the relevance, per sample, ``(batch,)``, where that is known without all contributions.
+    ``absorbed`` sums what they leave of the relevance, per sample, ``(batch,)``, where that is known without all contributions.
     """
 
     p: Tensor
     n: Tensor | None = None
     opposite: bool = False
-    lost: Callable[[SampleLayout, int], Tensor] | None = None
+    absorbed: Callable[[SampleLayout, int], Tensor] | None = None
 
 
 def over(numerator: Tensor, denominator: Tensor) -> Tensor:
@@ -179,10 +179,10 @@ class Contributions:
         """``x · wᵀ c``, in place unless ``wᵀ c`` may be an expanded view, as it is for ops with fixed weights."""
         return x * transposed if self.linear.weight is None else transposed.mul_(x)
 
-    def lost(self, coefficients: Coefficients, relevance: Tensor, layout: SampleLayout, batch: int) -> Tensor:
+    def absorbed(self, coefficients: Coefficients, relevance: Tensor, layout: SampleLayout, batch: int) -> Tensor:
         """Sum what the coefficients leave of the relevance, per sample: shape ``(batch,)``."""
-        if coefficients.lost is not None:
-            return coefficients.lost(layout, batch)
+        if coefficients.absorbed is not None:
+            return coefficients.absorbed(layout, batch)
         return layout.sum(relevance, batch) - self._handed_on(coefficients, layout, batch)
 
     def _handed_on(self, coefficients: Coefficients, layout: SampleLayout, batch: int) -> Tensor:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from relprop.errors import OptionError
-from relprop.ops.op import PerUnit, RelevanceFunction
+from relprop.ops.op import BackwardFunction, MultiplierRule
 
 
 @dataclass(frozen=True)
@@ -13,20 +13,20 @@ class Rule:
 
     Attributes:
         name: Printed in the plan.
-        relevance: ``(call, relevance of the output) -> relevance by argument``.
+        backward: ``(call, relevance of the output) -> relevance by argument``.
         needs: Values that it reads: ``"x"`` (the operands that carry relevance), ``"output"``, or argument names.
         all_operands: Whether gates and attention weights take relevance too, instead of counting as constants.
         local: Whether shares depend on nothing but the outputs that have relevance and what they are made of.
-        per_unit: The same as ``relevance`` for relevance per unit, for rules that share in proportion to signed values, without a stabilizer.
+        multiplier: The same as ``backward`` for relevance per unit, for rules that share in proportion to signed values, without a stabilizer.
         passes: Whether relevance passes unchanged.
     """
 
     name: str
-    relevance: RelevanceFunction
+    backward: BackwardFunction
     needs: tuple[str, ...] = ()
     all_operands: bool = False
     local: bool = False
-    per_unit: PerUnit | None = None
+    multiplier: MultiplierRule | None = None
     passes: bool = False
 
 

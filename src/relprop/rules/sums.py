@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from relprop.ops.op import ABSORBED, Call, PerUnit, Relevances
+from relprop.ops.op import ABSORBED, Call, MultiplierRule, Relevances
 from relprop.rules.kernel import divide_signed
 from relprop.rules.rule import Rule, refuse_negative
 
@@ -17,21 +17,21 @@ _TRACE = 1e-16
 def _split_signed(call: Call, a: Tensor, b: Tensor, relevance: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
     """By value, as LRP-ε; the third is what ``epsilon`` holds, or a sum of zero: neither takes it."""
     total = a + b
-    per_unit = divide_signed(relevance, total, epsilon)
-    lost = call.layout.sum(relevance, call.batch) - call.layout.dot(per_unit, total, call.batch)
-    return a * per_unit, per_unit.mul_(b), lost
+    multiplier = divide_signed(relevance, total, epsilon)
+    absorbed = call.layout.sum(relevance, call.batch) - call.layout.dot(multiplier, total, call.batch)
+    return a * multiplier, multiplier.mul_(b), absorbed
 
 
-def _summands_by_unit(call: Call, factor: Tensor) -> Relevances:
+def _summands_by_multiplier(call: Call, factor: Tensor) -> Relevances:
     """Every summand takes what comes to it per unit; a constant's share is absorbed."""
-    shares, lost = dict[str, Tensor](), 0.0
+    shares, absorbed = dict[str, Tensor](), 0.0
     for name, scale in (("self", 1), ("other", call.arguments.get("alpha", 1))):
         value, part = call[name], factor if scale == 1 else factor * scale
         if name in call.operands:
             shares[name] = part.sum_to_size(value.shape)
         else:
-            lost = call.layout.dot(part, torch.as_tensor(value).to(part), call.batch)
-    return shares | {ABSORBED: lost}
+            absorbed = call.layout.dot(part, torch.as_tensor(value).to(part), call.batch)
+    return shares | {ABSORBED: absorbed}
 
 
 def _counted(value: Tensor, treatment: SumName, *, nonnegative: bool) -> Tensor:
@@ -62,20 +62,20 @@ def split_sum(treatment: SumName = "positive", epsilon: float = 0.0) -> Rule:
     """
     refuse_negative("split", epsilon=epsilon)
 
-    def relevance(call: Call, relevance: Tensor) -> Relevances:
+    def backward(call: Call, relevance: Tensor) -> Relevances:
         a, b, alpha = call["self"], call["other"], call.arguments.get("alpha", 1)
         a, b = (v if isinstance(v, Tensor) else torch.as_tensor(v).to(relevance) for v in (a, b))
         second = b if alpha == 1 else b * alpha
         if treatment == "signed":
-            *parts, lost = _split_signed(call, a, second, relevance, epsilon)
+            *parts, absorbed = _split_signed(call, a, second, relevance, epsilon)
         else:
             share = _counted(a, treatment, nonnegative="self" in call.nonnegative)
             other = _counted(second, treatment, nonnegative="other" in call.nonnegative and alpha >= 0)
-            parts, lost = _split_by(share, other, relevance), 0.0
+            parts, absorbed = _split_by(share, other, relevance), 0.0
         shares = {"self": (a, parts[0]), "other": (b, parts[1])}
-        return {ABSORBED: lost} | {
+        return {ABSORBED: absorbed} | {
             name: share.sum_to_size(v.shape) if name in call.operands else share for name, (v, share) in shares.items()
         }
 
-    per_unit = PerUnit(_summands_by_unit, ("constants",)) if treatment == "signed" and not epsilon else None
-    return Rule(f"split by {treatment}", relevance, ("self", "other"), local=True, per_unit=per_unit)
+    multiplier = MultiplierRule(_summands_by_multiplier, ("constants",)) if treatment == "signed" and not epsilon else None
+    return Rule(f"split by {treatment}", backward, ("self", "other"), local=True, multiplier=multiplier)

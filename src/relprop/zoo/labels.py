@@ -24,7 +24,7 @@ def imagenet_classes() -> tuple[str, ...]:
     return tuple(files("relprop.zoo").joinpath("imagenet_classes.txt").read_text("utf-8").splitlines())
 
 
-def resolve_target(text: str, labels: Sequence[str] | None = None, num_classes: int | None = None) -> int | Top:
+def parse_target(text: str, labels: Sequence[str] | None = None, num_classes: int | None = None) -> int | Top:
     """Turn ``"281"``, ``"tabby cat"`` or ``"top:3"`` into a class index or a ``Top``.
 
     Raises:

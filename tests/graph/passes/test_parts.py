@@ -157,7 +157,7 @@ def test_the_output_stays(name):
             torch.testing.assert_close(module(batch), model(batch), rtol=1e-10, atol=1e-10)
 
 
-EVERYWHERE, ONCE = ("attnlrp", "cp-lrp", "lrp-zplus"), ("lrp-epsilon", "lrp-gamma", "lrp-w2", "lrp-flat", "rap", "abslrp")
+EVERYWHERE, ONCE = ("attnlrp", "cp-lrp", "lrp-zplus"), ("lrp-epsilon", "lrp-gamma", "lrp-wsquare", "lrp-flat", "rap", "abslrp")
 CASES = [(name, method) for name in MODELS for method in EVERYWHERE] + [("unbound", method) for method in ONCE]
 
 
@@ -203,7 +203,7 @@ def _(x):
 
 
 def test_ops_that_users_teach_see_everything():
-    relprop.register_op("relprop_tests::centered", relevance=lambda call, relevance: {"x": relevance}, role="activation")
+    relprop.register_op("relprop_tests::centered", backward=lambda call, relevance: {"x": relevance}, role="activation")
     model, x = model_of("unbound")
     model.read = lambda tokens: centered(tokens)[:, 0]
     module = passed(model, x)

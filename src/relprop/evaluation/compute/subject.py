@@ -93,8 +93,8 @@ class Subject:
         plan = self.explainer.plan
         if isinstance(plan, AttributionPlan):
             raise OptionError(f"Method {plan.method.name!r} gives relevance to inputs only.")
-        passed = {step.node: step for step in plan.steps if step.relevance and step.node is not plan.output}
-        named = module_outputs(self.explainer.graph.graph)
+        passed = {step.node: step for step in plan.steps if step.backward and step.node is not plan.output}
+        named = module_outputs(self.explainer.module.graph)
         by_node = {node: path for path, node in named.items() if node in passed}
         ordered = [by_node[step.node] for step in reversed(plan.steps) if step.node in by_node]
         return spread(ordered, LAYERS)
@@ -103,7 +103,7 @@ class Subject:
 def method_options(choice: Choice, seed: int) -> dict[str, Any]:
     """Return the options that the method runs with: a method that draws takes the run's seed where none is given."""
     entry = METHODS.get(choice.name)
-    drawn = {"random_seed": seed} if entry is not None and "random_seed" in entry.options else {}
+    drawn = {"seed": seed} if entry is not None and "seed" in entry.options else {}
     return {**drawn, **choice.options}
 
 

@@ -31,7 +31,7 @@ class ProtocolModel:
 
 
 @dataclass(frozen=True)
-class Part:
+class Experiment:
     """A part of an experiment that needs one data set.
 
     Attributes:
@@ -59,7 +59,7 @@ class Protocol:
     source: str
     models: tuple[ProtocolModel, ...]
     methods: tuple[Choice, ...]
-    parts: tuple[Part, ...]
+    parts: tuple[Experiment, ...]
     published: tuple[Published, ...] = ()
 
 
@@ -101,22 +101,22 @@ ABSLRP_METHODS = choices(
 )
 
 _OVERLAPS = choices("segmentation", "segmentation:threshold=zero")
-_RATIO = Part(
+_RATIO = Experiment(
     BOXES,
     "outside–inside ratio on ILSVRC 2012 validation images with boxes",
     "imagenet",
     choices("outside-inside"),
     ("all", "pos"),
 )
-_OBJECTS = Part(
+_OBJECTS = Experiment(
     OBJECTS,
     "pixel accuracy and mean IoU on the ImageNet segmentation set",
     "imagenet-segmentation",
     _OVERLAPS,
     ("pixel_accuracy", "miou"),
 )
-_VOC = Part(VOC, "pixel accuracy and mean IoU on Pascal VOC 2012", "voc", _OVERLAPS, ("pixel_accuracy", "miou"))
-_CURVES = Part(
+_VOC = Experiment(VOC, "pixel accuracy and mean IoU on Pascal VOC 2012", "voc", _OVERLAPS, ("pixel_accuracy", "miou"))
+_CURVES = Experiment(
     BOXES,
     "accuracy while 100 pixels a step, least relevant first, are set to zero, in 40 steps, on ILSVRC 2012 validation images",
     "imagenet",
@@ -124,7 +124,7 @@ _CURVES = Part(
     ("accuracy_mean",),
     target="label",
 )
-_GAE = Part(
+_GAE = Experiment(
     BOXES,
     "global attribution evaluation on ILSVRC 2012 validation images",
     "imagenet",

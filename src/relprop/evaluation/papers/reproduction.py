@@ -6,7 +6,7 @@ from pathlib import Path
 
 from relprop.datasets import open_dataset
 from relprop.errors import InputError, OptionError, RelpropError, suggestion
-from relprop.evaluation.papers.protocols import PATTERNS, PROTOCOLS, Part, Protocol, ProtocolModel
+from relprop.evaluation.papers.protocols import PATTERNS, PROTOCOLS, Experiment, Protocol, ProtocolModel
 from relprop.evaluation.papers.published import Published
 from relprop.evaluation.report.report import Report
 from relprop.evaluation.report.statistics import Estimate
@@ -132,7 +132,7 @@ def reproduce(
 
 
 def evaluations(
-    protocol: Protocol, part: Part, models: Sequence[ProtocolModel], sources: Sources, folder: Path
+    protocol: Protocol, part: Experiment, models: Sequence[ProtocolModel], sources: Sources, folder: Path
 ) -> Iterator[Evaluation]:
     """Yield the runs of one part: one of the methods that all models share, and one for each model with patterns of its own."""
     choices = {model.key: ModelChoice(model.name, sources.weights.get(model.key)) for model in models}
@@ -163,8 +163,8 @@ def _check_keys(protocol: Protocol, keys: Sequence[str]) -> None:
             raise OptionError(f"{protocol.name} has no model {key!r}; it has {', '.join(known)}.{suggestion(key, known)}")
 
 
-def _parts_there(protocol: Protocol, sources: Sources) -> tuple[list[Part], list[str]]:
-    there, notes = list[Part](), list[str]()
+def _parts_there(protocol: Protocol, sources: Sources) -> tuple[list[Experiment], list[str]]:
+    there, notes = list[Experiment](), list[str]()
     for part in protocol.parts:
         if part.name not in sources.data:
             notes.append(f"Left out: {part.what}; --{part.name} PATH says where the images are.")
@@ -216,7 +216,9 @@ def _comparisons(protocol: Protocol, reports: Mapping[str, Report]) -> Iterator[
             yield _only_published(number, titles)
 
 
-def _measured(protocol: Protocol, part: Part, found: Report | None) -> Iterator[tuple[tuple[str, str, str, str], Comparison]]:
+def _measured(
+    protocol: Protocol, part: Experiment, found: Report | None
+) -> Iterator[tuple[tuple[str, str, str, str], Comparison]]:
     names = {str(method): method.name for method in protocol.methods}
     for table in found.tables if found else ():
         model = next((m for m in protocol.models if table.model in {m.name, m.name.rpartition(":")[2]}), None)

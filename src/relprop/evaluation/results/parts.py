@@ -23,7 +23,7 @@ _ROWS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
-class Part:
+class RowFile:
     """A part file by what its name says: the pair, the set of metrics, and the block or `all`."""
 
     path: Path
@@ -43,14 +43,14 @@ def short_digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def valid_parts(folder: Path, sets: Mapping[str, Iterable[str]]) -> tuple[list[Part], list[Part]]:
+def valid_parts(folder: Path, sets: Mapping[str, Iterable[str]]) -> tuple[list[RowFile], list[RowFile]]:
     """Return the part files by name, those that count and those that a file of the whole pair has made superfluous.
 
     Raises:
         InputError: a part whose metrics `run.json` does not know.
     """
     parts = [
-        Part(path, *(str(match[name]) for name in ("pair", "metrics", "block")))
+        RowFile(path, *(str(match[name]) for name in ("pair", "metrics", "block")))
         for path in sorted((folder / PARTS).glob("[!.]*.parquet"))
         if (match := _NAME.fullmatch(path.name))
     ]
@@ -71,7 +71,7 @@ def coverage(folder: Path, settings: Mapping[str, Any]) -> dict[tuple[str, int],
     return found
 
 
-def _supersedes(whole: Part, part: Part, sets: Mapping[str, Iterable[str]]) -> bool:
+def _supersedes(whole: RowFile, part: RowFile, sets: Mapping[str, Iterable[str]]) -> bool:
     inside = whole.pair == part.pair and set(sets[part.metrics]) <= set(sets[whole.metrics])
     return inside and (part.block != ALL or part.metrics != whole.metrics)
 
@@ -89,7 +89,7 @@ def read_batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[B
         raise InputError(f"{path} is damaged ({error}); delete it and start the run again.") from error
 
 
-def read_tables(parts: Iterable[Part]) -> Iterator[Table]:
+def read_tables(parts: Iterable[RowFile]) -> Iterator[Table]:
     """Yield the rows of parts block by block, in tables large enough to be stored well."""
     waiting: list[Batch] = []
     for part in sorted(parts, key=lambda part: (part.block, part.metrics)):

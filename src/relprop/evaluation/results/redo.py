@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from relprop.evaluation.results.parts import Part, read_batches, read_tables, valid_parts, write_tables
+from relprop.evaluation.results.parts import RowFile, read_batches, read_tables, valid_parts, write_tables
 from relprop.evaluation.results.rows import FAILED, Batch, Table
 
 _IDENTITY = ("metric", "metric_options", "image")
@@ -40,7 +40,7 @@ def metric_keys(table: Table) -> list[str]:
     return [f"{metric} {options}" for metric, options, _ in _identities(table)]
 
 
-def replace_failed(parts: Iterable[Part], table: Table) -> Table:
+def replace_failed(parts: Iterable[RowFile], table: Table) -> Table:
     """Put rows in the place of those of the same metric and image that failed; each file is written whole. Return the rows put.
 
     Raises:
@@ -57,7 +57,7 @@ def replace_failed(parts: Iterable[Part], table: Table) -> Table:
     return table.take(pa.array(sorted(put), pa.int64()))
 
 
-def _failed(part: Part) -> Iterable[_Identity]:
+def _failed(part: RowFile) -> Iterable[_Identity]:
     for batch in read_batches(part.path, (*_IDENTITY, "status")):
         yield from _identities(batch.filter(_is_failed(batch)))
 

@@ -19,7 +19,7 @@ from relprop.evaluation.results.parts import (
     ALL,
     PARTS,
     RUN,
-    Part,
+    RowFile,
     coverage,
     read_batches,
     read_tables,
@@ -194,7 +194,7 @@ class Store:
             self.settings["left_out"].append(entry)
             self.save()
 
-    def _parts(self, pair: str) -> list[Part]:
+    def _parts(self, pair: str) -> list[RowFile]:
         return [part for part in valid_parts(self.folder, self.settings["metric_sets"])[0] if part.pair == pair]
 
     def _path(self, pair: str, keys: list[str], block: str) -> Path:
