@@ -131,7 +131,7 @@ def test_toml_equals_python(problem, tmp_path):
         tmp_path,
         """
         base = "epsilon-plus"
-        box = [0.0, 1.0]
+        bounds = [0.0, 1.0]
         [options]
         epsilon = 0.1
         constants = "leave out"
