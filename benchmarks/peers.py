@@ -246,9 +246,6 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     warnings.simplefilter("ignore")
     import_torchvision()
-    sys.path[:] = [
-        entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent
-    ]  # coverage.py hides a package
     inputs, target = torch.randn(options.batch, 3, options.size, options.size).clamp(-3, 3), torch.arange(options.batch)
     print(
         f"Batch {options.batch}, {options.size} px, {options.threads} threads, median of {options.repetitions}. {_versions()}\n"

@@ -1,4 +1,4 @@
-"""The runs of `results.toml` on the reference models, and the page `docs/results.md` with its figures.
+"""The runs of `results.toml` on the reference models, and the page `docs/generated/results.md` with its figures.
 
     RELPROP_WEIGHTS=FOLDER python benchmarks/results.py run --voc VOCdevkit --imagenet ILSVRC2012 --results RESULTS [RUN …]
     python benchmarks/results.py page --results RESULTS
@@ -34,7 +34,7 @@ from relprop.zoo import EMBEDDED
 HERE = Path(__file__).parent
 SETTINGS: dict[str, Any] = tomllib.loads((HERE / "results.toml").read_text("utf-8"))
 REMARKS = HERE / "results_remarks.md"
-DOCS = HERE.parent / "docs"
+PAGES = HERE.parent / "docs" / "generated"
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def run(options: argparse.Namespace) -> None:
 def page(options: argparse.Namespace) -> None:
     """Write the page and its figures from the runs that are there."""
     reports = _reports(options.results)
-    images = options.docs / "images"
+    images = options.pages / "images"
     images.mkdir(parents=True, exist_ok=True)
     figures = _figures(reports)
     for name, figure in figures.items():
@@ -133,7 +133,7 @@ def page(options: argparse.Namespace) -> None:
         parts += _section(topic, reports)
     parts += ["## Curves", *(f"![{name}](images/results-{name}.png)" for name in figures if name != "overview")]
     parts += ["## Notes of the runs", *_notes(reports), _runs_table(reports)]
-    write_text(options.docs / "results.md", "\n\n".join(parts) + "\n")
+    write_text(options.pages / "results.md", "\n\n".join(parts) + "\n")
 
 
 def _reports(results: Path) -> dict[str, Report]:
@@ -253,7 +253,7 @@ def main() -> None:
     running.add_argument("runs", nargs="*", metavar="RUN", help=f"{', '.join(SETTINGS['runs'])}; all where left out")
     running.set_defaults(do=run)
     paging = commands.add_parser("page")
-    paging.add_argument("--docs", type=Path, default=DOCS)
+    paging.add_argument("--pages", type=Path, default=PAGES, help="the folder of the page")
     paging.set_defaults(do=page)
     for command in (running, paging):
         command.add_argument("--results", type=Path, default=Path("results"))

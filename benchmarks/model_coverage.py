@@ -1,8 +1,8 @@
 """Which models relprop explains, measured: every method over every torchvision, timm and Hugging Face family.
 
-    python benchmarks/coverage.py                         # all methods, all models; continues where it stopped
-    python benchmarks/coverage.py --methods rap --only timm:
-    python benchmarks/coverage.py --report                # only write the page from what was measured
+    python benchmarks/model_coverage.py                         # all methods, all models; continues where it stopped
+    python benchmarks/model_coverage.py --methods rap --only timm:
+    python benchmarks/model_coverage.py --report                # only write the page from what was measured
 
 Every model runs in a process of its own, with limited time and memory; results are appended to a file, so that a run can be
 stopped and started again. The models have random weights and random norm statistics, and run in float64.
@@ -24,7 +24,7 @@ from coverage_models import Subject, build, subjects
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / ".cache" / "coverage.jsonl"
-PAGE = ROOT / "docs" / "coverage.md"
+PAGE = ROOT / "docs" / "generated" / "coverage.md"
 TOLERANCE = {"float64": 1e-9, "float32": 1e-3}  # relative to max(1, |logit|), by the lowest precision inside the model
 ROUNDINGS = 32  # of the largest sum of |relevance| at any op, as one op after the other rounds
 MATES = 1e-3  # by how much a sample's relevance may change with its batch, relative to its norm: deep random networks amplify rounding
@@ -250,7 +250,7 @@ def _page(known: dict[tuple[str, str], dict[str, Any]], models: list[Subject]) -
 
 _HEAD = """# Coverage
 
-Which models relprop explains, measured by `python benchmarks/coverage.py`: one small variant of every torchvision and timm family, and
+Which models relprop explains, measured by `python benchmarks/model_coverage.py`: one small variant of every torchvision and timm family, and
 small configurations of the image classifiers of Hugging Face. Weights and norm statistics are random and the models run in float64.
 A model counts as covered where it was captured and planned, its logits are those of the original, relevance is finite, relevance and what
 was absorbed add up to the logit (for methods that conserve; to 1e-9 of it, or 1e-3 where the model casts parts of itself to
