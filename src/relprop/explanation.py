@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from relprop.errors import InputError
+from relprop.inputs import Question
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -77,6 +78,27 @@ class Explanation:
         from relprop.viz import save_explanation
 
         save_explanation(self, path, **options)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a method finds for one batch; the explainer assembles the :class:`Explanation` from it.
+
+    Attributes:
+        relevance: Relevance of every tensor input, ``(B, …)`` or ``(B, K, …)``.
+        absorbed: ``(B,)`` or ``(B, K)``, see :class:`Explanation`.
+        question: What was explained.
+        layers: Relevance at the outputs of modules, by path.
+        completeness_error: See :class:`Explanation`.
+        notes: What the user should know.
+    """
+
+    relevance: Sequence[Tensor]
+    absorbed: Tensor
+    question: Question
+    layers: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    completeness_error: Tensor | None = None
+    notes: tuple[str, ...] = ()
 
 
 def join_explanations(parts: Sequence[Explanation]) -> Explanation:

@@ -6,7 +6,7 @@ import sysconfig
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,23 +15,11 @@ from torch.nn.parameter import is_lazy
 
 from relprop.errors import CaptureError, InputError, RelpropError
 from relprop.graph.aliasing import writes_through_views
+from relprop.graph.model import CapturedModel
 from relprop.graph.nodes import OUTPUTS, PATH
+from relprop.graph.passes import normalize
 from relprop.inputs import Inputs
-
-
-@dataclass(frozen=True)
-class Capture:
-    """A captured model.
-
-    Attributes:
-        module: The graph; parameters and buffers are its own buffers, sharing memory with the model's.
-        dynamic: Whether the graph takes any batch size; if not, samples are run one at a time.
-        notes: What the user should know of this capture.
-    """
-
-    module: fx.GraphModule
-    dynamic: bool
-    notes: tuple[str, ...] = ()
+from relprop.ops.op import hollow
 
 
 class _Selected(nn.Module):
@@ -98,8 +86,8 @@ def _quiet_eval(model: nn.Module) -> Iterator[None]:
             module.training = flag
 
 
-def capture(model: nn.Module, inputs: Inputs, output: str | int | None = None) -> Capture:
-    """Export ``model`` on example ``inputs`` to a graph that takes any batch size.
+def capture(model: nn.Module, inputs: Inputs, output: str | int | None = None) -> CapturedModel:
+    """Capture ``model`` on example ``inputs`` as a normalized graph.
 
     Args:
         model: Any module that ``torch.export`` can export; it is left exactly as it was.
@@ -110,6 +98,12 @@ def capture(model: nn.Module, inputs: Inputs, output: str | int | None = None) -
         CaptureError: The model cannot be exported; the message names the line that broke it. Or it is scripted TorchScript.
         InputError: A parameter is not finite.
     """
+    exported = export(model, inputs, output)
+    return replace(exported, notes=(*exported.notes, *normalize(exported.module)))
+
+
+def export(model: nn.Module, inputs: Inputs, output: str | int | None = None) -> CapturedModel:
+    """Export ``model`` to a graph that takes any batch size, as it comes; arguments and errors are those of :func:`capture`."""
     _check_not_scripted(model)
     _check_weights(model)
     wrapper = _Selected(model, tuple(inputs.kwargs), output)
@@ -119,7 +113,7 @@ def capture(model: nn.Module, inputs: Inputs, output: str | int | None = None) -
         if writes_through_views(module.graph):
             module = program.run_decompositions({}).module(check_guards=False)
     notes = () if dynamic else ("The model fixes its batch size, so samples are run one at a time.",)
-    return Capture(_own_buffers(module), dynamic, notes)
+    return CapturedModel(_own_buffers(module), inputs.map(hollow), dynamic, model, notes)
 
 
 def _check_not_scripted(model: nn.Module) -> None:

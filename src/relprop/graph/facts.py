@@ -106,7 +106,7 @@ def _cannot_be_negative(module: fx.GraphModule, node: fx.Node, known: set[fx.Nod
         if all(op_name(user.target) in _WEIGHTED for user in node.users):
             return False  # nobody asks for the sign of a layer's weights, and reading them all takes time
         value = getattr(module, str(node.target))
-        ordered = isinstance(value, Tensor) and value.dtype != torch.bool and not value.is_complex()
+        ordered = isinstance(value, Tensor) and value.dtype != torch.bool and not value.is_complex() and not value.is_meta
         return ordered and value.numel() > 0 and bool((value >= 0).all())
     if node.op != "call_function":
         return False

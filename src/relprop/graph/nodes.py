@@ -1,6 +1,5 @@
 """Working on ``fx`` graphs: what nodes are marked with, and how passes make, replace and add nodes."""
 
-import copy
 import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -159,11 +158,13 @@ def _put_number(node: fx.Node, number: int) -> None:
     node.graph.erase_node(node)
 
 
-def copy_module(module: fx.GraphModule, *, tensors: bool) -> fx.GraphModule:
-    """A graph module of its own: ``tensors`` are copied or shared; fake values, which never change, are shared."""
-    owner, memo = nn.Module(), dict[int, Any]()
+def copy_module(module: fx.GraphModule, change: Callable[[Tensor], Tensor] | None = None) -> fx.GraphModule:
+    """Return a graph module of its own, with tensors as ``change`` returns them, or shared; fake values, which never change, are shared."""
+    owner, changed = nn.Module(), dict[int, Tensor]()
     for name, tensor in module.named_buffers(remove_duplicate=False):
-        owner.register_buffer(name, copy.deepcopy(tensor, memo) if tensors else tensor)
+        if change is not None and id(tensor) not in changed:
+            changed[id(tensor)] = change(tensor)
+        owner.register_buffer(name, changed.get(id(tensor), tensor))
     graph = fx.Graph()
     (result,) = graph.graph_copy(module.graph, {})  # pyright: ignore[reportArgumentType, reportGeneralTypeIssues]
     graph.output((result,))

@@ -5,9 +5,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from relprop.methods.options import ConstantsName
+from relprop.methods.rule_tables import ConstantsName
 from relprop.ops.op import Role
-from relprop.propagation.method import Method, transparent
+from relprop.propagation.composite import transparent
+from relprop.propagation.method import Method
 from relprop.rules.abslrp import affine, by_op
 
 PoolingName = Literal["divided", "weighted"]

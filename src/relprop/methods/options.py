@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from relprop.errors import ModelError, OptionError
-from relprop.propagation.method import AddName, AttentionName, ConstantsName, InputRuleName
+from relprop.methods.rule_tables import AddName, AttentionName, ConstantsName, InputRuleName
 from relprop.rules.affine import BiasName
 from relprop.rules.sums import SumName
 

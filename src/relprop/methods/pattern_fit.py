@@ -15,9 +15,10 @@ from torch import Tensor, fx, nn
 
 from relprop.errors import InputError, ModelError, UnsupportedOpError
 from relprop.files import as_path, atomic
-from relprop.graph.model import CapturedModel, Handler, captured_model, is_rectifier
+from relprop.graph.capture import capture
+from relprop.graph.model import CapturedModel, Handler, is_rectifier
 from relprop.graph.nodes import PATH
-from relprop.graph.passes.batchnorm import fold_batchnorm
+from relprop.graph.passes import for_method
 from relprop.inputs import Inputs, as_inputs, batch_size
 from relprop.ops.op import op_name
 
@@ -29,8 +30,8 @@ _OPEN_SUMS = ("count_open", "x_open", "xy_open")
 
 def capture_for_patterns(model: nn.Module, example: Inputs) -> CapturedModel:
     """Capture a model as the pattern methods see it: BatchNorm folded into the layers."""
-    captured = captured_model(model, example)
-    fold_batchnorm(captured.module)
+    captured = capture(model, example)
+    for_method(captured.module, fold_batchnorm=True, local=False)
     return captured
 
 

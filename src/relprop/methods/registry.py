@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
 
-from relprop.attribution import Attribution
 from relprop.errors import OptionError, suggestion
 from relprop.methods.abslrp import ABSLRP_METHODS
 from relprop.methods.cams import CAM_METHODS
@@ -15,11 +14,11 @@ from relprop.methods.gradients import GRADIENT_METHODS
 from relprop.methods.lrp import LRP_METHODS
 from relprop.methods.patterns import PATTERN_METHODS
 from relprop.methods.perturbation import PERTURBATION_METHODS
+from relprop.methods.protocol import AnyMethod
 from relprop.methods.rap import RAP_METHODS
 from relprop.methods.rectifiers import RECTIFIER_METHODS
 from relprop.methods.rollout import ROLLOUT_METHODS
 from relprop.methods.transformers import TRANSFORMER_METHODS
-from relprop.propagation.method import Method
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class MethodEntry:
     """A registry entry: ``build(**options)`` makes the method; its keyword arguments are the method's options."""
 
     name: str
-    build: Callable[..., Method | Attribution]
+    build: Callable[..., AnyMethod]
     summary: str
     source: str
 
@@ -56,7 +55,7 @@ METHODS: dict[str, MethodEntry] = {row[0]: MethodEntry(*row) for row in _ROWS}
 """Every method by name."""
 
 
-def make_method(name: str, options: Mapping[str, Any]) -> Method | Attribution:
+def make_method(name: str, options: Mapping[str, Any]) -> AnyMethod:
     """Look up a method and build it with ``options``, checked against its signature.
 
     Raises:

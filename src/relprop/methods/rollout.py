@@ -20,7 +20,7 @@ from relprop.ops.op import Role, op_name
 from relprop.ops.table import arguments_of
 from relprop.propagation.method import Method
 from relprop.propagation.plan import make_plan
-from relprop.propagation.run import Runner
+from relprop.propagation.run import Run
 from relprop.rules.attention import balanced_sum
 from relprop.rules.rule import Rule
 from relprop.rules.starts import STARTS
@@ -177,15 +177,14 @@ def _propagation(start: StartName) -> Method:
 def _attention_relevance(problem: Problem, tokens: Tokens) -> list[Tensor]:
     """The relevance of every layer's attention weights, the score's classes starting with their weights."""
     found: dict[fx.Node, Tensor] = {}
-    runner = Runner(make_plan(problem.model.module, _propagation("one"), dynamic=problem.model.dynamic))
+    run = Run(make_plan(problem.model, _propagation("one")), problem.given, inspected=True)
     wanted = {layer.weights for layer in tokens.layers}
 
     def watch(node: fx.Node, relevance: Tensor) -> None:
         if node in wanted:
             found[node] = relevance
 
-    values = runner.forward(problem.given.flat, inspected=True)
-    runner.backward(values, problem.weights, len(problem.weights), watch, free=True)
+    run.backward(problem.weights, watch=watch, last=True)
     return [found[layer.weights] for layer in tokens.layers]
 
 

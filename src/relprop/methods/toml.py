@@ -30,7 +30,8 @@ from typing import Any
 
 from relprop.errors import OptionError, suggestion
 from relprop.methods.registry import check_options, make_method
-from relprop.propagation.method import Method, input_bounds
+from relprop.methods.rule_tables import input_bounds
+from relprop.propagation.method import Method
 from relprop.rules import RULES
 from relprop.rules.rule import Rule
 

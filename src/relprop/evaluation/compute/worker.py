@@ -92,7 +92,7 @@ class Worker:
         loaded = self.model(pair.model)
         if self._current.pair != pair or self._current.subject is None:
             self._batches = self._fresh_batches()
-            captured = self._current.subject and self._current.subject.explainer
+            captured = self._current.subject.explainer.captured if self._current.subject else None
             self._current.subject = make_subject(loaded, pair.method, self.evaluation, self.device, captured)
             self._current.pair = pair
         return self._current.subject

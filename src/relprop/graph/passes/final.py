@@ -10,12 +10,12 @@ _FINAL = frozenset(
 )
 
 
-def take_off_final_softmax(module: fx.GraphModule) -> bool:
-    """Let the graph return logits; return whether anything had to be taken off."""
+def take_off_final_softmax(module: fx.GraphModule) -> str | None:
+    """Let the graph return logits; return a note where anything had to be taken off."""
     output = module.graph.output_node()
     (result,) = output.args[0] if isinstance(output.args[0], tuple | list) else (output.args[0],)
     if not (isinstance(result, fx.Node) and result.op == "call_function" and op_name(result.target) in _FINAL):
-        return False
+        return None
     output.args = ((result.args[0],),)
     drop_unused(module)
-    return True
+    return "The final softmax or sigmoid was taken off: logits are explained."
