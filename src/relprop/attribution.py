@@ -192,7 +192,7 @@ class AttributionPlan:
         """Return the table of ops: module path, op, role."""
         roles = Roles(self.model.module.graph)
         rows: list[tuple[str, ...]] = []
-        for node in self.model.active:
+        for node in self.model.ops:
             path, name = str(node.meta.get(PATH, "")) or "·", op_name(node.target).removeprefix("aten::")
             rows.append((path, name, roles.of(node)))
         lines = draw_table(("module", "op", "role"), rows)
@@ -205,13 +205,10 @@ def _problems(model: CapturedModel, given: Inputs, question: Question) -> list[P
     """One problem per target of a sample."""
     target, weights = question.target, question.output_relevance
     if target is None:
-        return [Problem(model, given, w, None) for w in _columns(weights, question)]  # pyright: ignore[reportArgumentType]
+        columns = [weights] if weights.dim() == question.logits.dim() else weights.unbind(1)  # pyright: ignore[reportOptionalMemberAccess]
+        return [Problem(model, given, w, None) for w in columns]  # pyright: ignore[reportArgumentType]
     targets = [target] if target.dim() == 1 else list(target.unbind(1))
     return [Problem(model, given, _one_hot(t, question.logits), t) for t in targets]
-
-
-def _columns(weights: Tensor, question: Question) -> list[Tensor]:
-    return [weights] if weights.dim() == question.logits.dim() else list(weights.unbind(1))
 
 
 def _one_hot(target: Tensor, logits: Tensor) -> Tensor:

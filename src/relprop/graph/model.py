@@ -71,9 +71,14 @@ class CapturedModel:
         return depends_on_input(self.module.graph)
 
     @property
+    def ops(self) -> list[fx.Node]:
+        """All ops, in forward order."""
+        return [n for n in self.module.graph.nodes if n.op == "call_function"]
+
+    @property
     def active(self) -> list[fx.Node]:
         """The ops that depend on the values of the input, in forward order."""
-        return [n for n in self.module.graph.nodes if n.op == "call_function" and n in self._active]
+        return [n for n in self.ops if n in self._active]
 
     def carriers(self, node: fx.Node) -> list[fx.Node]:
         """The floating values that depend on the input and that ``node`` reads, once per argument."""

@@ -22,7 +22,6 @@ from relprop.graph.nodes import PATH, is_floating
 from relprop.methods.gradients import with_slope
 from relprop.methods.options import as_reference
 from relprop.ops.op import Role, op_name
-from relprop.ops.table import known_op
 from relprop.propagation.roles import Roles
 
 aten = torch.ops.aten
@@ -245,7 +244,7 @@ def _is_linear(model: CapturedModel, roles: Roles, node: fx.Node) -> bool:
     if name == "aten::instance_norm":
         return not node.args[5]
     linear = roles.kinds.get(node, Role.BLOCK) in _LINEAR and not roles.multiplies(node)
-    return name in _DIAGONAL or (linear and known_op(node) is not None)
+    return name in _DIAGONAL or (linear and node not in roles.unknown)
 
 
 def _rules(model: CapturedModel) -> dict[fx.Node, _Rule]:

@@ -14,7 +14,6 @@ from relprop.graph.nodes import PATH, is_floating, value_of
 from relprop.methods.gradients import with_slope
 from relprop.methods.pattern_fit import layers_of, load_patterns
 from relprop.ops.op import Role, op_name
-from relprop.ops.table import known_op
 from relprop.propagation.roles import Roles
 
 _ROLES = frozenset(
@@ -57,7 +56,7 @@ def _refuse(name: str, model: CapturedModel) -> None:
             return True
         if op_name(node.target) == "aten::div" and node.args[0] is not carriers[0]:
             return False
-        fits = known_op(node) is not None and roles.kinds.get(node, Role.BLOCK) in _ROLES and not roles.multiplies(node)
+        fits = node not in roles.unknown and roles.kinds.get(node, Role.BLOCK) in _ROLES and not roles.multiplies(node)
         return fits or op_name(node.target) == "aten::batch_norm"
 
     lacking = [n for n in model.active if not supported(n)]

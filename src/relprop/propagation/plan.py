@@ -36,7 +36,7 @@ class Plan:
         leaves: Per tensor input, the value at which its relevance is read: the input itself, or the first floating value made from it.
         output: The explained value.
         before: The nodes between the input and the first layers, in forward order, through which bounds of the input are carried.
-        multipliers: The values whose relevance is carried divided by them, see :mod:`relprop.propagation.multipliers`.
+        multipliers: The values whose multiplier is carried in place of their relevance, see :mod:`relprop.propagation.multipliers`.
         notes: What the user should know.
     """
 
@@ -144,7 +144,7 @@ def _step(node: fx.Node, method: Composite, roles: Roles, facts: Facts, *, reach
 
 
 def _multiplier_rule(op: Op | None, rule: Rule | None, operands: tuple[str, ...]) -> MultiplierRule | None:
-    """What the rule does to relevance per unit, or the op, where the rule leaves it to the op."""
+    """The multiplier rule of the rule, or of the op, where the rule leaves relevance unchanged or to the op."""
     found = (
         rule.multiplier
         if rule is not None and not rule.passes

@@ -15,7 +15,7 @@ from relprop.ops.op import AFFINE, Op, Role, op_name
 from relprop.ops.table import arguments_of, known_op
 
 _THROUGH = frozenset({Role.SHAPE, Role.SCALE, Role.BIAS})
-"""Roles between the input and the first layer, through which a box of input values is carried."""
+"""Roles between the input and the first layer, through which the bounds of the input are carried."""
 
 _TO_OUTPUT = _THROUGH | {Role.POOL, Role.ADD, Role.ACTIVATION, Role.GATE, Role.SELECT}
 """Roles between the last weighted layer and the output."""
@@ -27,7 +27,8 @@ class Roles:
     Attributes:
         output: The explained value.
         kinds: The role of every op that can carry relevance.
-        refined: The same, with the first and the last layers marked as such.
+        unknown: Those of them that the table of ops does not know.
+        refined: The roles, with the first and the last layers marked as such.
         before: The nodes between the input and the first layers, in forward order, through which bounds of the input are carried.
     """
 
@@ -35,6 +36,7 @@ class Roles:
         self.graph, self.output = graph, explained(graph)
         self._active, self._carriers = depends_on_input(graph), find_carriers(graph)
         self.kinds = {n: self._kind(n) for n in graph.nodes if n.op == "call_function" and n in self._carriers}
+        self.unknown = {n for n in self.kinds if n.target is not operator.getitem and known_op(n) is None}
         self.refined = dict(self.kinds)
         self.before = self._mark_first_layers()
         self._mark_last_layers()
@@ -89,12 +91,12 @@ class Roles:
     # --- gates and attention weights ---------------------------------------------------------------------------------------------
 
     def _values(self, node: fx.Node, operands: tuple[str, ...]) -> tuple[str, ...]:
-        """The operands of a product of two values that are no attention weights."""
+        """The operands of a product of two values, without attention weights."""
         arguments = arguments_of(node)
         return tuple(name for name in operands if not from_softmax(arguments[name], self._active))
 
     def _gated(self, node: fx.Node, operands: tuple[str, ...]) -> tuple[str, ...]:
-        """The operands of a product of two values that are no gates: not bounded, not broadcast."""
+        """The operands of a product of two values, without its gate: the bounded, or else the broadcast one."""
         arguments = arguments_of(node)
         a, b = (arguments[name] for name in operands)
         if a is b:
@@ -108,7 +110,7 @@ class Roles:
         return operands
 
     def _is_gate(self, node: fx.Node) -> bool:
-        """Whether a value comes from an activation of limited range, by ops that work on every element or move it."""
+        """Whether a value comes from a bounded activation, through elementwise and shape ops only."""
         while node.op == "call_function":
             if op_name(node.target) in BOUNDED:
                 return True
@@ -121,7 +123,7 @@ class Roles:
     # --- first and last layers ---------------------------------------------------------------------------------------------------
 
     def _mark_first_layers(self) -> tuple[fx.Node, ...]:
-        """Mark weighted layers that see an input through moves and constants alone; return the nodes before them."""
+        """Mark the weighted layers that read an input through shape ops and constants only; return the nodes before them."""
         before = {n: None for n in tensor_inputs(self.graph) if is_floating(n)}
         for node, kind in self.kinds.items():
             parents = [p for p in node.all_input_nodes if p in self._active]
@@ -135,7 +137,7 @@ class Roles:
         return tuple(before)
 
     def _mark_last_layers(self) -> None:
-        """Mark the weighted layers from which relevance-carrying paths lead to the output without another one."""
+        """Mark the weighted layers from which a path leads to the output without another weighted layer."""
         queue, seen = [self.output], {self.output}
         while queue:
             node = queue.pop()

@@ -148,7 +148,7 @@ class Run:
         )
 
     def _propagate(self, step: Step, call: Call, relevance: Any) -> tuple[Shares, Tensor | float]:  # noqa: ANN401
-        """Run one step back; return the shares of the values that it read, and what it absorbed, ``(batch,)`` or zero."""
+        """Run one step backward; return the shares of its operands and the absorbed relevance, ``(batch,)`` or zero."""
         found = step.backward(call, relevance)  # pyright: ignore[reportOptionalCall]
         shares: Shares = []
         absorbed: Any = found.get(ABSORBED, 0.0)

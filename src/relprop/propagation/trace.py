@@ -14,7 +14,7 @@ from relprop.text import draw_table
 
 @dataclass(frozen=True)
 class TraceRow:
-    """One op: the relevance that came, what it handed on, what it absorbed, each summed per sample, ``(B,)``."""
+    """One op: the relevance that it received, handed on and absorbed, each summed per sample, ``(B,)``."""
 
     path: str
     op: str
@@ -65,7 +65,7 @@ def _total(step: Step, relevance: Any, batch: int) -> Tensor:  # noqa: ANN401 - 
 
 
 def join_traces(traces: Sequence[Trace]) -> Trace:
-    """The traces of several samples, which pass the same ops, as one."""
+    """Join the traces of several samples, which pass the same ops."""
 
     def joined(rows: Sequence[TraceRow]) -> TraceRow:
         received, handed_on, absorbed = (
