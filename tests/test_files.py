@@ -14,7 +14,7 @@ from relprop.evaluation.settings import from_mapping, read_toml
 from relprop.files import as_path, check_writable, make_folder, write_text
 from relprop.images import check_photo, open_photo
 from relprop.methods.pattern_fit import load_patterns, save_patterns, state_note
-from relprop.viz import save_explanation, save_figure
+from relprop.viz import save_figure
 from relprop.zoo import load
 from tests.files import save_photos
 
@@ -22,7 +22,6 @@ EXPLANATION = relprop.Explanation(torch.zeros(1, 3, 4, 4), torch.zeros(1, 2), to
 WHAT = {"models": models("m"), "methods": choices("rap"), "metrics": choices("complexity")}
 TAKE_PATHS = {
     "Explanation.save": EXPLANATION.save,
-    "save_explanation": lambda path: save_explanation(EXPLANATION, path),
     "save_figure": lambda path: save_figure(Figure(), path),
     "save_patterns": lambda path: save_patterns({}, path),
     "load_patterns": load_patterns,

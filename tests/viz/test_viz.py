@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from relprop.errors import InputError, OptionError, OutputError
 from relprop.explanation import Explanation
 from relprop.files import atomic, check_writable, make_folder
-from relprop.viz import Panel, colorize, draw, overlay, plot_explanation, save_explanation, save_figure, scale_of, top_scores
+from relprop.viz import Panel, colorize, draw, overlay, plot_explanation, save_figure, scale_of, top_scores
 from tests.figures import pictures_of
 
 
@@ -115,7 +115,7 @@ def test_raw_files_hold_the_numbers(tmp_path):
 
 def test_unknown_suffixes_are_refused(tmp_path):
     for save in (
-        lambda path: save_explanation(explanation(), path),
+        lambda path: explanation().save(path),
         lambda path: save_figure(plot_explanation(explanation()), path),
     ):
         with pytest.raises(OutputError, match="suffix"):
