@@ -1,6 +1,4 @@
-"""The table of datasets by name."""
-
-from __future__ import annotations
+"""The table of data sets by name."""
 
 import inspect
 from collections.abc import Callable
@@ -26,15 +24,15 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
 
 
 def open_dataset(source: str, **options: object) -> Dataset:
-    """Open a dataset named as on the command line.
+    """Open a data set named as on the command line.
 
     Args:
-        source: `KIND:PATH`, such as `voc:/data/VOCdevkit`, where KIND is a key of `DATASETS`.
-        options: keyword arguments of that kind's function.
+        source: ``KIND:PATH``, such as ``voc:/data/VOCdevkit``, where KIND is a key of ``DATASETS``.
+        options: Keyword arguments of that kind's function.
 
     Raises:
-        OptionError: an unknown kind or option, or no path.
-        InputError: the dataset cannot be opened.
+        OptionError: An unknown kind or option, or no path.
+        InputError: The data set cannot be opened.
     """
     if not isinstance(source, str):  # pyright: ignore[reportUnnecessaryIsInstance] - users may give anything
         raise OptionError(f"A data set must be named as KIND:PATH, not by {type(source).__name__}.")

@@ -1,7 +1,5 @@
 """What a run has to do: checked against the data and against what lies in the folder, before anything is computed."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -47,8 +45,8 @@ def prepare(evaluation: Evaluation) -> Prepared:
     """Open the data set and look up methods and metrics.
 
     Raises:
-        OptionError: an unknown data set, method, metric or option.
-        InputError: the data set cannot be opened, or has no annotations of the kind that is needed.
+        OptionError: An unknown data set, method, metric or option.
+        InputError: The data set cannot be opened, or has no annotations of the kind that is needed.
     """
     measures = tuple(make_measure(choice, evaluation.seed) for choice in evaluation.metrics)
     for method in evaluation.methods:
@@ -76,10 +74,10 @@ def _left_over(measures: Sequence[Measure], images: int) -> list[str]:
 
 
 def settings_of(prepared: Prepared, stored: dict[str, Any] | None) -> dict[str, Any]:
-    """Return the content of `run.json`: new, or what is stored, with the models, methods and metrics that this run adds.
+    """Return the content of ``run.json``: new, or what is stored, with the models, methods and metrics that this run adds.
 
     Raises:
-        InputError: what is stored is of another run; the message names what differs.
+        InputError: What is stored is of another run; the message names what differs.
     """
     evaluation = prepared.evaluation
     images = {"count": len(prepared.images), "digest": digest(prepared.images)}
@@ -139,10 +137,10 @@ def tasks_of(prepared: Prepared, pair: Pair, metrics: Sequence[Choice], done: Se
     """Return what is still to do for a pair: for each block the metrics whose rows are not stored.
 
     Args:
-        prepared: the run.
-        pair: the pair.
-        metrics: those that can be computed for it.
-        done: for each block the keys of the metrics that are stored.
+        prepared: The run.
+        pair: The pair.
+        metrics: Those that can be computed for it.
+        done: For each block the keys of the metrics that are stored.
     """
     missing = [tuple(choice for choice in metrics if choice.key not in keys) for keys in done]
     parts = zip(prepared.blocks, missing, strict=True)

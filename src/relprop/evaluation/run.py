@@ -1,7 +1,5 @@
 """The run: what is missing in the folder is computed, stored unit by unit, and told."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -33,10 +31,10 @@ class Observer:
     """Who is told how a run goes; by default nobody.
 
     Attributes:
-        tell: gets a sentence that the user should know.
-        stage: gets what is done now, before the first unit.
-        begin: gets the number of images in all units, and how many of them are stored already.
-        advance: gets the number of images of a unit that is done, and its pair.
+        tell: Gets a sentence that the user should know.
+        stage: Gets what is done now, before the first unit.
+        begin: Gets the number of images in all units, and how many of them are stored already.
+        advance: Gets the number of images of a unit that is done, and its pair.
     """
 
     tell: Callable[[str], None] = _ignore
@@ -50,10 +48,10 @@ class RunResult:
     """What a run did.
 
     Attributes:
-        rows: how many were stored.
-        failed: how many of them say `failed`.
-        reasons: for every pair and metric with failed rows, their number and the first reason.
-        left_out: pairs, or pairs with one metric, that cannot be computed, and why.
+        rows: How many were stored.
+        failed: How many of them say ``failed``.
+        reasons: For every pair and metric with failed rows, their number and the first reason.
+        left_out: Pairs, or pairs with one metric, that cannot be computed, and why.
     """
 
     rows: int = 0
@@ -65,17 +63,17 @@ class RunResult:
 def evaluate(evaluation: Evaluation, observer: Observer | None = None) -> RunResult:
     """Compute what is missing in the folder of results; killed at any moment, the next call goes on where it was.
 
-    With `redo_failed` the blocks of rows that failed are computed again, and the new rows take the place of those.
+    With ``redo_failed`` the blocks of rows that failed are computed again, and the new rows take the place of those.
 
     Args:
-        evaluation: the settings.
-        observer: who is told how it goes.
+        evaluation: The settings.
+        observer: Who is told how it goes.
 
     Raises:
-        OptionError: an unknown model, data set, method, metric, engine or option.
-        InputError: the data set cannot be used, or the folder is of another run or in use.
-        ModelError: a model cannot be loaded.
-        OutputError: the results cannot be written, as when the disk is full; what was finished is kept.
+        OptionError: An unknown model, data set, method, metric, engine or option.
+        InputError: The data set cannot be used, or the folder is of another run or in use.
+        ModelError: A model cannot be loaded.
+        OutputError: The results cannot be written, as when the disk is full; what was finished is kept.
     """
     observer = observer or Observer()
     observer.stage("Looking at the images …")
@@ -109,8 +107,8 @@ def check_pair(worker: Worker, prepared: Prepared, pair: Pair) -> tuple[list[Cho
     """Capture the pair; return the metrics that can be computed, and why others (or, by the key None, all) cannot.
 
     Raises:
-        ModelError: the model cannot be loaded.
-        OptionError: there is no such model.
+        ModelError: The model cannot be loaded.
+        OptionError: There is no such model.
     """
     worker.model(pair.model)
     try:
@@ -211,14 +209,14 @@ class Forecast:
     """What a run of one pair would do.
 
     Attributes:
-        pair: the pair.
-        units: how many units are missing.
-        images: how many images they hold.
-        rows: how many rows will be computed.
-        done: how many images are stored already, with all metrics.
-        seconds: how long it will take, from `sample` images; None where nothing is missing.
-        sample: images that were computed for the estimate.
-        left_out: what cannot be computed, and why.
+        pair: The pair.
+        units: How many units are missing.
+        images: How many images they hold.
+        rows: How many rows will be computed.
+        done: How many images are stored already, with all metrics.
+        seconds: How long it will take, from ``sample`` images; None where nothing is missing.
+        sample: Images that were computed for the estimate.
+        left_out: What cannot be computed, and why.
     """
 
     pair: str
@@ -239,7 +237,7 @@ def forecast(evaluation: Evaluation, observer: Observer | None = None) -> Iterat
     """Say what a run would do, pair by pair, and measure on a few images how long it takes; nothing is written.
 
     Raises:
-        RelpropError: as `evaluate`.
+        RelpropError: As ``evaluate``.
     """
     observer = observer or Observer()
     prepared = prepare(evaluation)

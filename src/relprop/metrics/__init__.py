@@ -1,4 +1,4 @@
-"""Metrics of explanations: `Metric` over a stream of batches, the table `METRICS`, each metric's functions in its module."""
+"""Metrics of explanations: ``Metric`` over a stream of batches, the table ``METRICS``, each metric's functions in its module."""
 
 from relprop.metrics.base import Metric, MetricSpec, Value
 from relprop.metrics.maps import box_mask, heatmap

@@ -1,7 +1,5 @@
 """How concentrated relevance is: Gini index and entropy of its magnitudes. Neither says whether it is right."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
@@ -13,10 +11,10 @@ def complexity_update(relevance: Tensor) -> Statistics:
     """Return the Gini index and the entropy of each heat map's magnitudes.
 
     Args:
-        relevance: `(B, H, W)` or `(B, C, H, W)`, any scale.
+        relevance: ``(B, H, W)`` or ``(B, C, H, W)``, any scale.
 
     Returns:
-        `gini` `(B,)` in [0, 1): 0 where all pixels have the same magnitude. `entropy` `(B,)` in nats, from 0 (one pixel has all)
+        ``gini`` ``(B,)`` in [0, 1): 0 where all pixels have the same magnitude. ``entropy`` ``(B,)`` in nats, from 0 (one pixel has all)
         to
         log(H·W). Both NaN for a map of zeros.
     """

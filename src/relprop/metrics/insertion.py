@@ -1,7 +1,5 @@
 """Insertion and deletion: the target's probability while all pixels come or go, most relevant first."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
@@ -25,17 +23,17 @@ def insertion_deletion_update(
     """Insert the pixels, most relevant first, into the blurred image, and delete them in the same order from the image.
 
     Args:
-        relevance: `(B, H, W)` or `(B, C, H, W)`.
-        inputs: `(B, C, H, W)`.
-        target: `(B,)` classes.
-        model: inputs → logits.
-        steps: equal parts in which all pixels go.
-        deletion_fill: see `fills.make_fill`.
-        sigma: of the blur, in pixels.
-        at_once: steps that share one forward pass; by default as many as keep a small model busy.
+        relevance: ``(B, H, W)`` or ``(B, C, H, W)``.
+        inputs: ``(B, C, H, W)``.
+        target: ``(B,)`` classes.
+        model: Inputs → logits.
+        steps: Equal parts in which all pixels go.
+        deletion_fill: See ``fills.make_fill``.
+        sigma: Of the blur, in pixels.
+        at_once: Steps that share one forward pass; by default as many as keep a small model busy.
 
     Returns:
-        `insertion_curve`, `deletion_curve` `(B, steps + 1)`: the target's probability.
+        ``insertion_curve``, ``deletion_curve`` ``(B, steps + 1)``: the target's probability.
     """
     check_shapes(inputs, relevance, 1, 1, steps)
     pixels = inputs.shape[2] * inputs.shape[3]

@@ -1,7 +1,5 @@
 """The table of metrics by name."""
 
-from __future__ import annotations
-
 from relprop.errors import OptionError, suggestion
 from relprop.metrics.base import Metric, MetricSpec
 from relprop.metrics.complexity import COMPLEXITY
@@ -49,14 +47,14 @@ METRICS: dict[str, MetricSpec] = {
 
 
 def metric(name: str, **options: object) -> Metric:
-    """Return a fresh `Metric` of the given name.
+    """Return a fresh ``Metric`` of the given name.
 
     Args:
-        name: a key of `METRICS`.
-        options: options of that metric, overriding its presets.
+        name: A key of ``METRICS``.
+        options: Options of that metric, overriding its presets.
 
     Raises:
-        OptionError: an unknown metric or option.
+        OptionError: An unknown metric or option.
 
     Example:
         >>> import torch

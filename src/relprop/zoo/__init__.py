@@ -32,13 +32,13 @@ def load(name: str = DEFAULT, weights: str | Path | None = None, *, pretrained: 
     Args:
         name: ``efficientnet-lite0``, ``torchvision:resnet50``, ``timm:vit_tiny_patch16_224``,
             ``hf:google/vit-base-patch16-224`` or ``hf:FOLDER``, or ``path/to/file.py:factory``.
-        weights: a safetensors or state-dict file instead of the published weights; never unpickled.
-        pretrained: without ``weights``, False leaves the weights random.
+        weights: A safetensors or state-dict file instead of the published weights; never unpickled.
+        pretrained: Without ``weights``, False leaves the weights random.
 
     Raises:
-        OptionError: for a name that no source knows.
-        InputError: where the path of the weights is neither a string nor a path.
-        ModelError: where a library or the weights are missing, or do not fit the model.
+        OptionError: A name that no source knows.
+        InputError: The path of the weights is neither a string nor a path.
+        ModelError: A library or the weights are missing, or do not fit the model.
     """
     if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance] - users may give anything
         raise OptionError(f"A model to load must be a name, not {type(name).__name__}.")

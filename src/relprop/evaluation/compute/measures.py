@@ -1,7 +1,5 @@
 """The metrics of a run: found by name, checked before anything runs, and what they take from a batch."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,12 +9,12 @@ from relprop.evaluation.settings import Choice
 from relprop.metrics import MetricSpec, metric
 
 OF_EXPLANATION = frozenset({"relevance", "absorbed", "logits", "target"})
-"""What `MetricSpec.needs` takes from the explanation that metrics share."""
+"""What ``MetricSpec.needs`` takes from the explanation that metrics share."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A metric of the run: the choice, its spec, and all options that its `update` gets."""
+    """A metric of the run: the choice, its spec, and all options that its ``update`` gets."""
 
     choice: Choice
     spec: MetricSpec
@@ -37,7 +35,7 @@ def make_measure(choice: Choice, seed: int) -> Measure:
     """Find a metric; one that draws the same for all images takes the run's seed where none is given.
 
     Raises:
-        OptionError: an unknown metric or option.
+        OptionError: An unknown metric or option.
     """
     if choice.name.startswith("quantus:"):
         from relprop.integrations.quantus import quantus_spec

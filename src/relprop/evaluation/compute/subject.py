@@ -1,7 +1,5 @@
 """What is evaluated: one model, and how one method explains it."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -21,14 +19,14 @@ from relprop.metrics.randomization import spread
 from relprop.zoo import LoadedModel, load
 
 LAYERS = 12
-"""At how many layers `cosine-convergence` looks."""
+"""At how many layers ``cosine-convergence`` looks."""
 
 
 def load_model(choice: ModelChoice, evaluation: Evaluation) -> LoadedModel:
     """Load a model, with the run's geometry; what is random in it depends on the run's seed alone.
 
     Raises:
-        RelpropError: as `relprop.zoo.load` does.
+        RelpropError: As ``relprop.zoo.load`` does.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(evaluation.seed)
@@ -53,10 +51,10 @@ class Subject:
     """A model with an explainer.
 
     Attributes:
-        explainer: of the model, by one method.
-        module: the model itself.
-        build: a model → its explainer by the same method.
-        example: inputs of zeros, `(1, C, H, W)`.
+        explainer: Of the model, by one method.
+        module: The model itself.
+        build: A model → its explainer by the same method.
+        example: Inputs of zeros, ``(1, C, H, W)``.
     """
 
     explainer: Explainer
@@ -109,7 +107,7 @@ def make_subject(
     """Make the explainer of a model by a method, from one by another method where there is one; the model is moved to the device.
 
     Raises:
-        RelpropError: as `relprop.Explainer` does.
+        RelpropError: As ``relprop.Explainer`` does.
     """
     example = loaded.preprocessing.zeros(device)
     options = method_options(method, evaluation.seed)

@@ -1,7 +1,5 @@
 """The core of a run: the rows of one block of images, for one model explained by one method."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -35,7 +33,7 @@ class Explained:
 
 @dataclass(frozen=True)
 class Maps:
-    """The heat maps of a block, `(N, H, W)`, and the names of their images."""
+    """The heat maps of a block, ``(N, H, W)``, and the names of their images."""
 
     images: tuple[str, ...]
     maps: np.ndarray
@@ -45,11 +43,11 @@ class Unit:
     """One block, for one subject: what its metrics share.
 
     Args:
-        subject: the model and its explainer.
-        images: the block, with what could not be read.
-        batches: how many images run at once.
-        stamp: a row with everything that the rows have in common.
-        labeled: whether the first label is explained instead of the predicted class.
+        subject: The model and its explainer.
+        images: The block, with what could not be read.
+        batches: How many images run at once.
+        stamp: A row with everything that the rows have in common.
+        labeled: Whether the first label is explained instead of the predicted class.
     """
 
     def __init__(self, subject: Subject, images: Sequence[Loaded], batches: Batches, stamp: Row, *, labeled: bool) -> None:
@@ -60,10 +58,10 @@ class Unit:
         self.seconds: dict[int, float] = {}
 
     def rows(self, measure: Measure) -> list[Row]:
-        """Return the rows of one metric, image by image; `explain` comes first where it takes the explanation.
+        """Return the rows of one metric, image by image; ``explain`` comes first where it takes the explanation.
 
         Raises:
-            NoMemory: the memory does not suffice for one image.
+            NoMemory: The memory does not suffice for one image.
         """
         return self._grouped(measure) if measure.spec.group > 1 else self._single(measure)
 
@@ -78,7 +76,7 @@ class Unit:
         """Explain every image; one that fails, or has no finite relevance, fails for every metric.
 
         Raises:
-            NoMemory: the memory does not suffice for one image.
+            NoMemory: The memory does not suffice for one image.
         """
         wanted = [index for index, sample in self.samples.items() if not self._without_label(index, sample)]
         for part, (found, seconds) in self._timed(wanted, self._explain_part):
@@ -147,7 +145,7 @@ class Unit:
         return torch.cat([getattr(self.explained[index], name) for index in part])
 
     def masks(self, part: list[int]) -> Tensor:
-        """Return the masks of some images, `(B, H, W)`."""
+        """Return the masks of some images, ``(B, H, W)``."""
         found = [self._mask(self.samples[index]) for index in part]
         return torch.stack([mask for mask in found if mask is not None]).to(self.subject.device)
 
@@ -251,4 +249,4 @@ _NEEDS: Mapping[str, Callable[[Unit, list[int]], Any]] = {
     "explain_layers": lambda unit, _: unit.subject.explain_layers,
     "make_explain": lambda unit, _: unit.make_explain,
 }
-"""What a metric may take, by the name in `MetricSpec.needs`."""
+"""What a metric may take, by the name in ``MetricSpec.needs``."""

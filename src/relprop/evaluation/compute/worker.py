@@ -1,7 +1,5 @@
 """What computes units, in this process or in an actor: it keeps one model, one explainer and the images of the next units."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,7 +22,7 @@ from relprop.zoo import LoadedModel
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a task: its rows and maps; `told` is what the user should know."""
+    """What became of a task: its rows and maps; ``told`` is what the user should know."""
 
     table: Table
     maps: Maps | None
@@ -49,9 +47,9 @@ class Worker:
     """Computes tasks.
 
     Args:
-        evaluation: the settings.
-        dataset: where images come from.
-        fingerprints: of the models' weights by `ModelChoice.key`, as far as they are known: other weights are refused.
+        evaluation: The settings.
+        dataset: Where images come from.
+        fingerprints: Of the models' weights by ``ModelChoice.key``, as far as they are known: other weights are refused.
     """
 
     def __init__(self, evaluation: Evaluation, dataset: Dataset, fingerprints: dict[str, str] | None = None) -> None:
@@ -70,7 +68,7 @@ class Worker:
         """Return the model, loading it if it is not the current one.
 
         Raises:
-            RelpropError: it cannot be loaded, or its weights are not those that the run started with.
+            RelpropError: It cannot be loaded, or its weights are not those that the run started with.
         """
         if self._current.model != choice or self._current.loaded is None:
             self._current = _Current()
@@ -87,7 +85,7 @@ class Worker:
         """Return the explainer of a pair, building it if it is not the current one.
 
         Raises:
-            RelpropError: the model cannot be loaded, or the method cannot explain it.
+            RelpropError: The model cannot be loaded, or the method cannot explain it.
         """
         loaded = self.model(pair.model)
         if self._current.pair != pair or self._current.subject is None:
@@ -107,8 +105,8 @@ class Worker:
         """Compute a task.
 
         Raises:
-            NoMemory: the memory does not suffice for one image.
-            RelpropError: the pair cannot be computed at all.
+            NoMemory: The memory does not suffice for one image.
+            RelpropError: The pair cannot be computed at all.
         """
         subject = self.subject(task.pair)
         images = self.loader.take(task.images, self.model(task.pair.model).preprocessing)
