@@ -8,9 +8,11 @@ from relprop.version import __version__
 
 if TYPE_CHECKING:
     from relprop import datasets, evaluation, images, integrations, methods, metrics, rules, viz, zoo
+    from relprop.datasets import register_dataset
     from relprop.explainer import Explainer, capture, explain
     from relprop.explanation import Explanation
     from relprop.methods import Method, register_method
+    from relprop.metrics import register_metric
     from relprop.ops.table import register_op
 
 __all__ = [
@@ -27,7 +29,9 @@ __all__ = [
     "integrations",
     "methods",
     "metrics",
+    "register_dataset",
     "register_method",
+    "register_metric",
     "register_op",
     "rules",
     "viz",
@@ -41,7 +45,9 @@ _HOME = {
     "Method": "relprop.methods",
     "capture": "relprop.explainer",
     "explain": "relprop.explainer",
+    "register_dataset": "relprop.datasets",
     "register_method": "relprop.methods",
+    "register_metric": "relprop.metrics",
     "register_op": "relprop.ops.table",
 }
 _SUBMODULES = ("datasets", "evaluation", "images", "integrations", "methods", "metrics", "rules", "viz", "zoo")

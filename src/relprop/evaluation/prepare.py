@@ -16,6 +16,7 @@ from relprop.evaluation.results.parts import file_key
 from relprop.evaluation.results.store import FORMAT
 from relprop.evaluation.settings import Choice, Evaluation, ModelChoice, as_json
 from relprop.methods.choose import choose_method
+from relprop.metrics import Need
 from relprop.version import __version__
 
 
@@ -55,7 +56,7 @@ def prepare(evaluation: Evaluation) -> Prepared:
     images = dataset.ids[: evaluation.limit]
     there = find_annotations(dataset, images)
     if not there.mask and not there.boxes:
-        lacking = [measure.choice.name for measure in measures if "mask" in measure.spec.needs]
+        lacking = [measure.choice.name for measure in measures if Need.MASK in measure.spec.needs]
         if lacking:
             raise InputError(f"{evaluation.data} has neither masks nor boxes, which {', '.join(lacking)} need; leave them out.")
     if evaluation.target == "label" and not there.labels:

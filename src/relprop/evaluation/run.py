@@ -1,4 +1,4 @@
-"""The run: what is missing in the folder is computed, stored unit by unit, and told."""
+"""Run an evaluation: compute the missing blocks, store each one, report progress."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,11 +15,12 @@ from relprop.evaluation.compute.subject import Subject
 from relprop.evaluation.compute.tasks import Pair, Task
 from relprop.evaluation.compute.worker import Result, Worker
 from relprop.evaluation.prepare import Prepared, pair_file, prepare, settings_of, tasks_of
-from relprop.evaluation.results.parts import RUN, coverage
+from relprop.evaluation.results.parts import RUN, Coverage, coverage
 from relprop.evaluation.results.redo import failed_metrics
 from relprop.evaluation.results.rows import FAILED, Table
 from relprop.evaluation.results.store import Store, locked, read_settings
 from relprop.evaluation.settings import Choice, Evaluation
+from relprop.metrics import Need
 
 
 def _ignore(*_: object) -> None:
@@ -96,7 +97,7 @@ def _stored(evaluation: Evaluation) -> dict[str, object] | None:
     return read_settings(evaluation.output) if (evaluation.output / RUN).exists() else None
 
 
-def _checker(prepared: Prepared, fingerprints: dict[str, str]) -> Worker:
+def _checker(prepared: Prepared, fingerprints: Mapping[str, str]) -> Worker:
     """Return this process's worker, which for other engines than the local only checks what can run."""
     evaluation = prepared.evaluation
     here = evaluation if evaluation.engine == "local" else replace(evaluation, device="cpu")
@@ -121,7 +122,7 @@ def check_pair(worker: Worker, prepared: Prepared, pair: Pair) -> tuple[list[Cho
     reasons: dict[str | None, str] = {}
     if not subject.gives_layers:
         text = f"Method {pair.method.name!r} gives relevance to inputs only."
-        reasons = {m.choice.key: text for m in prepared.measures if "explain_layers" in m.spec.needs}
+        reasons = {m.choice.key: text for m in prepared.measures if Need.EXPLAIN_LAYERS in m.spec.needs}
     return [m.choice for m in prepared.measures if m.choice.key not in reasons], reasons
 
 
@@ -154,7 +155,7 @@ class _Run:
                 self._leave_out(pair, key, reason)
             self.pairs -= None in reasons
             self.tasks = [*self._missing(pair, metrics), *self.tasks]
-        self.store.save()  # with the fingerprints
+        self.store.add_fingerprints(self.worker.fingerprints)
 
     def compute(self) -> None:
         """Run the engine on what is missing and store what it returns."""
@@ -248,17 +249,15 @@ def forecast(evaluation: Evaluation, observer: Observer | None = None) -> Iterat
     failed = failed_metrics(evaluation.output, settings, prepared.blocks) if evaluation.redo_failed else {}
     with closing(_checker(prepared, settings["fingerprints"])) as worker:
         for pair in prepared.pairs:
-            keys = _kept(pair, prepared, lambda file, block: done.get((file, block), set()), failed)
+            keys = _kept(pair, prepared, done, failed)
             observer.stage(f"Measuring {pair} …")
             yield _forecast(prepared, worker, pair, keys)
 
 
-def _kept(
-    pair: Pair, prepared: Prepared, stored: Callable[[str, int], set[str]], failed: Mapping[tuple[str, int], set[str]]
-) -> list[set[str]]:
+def _kept(pair: Pair, prepared: Prepared, stored: Coverage, failed: Coverage) -> list[set[str]]:
     """The keys of the metrics that need no computing, by block: those stored, without those to be done again."""
-    file = pair_file(pair)
-    return [stored(file, block) - failed.get((file, block), set()) for block in range(len(prepared.blocks))]
+    places = [(pair_file(pair), block) for block in range(len(prepared.blocks))]
+    return [stored.get(place, set()) - failed.get(place, set()) for place in places]
 
 
 def _forecast(prepared: Prepared, worker: Worker, pair: Pair, keys: list[set[str]]) -> Forecast:

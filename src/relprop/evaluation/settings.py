@@ -3,9 +3,10 @@
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from types import NoneType, UnionType
+from typing import Any, cast, get_args, get_origin, get_type_hints
 
 from relprop.errors import OptionError, suggestion
 from relprop.evaluation.results.rows import options_text
@@ -170,7 +171,7 @@ def from_mapping(values: Mapping[str, Any], source: str = "The settings") -> Eva
     if isinstance(given.get("data"), Mapping):
         table: dict[str, Any] = dict(given["data"])
         given["data"], given["data_options"] = table.pop("source", None), {**table, **given.get("data_options", {})}
-    known = {entry.name: str(entry.type) for entry in fields(Evaluation)}
+    known = get_type_hints(Evaluation)
     for name, value in given.items():
         if name not in known:
             raise OptionError(f"{source} has no setting {name!r}; there are {', '.join(known)}.{suggestion(name, known)}")
@@ -201,17 +202,16 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise OptionError(f"The settings {path} are no TOML: {error}.") from error
 
 
-_TYPES: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "bool": (bool,), "Path": (str, Path), "None": (type(None),)}
-
-
-def _check_type(name: str, value: object, annotation: str, source: str) -> None:
-    kinds = [kind for part in annotation.split(" | ") for kind in _TYPES.get(part, ())]
-    if annotation.startswith("tuple"):
+def _check_type(name: str, value: object, annotation: Any, source: str) -> None:  # noqa: ANN401 - a type form
+    parts = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    kinds = [get_origin(part) or part for part in parts]
+    if tuple in kinds:
         _listed(value, name, source)
-    elif annotation.startswith("Mapping"):
-        kinds = [Mapping]
-    if kinds and (not isinstance(value, tuple(kinds)) or (isinstance(value, bool) and bool not in kinds)):
-        raise OptionError(f"{source}: {name} = {value!r} must be {annotation.replace(' | None', '')}.")
+        return
+    allowed = (str, *kinds) if Path in kinds else tuple(kinds)
+    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in kinds):
+        wanted = " | ".join(kind.__name__ for kind in kinds if kind is not NoneType)
+        raise OptionError(f"{source}: {name} = {value!r} must be {wanted}.")
 
 
 def _listed(value: object, name: str, source: str) -> Sequence[Any]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from relprop.errors import InputError, OptionError, suggestion
 from relprop.integrations.captum import CaptumAttribution
-from relprop.metrics.base import Direction, MetricSpec, Statistics, Value, identity
+from relprop.metrics.base import Direction, MetricSpec, Need, Statistics, Value, identity
 from relprop.metrics.maps import heatmap, object_and_valid
 from relprop.metrics.sanity import MakeExplain
 from relprop.zoo.torchvision_ops import import_torchvision
@@ -20,7 +20,7 @@ from relprop.zoo.torchvision_ops import import_torchvision
 _DIRECTIONS: dict[str, Direction] = {"higher": "higher", "lower": "lower"}
 SET_LEVEL = frozenset({"SensitivityN", "ROAD", "Focus"})
 """What correlates or counts over the images of a set, or takes mosaics of them; ``quantus_scores`` runs these."""
-_NEEDS = ("relevance", "inputs", "target", "module", "make_explain")
+_NEEDS = (Need.RELEVANCE, Need.INPUTS, Need.TARGET, Need.MODULE, Need.MAKE_EXPLAIN)
 
 
 def quantus_metrics() -> dict[str, Any]:
@@ -123,7 +123,7 @@ def quantus_spec(name: str, **options: object) -> MetricSpec:
     return MetricSpec(
         name=f"quantus:{name}",
         values=(value,),
-        needs=(*_NEEDS, "mask") if kind.evaluation_category.name == "LOCALISATION" else _NEEDS,
+        needs=(*_NEEDS, Need.MASK) if kind.evaluation_category.name == "LOCALISATION" else _NEEDS,
         update=update,
         compute=identity,
         source=f"Hedström et al., Quantus, JMLR 2023: {kind.name}",

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from relprop.metrics.base import MetricSpec, Statistics, Value, identity
+from relprop.metrics.base import MetricSpec, Need, Statistics, Value, identity
 from relprop.metrics.maps import heatmap, wide
 
 
@@ -34,7 +34,7 @@ COMPLEXITY = MetricSpec(
         Value("gini", "none", 0, 1, "sparseness of the magnitudes; higher is sparser"),
         Value("entropy", "none", 0, float("inf"), "entropy of the magnitudes in nats; lower is simpler"),
     ),
-    needs=("relevance",),
+    needs=(Need.RELEVANCE,),
     update=complexity_update,
     compute=identity,
     source="Chalasani et al., ICML 2020, section 3 (Gini); Bhatt et al., IJCAI 2020, Definition 2.4 (entropy)",

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from relprop.errors import InputError, OptionError
-from relprop.metrics.base import MetricSpec, Statistics, Value, identity
+from relprop.metrics.base import MetricSpec, Need, Statistics, Value, identity
 from relprop.metrics.perturbation import Model
 from relprop.metrics.seeds import Seeds, generators
 from relprop.metrics.sensitivity import Explain, target_logit
@@ -181,7 +181,7 @@ GAE = MetricSpec(
         Value("contrastiveness", "higher", 0, 1, "positive relevance on the right image of a mosaic of four"),
         Value("gae", "higher", 0, 1, "local consistency times contrastiveness"),
     ),
-    needs=("inputs", "model", "explain", "seeds"),
+    needs=(Need.INPUTS, Need.MODEL, Need.EXPLAIN, Need.SEEDS),
     update=gae_update,
     compute=identity,
     source="Vukadin et al., Advancing Attribution-Based Explainability through Multi-Component Evaluation …, TIST 2024",

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from relprop.metrics.base import MetricSpec, Statistics, Value
+from relprop.metrics.base import MetricSpec, Need, Statistics, Value
 from relprop.metrics.fills import blurred, make_fill
 from relprop.metrics.perturbation import Model, check_shapes, output_curves, removal_step
 from relprop.metrics.seeds import generators
@@ -73,7 +73,7 @@ INSERTION_DELETION = MetricSpec(
         Value("insertion_auc", "higher", 0, 1, "area under the insertion curve"),
         Value("deletion_auc", "lower", 0, 1, "area under the deletion curve"),
     ),
-    needs=("relevance", "inputs", "target", "model"),
+    needs=(Need.RELEVANCE, Need.INPUTS, Need.TARGET, Need.MODEL),
     update=insertion_deletion_update,
     compute=insertion_deletion_compute,
     source="Petsiuk et al., RISE, BMVC 2018, section 4.3 and Algorithm 1",

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from relprop.errors import OptionError
-from relprop.metrics.base import MetricSpec, Statistics, Value, identity
+from relprop.metrics.base import MetricSpec, Need, Statistics, Value, identity
 from relprop.metrics.maps import dilate, heatmap, object_and_valid, wide
 
 
@@ -78,7 +78,7 @@ def _pooled(relevance: Tensor, mask: Tensor, pool: str) -> tuple[Tensor, Tensor,
 
 def _spec(name: str, update: Callable[..., Statistics], meaning: str, source: str) -> MetricSpec:
     value = Value(name.replace("-", "_"), "higher", 0, 1, meaning)
-    return MetricSpec(name, (value,), ("relevance", "mask"), update, identity, source)
+    return MetricSpec(name, (value,), (Need.RELEVANCE, Need.MASK), update, identity, source)
 
 
 POINTING_GAME = _spec(

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from relprop.metrics.base import MetricSpec, Statistics, Value
+from relprop.metrics.base import MetricSpec, Need, Statistics, Value
 from relprop.metrics.maps import heatmap, object_and_valid, wide
 
 
@@ -52,7 +52,7 @@ OUTSIDE_INSIDE = MetricSpec(
         Value("pos", "lower", 0, float("inf"), "mean R⁺ outside / mean R⁺ inside"),
         Value("signed", "none", -float("inf"), float("inf"), "mean R outside / mean R inside; unstable where the latter cancels"),
     ),
-    needs=("relevance", "mask"),
+    needs=(Need.RELEVANCE, Need.MASK),
     update=outside_inside_update,
     compute=outside_inside_compute,
     over=("images", "set"),

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from relprop.errors import InputError, OptionError
-from relprop.metrics.base import Direction, MetricSpec, Statistics, Value
+from relprop.metrics.base import Direction, MetricSpec, Need, Statistics, Value
 from relprop.metrics.fills import make_fill
 from relprop.metrics.maps import heatmap
 from relprop.metrics.seeds import Seeds, generators, permutation
@@ -174,7 +174,7 @@ def abpc_compute(curves: Statistics) -> Statistics:
 
 
 _INF = float("inf")
-_NEEDS = ("relevance", "inputs", "target", "model", "seeds")
+_NEEDS = (Need.RELEVANCE, Need.INPUTS, Need.TARGET, Need.MODEL, Need.SEEDS)
 
 
 _SPANS = {"accuracy": (0.0, 1.0), "probability": (0.0, 1.0), "logit": (-_INF, _INF)}

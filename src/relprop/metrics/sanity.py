@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from relprop.errors import InputError
-from relprop.metrics.base import MetricSpec, Statistics, Value, identity
+from relprop.metrics.base import MetricSpec, Need, Statistics, Value, identity
 from relprop.metrics.maps import heatmap, wide
 from relprop.metrics.perturbation import Model
 from relprop.metrics.randomization import randomized_models
@@ -149,7 +149,7 @@ def _randomization(name: str, mode: str) -> MetricSpec:
     return MetricSpec(
         name=name,
         values=_similar("with the explanation of a model with random parameters", curves=True),
-        needs=("relevance", "inputs", "target", "module", "make_explain"),
+        needs=(Need.RELEVANCE, Need.INPUTS, Need.TARGET, Need.MODULE, Need.MAKE_EXPLAIN),
         update=parameter_randomization_update,
         compute=with_means,
         source="Adebayo et al., Sanity Checks for Saliency Maps, NeurIPS 2018, section 3",
@@ -162,7 +162,7 @@ INDEPENDENT_RANDOMIZATION = _randomization("independent-randomization", "indepen
 RANDOM_LOGIT = MetricSpec(
     name="random-logit",
     values=_similar("with the explanation of a random other class", curves=False),
-    needs=("relevance", "inputs", "target", "model", "explain", "seeds"),
+    needs=(Need.RELEVANCE, Need.INPUTS, Need.TARGET, Need.MODEL, Need.EXPLAIN, Need.SEEDS),
     update=random_logit_update,
     compute=identity,
     source="Sixt et al., When Explanations Lie, ICML 2020, section 4",
@@ -173,7 +173,7 @@ COSINE_CONVERGENCE = MetricSpec(
         Value("cosine_convergence_curve", "lower", -1, 1, "cosine of the relevance of two random output vectors, by layer"),
         Value("cosine_convergence", "lower", -1, 1, "the same at the input"),
     ),
-    needs=("inputs", "model", "explain_layers", "seeds"),
+    needs=(Need.INPUTS, Need.MODEL, Need.EXPLAIN_LAYERS, Need.SEEDS),
     update=cosine_convergence_update,
     compute=identity,
     source="Sixt et al., When Explanations Lie, ICML 2020, section 4 (cosine similarity convergence)",
@@ -181,7 +181,7 @@ COSINE_CONVERGENCE = MetricSpec(
 CONSERVATION = MetricSpec(
     name="conservation",
     values=(Value("conservation_error", "lower", 0, float("inf"), "|Σ relevance + absorbed − logit| / max(1, |logit|)"),),
-    needs=("relevance", "absorbed", "logits", "target"),
+    needs=(Need.RELEVANCE, Need.ABSORBED, Need.LOGITS, Need.TARGET),
     update=conservation_update,
     compute=identity,
     source="Bach et al., On Pixel-Wise Explanations by Layer-Wise Relevance Propagation, PLOS ONE 2015, Eq. 2",

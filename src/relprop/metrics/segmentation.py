@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from relprop.errors import OptionError
-from relprop.metrics.base import MetricSpec, Statistics, Value
+from relprop.metrics.base import MetricSpec, Need, Statistics, Value
 from relprop.metrics.maps import heatmap, object_and_valid, threshold_of, wide
 
 
@@ -103,7 +103,7 @@ _VALUES = (
 SEGMENTATION = MetricSpec(
     name="segmentation",
     values=_VALUES,
-    needs=("relevance", "mask"),
+    needs=(Need.RELEVANCE, Need.MASK),
     update=segmentation_update,
     compute=segmentation_compute,
     over=("set", "images"),

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from relprop.errors import InputError, OptionError
-from relprop.metrics.base import MetricSpec, Statistics, Value, identity
+from relprop.metrics.base import MetricSpec, Need, Statistics, Value, identity
 from relprop.metrics.fills import make_fill
 from relprop.metrics.maps import heatmap
 from relprop.metrics.perturbation import Model
@@ -184,7 +184,7 @@ SENSITIVITY_N = MetricSpec(
         ),
         Value("sensitivity_n", "higher", -1, 1, "mean over the set sizes"),
     ),
-    needs=("relevance", "inputs", "target", "model", "seeds"),
+    needs=(Need.RELEVANCE, Need.INPUTS, Need.TARGET, Need.MODEL, Need.SEEDS),
     update=sensitivity_n_update,
     compute=sensitivity_n_compute,
     source="Ancona et al., Towards Better Understanding of Gradient-based Attribution Methods, ICLR 2018, section 3.2",
@@ -195,7 +195,7 @@ INFIDELITY = MetricSpec(
         Value("infidelity", "lower", 0, _INF, "mean square difference of predicted and true drop of the logit"),
         Value("infidelity_scaled", "lower", 0, _INF, "the same for the best multiple of the relevance"),
     ),
-    needs=("relevance", "inputs", "target", "model", "seeds"),
+    needs=(Need.RELEVANCE, Need.INPUTS, Need.TARGET, Need.MODEL, Need.SEEDS),
     update=infidelity_update,
     compute=identity,
     source="Yeh et al., On the (In)fidelity and Sensitivity of Explanations, NeurIPS 2019, Definition 2.1",
@@ -206,7 +206,7 @@ MAX_SENSITIVITY = MetricSpec(
         Value("max_sensitivity", "lower", 0, _INF, "largest relative change of the relevance for inputs nearby"),
         Value("avg_sensitivity", "lower", 0, _INF, "mean relative change"),
     ),
-    needs=("relevance", "inputs", "target", "explain", "seeds"),
+    needs=(Need.RELEVANCE, Need.INPUTS, Need.TARGET, Need.EXPLAIN, Need.SEEDS),
     update=max_sensitivity_update,
     compute=identity,
     source="Yeh et al., On the (In)fidelity and Sensitivity of Explanations, NeurIPS 2019, Definition 3.1",

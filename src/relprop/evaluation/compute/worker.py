@@ -1,7 +1,7 @@
 """What computes units, in this process or in an actor: it keeps one model, one explainer and the images of the next units."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -50,11 +50,14 @@ class Worker:
         evaluation: The settings.
         dataset: Where images come from.
         fingerprints: Of the models' weights by ``ModelChoice.key``, as far as they are known: other weights are refused.
+
+    Attributes:
+        fingerprints: The same, with those of the models that were loaded since.
     """
 
-    def __init__(self, evaluation: Evaluation, dataset: Dataset, fingerprints: dict[str, str] | None = None) -> None:
+    def __init__(self, evaluation: Evaluation, dataset: Dataset, fingerprints: Mapping[str, str] | None = None) -> None:
         self.evaluation, self.dataset = evaluation, dataset
-        self.fingerprints = {} if fingerprints is None else fingerprints
+        self.fingerprints = dict(fingerprints or {})
         self.device = torch.device(evaluation.device)
         self.loader = Loader(dataset)
         self._told: list[str] = []
@@ -112,8 +115,6 @@ class Worker:
         images = self.loader.take(task.images, self.model(task.pair.model).preprocessing)
         unit = Unit(subject, images, self._batches, self._stamp(task.pair), labeled=self.evaluation.target == "label")
         measures = [make_measure(choice, self.evaluation.seed) for choice in task.metrics]
-        if self.evaluation.keep_maps or any(measure.explained for measure in measures):
-            unit.explain()
         table = to_table(row for measure in measures for row in unit.rows(measure))
         told, self._told[:] = tuple(f"{task.pair}: {text}" for text in self._told), ()
         return Result(table, unit.maps() if self.evaluation.keep_maps else None, told)

@@ -60,6 +60,10 @@ def valid_parts(folder: Path, sets: Mapping[str, Iterable[str]]) -> tuple[list[R
     return [part for part in parts if part not in superseded], sorted(superseded, key=lambda part: part.path)
 
 
+Coverage = Mapping[tuple[str, int], set[str]]
+"""Keys of metrics, by the file key of a pair and the number of a block."""
+
+
 def coverage(folder: Path, settings: Mapping[str, Any]) -> dict[tuple[str, int], set[str]]:
     """Return the keys of the metrics whose rows are stored, for each pair and block."""
     found: dict[tuple[str, int], set[str]] = {}

@@ -7,14 +7,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from relprop.evaluation.results.parts import RowFile, read_batches, read_tables, valid_parts, write_tables
+from relprop.evaluation.results.parts import Coverage, RowFile, read_batches, read_tables, valid_parts, write_tables
 from relprop.evaluation.results.rows import FAILED, Batch, Table
 
 _IDENTITY = ("metric", "metric_options", "image")
 _Identity = tuple[str, str, str]
 
 
-def failed_metrics(folder: Path, settings: Mapping[str, Any], blocks: Sequence[Sequence[str]]) -> dict[tuple[str, int], set[str]]:
+def failed_metrics(folder: Path, settings: Mapping[str, Any], blocks: Sequence[Sequence[str]]) -> Coverage:
     """Return the keys of the metrics that have failed rows, for each pair and block.
 
     Args:

@@ -3,7 +3,7 @@
 import contextlib
 import io
 import json
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from relprop.evaluation.results.parts import (
     ALL,
     PARTS,
     RUN,
+    Coverage,
     RowFile,
     coverage,
     read_batches,
@@ -131,9 +132,15 @@ class Store:
         """Write ``run.json``."""
         write_whole(self.folder / RUN, (json.dumps(self.settings, indent=2, ensure_ascii=False) + "\n").encode())
 
-    def done(self, pair: str, block: int) -> set[str]:
-        """Return the keys of the metrics whose rows of a block are stored."""
-        return self._done.get((pair, block), set())
+    @property
+    def done(self) -> Coverage:
+        """The keys of the metrics whose rows are stored, for each pair and block."""
+        return self._done
+
+    def add_fingerprints(self, fingerprints: Mapping[str, str]) -> None:
+        """Write the fingerprints of the weights into ``run.json``."""
+        self.settings["fingerprints"].update(fingerprints)
+        self.save()
 
     def write(self, pair: str, block: int, metrics: Iterable[str], table: Table) -> Table:
         """Store the rows of a block; of metrics that are stored already, only in the place of rows that failed. Return what was stored.
@@ -141,7 +148,7 @@ class Store:
         Raises:
             OutputError: The disk is full, or the folder cannot be written to.
         """
-        there = self.done(pair, block)
+        there = self._done.get((pair, block), set[str]())
         keys = [key for key in metrics if key not in there]
         again = pa.array([key in there for key in metric_keys(table)], pa.bool_())
         new, known = table.filter(pc.invert(again)), table.filter(again)  # pyright: ignore[reportAttributeAccessIssue]
@@ -177,7 +184,7 @@ class Store:
         The new file makes the others superfluous by its name, before they are deleted.
         """
         parts = self._parts(pair)
-        covered = [self.done(pair, block) for block in range(self.settings["blocks"])]
+        covered = [self._done.get((pair, block), set[str]()) for block in range(self.settings["blocks"])]
         if len(parts) < 2 or any(keys != covered[0] for keys in covered):
             return
         path = self._path(pair, sorted(covered[0]), ALL)
