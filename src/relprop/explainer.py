@@ -12,7 +12,7 @@ from relprop.attribution import Attribution, AttributionPlan, explain_by_attribu
 from relprop.errors import InputError, ModelError, OptionError, OutputError, TargetError, suggestion
 from relprop.explanation import Explanation, join_explanations
 from relprop.graph.model import CapturedModel, captured_model
-from relprop.graph.nodes import OUTPUTS, change_dtypes, module_outputs, widened
+from relprop.graph.nodes import OUTPUTS, change_dtypes, module_outputs, output_notes, widened
 from relprop.graph.passes.batchnorm import fold_batchnorm
 from relprop.graph.passes.projections import separate_projections
 from relprop.graph.passes.windows import compute_windows
@@ -250,7 +250,7 @@ class Explainer(nn.Module):
             inputs=given.restore([t for _, t in given.tensors]),
             layers=layers,
             method=self.plan.method.name,
-            notes=self.plan.notes,
+            notes=(*self.plan.notes, *output_notes(self.module, watched)),
         )
 
     def _starts(self, indices: Tensor | None, output_relevance: Tensor | None, logits: Tensor) -> list[tuple[float, Tensor]]:
