@@ -19,7 +19,7 @@ def open_nothing(path, *, only=None):
 def test_a_data_set_of_ones_own_opens_by_name():
     relprop.register_dataset("nothing", open_nothing)
     assert open_dataset("nothing:here", only="cats").name == "here cats"
-    with pytest.raises(OptionError, match="'nothing' has no option 'onyl'.*only"):
+    with pytest.raises(OptionError, match=r"'nothing' has no option 'onyl'.*only"):
         open_dataset("nothing:here", onyl="cats")
 
 

@@ -31,7 +31,7 @@ def test_a_metric_of_ones_own_is_used_as_any_other():
     own = metric("share", threshold=0.5)
     torch.testing.assert_close(own.update(relevance=relevance, mask=mask, inputs=None)["share"], torch.tensor([0.75, 0.5]))
     torch.testing.assert_close(own.compute()["share"], torch.tensor(0.625, dtype=torch.float64))
-    with pytest.raises(OptionError, match="no option 'treshold'.*threshold"):
+    with pytest.raises(OptionError, match=r"no option 'treshold'.*threshold"):
         metric("share", treshold=1)
 
 
@@ -60,6 +60,7 @@ def test_several_scores_from_sums_over_the_set():
         ("own", lambda relevanc: relevanc, {}, "parameter 'relevanc' is neither.*relevance"),
         ("own", lambda **given: given, {}, "parameter 'given' is neither"),
         ("own", lambda size=3: size, {}, "takes nothing of a run"),
+        ("own", share, {"over": ("set",)}, "give compute"),
         ("own", share, {"values": "up"}, "values must be one of higher, lower, none"),
     ],
 )
@@ -69,7 +70,7 @@ def test_nonsense_is_refused(name, update, options, reason):
 
 
 def test_a_misspelt_need_is_an_error_at_once():
-    with pytest.raises(OptionError, match="needs 'relevence'.*relevance"):
+    with pytest.raises(OptionError, match=r"needs 'relevence'.*relevance"):
         MetricSpec("own", (), ("relevence",), share, identity, "-")
 
 

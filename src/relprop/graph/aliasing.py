@@ -14,7 +14,7 @@ def mutated(node: fx.Node) -> fx.Node | None:
     return first if isinstance(first, fx.Node) else None
 
 
-def _is_view(node: fx.Node) -> bool:
+def is_view(node: fx.Node) -> bool:
     """Whether ``node`` may share memory with its first argument."""
     schema = getattr(node.target, "_schema", None)
     if schema is None or not node.args:
@@ -30,18 +30,18 @@ def _is_view(node: fx.Node) -> bool:
     }
 
 
-def _family(node: fx.Node) -> set[fx.Node]:
+def family(node: fx.Node) -> set[fx.Node]:
     """Every node that may share memory with ``node``."""
     root = node
-    while root.op == "call_function" and _is_view(root) and isinstance(root.args[0], fx.Node):
+    while root.op == "call_function" and is_view(root) and isinstance(root.args[0], fx.Node):
         root = root.args[0]
-    family, queue = {root}, [root]
+    found, queue = {root}, [root]
     while queue:
         for user in queue.pop().users:
-            if user not in family and user.op == "call_function" and user.args and _is_view(user) and user.args[0] in family:
-                family.add(user)
+            if user not in found and user.op == "call_function" and user.args and is_view(user) and user.args[0] in found:
+                found.add(user)
                 queue.append(user)
-    return family
+    return found
 
 
 def writes_through_views(graph: fx.Graph) -> bool:
@@ -55,7 +55,7 @@ def writes_through_views(graph: fx.Graph) -> bool:
         if target is None or not depends_on_values(node):
             continue
         # views made after the write are made from its result; those made before it would go stale
-        earlier = [other for other in _family(target) if other is not target and order[other] < order[node]]
+        earlier = [other for other in family(target) if other is not target and order[other] < order[node]]
         if any(order[user] > order[node] for other in earlier for user in other.users):
             return True
     return False

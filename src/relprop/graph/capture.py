@@ -16,7 +16,8 @@ from torch.nn.parameter import is_lazy
 from relprop.errors import CaptureError, InputError, RelpropError
 from relprop.graph.aliasing import writes_through_views
 from relprop.graph.model import CapturedModel
-from relprop.graph.nodes import OUTPUTS, PATH
+from relprop.graph.modules import mark_paths, note_returns, noted_returns
+from relprop.graph.nodes import PATH
 from relprop.graph.passes import normalize
 from relprop.inputs import Inputs
 from relprop.ops.op import hollow
@@ -111,7 +112,10 @@ def export(model: nn.Module, inputs: Inputs, output: str | int | None = None) ->
         program, dynamic = _export(wrapper, inputs)
         module = program.module(check_guards=False)
         if writes_through_views(module.graph):
+            note_returns(program.graph_module)
             module = program.run_decompositions({}).module(check_guards=False)
+        else:
+            note_returns(module)
     notes = () if dynamic else ("The model fixes its batch size, so samples are run one at a time.",)
     return CapturedModel(_own_buffers(module), inputs.map(hollow), dynamic, model, notes)
 
@@ -158,7 +162,8 @@ def _export_flat(wrapper: _Selected, flat: list[Any], *, dynamic: bool) -> torch
     # torch.export fixes dimensions of size 0 or 1, so the example of a dynamic batch holds two samples
     free = {0: torch.export.Dim.DYNAMIC}
     shapes = tuple(free if isinstance(v, Tensor) and v.dim() and v.shape[0] == batch else None for v in flat)
-    with contextlib.redirect_stderr(io.StringIO()):  # where it fails, export prints a draft of its graph
+    # where it fails, export prints a draft of its graph
+    with contextlib.redirect_stderr(io.StringIO()), noted_returns(wrapper.model):
         return torch.export.export(wrapper, tuple(flat), dynamic_shapes=(shapes,) if dynamic else None, strict=False)
 
 
@@ -197,7 +202,7 @@ def _is_of_the_model(filename: str) -> bool:
 
 
 def _own_buffers(module: fx.GraphModule) -> fx.GraphModule:
-    """Return a graph module of its own: constants as detached buffers, module paths and outputs in ``node.meta``."""
+    """Return a graph module of its own: constants as detached buffers, module paths in ``node.meta``."""
     graph = module.graph
     for node in list(graph.nodes):
         if node.op == "call_module" and "guards" in str(node.target):
@@ -220,7 +225,7 @@ def _own_buffers(module: fx.GraphModule) -> fx.GraphModule:
     for name, child in module.named_children():
         if isinstance(child, fx.GraphModule):
             owner.add_module(name, child)
-    _mark_modules(graph)
+    mark_paths(module)
     return fx.GraphModule(owner, graph)
 
 
@@ -229,27 +234,3 @@ def _resolve(module: nn.Module, path: str) -> Any:  # noqa: ANN401 - a tensor or
     for part in path.split("."):
         value = getattr(value, part)
     return value
-
-
-def _module_stack(node: fx.Node) -> list[str]:
-    stack = node.meta.get("nn_module_stack") or {}
-    paths = [entry[0] if isinstance(entry, tuple) else str(entry) for entry in stack.values()]
-    own = [p for p in paths if p == "model" or p.startswith("model.")]
-    return [p.removeprefix("model").removeprefix(".").split("@")[0] for p in own]
-
-
-def _mark_modules(graph: fx.Graph) -> None:
-    """Note at every op its module path, and at every node the modules whose output it is."""
-    last: dict[str, fx.Node] = {}
-    for node in graph.nodes:
-        if node.op != "call_function":
-            continue
-        stack = _module_stack(node)
-        node.meta[PATH] = stack[-1] if stack else ""
-        for path in stack:
-            leaves = any(path not in _module_stack(user) for user in node.users)
-            if leaves and isinstance(node.meta.get("val"), Tensor):
-                last[path] = node
-    for path, node in last.items():
-        if path:
-            node.meta.setdefault(OUTPUTS, []).append(path)

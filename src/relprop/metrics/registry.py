@@ -78,7 +78,7 @@ def register_metric(
 
     Raises:
         OptionError: The name is taken or is no name, or the function takes nothing of the run, or has a parameter without a default that a
-            run does not have.
+            run does not have; or it is to be scored over a set without ``compute``.
     """
     if not isinstance(name, str) or not name or ":" in name or "," in name:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise OptionError(f"A metric's name must be a text without colons and commas, not {name!r}.")
@@ -86,6 +86,8 @@ def register_metric(
         raise OptionError(f"There already is a metric {name!r}; choose another name.")
     if not callable(update):
         raise OptionError(f"Metric {name!r} must be a function of a batch, not {type(update).__name__}.")
+    if "set" in over and compute is identity:
+        raise OptionError(f"Metric {name!r} is scored over a set by what compute makes of summed statistics; give compute.")
     reported = _values(name, update, values)
     spec = MetricSpec(name, reported, _needs(name, update), _named(name, update), compute, source, over)
     METRICS[name] = spec

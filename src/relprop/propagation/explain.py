@@ -9,7 +9,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from relprop.errors import OptionError, TargetError, suggestion
 from relprop.explanation import Answer
-from relprop.graph.nodes import OUTPUTS, module_outputs, widened
+from relprop.graph.nodes import OUTPUTS, module_outputs, output_notes, widened
 from relprop.inputs import Question, Request
 from relprop.propagation.plan import Plan
 from relprop.propagation.run import Run
@@ -44,7 +44,7 @@ def explain(plan: Plan, request: Request) -> Answer:
         scaled = [leaf * factor for leaf in leaves] if factor != 1 else leaves
         total = scaled if total is None else [a + b for a, b in zip(total, scaled, strict=True)]
     parts, at_layers, absorbed = tree_unflatten(total, structure)  # pyright: ignore[reportArgumentType, reportPossiblyUnboundVariable]
-    return Answer(parts, absorbed, question, layers=at_layers)
+    return Answer(parts, absorbed, question, layers=at_layers, notes=output_notes(plan.module, layers))
 
 
 def trace(plan: Plan, request: Request) -> Trace:

@@ -13,6 +13,7 @@ from relprop.graph.passes.inline import inline_regions
 from relprop.graph.passes.inplace import make_out_of_place
 from relprop.graph.passes.masks import fill_infinite_masks, index_by_constant_masks
 from relprop.graph.passes.moves import shorten_moves
+from relprop.graph.passes.outputs import mark_outputs
 from relprop.graph.passes.projections import separate_projections
 from relprop.graph.passes.simplify import drop_identities, use_common_forms
 from relprop.graph.passes.windows import compute_windows
@@ -23,6 +24,7 @@ Pass = Callable[[fx.GraphModule], str | None]
 PASSES: tuple[Pass, ...] = (
     inline_regions,
     make_out_of_place,
+    mark_outputs,
     fold_constants,
     drop_identities,
     index_by_constant_masks,
