@@ -124,8 +124,9 @@ def module_stack(node: fx.Node) -> list[str]:
 def _calls(node: fx.Node) -> list[str]:
     """The calls of modules in which an op was run, outermost first: paths in the exported wrapper, with ``@n`` from the second call on."""
     stack = node.meta.get("nn_module_stack") or {}
-    paths = [entry[0] if isinstance(entry, tuple) else str(entry) for entry in stack.values()]
-    return [p for p in paths if p == "model" or p.startswith("model.")]
+    paths = [(entry[0] if isinstance(entry, tuple) else str(entry), key) for key, entry in stack.items()]
+    # the path is that of the module; the key numbers its calls
+    return ["@".join([path, *key.split("@")[1:]]) for path, key in paths if path == "model" or path.startswith("model.")]
 
 
 def _path(call: str) -> str:

@@ -58,7 +58,7 @@ class Plan:
     @cached_property
     def layers(self) -> Mapping[str, fx.Node]:
         """The values at which relevance can be returned, by the path of the module whose output they are, in forward order."""
-        passed = {s.node for s in self.steps if s.backward or s.node in self.leaves}
+        passed = {s.node for s in self.steps if s.operands or s.node in self.leaves}
         return {path: node for path, node in module_outputs(self.module.graph).items() if node in passed}
 
     @cached_property

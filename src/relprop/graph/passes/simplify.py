@@ -1,6 +1,7 @@
 """Drop what does nothing at inference: dropout, copies, checks; write rare forms of an op as the common one."""
 
 import math
+import operator
 import sys
 from collections.abc import Mapping
 from typing import Any, cast
@@ -194,7 +195,32 @@ def _length(node: fx.Node, x: fx.Node, given: Mapping[str, Any]) -> fx.Node:
     return insert(node, aten.clamp_min.default, norm, given["eps"])
 
 
+def _rewrite_native_batch_norm(node: fx.Node) -> fx.Node | None:
+    """The output of ``_native_batch_norm_legit_no_training``, as decompositions leave it, as ``batch_norm``."""
+    if node.target is not operator.getitem or node.args[1] != 0:
+        return None
+    norm = cast("fx.Node", node.args[0])
+    if norm.target is not aten._native_batch_norm_legit_no_training.default:
+        return None
+    *statistics, momentum, epsilon = norm.args
+    return insert(node, aten.batch_norm.default, *statistics, False, momentum, epsilon, False)
+
+
+def _rewrite_copy(node: fx.Node) -> fx.Node | None:
+    """``copy(x, source)`` as the source, broadcast to the shape of ``x``, in its dtype."""
+    if node.target is not aten.copy.default:
+        return None
+    x, source = cast("tuple[fx.Node, fx.Node]", node.args[:2])
+    if value_of(source).shape != value_of(x).shape:
+        source = insert(node, aten.expand_as.default, source, x)
+    if value_of(source).dtype != value_of(x).dtype:
+        source = insert(node, aten._to_copy.default, source, dtype=value_of(x).dtype)
+    return source
+
+
 _REWRITES = (
+    _rewrite_native_batch_norm,
+    _rewrite_copy,
     _rewrite_subtraction,
     _rewrite_same_convolution,
     _rewrite_convolution,
