@@ -1,4 +1,4 @@
-"""What an explainer returns."""
+"""Explanations: what an explainer returns, as tensors, heat maps, pictures and files."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,15 +25,15 @@ class Explanation:
         relevance: Shaped like the inputs, ``(B, …)``, or ``(B, K, …)`` where the target is ``(B, K)``; for several inputs a tuple or dict
             like them. Positive counts for the target, negative against; unbounded, in units of the logit.
         logits: The model's output, ``(B, C)``, before any final softmax.
-        target: The explained classes, ``(B,)`` or ``(B, K)``; None where a seed was given.
-        absorbed: Relevance that ended in constants (a class token, say) or found no taker, ``(B,)`` or ``(B, K)``; together with the
-            sum of ``relevance`` it is the explained logit, for methods that conserve.
+        target: The explained classes, ``(B,)`` or ``(B, K)``; None where ``output_relevance`` was given.
+        absorbed: The absorbed relevance, ``(B,)`` or ``(B, K)``: what constants (a class token, say) received, and what no operand
+            received. Conserving methods: ``relevance.sum() + absorbed`` of each map is the explained logit.
         inputs: What was explained, structured like ``relevance``.
         layers: Relevance at the outputs of the modules asked for, by module path.
         method: The name of the method.
         notes: What the user should know.
-        completeness_error: What lacks for ``relevance`` and ``absorbed`` to add up to the explained logit, ``(B,)`` or ``(B, K)``, for
-            methods that promise that they do up to an error, such as integrated gradients.
+        completeness_error: The explained logit minus ``relevance.sum() + absorbed`` of each map, ``(B,)`` or ``(B, K)``, for methods that are
+            complete up to an error, such as integrated gradients.
     """
 
     relevance: Any

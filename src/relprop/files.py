@@ -9,6 +9,22 @@ from pathlib import Path
 from relprop.errors import InputError, OutputError
 
 
+def as_path(path: str | Path, what: str = "A path") -> Path:
+    """Return what a user gave for a path.
+
+    Args:
+        path: A string, or anything that ``pathlib`` takes.
+        what: What it is the path of; begins the message.
+
+    Raises:
+        InputError: It is no path.
+    """
+    try:
+        return Path(path)
+    except TypeError:
+        raise InputError(f"{what} must be a string or a pathlib.Path, not {type(path).__name__}.") from None
+
+
 @contextmanager
 def atomic(path: str | Path) -> Generator[Path, None, None]:
     """Give a temporary path beside ``path`` and move it there when the block ends well; remove it when it does not.
@@ -79,19 +95,3 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-def as_path(path: str | Path, what: str = "A path") -> Path:
-    """Return what a user gave for a path.
-
-    Args:
-        path: A string, or anything that ``pathlib`` takes.
-        what: What it is the path of; begins the message.
-
-    Raises:
-        InputError: It is no path.
-    """
-    try:
-        return Path(path)
-    except TypeError:
-        raise InputError(f"{what} must be a string or a pathlib.Path, not {type(path).__name__}.") from None

@@ -46,7 +46,7 @@ class CompareJob:
 
 @dataclass
 class _Outcome:
-    """What came of one model: by method an explanation or the reason why there is none; and notes with the methods they are about."""
+    """Results of one model: by method an explanation, or the reason why there is none; notes with the methods that gave them."""
 
     cropped: Image.Image
     results: dict[str, Explanation | str] = field(default_factory=dict[str, Explanation | str])

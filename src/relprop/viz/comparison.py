@@ -29,7 +29,7 @@ def plot_comparison(
         images: The ``B`` cropped photos, see :func:`relprop.viz.plot_explanation`.
         labels: Class names; synonyms after a comma are not shown.
         title: Stands above.
-        percentile: Of the absolute relevance of every map, that gets the full color.
+        percentile: Percentile of each map's absolute relevance at which the colors saturate.
         overlaid: Lay the maps over the photos.
 
     Raises:

@@ -50,7 +50,7 @@ def draw(panels: Sequence[Panel], *, title: str = "", percentile: float = 100.0)
     Args:
         panels: The rows; a row without a photo shows the heat map alone, one without scores no classes.
         title: Stands above, at the left.
-        percentile: Of the absolute relevance, that gets the full color.
+        percentile: Percentile of the absolute relevance at which the colors saturate.
     """
     with mpl.rc_context(STYLE):
         layout = _layout(panels)

@@ -32,7 +32,7 @@ def plot_explanation(
             shown between each image's own minimum and maximum. Left out, the explained inputs themselves are shown so.
         labels: Class names; synonyms after a comma are not shown.
         title: Stands above.
-        percentile: Of the absolute relevance, that gets the full color.
+        percentile: Percentile of the absolute relevance at which the colors saturate.
 
     Raises:
         InputError: Maps are no pictures, or the images do not fit them.

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from relprop.errors import ModelError, OptionError, suggestion
 from relprop.files import as_path
-from relprop.text import class_name, short
 from relprop.zoo import sources
 from relprop.zoo.labels import Top, imagenet_classes, parse_target
 from relprop.zoo.model import LoadedModel, Request
@@ -13,8 +12,8 @@ from relprop.zoo.preprocessing import Preprocessing
 from relprop.zoo.torchvision_ops import import_torchvision
 
 __all__ = [
-    "DEFAULT", "EMBEDDED", "SOURCES", "LoadedModel", "Preprocessing", "Top", "class_name", "imagenet_classes", "import_torchvision", "load",
-    "parse_target", "short",
+    "DEFAULT", "EMBEDDED", "SOURCES", "LoadedModel", "Preprocessing", "Top", "imagenet_classes", "import_torchvision", "load",
+    "parse_target",
 ]  # fmt: skip
 
 DEFAULT = "efficientnet-lite0"
