@@ -14,15 +14,8 @@ from relprop.graph.nodes import copy_module, explained, interpret, is_floating, 
 from relprop.graph.passes import normalize
 from relprop.graph.passes.constants import depends_on_input
 from relprop.inputs import Inputs, batch_size
-from relprop.ops.op import AFFINE, Role, op_name
-from relprop.ops.table import known_op
-
-_RELU = frozenset({"aten::relu", "aten::relu6"})
-_RELATIVE_NAMES = "gelu silu mish hardswish elu celu selu leaky_relu prelu rrelu softplus threshold log_sigmoid"
-RELATIVES = frozenset(f"aten::{name}" for name in _RELATIVE_NAMES.split())
-"""Smooth and leaky relatives of ReLU."""
-_CLIPPED = {"aten::clamp": 1, "aten::clamp_min": 1, "aten::hardtanh": 1}
-"""Ops that are ReLU where their lower bound, at this position of the arguments, is zero."""
+from relprop.ops.op import AFFINE, Role
+from relprop.ops.table import arguments_of, entry, known_op
 
 Handler = Callable[..., Any]
 """Computes one op in another way: ``(*args, **kwargs) -> value``, as the op itself takes them."""
@@ -101,10 +94,8 @@ def captured_model(model: nn.Module, inputs: Inputs, output: str | int | None = 
 
 def is_rectifier(node: fx.Node) -> bool:
     """Whether an op is ReLU, however it is written, or one of its relatives."""
-    name = op_name(node.target)
-    if name in _CLIPPED:
-        return len(node.args) > 1 and bool(node.args[1] == 0)
-    return name in _RELU | RELATIVES
+    op = entry(node)
+    return op is not None and op.rectifies(arguments_of(node))
 
 
 def role_of(model: CapturedModel, node: fx.Node) -> Role | None:

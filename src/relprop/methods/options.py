@@ -16,7 +16,7 @@ from relprop.propagation.method import AddName, AttentionName, ConstantsName, In
 from relprop.rules.affine import BiasName
 from relprop.rules.sums import SumName
 
-StartName = Literal["logit", "one", "clrp", "sglrp"]
+StartName = Literal["logit", "one", "abslrp", "clrp", "sglrp"]
 
 
 @dataclass(frozen=True)
