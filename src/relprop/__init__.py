@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from relprop.methods import Method, register_method
     from relprop.metrics import register_metric
     from relprop.ops.table import register_op
+    from relprop.rules import register_rule
 
 __all__ = [
     "Explainer",
@@ -33,6 +34,7 @@ __all__ = [
     "register_method",
     "register_metric",
     "register_op",
+    "register_rule",
     "rules",
     "viz",
     "zoo",
@@ -49,6 +51,7 @@ _HOME = {
     "register_method": "relprop.methods",
     "register_metric": "relprop.metrics",
     "register_op": "relprop.ops.table",
+    "register_rule": "relprop.rules",
 }
 _SUBMODULES = ("datasets", "evaluation", "images", "integrations", "methods", "metrics", "rules", "viz", "zoo")
 

@@ -11,14 +11,7 @@ from torch import Tensor, fx, nn
 from relprop.graph.nodes import change_dtypes, copy_module, explained, interpret, is_floating, nodes_in
 from relprop.graph.passes.constants import depends_on_input
 from relprop.inputs import Inputs, batch_size
-from relprop.ops.op import op_name
-
-_RELU = frozenset({"aten::relu", "aten::relu6"})
-_RELATIVE_NAMES = "gelu silu mish hardswish elu celu selu leaky_relu prelu rrelu softplus threshold log_sigmoid"
-RELATIVES = frozenset(f"aten::{name}" for name in _RELATIVE_NAMES.split())
-"""Smooth and leaky relatives of ReLU."""
-_CLIPPED = {"aten::clamp": 1, "aten::clamp_min": 1, "aten::hardtanh": 1}
-"""Ops that are ReLU where their lower bound, at this position of the arguments, is zero."""
+from relprop.ops.table import arguments_of, entry
 
 _FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -113,7 +106,5 @@ class CapturedModel:
 
 def is_rectifier(node: fx.Node) -> bool:
     """Whether an op is ReLU, however it is written, or one of its relatives."""
-    name = op_name(node.target)
-    if name in _CLIPPED:
-        return len(node.args) > 1 and bool(node.args[1] == 0)
-    return name in _RELU | RELATIVES
+    op = entry(node)
+    return op is not None and op.rectifies(arguments_of(node))

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from torch import Tensor, fx
 
 from relprop.errors import OptionError, suggestion
-from relprop.graph.facts import SOFTMAX
+from relprop.graph.facts import is_softmax
 from relprop.graph.model import CapturedModel
 from relprop.graph.nodes import OUTPUTS, is_floating, module_outputs, tensor_inputs
-from relprop.ops.op import Role, op_name
+from relprop.ops.op import Role
 from relprop.propagation.roles import Roles
 
 _MOST_EXTRA_TOKENS = 16
@@ -108,7 +108,7 @@ def find_grid(model: CapturedModel, layer: str | None) -> Grid:
 
 def _before_attention(model: CapturedModel, roles: Roles, layers: dict[str, fx.Node]) -> list[tuple[str, fx.Node]]:
     """Outputs of norms that the last attention is made of."""
-    attention = [n for n in model.active if op_name(n.target) in SOFTMAX]
+    attention = [n for n in model.active if is_softmax(n)]
     if not attention:
         return []
     ancestors, queue = set[fx.Node](), [attention[-1]]

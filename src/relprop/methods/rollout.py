@@ -16,16 +16,14 @@ from relprop.graph.nodes import PATH, tensor_inputs
 from relprop.methods.grids import over_channels, resized
 from relprop.methods.layers import image_size, token_grid
 from relprop.methods.options import StartName
-from relprop.ops.op import Role, op_name
-from relprop.ops.table import arguments_of
+from relprop.ops.op import Role
+from relprop.ops.table import arguments_of, entry
 from relprop.propagation.method import Method
 from relprop.propagation.plan import make_plan
 from relprop.propagation.run import Run
 from relprop.rules.attention import balanced_sum
 from relprop.rules.rule import Rule
 from relprop.rules.starts import STARTS
-
-_PRODUCTS = frozenset({"aten::matmul", "aten::bmm"})
 
 
 @dataclass(frozen=True)
@@ -51,6 +49,12 @@ class Tokens:
     width: int
 
 
+def _is_product(node: fx.Node) -> bool:
+    """Whether an op multiplies two matrices."""
+    op = entry(node)
+    return op is not None and op.multiplies and op.role is Role.DENSE
+
+
 def find_tokens(name: str, model: CapturedModel) -> Tokens:
     """Find the attention layers.
 
@@ -59,7 +63,7 @@ def find_tokens(name: str, model: CapturedModel) -> Tokens:
     """
     layers, active = list[Attention](), set(model.active)
     for node in model.active:
-        weights = arguments_of(node).get("self") if op_name(node.target) in _PRODUCTS else None
+        weights = arguments_of(node).get("self") if _is_product(node) else None
         if isinstance(weights, fx.Node) and from_softmax(weights, active):
             layers.append(Attention(weights, node))
     if not layers:

@@ -11,6 +11,7 @@ from relprop.errors import OptionError, suggestion
 from relprop.ops.op import Role
 from relprop.ops.table import OPS
 from relprop.rules.affine import unchanged
+from relprop.rules.registry import make_rule
 from relprop.rules.rule import Rule
 from relprop.rules.starts import STARTS, Start
 from relprop.rules.sums import split_sum
@@ -18,6 +19,7 @@ from relprop.rules.sums import split_sum
 Bounds = tuple[float | Tensor, float | Tensor] | None
 
 _PASSING = (Role.GATE, Role.NORM, Role.ACTIVATION, Role.SCALE, Role.BIAS, Role.SOFTMAX)
+_TABLES = ("rules", "by_op", "by_path", "with_attention")
 _LIKE_DENSE = (Role.POOL, Role.ATTENTION, Role.PRODUCT)
 
 
@@ -27,9 +29,9 @@ class Composite:
 
     Attributes:
         name: As the registry and the plan call it.
-        rules: The rule of every role, such as ``"dense"``, ``"conv"``, ``"add"``, see :class:`relprop.ops.op.Role`. Where left
-            out, ``"input"`` and ``"output"``, the first and the last layer, count as the dense or conv layers that they are;
-            ``"pool"``, ``"attention"`` and ``"product"`` as ``"dense"``; sums split by signed value; ops with one contributor
+        rules: The rule of every role, such as ``"dense"``, ``"conv"``, ``"add"``, see :class:`relprop.ops.op.Role`; a rule, or its
+            name in ``relprop.rules.RULES``. Where left out, ``"input"`` and ``"output"``, the first and the last layer, count as the
+            dense or conv layers that they are; ``"pool"``, ``"attention"`` and ``"product"`` as ``"dense"``; sums split by signed value; ops with one contributor
             pass relevance unchanged.
         by_op: Rules of single ops, by name, such as ``"conv2d"``; they go before roles.
         by_path: Rules of the dense and conv layers in a module, by path or pattern, such as ``"features.0"``, ``"layer4"`` or
@@ -45,22 +47,19 @@ class Composite:
     """
 
     name: str
-    rules: Mapping[Role | str, Rule]
-    by_op: Mapping[str, Rule] = field(default_factory=dict[str, Rule])
-    by_path: Mapping[str, Rule] = field(default_factory=dict[str, Rule])
-    with_attention: Mapping[Role | str, Rule] = field(default_factory=dict[Role | str, Rule])
+    rules: Mapping[Role | str, Rule | str]
+    by_op: Mapping[str, Rule | str] = field(default_factory=dict[str, Rule | str])
+    by_path: Mapping[str, Rule | str] = field(default_factory=dict[str, Rule | str])
+    with_attention: Mapping[Role | str, Rule | str] = field(default_factory=dict[Role | str, Rule | str])
     start: Start = STARTS["logit"]
     fold_batchnorm: bool = True
     bounds: Bounds = None
     conserves: bool = True
 
     def __post_init__(self) -> None:
-        for where in ("rules", "by_op", "by_path", "with_attention"):
-            table: Mapping[Any, Rule] = getattr(self, where)
-            for key, rule in table.items():
-                if not isinstance(rule, Rule):  # pyright: ignore[reportUnnecessaryIsInstance] - users may give anything
-                    wrong = f"{where}[{str(key)!r}] must be a rule of relprop.rules, not {rule!r}."
-                    raise OptionError(f"Method {self.name!r}: {wrong}")
+        for where in _TABLES:
+            table: Mapping[Any, Rule | str] = getattr(self, where)
+            object.__setattr__(self, where, {key: self._made(where, key, rule) for key, rule in table.items()})
         for role in (*self.rules, *self.with_attention):
             if role not in list(Role):
                 near = suggestion(role, map(str, Role))
@@ -69,11 +68,26 @@ class Composite:
         like_dense = {role: given[Role.DENSE] for role in _LIKE_DENSE if Role.DENSE in given}
         object.__setattr__(self, "rules", transparent() | {Role.ADD: split_sum("signed", 1e-6)} | like_dense | given)
 
+    def _made(self, where: str, key: object, rule: object) -> Rule:
+        """The rule itself, or by its name."""
+        if isinstance(rule, Rule):
+            return rule
+        try:
+            if isinstance(rule, str):
+                return make_rule(rule, {})
+        except OptionError as error:
+            raise OptionError(f"Method {self.name!r}: {where}[{str(key)!r}]: {error}") from error
+        wrong = f"{where}[{str(key)!r}] must be a rule of relprop.rules or its name, not {rule!r}."
+        raise OptionError(f"Method {self.name!r}: {wrong}")
+
     @property
     def local(self) -> bool:
         """Whether all rules are local, so that values which nothing reads need not be computed."""
-        tables = (self.rules, self.by_op, self.by_path, self.with_attention)
-        return all(rule.local for table in tables for rule in table.values())
+        return all(rule.local for where in _TABLES for rule in self._table(where).values())
+
+    def _table(self, where: str) -> Mapping[str, Rule]:
+        """One of the tables, in which every name has become a rule."""
+        return getattr(self, where)
 
     def suited(self, kinds: Collection[Role]) -> Self:
         """Return the method for a model with ops of these kinds."""
@@ -85,11 +99,11 @@ class Composite:
     def rule(self, role: Role, kind: Role, op: str, path: str) -> Rule | None:
         """Return the rule of an op, by its module path, its name, its refined role, or the kind of layer that it is."""
         if kind in {Role.CONV, Role.DENSE}:
-            for pattern, rule in self.by_path.items():
+            for pattern, rule in self._table("by_path").items():
                 if _fits(path, pattern):
                     return rule
-        by_op = self.by_op.get(op.removeprefix("aten::"))
-        return by_op or self.rules.get(role) or self.rules.get(kind)
+        by_op, rules = self._table("by_op").get(op.removeprefix("aten::")), self._table("rules")
+        return by_op or rules.get(role) or rules.get(kind)
 
     def check_matches(self, ops: Iterable[str], paths: Iterable[str]) -> None:
         """Refuse rules of ops that do not exist, and of paths without a layer of the model; ``paths`` are those of its dense and conv layers.

@@ -135,7 +135,7 @@ def _step(node: fx.Node, method: Composite, roles: Roles, facts: Facts, *, reach
         operands=operands,
         needs=needs(*(rule.needs if rule else ())),
         nonnegative=frozenset(k for k, v in arguments.items() if isinstance(v, fx.Node) and v in facts.nonnegative),
-        linear=op.linear if op else None,
+        entry=op,
         layout=facts.layouts.get(node, SampleLayout(None)),
         layouts={k: facts.layouts[v] for k, v in arguments.items() if isinstance(v, fx.Node) and v in facts.layouts},
         multiplier=multiplier,

@@ -10,9 +10,8 @@ from torch import fx
 from relprop.graph.facts import find_carriers, from_softmax
 from relprop.graph.nodes import explained, is_floating, nodes_in, tensor_inputs
 from relprop.graph.passes.constants import depends_on_input
-from relprop.ops.elementwise import BOUNDED
-from relprop.ops.op import AFFINE, Op, Role, op_name
-from relprop.ops.table import arguments_of, known_op
+from relprop.ops.op import AFFINE, Op, Role
+from relprop.ops.table import arguments_of, entry, known_op
 
 _THROUGH = frozenset({Role.SHAPE, Role.SCALE, Role.BIAS})
 """Roles between the input and the first layer, through which the bounds of the input are carried."""
@@ -112,7 +111,8 @@ class Roles:
     def _is_gate(self, node: fx.Node) -> bool:
         """Whether a value comes from a bounded activation, through elementwise and shape ops only."""
         while node.op == "call_function":
-            if op_name(node.target) in BOUNDED:
+            op = entry(node)
+            if op is not None and op.bounded:
                 return True
             parents = [p for p in node.all_input_nodes if p in self._active]
             if len(parents) != 1 or self.kinds.get(node) not in {Role.SCALE, Role.BIAS, Role.SHAPE}:

@@ -134,16 +134,16 @@ class Run:
 
     def _call(self, step: Step, values: Values, bounds: Mapping[fx.Node, Bounds]) -> Call:
         return Call(
+            op=step.entry,  # pyright: ignore[reportArgumentType] - a step with a backward function has one
+            function=step.node.target,  # pyright: ignore[reportArgumentType]
             arguments={name: _filled(value, values) for name, value in step.arguments.items()},
             output=values[step.node],
-            active=frozenset(step.operands),
             nonnegative=step.nonnegative,
             operands=step.operands,
             data=step.operands[0],
             layout=step.layout,
             layouts=step.layouts,
             batch=self.batch,
-            linear=step.linear,
             bounds=bounds.get(step.arguments[step.operands[0]]) if step.role is Role.INPUT else None,
         )
 

@@ -7,7 +7,7 @@ from typing import Any
 from torch import fx
 
 from relprop.ops.layout import SampleLayout
-from relprop.ops.op import BackwardFunction, LinearFunction, MultiplierRule, Role
+from relprop.ops.op import BackwardFunction, MultiplierRule, Op, Role
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Step:
         operands: Arguments that take relevance.
         needs: Arguments, and ``"output"``, whose values the rule reads.
         nonnegative: Arguments that cannot be negative.
-        linear: See :class:`relprop.ops.op.Op`.
+        entry: What is known of the op; None where the table has no entry.
         layout: Layout of the samples in the output.
         layouts: Layout of the samples in each tensor argument.
         multiplier: How the rule turns the output's multiplier into those of the operands, where it can; see :mod:`relprop.propagation.multipliers`.
@@ -44,7 +44,7 @@ class Step:
     operands: tuple[str, ...]
     needs: frozenset[str]
     nonnegative: frozenset[str]
-    linear: LinearFunction | None
+    entry: Op | None
     layout: SampleLayout
     layouts: Mapping[str, SampleLayout]
     multiplier: MultiplierRule | None
