@@ -137,8 +137,8 @@ def test_another_method_on_the_same_capture(first, method, monkeypatch):
     net = model()
     expected = relprop.Explainer(net, X, method)(X, 1).relevance
     explainer = relprop.Explainer(net, X, first)
-    monkeypatch.setattr("relprop.graph.model.capture", lambda *_: pytest.fail("captured again"))
-    other = explainer.with_method(method)
+    monkeypatch.setattr("relprop.graph.capture.export", lambda *_: pytest.fail("captured again"))
+    other = relprop.Explainer(explainer.captured, method)
     torch.testing.assert_close(other(X, 1).relevance, expected, rtol=0, atol=0)
     assert other.plan.method.name == method
     assert explainer.plan.method.name == first
@@ -146,15 +146,15 @@ def test_another_method_on_the_same_capture(first, method, monkeypatch):
 
 def test_another_method_has_the_dtype_of_the_explainer_and_leaves_it_alone():
     explainer = relprop.Explainer(model(), X, "rap").double()
-    other = explainer.with_method("lrp-alpha-beta", alpha=2.0, beta=1.0)
+    other = explainer.captured.explainer("lrp-alpha-beta", alpha=2.0, beta=1.0)
     wanted = relprop.Explainer(model(), X, "lrp-alpha-beta", alpha=2.0, beta=1.0).double()
     torch.testing.assert_close(other(X.double(), 1).relevance, wanted(X.double(), 1).relevance, rtol=0, atol=0)
     other.float()(X, 1)
     assert explainer(X.double(), 1).relevance.dtype == torch.float64
-    copied = copy.deepcopy(explainer).with_method("lrp-epsilon")
+    copied = relprop.Explainer(copy.deepcopy(explainer).captured, "lrp-epsilon")
     assert copied(X.double(), 1).relevance.dtype == torch.float64
 
 
 def test_another_method_that_does_not_exist():
     with pytest.raises(OptionError, match="rap"):
-        relprop.Explainer(model(), X, "rap").with_method("rapp")
+        relprop.capture(model(), X).explainer("rapp")

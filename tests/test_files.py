@@ -1,4 +1,4 @@
-"""What is no path where one is wanted is one clear sentence."""
+"""Files are written whole or not at all, and what is no path where one is wanted is one clear sentence."""
 
 from pathlib import Path
 
@@ -8,13 +8,13 @@ from matplotlib.figure import Figure
 
 import relprop
 from relprop.datasets import DATASETS, open_dataset
-from relprop.errors import InputError, OptionError
+from relprop.errors import InputError, OptionError, OutputError
 from relprop.evaluation import Evaluation, choices, models, read_maps, read_rows, read_settings, report
 from relprop.evaluation.settings import from_mapping, read_toml
-from relprop.files import as_path, check_writable, make_folder, write_text
+from relprop.files import as_path, atomic, check_writable, make_folder, write_text
 from relprop.images import check_photo, open_photo
 from relprop.methods.pattern_fit import load_patterns, save_patterns, state_note
-from relprop.viz import save_explanation, save_figure
+from relprop.viz import save_figure
 from relprop.zoo import load
 from tests.files import save_photos
 
@@ -22,7 +22,6 @@ EXPLANATION = relprop.Explanation(torch.zeros(1, 3, 4, 4), torch.zeros(1, 2), to
 WHAT = {"models": models("m"), "methods": choices("rap"), "metrics": choices("complexity")}
 TAKE_PATHS = {
     "Explanation.save": EXPLANATION.save,
-    "save_explanation": lambda path: save_explanation(EXPLANATION, path),
     "save_figure": lambda path: save_figure(Figure(), path),
     "save_patterns": lambda path: save_patterns({}, path),
     "load_patterns": load_patterns,
@@ -91,3 +90,40 @@ def test_what_is_no_name_is_said(take, name):
 def test_a_path_may_be_a_string(tmp_path):
     assert as_path(str(tmp_path)) == as_path(tmp_path) == tmp_path
     assert Evaluation("folder:x", output=str(tmp_path), **WHAT).output == tmp_path
+
+
+def test_atomic_leaves_the_old_file_where_writing_fails(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(UnicodeEncodeError), atomic(path) as temporary:
+        temporary.write_text("half\udc80", "utf-8")
+    assert path.read_text() == "old"
+    with atomic(path) as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == "new"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(tmp_path):
+    def full(path):
+        path.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OutputError, match="No space left"), atomic(tmp_path / "a.txt") as temporary:
+        full(temporary)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_outputs_that_cannot_be_written_are_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path, message in (
+        (tmp_path, "is a folder"),
+        (tmp_path / "file" / "a.png", "is a file|cannot be made"),
+        ("/proc/nix/a.png", "cannot be made"),
+    ):
+        with pytest.raises(OutputError, match=message):
+            check_writable(path)
+    with pytest.raises(OutputError, match="is a file"):
+        make_folder(tmp_path / "file")
+    check_writable(tmp_path / "new" / "a.png")
+    assert list((tmp_path / "new").iterdir()) == []

@@ -7,27 +7,63 @@ from relprop.errors import RelpropError
 from relprop.version import __version__
 
 if TYPE_CHECKING:
-    from relprop.explainer import Explainer, explain
+    from relprop import datasets, evaluation, images, integrations, methods, metrics, rules, viz, zoo
+    from relprop.datasets import register_dataset
+    from relprop.explainer import Explainer, capture, explain
     from relprop.explanation import Explanation
-    from relprop.methods import Method
-    from relprop.methods.custom import register_method
+    from relprop.methods import Method, register_method
+    from relprop.metrics import register_metric
     from relprop.ops.table import register_op
+    from relprop.rules import register_rule
 
-__all__ = ["Explainer", "Explanation", "Method", "RelpropError", "__version__", "explain", "register_method", "register_op"]
+__all__ = [
+    "Explainer",
+    "Explanation",
+    "Method",
+    "RelpropError",
+    "__version__",
+    "capture",
+    "datasets",
+    "evaluation",
+    "explain",
+    "images",
+    "integrations",
+    "methods",
+    "metrics",
+    "register_dataset",
+    "register_method",
+    "register_metric",
+    "register_op",
+    "register_rule",
+    "rules",
+    "viz",
+    "zoo",
+]
 
 # Imported on first use, so that `relprop --help` need not wait for torch.
 _HOME = {
     "Explainer": "relprop.explainer",
     "Explanation": "relprop.explanation",
     "Method": "relprop.methods",
+    "capture": "relprop.explainer",
     "explain": "relprop.explainer",
-    "register_method": "relprop.methods.custom",
+    "register_dataset": "relprop.datasets",
+    "register_method": "relprop.methods",
+    "register_metric": "relprop.metrics",
     "register_op": "relprop.ops.table",
+    "register_rule": "relprop.rules",
 }
+_SUBMODULES = ("datasets", "evaluation", "images", "integrations", "methods", "metrics", "rules", "viz", "zoo")
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
+    if name in _SUBMODULES:
+        return importlib.import_module(f"relprop.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'relprop' has no attribute {name!r}")
     globals()[name] = getattr(importlib.import_module(_HOME[name]), name)
     return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,18 +1,20 @@
 """Attribution functions: methods that explain a captured model as a whole, by its gradient or by its outputs alone."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Never
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
-from relprop.errors import InputError, TargetError
-from relprop.explanation import Explanation
+from relprop.errors import InputError, OptionError, TargetError
+from relprop.explanation import Answer
 from relprop.graph.model import CapturedModel
 from relprop.graph.nodes import PATH
-from relprop.inputs import Inputs, batch_size, check_output_relevance, finite_logits, resolve_target
+from relprop.graph.passes import for_method
+from relprop.inputs import Inputs, Question, Request, batch_size
 from relprop.ops.op import op_name
-from relprop.ops.table import known_op
+from relprop.propagation.roles import Roles
 from relprop.text import draw_table
 
 
@@ -128,86 +130,110 @@ class Attribution:
     any_output: bool = True
     fold_batchnorm: bool = True
 
+    def plan(self, captured: CapturedModel) -> "AttributionPlan":
+        """Check that the method can explain a captured model; the model stays as it is.
+
+        Raises:
+            UnsupportedOpError: It cannot; the message lists the ops.
+            OptionError: An option does not fit the model.
+        """
+        own = captured.copy()
+        for_method(own.module, fold_batchnorm=self.fold_batchnorm, local=False)
+        return AttributionPlan(self, own, (*own.notes, *self.check(own)))
+
+    def explain(self, plan: "AttributionPlan", request: Request) -> Answer:
+        """Apply the function to one batch; every target of a sample is a problem of its own.
+
+        Raises:
+            OptionError: Relevance at modules was asked for.
+            InputError: No input is floating point.
+            TargetError: The target does not fit the output, or the method takes classes only.
+        """
+        if request.layers:
+            raise OptionError(f"Method {self.name!r} gives relevance to inputs only; leave layers out.")
+        if request.output_relevance is not None and not self.any_output:
+            raise TargetError(f"Method {self.name!r} explains classes; pass target instead of output_relevance.")
+        if not any(v.is_floating_point() for _, v in request.given.tensors):
+            kinds = [str(v.dtype) for _, v in request.given.tensors]
+            raise InputError(f"Method {self.name!r} needs a floating point input; these are {kinds}.")
+        question = request.question(plan.model(request.given))
+        problems = _problems(plan.model, request.given, question)
+        return _answer(problems, [self.attribute(problem) for problem in problems], question)
+
+    def trace(self, plan: "AttributionPlan", request: Request) -> Never:  # noqa: ARG002 - as every method has it
+        """Refuse a trace.
+
+        Raises:
+            OptionError: Always.
+        """
+        raise OptionError(f"Method {self.name!r} does not pass relevance from op to op, so there is nothing to trace.")
+
 
 @dataclass(frozen=True)
 class AttributionPlan:
-    """What is explained and how; prints the table of ops of the captured model."""
+    """What is explained and how; prints the table of ops of the captured model.
+
+    Attributes:
+        method: The method.
+        model: The captured model, with the passes that the method asks for.
+        notes: What the user should know.
+    """
 
     method: Attribution
     model: CapturedModel
     notes: tuple[str, ...]
 
     @property
-    def dynamic(self) -> bool:
-        """Whether the graph takes any batch size."""
-        return self.model.dynamic
+    def layers(self) -> Mapping[str, fx.Node]:
+        """Relevance is given to inputs only, so there are none."""
+        return {}
 
     def __str__(self) -> str:
         """Return the table of ops: module path, op, role."""
+        roles = Roles(self.model.module.graph)
         rows: list[tuple[str, ...]] = []
-        for node in self.model.active:
-            op = known_op(node)
+        for node in self.model.ops:
             path, name = str(node.meta.get(PATH, "")) or "·", op_name(node.target).removeprefix("aten::")
-            rows.append((path, name, op.role if op else "–"))
+            rows.append((path, name, roles.of(node)))
         lines = draw_table(("module", "op", "role"), rows)
         return "\n".join(
             [*lines, *(f"Note: {note}" for note in (f"{self.method.name} explains the model as a whole.", *self.notes))]
         )
 
 
-def plan_attribution(method: Attribution, model: CapturedModel) -> AttributionPlan:
-    """Check that the method can explain the model.
+def _problems(model: CapturedModel, given: Inputs, question: Question) -> list[Problem]:
+    """One problem per target of a sample."""
+    target, weights = question.target, question.output_relevance
+    if target is None:
+        columns = [weights] if weights.dim() == question.logits.dim() else weights.unbind(1)  # pyright: ignore[reportOptionalMemberAccess]
+        return [Problem(model, given, w, None) for w in columns]  # pyright: ignore[reportArgumentType]
+    targets = [target] if target.dim() == 1 else list(target.unbind(1))
+    return [Problem(model, given, _one_hot(t, question.logits), t) for t in targets]
 
-    Raises:
-        UnsupportedOpError: It cannot; the message lists the ops.
-        OptionError: An option does not fit the model.
-    """
-    return AttributionPlan(method, model, (*model.notes, *method.check(model)))
+
+def _one_hot(target: Tensor, logits: Tensor) -> Tensor:
+    return torch.zeros_like(logits).scatter(-1, target.unsqueeze(-1), 1.0)
 
 
-def explain_by_attribution(plan: AttributionPlan, given: Inputs, target: object, output_relevance: Tensor | None) -> Explanation:
-    """Explain one batch; every target of a sample is a problem of its own.
-
-    Raises:
-        TargetError: The target or output_relevance does not fit the output, or the method takes classes only.
-        ModelError: The logits are not finite.
-    """
-    if output_relevance is not None and not plan.method.any_output:
-        raise TargetError(f"Method {plan.method.name!r} explains classes; pass target instead of output_relevance.")
-    if not any(v.is_floating_point() for _, v in given.tensors):
-        raise InputError(
-            f"Method {plan.method.name!r} needs a floating point input; these are {[str(v.dtype) for _, v in given.tensors]}."
-        )
-    logits = finite_logits(plan.model(given))
-    indices = resolve_target(target, logits) if output_relevance is None else None
-    weights = _one_hot(indices, logits) if indices is not None else check_output_relevance(output_relevance, logits)  # pyright: ignore[reportArgumentType]
-    single = weights.dim() == logits.dim()
-    columns = [weights] if single else list(weights.unbind(1))
-    targets = [None] * len(columns) if indices is None else [indices] if single else list(indices.unbind(1))
-    problems = [Problem(plan.model, given, w, t) for w, t in zip(columns, targets, strict=True)]
-    results = [plan.method.attribute(problem) for problem in problems]
+def _answer(problems: Sequence[Problem], results: Sequence[Attributed], question: Question) -> Answer:
+    """Put the results of all targets side by side."""
+    logits, given = question.logits, problems[0].given
+    asked = question.output_relevance if question.target is None else question.target.unsqueeze(-1)
+    several = asked.dim() > logits.dim()  # pyright: ignore[reportOptionalMemberAccess]
 
     def joined(values: list[Tensor]) -> Tensor:
-        return values[0] if single else torch.stack(values, 1)
+        return torch.stack(values, 1) if several else values[0]
 
     parts = [joined(list(maps)) for maps in zip(*(r.relevance for r in results), strict=True)]
     references = [logits.new_zeros(logits.shape[0]) if r.reference is None else r.reference for r in results]
     errors = [_completeness_error(p, r, logits) for p, r in zip(problems, results, strict=True) if r.complete]
-    return Explanation(
-        relevance=given.restore(_with_fixed(given, parts, None if single else len(columns))),
-        logits=logits,
-        target=indices,
+    return Answer(
+        relevance=_with_fixed(given, parts, len(problems) if several else None),
         absorbed=joined(references),
-        inputs=given.restore([t for _, t in given.tensors]),
-        method=plan.method.name,
-        notes=tuple(dict.fromkeys([*plan.notes, *(note for r in results for note in r.notes)])),
+        question=question,
         completeness_error=joined(errors) if errors else None,
+        notes=tuple(note for r in results for note in r.notes),
     )
-
-
-def _one_hot(indices: Tensor, logits: Tensor) -> Tensor:
-    expanded = logits if indices.dim() == 1 else logits.unsqueeze(1).expand(-1, indices.shape[1], -1)
-    return torch.zeros_like(expanded).scatter(-1, indices.unsqueeze(-1), 1.0)
 
 
 def _completeness_error(problem: Problem, result: Attributed, logits: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ class InputError(RelpropError, ValueError):
 
 
 class TargetError(RelpropError, ValueError):
-    """A target or seed that does not fit the model's output."""
+    """A target, or relevance of the output, that does not fit the model's output."""
 
 
 class OptionError(RelpropError, ValueError):

@@ -1,14 +1,17 @@
-"""What an explainer returns."""
+"""Explanations: what an explainer returns, as tensors, heat maps, pictures and files."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
 
-from relprop.errors import InputError
+from relprop.errors import InputError, OutputError
+from relprop.files import as_path, atomic
+from relprop.inputs import Question
+from relprop.version import __version__
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,15 +25,15 @@ class Explanation:
         relevance: Shaped like the inputs, ``(B, …)``, or ``(B, K, …)`` where the target is ``(B, K)``; for several inputs a tuple or dict
             like them. Positive counts for the target, negative against; unbounded, in units of the logit.
         logits: The model's output, ``(B, C)``, before any final softmax.
-        target: The explained classes, ``(B,)`` or ``(B, K)``; None where a seed was given.
-        absorbed: Relevance that ended in constants (a class token, say) or found no taker, ``(B,)`` or ``(B, K)``; together with the
-            sum of ``relevance`` it is the explained logit, for methods that conserve.
+        target: The explained classes, ``(B,)`` or ``(B, K)``; None where ``output_relevance`` was given.
+        absorbed: The absorbed relevance, ``(B,)`` or ``(B, K)``: what constants (a class token, say) received, and what no operand
+            received. Conserving methods: ``relevance.sum() + absorbed`` of each map is the explained logit.
         inputs: What was explained, structured like ``relevance``.
         layers: Relevance at the outputs of the modules asked for, by module path.
         method: The name of the method.
         notes: What the user should know.
-        completeness_error: What lacks for ``relevance`` and ``absorbed`` to add up to the explained logit, ``(B,)`` or ``(B, K)``, for
-            methods that promise that they do up to an error, such as integrated gradients.
+        completeness_error: The explained logit minus ``relevance.sum() + absorbed`` of each map, ``(B,)`` or ``(B, K)``, for methods that are
+            complete up to an error, such as integrated gradients.
     """
 
     relevance: Any
@@ -68,15 +71,49 @@ class Explanation:
         return plot_explanation(self, **options)
 
     def save(self, path: str | Path, **options: Any) -> None:  # noqa: ANN401 - see relprop.viz
-        """Write the explanation: a picture for ``.png``, ``.pdf``, ``.svg``; all tensors for ``.safetensors``; relevance for ``.npy``.
+        """Write the explanation whole or not at all, in the format that the suffix names.
+
+        Args:
+            path: ``.safetensors`` for all tensors, ``.npy`` for the relevance alone, else a picture: ``.png``, ``.pdf``, ``.svg``, …
+            **options: Of :func:`relprop.viz.plot_explanation`, for pictures.
 
         Raises:
             InputError: The path is neither a string nor a path.
-            OutputError: The suffix is unknown or the file cannot be written; nothing half-written is left.
+            OutputError: The suffix is unknown or the file cannot be written.
         """
-        from relprop.viz import save_explanation
+        path = as_path(path)
+        suffix = path.suffix.lower()
+        if suffix == ".safetensors":
+            _save_tensors(self, path)
+        elif suffix == ".npy":
+            _save_relevance(self, path)
+        else:
+            from relprop.viz import PICTURES, plot_explanation, save_figure
 
-        save_explanation(self, path, **options)
+            if suffix[1:] not in PICTURES:
+                raise OutputError(f"{path} has no known suffix; use .safetensors, .npy or a picture's: {', '.join(PICTURES)}.")
+            save_figure(plot_explanation(self, **options), path)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a method finds for one batch; the explainer assembles the :class:`Explanation` from it.
+
+    Attributes:
+        relevance: Relevance of every tensor input, ``(B, …)`` or ``(B, K, …)``.
+        absorbed: ``(B,)`` or ``(B, K)``, see :class:`Explanation`.
+        question: What was explained.
+        layers: Relevance at the outputs of modules, by path.
+        completeness_error: See :class:`Explanation`.
+        notes: What the user should know.
+    """
+
+    relevance: Sequence[Tensor]
+    absorbed: Tensor
+    question: Question
+    layers: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    completeness_error: Tensor | None = None
+    notes: tuple[str, ...] = ()
 
 
 def join_explanations(parts: Sequence[Explanation]) -> Explanation:
@@ -104,3 +141,39 @@ def _joined(values: Sequence[Any]) -> Any:  # noqa: ANN401 - tensors, or the sam
     if isinstance(first, dict):
         return {k: _joined([v[k] for v in values]) for k in first}
     return tuple(_joined(items) for items in zip(*values, strict=True))
+
+
+def _save_relevance(explanation: Explanation, path: Path) -> None:
+    if not isinstance(explanation.relevance, Tensor):
+        raise OutputError("An .npy file holds one array, and this explanation has several inputs; use .safetensors.")
+    import numpy as np
+
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        np.save(file, explanation.relevance.detach().cpu().numpy())
+
+
+def _save_tensors(explanation: Explanation, path: Path) -> None:
+    from safetensors.torch import save_file
+
+    parts = {
+        "relevance": explanation.relevance,
+        "inputs": explanation.inputs,
+        "logits": explanation.logits,
+        "absorbed": explanation.absorbed,
+        "target": explanation.target,
+        "layers": explanation.layers,
+    }
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in _flat(parts).items()}
+    with atomic(path) as temporary:
+        save_file(tensors, temporary, metadata={"method": explanation.method, "relprop": __version__})
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Tensor]:  # noqa: ANN401 - tensors in dicts and tuples
+    """Name every tensor by its path: ``relevance``, ``relevance.0``, ``layers.features.3``."""
+    if isinstance(value, Tensor):
+        return {name: value}
+    named = (
+        cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else dict(enumerate(cast("tuple[Any, ...]", value or ())))
+    )
+    items = named.items()
+    return {key: tensor for part, inner in items for key, tensor in _flat(inner, f"{name}.{part}".lstrip(".")).items()}

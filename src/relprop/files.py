@@ -9,12 +9,28 @@ from pathlib import Path
 from relprop.errors import InputError, OutputError
 
 
+def as_path(path: str | Path, what: str = "A path") -> Path:
+    """Return what a user gave for a path.
+
+    Args:
+        path: A string, or anything that ``pathlib`` takes.
+        what: What it is the path of; begins the message.
+
+    Raises:
+        InputError: It is no path.
+    """
+    try:
+        return Path(path)
+    except TypeError:
+        raise InputError(f"{what} must be a string or a pathlib.Path, not {type(path).__name__}.") from None
+
+
 @contextmanager
 def atomic(path: str | Path) -> Generator[Path, None, None]:
     """Give a temporary path beside ``path`` and move it there when the block ends well; remove it when it does not.
 
     Raises:
-        OutputError: where the file cannot be written.
+        OutputError: The file cannot be written.
     """
     path = as_path(path)
     temporary = _temporary(path)
@@ -31,7 +47,7 @@ def write_text(path: str | Path, text: str) -> None:
     """Write a text file in UTF-8, whole or not at all.
 
     Raises:
-        OutputError: where the file cannot be written.
+        OutputError: The file cannot be written.
     """
     with atomic(path) as temporary:
         temporary.write_text(text, "utf-8")
@@ -41,7 +57,7 @@ def check_writable(path: str | Path) -> None:
     """Make sure, before any computing, that a file can be written there; missing folders are made.
 
     Raises:
-        OutputError: where the path is a folder, or its folder cannot be made or written to.
+        OutputError: The path is a folder, or its folder cannot be made or written to.
     """
     path = as_path(path)
     if path.is_dir():
@@ -54,7 +70,7 @@ def make_folder(path: str | Path) -> None:
     """Make a folder and those above it.
 
     Raises:
-        OutputError: where that is not possible.
+        OutputError: That is not possible.
     """
     try:
         as_path(path).mkdir(parents=True, exist_ok=True)
@@ -79,19 +95,3 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-def as_path(path: str | Path, what: str = "A path") -> Path:
-    """Return what a user gave for a path.
-
-    Args:
-        path: A string, or anything that ``pathlib`` takes.
-        what: What it is the path of; begins the message.
-
-    Raises:
-        InputError: It is no path.
-    """
-    try:
-        return Path(path)
-    except TypeError:
-        raise InputError(f"{what} must be a string or a pathlib.Path, not {type(path).__name__}.") from None

@@ -28,7 +28,7 @@ def open_photo(path: str | Path) -> Photo:
     """Open a photo safely: upright by its EXIF flag, first frame of an animation, transparency over white, 8-bit RGB.
 
     Raises:
-        InputError: for a missing, unreadable, corrupt, truncated or overly large file, a folder, or a file that is no image.
+        InputError: A missing, unreadable, corrupt, truncated or overly large file, a folder, or a file that is no image.
     """
     path = as_path(path, "The path of a photo")
     with _opened(path) as image:

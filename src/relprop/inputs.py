@@ -1,13 +1,13 @@
 """What users pass in: the model's inputs, targets, and relevance of the output."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from relprop.errors import InputError, ModelError, TargetError
+from relprop.errors import InputError, ModelError, OptionError, TargetError
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,72 @@ def _check(inputs: Inputs) -> None:
 def batch_size(inputs: Inputs) -> int:
     """The size of the first tensor's first dimension."""
     return inputs.tensors[0][1].shape[0]
+
+
+@dataclass(frozen=True)
+class Question:
+    """Which output is explained.
+
+    Attributes:
+        logits: The output, ``(B, C)``.
+        target: The classes, ``(B,)`` or ``(B, K)``; None where relevance of the output was given.
+        output_relevance: Relevance of the output, ``(B, …)`` or ``(B, K, …)``, as the user gave it; None for classes.
+    """
+
+    logits: Tensor
+    target: Tensor | None
+    output_relevance: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call of an explainer.
+
+    Attributes:
+        given: The inputs.
+        target: The classes as the user gave them; None for the predicted ones.
+        output_relevance: Relevance of the output in place of a target.
+        layers: Paths of the modules at whose outputs relevance is wanted too.
+    """
+
+    given: Inputs
+    target: object = None
+    output_relevance: Tensor | None = None
+    layers: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if self.target is not None and self.output_relevance is not None:
+            raise TargetError("Give target or output_relevance, not both.")
+        if isinstance(self.layers, str) or not isinstance(self.layers, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise OptionError(f"layers must be a list of module paths, not {self.layers!r}.")
+
+    def question(self, logits: Tensor) -> Question:
+        """Resolve the target, or check the relevance of the output, against the logits.
+
+        Raises:
+            ModelError: The logits are not finite.
+            TargetError: The target or the relevance of the output does not fit them.
+        """
+        logits = finite_logits(logits)
+        if self.output_relevance is not None:
+            return Question(logits, None, check_output_relevance(self.output_relevance, logits))
+        return Question(logits, resolve_target(self.target, logits))
+
+    def samples(self) -> "list[Request]":
+        """Return one request per sample, each with its target or relevance of the output."""
+
+        def of_sample(value: Any, index: int) -> Any:  # noqa: ANN401 - a target, or relevance of the output
+            return value[index : index + 1] if isinstance(value, Tensor | list | tuple) else value
+
+        return [
+            replace(
+                self,
+                given=self.given.sample(i),
+                target=of_sample(self.target, i),
+                output_relevance=of_sample(self.output_relevance, i),
+            )
+            for i in range(batch_size(self.given))
+        ]
 
 
 def resolve_target(target: object, logits: Tensor) -> Tensor:

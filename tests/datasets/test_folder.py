@@ -24,7 +24,7 @@ def root(tmp_path: Path) -> Path:
             picture = Image.fromarray(mask) if part == "masks" else Image.new("RGB", (16, 16))
             picture.save(tmp_path / part / f"{name}.{suffix}")
     (tmp_path / "boxes.json").write_text(
-        json.dumps({"cat/a.jpg": [{"zbox": [0, 0, 16, 8], "label": "dog"}, {"zbox": [2, 2, 4, 4]}]})
+        json.dumps({"cat/a.jpg": [{"box": [0, 0, 16, 8], "label": "dog"}, {"box": [2, 2, 4, 4]}]})
     )
     return tmp_path
 
@@ -77,7 +77,7 @@ def test_colored_masks_and_odd_boxes_are_named(root: Path) -> None:
     *_, failure = open_folder(root / "images", masks=root / "masks").samples(SMALL)
     assert isinstance(failure, Failure)
     assert "mode RGB" in failure.reason
-    (root / "boxes.json").write_text('{"cat/a.jpg": [{"zbox": [1, 2]}]}')
+    (root / "boxes.json").write_text('{"cat/a.jpg": [{"box": [1, 2]}]}')
     with pytest.raises(InputError, match="must hold"):
         open_folder(root / "images", boxes=root / "boxes.json")
 

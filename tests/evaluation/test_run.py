@@ -365,7 +365,7 @@ def test_labels_are_explained_where_they_are_the_models_classes(world):
         ({"metrics": choices("segmentatoin")}, OptionError, "There is no metric 'segmentatoin'"),
         ({"metrics": choices("segmentation:limit=3")}, OptionError, "has no option 'limit'"),
         ({"models": models("resnet")}, OptionError, "There is no model 'resnet'"),
-        ({"data": "vox:there"}, OptionError, "names no dataset"),
+        ({"data": "vox:there"}, OptionError, "names no data set"),
     ],
 )
 def test_what_cannot_run_is_refused_at_once(world, more, error, said):
@@ -375,7 +375,7 @@ def test_what_cannot_run_is_refused_at_once(world, more, error, said):
 
 
 def test_boxes_stand_in_for_masks(world):
-    boxes = {f"{path.parent.name}/{path.name}": [{"zbox": [2, 2, 12, 12]}] for path in (world / "images").rglob("*.png")}
+    boxes = {f"{path.parent.name}/{path.name}": [{"box": [2, 2, 12, 12]}] for path in (world / "images").rglob("*.png")}
     boxes.pop("cat/000.png")
     (world / "boxes.json").write_text(json.dumps(boxes))
     evaluate(evaluation(world, methods=("rap",), metrics=("outside-inside",), data_options={"boxes": str(world / "boxes.json")}))

@@ -110,7 +110,7 @@ def test_flags_go_before_the_file(toml):
         ("segmentation:threshold=percentile:90", "segmentation", {"threshold": "percentile:90"}),
         ("quantus:Sparseness", "quantus:Sparseness", {}),
         ("quantus:MPRT:seed=3", "quantus:MPRT", {"seed": 3}),
-        ("smoothgrad:noise=0.1:random-seed=2", "smoothgrad", {"noise": 0.1, "seed": 2}),
+        ("smoothgrad:noise=0.1:seed=2", "smoothgrad", {"noise": 0.1, "seed": 2}),
         ("gradient:absolute=true", "gradient", {"absolute": True}),
     ],
 )

@@ -6,9 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import relprop
-from relprop.attribution import Attribution, AttributionPlan, explain_by_attribution, plan_attribution
+from relprop.attribution import Attribution
 from relprop.errors import UnsupportedOpError
-from relprop.inputs import as_inputs
 from relprop.methods import make_method
 from relprop.methods.pattern_fit import PatternFit
 from tests.files import needs_weights
@@ -34,14 +33,13 @@ def test_every_method_explains_real_models(name: str) -> None:
         logits = model(photo)
         reference = model(torch.zeros_like(photo))
     target = int(logits.argmax())
-    captured = relprop.Explainer(model, photo, "gradient").plan
-    assert isinstance(captured, AttributionPlan)
+    captured = relprop.capture(model, photo)
     for method in ALL:
         made = make_method(method, quick(method, photo.shape[-1]))
         assert isinstance(made, Attribution)
         # one capture serves all methods
         with torch.no_grad():
-            result = explain_by_attribution(plan_attribution(made, captured.model), as_inputs(photo), target, None)
+            result = relprop.Explainer(captured, made)(photo, target)
         assert result.relevance.shape == photo.shape
         assert bool(result.relevance.isfinite().all()), method
         torch.testing.assert_close(result.logits, logits, rtol=1e-3, atol=1e-3)

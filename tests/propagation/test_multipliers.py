@@ -9,7 +9,9 @@ from torch.nn import functional as F
 
 import relprop
 from relprop import rules
+from relprop.inputs import as_inputs
 from relprop.propagation import plan as plan_module
+from relprop.propagation.run import Run
 from tests.rules.reference import assert_same_everywhere
 
 TOKENS, WIDTH = 5, 8
@@ -153,9 +155,9 @@ def test_values_that_nothing_divides_by_are_let_go():
     explainer = relprop.Explainer(model, x[:1], "attnlrp")
     scores = next(s.node.all_input_nodes[0] for s in explainer.plan.steps if s.op == "aten::softmax")
     assert scores in explainer.plan.multipliers
-    kept = explainer._runner.forward([x])
-    assert kept[scores].untyped_storage().nbytes() <= 8
-    assert explainer._runner.forward([x], inspected=True)[scores].untyped_storage().nbytes() > 8
+    freed, kept = (Run(explainer.plan, as_inputs(x), inspected=inspected)._values[scores] for inspected in (False, True))
+    assert freed.untyped_storage().nbytes() <= 8
+    assert kept.untyped_storage().nbytes() > 8
 
 
 class Cancelling(nn.Module):

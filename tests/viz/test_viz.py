@@ -1,4 +1,4 @@
-"""Pictures show what the numbers say, and files are written whole or not at all."""
+"""Pictures show what the numbers say."""
 
 import numpy as np
 import pytest
@@ -6,12 +6,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from safetensors.torch import load_file
 
-from relprop.errors import InputError, OptionError, OutputError
+from relprop.errors import InputError, OptionError
 from relprop.explanation import Explanation
-from relprop.files import atomic, check_writable, make_folder
-from relprop.viz import Panel, colorize, draw, overlay, plot_explanation, save_explanation, save_figure, scale_of, top_scores
+from relprop.viz import Panel, colorize, draw, overlay, plot_explanation, scale_of, top_scores
 from tests.figures import pictures_of
 
 
@@ -93,68 +91,3 @@ def test_images_that_do_not_fit_are_refused():
         plot_explanation(explanation(), [Image.new("RGB", (16, 12))])
     with pytest.raises(InputError, match="not 2 of 9×9"):
         plot_explanation(explanation(), [Image.new("RGB", (9, 9))] * 2)
-
-
-@pytest.mark.parametrize("suffix", ["png", "pdf", "svg", "jpg", "webp"])
-def test_pictures_are_written_in_the_format_of_the_suffix(tmp_path, suffix):
-    explanation().save(tmp_path / f"a.{suffix}")
-    start = (tmp_path / f"a.{suffix}").read_bytes()[:200]
-    assert {"png": b"PNG", "pdf": b"%PDF", "svg": b"<?xml", "jpg": b"\xff\xd8", "webp": b"WEBP"}[suffix] in start
-    assert [path.name for path in tmp_path.iterdir()] == [f"a.{suffix}"]
-
-
-def test_raw_files_hold_the_numbers(tmp_path):
-    made = explanation(targets=2)
-    made.save(tmp_path / "a.npy")
-    assert np.array_equal(np.load(tmp_path / "a.npy"), made.relevance.numpy())
-    made.save(tmp_path / "a.safetensors")
-    tensors = load_file(tmp_path / "a.safetensors")
-    assert torch.equal(tensors["relevance"], made.relevance)
-    assert set(tensors) == {"relevance", "inputs", "logits", "absorbed", "target"}
-
-
-def test_unknown_suffixes_are_refused(tmp_path):
-    for save in (
-        lambda path: save_explanation(explanation(), path),
-        lambda path: save_figure(plot_explanation(explanation()), path),
-    ):
-        with pytest.raises(OutputError, match="suffix"):
-            save(tmp_path / "a.xyz")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_atomic_leaves_the_old_file_where_writing_fails(tmp_path):
-    path = tmp_path / "a.txt"
-    path.write_text("old")
-    with pytest.raises(UnicodeEncodeError), atomic(path) as temporary:
-        temporary.write_text("half\udc80", "utf-8")
-    assert path.read_text() == "old"
-    with atomic(path) as temporary:
-        temporary.write_text("new")
-    assert path.read_text() == "new"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
-
-
-def test_a_full_disk_is_said_and_leaves_nothing(tmp_path):
-    def full(path):
-        path.write_text("half")
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(OutputError, match="No space left"), atomic(tmp_path / "a.txt") as temporary:
-        full(temporary)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_outputs_that_cannot_be_written_are_refused(tmp_path):
-    (tmp_path / "file").write_text("")
-    for path, message in (
-        (tmp_path, "is a folder"),
-        (tmp_path / "file" / "a.png", "is a file|cannot be made"),
-        ("/proc/nix/a.png", "cannot be made"),
-    ):
-        with pytest.raises(OutputError, match=message):
-            check_writable(path)
-    with pytest.raises(OutputError, match="is a file"):
-        make_folder(tmp_path / "file")
-    check_writable(tmp_path / "new" / "a.png")
-    assert list((tmp_path / "new").iterdir()) == []

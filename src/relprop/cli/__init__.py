@@ -20,9 +20,9 @@ MethodOption = Annotated[str, typer.Option(help="A method that `relprop methods`
 OptionsOption = Annotated[list[str], typer.Option("--option", metavar="KEY=VALUE", help="An option of the method; repeatable.")]
 TargetOption = Annotated[
     list[str],
-    typer.Option("--target", "-t", help="A class index, a class name or top:K; repeatable. Left out: the predicted class."),
+    typer.Option("--target", "-t", help="A class index, a class name or top:K; repeatable. Default: the predicted class."),
 ]
-PercentileOption = Annotated[float, typer.Option(help="Of the absolute relevance, that gets the full color.")]
+PercentileOption = Annotated[float, typer.Option(help="Percentile of the absolute relevance at which the colors saturate.")]
 DpiOption = Annotated[int, typer.Option(min=20, max=1200, help="Pixels per inch of the picture.")]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, …")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -83,7 +83,8 @@ def compare(
     methods: Annotated[
         str | None,
         typer.Option(
-            metavar="A,B,…", help="Methods or TOML files, separated by commas. Left out: all that suit and are not slow."
+            metavar="A,B,…",
+            help="Methods or TOML files, separated by commas. Default: all that suit the models and are not slow.",
         ),
     ] = None,
     model: Annotated[list[str], typer.Option("--model", "-m", help=f"{MODEL_HELP} Repeatable, a row each.")] = [DEFAULT_MODEL],  # noqa: B006
@@ -149,15 +150,15 @@ def inspect(
 @guarded
 def fit_patterns(
     data: Annotated[Path, typer.Option(help="A folder of images, searched with all its subfolders.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the patterns go, a .safetensors file.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write the patterns to, .safetensors.")],
     model: ModelOption = DEFAULT_MODEL,
     weights: WeightsOption = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Take only this many images, the first by path.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images that run at once.")] = 8,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 8,
     device: DeviceOption = "cpu",
     debug: DebugOption = False,
 ) -> None:
-    """Fit what pattern-net and pattern-attribution need, in one pass over images; an interrupted fit goes on where it was."""
+    """Fit the patterns of pattern-net and pattern-attribution in one pass over images; an interrupted fit resumes."""
     from relprop.cli.fit_patterns import FitJob, fit_from_folder
 
     fit_from_folder(FitJob(data, output, model, weights, limit, batch_size, device))
@@ -167,7 +168,7 @@ def fit_patterns(
 @guarded
 def report(
     results: Annotated[Path, typer.Argument(metavar="RESULTS", help="The folder that `relprop evaluate` wrote.")],
-    baseline: Annotated[str | None, typer.Option(metavar="METHOD", help="Compare the other methods with this one.")] = None,
+    baseline: Annotated[str | None, typer.Option(metavar="METHOD", help="The method that the others are compared with.")] = None,
     metrics: Annotated[str, typer.Option(metavar="NAME,…", help="Only these metrics, separated by commas.")] = "",
     format: Annotated[str | None, typer.Option("--format", help="md, csv or latex.")] = None,  # noqa: A002
     output: Annotated[
@@ -205,28 +206,29 @@ def evaluate(
         list[str], typer.Option(help="Metrics, likewise: segmentation:threshold=zero,outside-inside,lerf,gae.")
     ] = [],  # noqa: B006
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The folder of results; a run that was stopped goes on there.")
+        Path | None, typer.Option("--output", "-o", help="The folder of results; an interrupted run resumes from it.")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Take only this many images, the first of the data set.")] = None,
     target: Annotated[str | None, typer.Option(help="The class to explain: predicted (default) or label.")] = None,
     geometry: Annotated[
         str | None, typer.Option(help="model (default): its own preprocessing; resize: the whole image at its input size.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of everything random; 0 where left out.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images that run at once; 8 where left out.")] = None,
-    block: Annotated[int | None, typer.Option(help="Images that are stored at once, a multiple of 4; 16 where left out.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The random seed; default 0.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per batch; default 8.")] = None,
+    block: Annotated[int | None, typer.Option(help="Images per stored block, a multiple of 4; default 16.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu (default), cuda, cuda:1, mps, …")] = None,
     keep_maps: Annotated[bool | None, typer.Option("--keep-maps", help="Store the heat maps too.")] = None,
     engine: Annotated[str | None, typer.Option(help="local (default) or ray.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Of the engine ray; one per GPU or CPU where left out.")] = None,
-    address: Annotated[str | None, typer.Option(help="Of a Ray cluster: auto or HOST:PORT.")] = None,
-    redo_failed: Annotated[
-        bool | None, typer.Option("--redo-failed", help="Compute rows that failed again; the new ones take their place.")
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and how long it takes.")] = False,
+    workers: Annotated[int | None, typer.Option(help="Workers of the engine ray; default one per GPU or CPU.")] = None,
+    address: Annotated[str | None, typer.Option(help="Address of a Ray cluster: auto or HOST:PORT.")] = None,
+    redo_failed: Annotated[bool | None, typer.Option("--redo-failed", help="Recompute the failed rows and replace them.")] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print what a run would compute and its time, measured on a few images; write nothing."),
+    ] = False,
     debug: DebugOption = False,
 ) -> None:
-    """Measure methods on models over a data set: one row per image, model, method and metric; an interrupted run goes on where it was."""
+    """Measure methods on models over a data set: one row per image, model, method and metric; an interrupted run resumes."""
     from relprop.cli.evaluate import run_evaluation
 
     named = {"data": data, "data_options": data_option, "models": model, "methods": methods, "metrics": metrics, "limit": limit}
@@ -239,19 +241,21 @@ def evaluate(
 @guarded
 def reproduce(
     experiment: Annotated[str, typer.Argument(help="rap-table1, rap-table2, rap-fig7 or abslrp-gae.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder of results; a run that was stopped goes on there.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder of results; an interrupted run resumes from it.")],
     imagenet: Annotated[Path | None, typer.Option(help="The ILSVRC 2012 validation set.")] = None,
     imagenet_seg: Annotated[Path | None, typer.Option(help="gtsegs_ijcv.mat, the ImageNet segmentation set.")] = None,
     voc: Annotated[Path | None, typer.Option(help="Pascal VOC 2012.")] = None,
     model: Annotated[list[str], typer.Option("--model", "-m", help="Only this model of the experiment; repeatable.")] = [],  # noqa: B006
     weights: Annotated[list[str], typer.Option(metavar="MODEL=FILE", help="Weights of a model; repeatable.")] = [],  # noqa: B006
-    patterns: Annotated[list[str], typer.Option(metavar="MODEL=FILE", help="What `relprop fit-patterns` made; repeatable.")] = [],  # noqa: B006
+    patterns: Annotated[
+        list[str], typer.Option(metavar="MODEL=FILE", help="Patterns of a model, from `relprop fit-patterns`; repeatable.")
+    ] = [],  # noqa: B006
     limit: Annotated[int | None, typer.Option(min=1, help="Take only this many images of each data set.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images that run at once.")] = 8,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 8,
     device: DeviceOption = "cpu",
     debug: DebugOption = False,
 ) -> None:
-    """Run a paper's experiment; what is missing is said up front, and what can run, runs."""
+    """Run a paper's experiment: report missing data, weights and patterns first, then run the parts that can run."""
     from relprop.cli.reproduce import ReproduceJob, reproduce_paper
 
     data = {"imagenet": imagenet, "imagenet-seg": imagenet_seg, "voc": voc}

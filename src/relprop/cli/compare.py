@@ -9,8 +9,7 @@ import numpy as np
 from PIL import Image
 from rich.markup import escape
 
-from relprop import Explanation, Method
-from relprop.attribution import Attribution
+from relprop import Explanation
 from relprop.cli.options import parse_device, parse_options
 from relprop.cli.outputs import choose_pictures
 from relprop.cli.terminal import complain, describe, note, out, progress
@@ -18,13 +17,14 @@ from relprop.cli.tools import Classifier, load_classifier
 from relprop.errors import OptionError, TargetError, suggestion
 from relprop.images import open_photo
 from relprop.methods import METHODS, choose_method
+from relprop.methods.protocol import AnyMethod
 from relprop.viz import Row, comparison_rows, draw_grid, save_figure
 from relprop.viz.plot import maps_of
 
 SLOW = ("score-cam", "rise", "lime", "kernel-shap")
 """Methods that run the model about a thousand times or more; they are compared only when they are asked for."""
 
-Methods = Mapping[str, Method | Attribution]
+Methods = Mapping[str, AnyMethod]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class CompareJob:
 
 @dataclass
 class _Outcome:
-    """What came of one model: by method an explanation or the reason why there is none; and notes with the methods they are about."""
+    """Results of one model: by method an explanation, or the reason why there is none; notes with the methods that gave them."""
 
     cropped: Image.Image
     results: dict[str, Explanation | str] = field(default_factory=dict[str, Explanation | str])
@@ -128,7 +128,7 @@ def _methods(job: CompareJob) -> Methods:
     return {method.name: method for method in built}
 
 
-def _built_or_left_out(name: str, options: Mapping[str, dict[str, Any]]) -> Method | Attribution | None:
+def _built_or_left_out(name: str, options: Mapping[str, dict[str, Any]]) -> AnyMethod | None:
     """Build a method that the user did not name; None, with a note, where it needs an option."""
     try:
         return choose_method(name, options.get(name, {}))

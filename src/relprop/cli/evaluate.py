@@ -1,7 +1,5 @@
 """``relprop evaluate``: models × methods × metrics over a data set, rows into a folder."""
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,8 +33,8 @@ def run_evaluation(settings: Path | None, flags: Mapping[str, Any], *, dry_run: 
     """Run, or forecast, what the settings file and the flags say; a flag goes before the file.
 
     Raises:
-        RelpropError: as `relprop.evaluation.evaluate`.
-        SystemExit: with code 130 where the run was interrupted.
+        RelpropError: As ``relprop.evaluation.evaluate``.
+        SystemExit: With code 130 where the run was interrupted.
     """
     evaluation = merged(settings, flags)
     if evaluation.engine == "local":
@@ -53,7 +51,7 @@ def merged(settings: Path | None, flags: Mapping[str, Any]) -> Evaluation:
     """Return the evaluation of a settings file and of the flags that were given.
 
     Raises:
-        OptionError: an unknown or missing setting.
+        OptionError: An unknown or missing setting.
     """
     values = read_toml(settings) if settings else {}
     given = {name: value for name, value in flags.items() if value not in (None, [], ())}
@@ -74,7 +72,7 @@ class RunProgress:
     They raise ``KeyboardInterrupt`` within; where a library swallows that, it comes again when the unit is done.
 
     Args:
-        output: the folder of results, to be named when the run is interrupted.
+        output: The folder of results, to be named when the run is interrupted.
     """
 
     def __init__(self, output: Path) -> None:

@@ -18,9 +18,10 @@ from relprop.cli.terminal import complain, describe, err, note, out, progress
 from relprop.cli.tools import Classifier, load_classifier
 from relprop.files import atomic, write_text
 from relprop.images import Photo, check_photo, open_photo
+from relprop.text import class_name
 from relprop.version import __version__
 from relprop.viz import plot_explanation, save_figure
-from relprop.zoo import LoadedModel, class_name
+from relprop.zoo import LoadedModel
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ class FitJob:
 
 
 def fit_from_folder(job: FitJob) -> None:
-    """Fit patterns on all images of a folder; an interrupted fit goes on where it was saved last."""
+    """Fit patterns on all images of a folder; an interrupted fit resumes from its last save."""
     if job.output.suffix != ".safetensors":
         raise OptionError(f"The output {job.output} must end in .safetensors.")
     if job.batch_size < 1:
@@ -78,7 +78,7 @@ def _partial(job: FitJob) -> Path:
 
 
 def _fingerprint(job: FitJob, paths: Sequence[Path]) -> str:
-    """What running sums are of: model, weights, images and their order."""
+    """Return a hash of what the running sums depend on: model, weights, batch size, images and their order."""
     listed = "\n".join(f"{p.relative_to(job.data)} {p.stat().st_size}" for p in paths)
     weights = f"{job.weights} {job.weights.stat().st_size}" if job.weights else ""
     return hashlib.sha256(f"{job.model}\n{weights}\n{job.batch_size}\n{listed}".encode()).hexdigest()
@@ -105,7 +105,7 @@ def _run(job: FitJob, fit: PatternFit, loaded: LoadedModel, paths: Sequence[Path
 
 
 def _resume(fit: PatternFit, partial: Path, fingerprint: str, batches: int) -> int:
-    """Load the sums of an interrupted fit, if they are of the same; return how many batches they hold."""
+    """Load the running sums of an interrupted fit with the same fingerprint; return how many batches they hold."""
     if not partial.exists():
         return 0
     of, _, number = state_note(partial).partition(" ")

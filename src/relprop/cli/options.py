@@ -15,7 +15,7 @@ def parse_options(texts: Sequence[str]) -> dict[str, Any]:
     """Read ``KEY=VALUE`` texts: numbers, true, false, null and lists as in JSON, anything else as a string.
 
     Raises:
-        OptionError: where a text is no ``KEY=VALUE``.
+        OptionError: A text is no ``KEY=VALUE``.
     """
     options: dict[str, Any] = {}
     for text in texts:
@@ -35,7 +35,7 @@ def parse_device(name: str) -> "torch.device":
     """Return the device of this name.
 
     Raises:
-        OptionError: where torch does not know it or cannot use it here.
+        OptionError: Torch does not know it or cannot use it here.
     """
     import torch
 

@@ -56,8 +56,8 @@ def write_report(found: Report, output: Path, format_name: str | None) -> list[P
     """Write one file, its format given or told by its suffix; or a folder with all formats, the curves and what failed.
 
     Raises:
-        OptionError: a file of an unknown suffix.
-        OutputError: a file that cannot be written.
+        OptionError: A file of an unknown suffix.
+        OutputError: A file that cannot be written.
     """
     if format_name or output.suffix:
         name = format_name or _BY_SUFFIX.get(output.suffix)

@@ -36,8 +36,8 @@ def reproduce_paper(job: ReproduceJob) -> None:
     """Run the experiment, print the comparison and write it to the folder.
 
     Raises:
-        RelpropError: as `relprop.evaluation.papers.reproduction.reproduce`.
-        SystemExit: with code 130 where the run was interrupted.
+        RelpropError: As ``relprop.evaluation.papers.reproduction.reproduce``.
+        SystemExit: With code 130 where the run was interrupted.
     """
     protocol = protocol_named(job.name)
     protocol = of_models(protocol, job.models) if job.models else protocol
@@ -58,7 +58,7 @@ def write_reproduction(found: Reproduction, folder: Path) -> list[Path]:
     """Write the comparison, the full report of each part, and figures of what has curves.
 
     Raises:
-        OutputError: a file that cannot be written.
+        OutputError: A file that cannot be written.
     """
     name = found.protocol.name
     texts = {folder / f"{name}.md": reproduction_markdown(found), folder / f"{name}.csv": reproduction_csv(found)}

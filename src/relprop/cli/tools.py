@@ -1,7 +1,8 @@
 """From names on the command line to a model, its input and the classes to explain."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from relprop import Explainer, Method
-from relprop.attribution import Attribution
+from relprop import Explainer, capture
 from relprop.cli.terminal import err
+from relprop.explainer import Captured, MethodChoice
 from relprop.zoo import LoadedModel, Top, load, parse_target
 
 
@@ -22,15 +23,15 @@ class Classifier:
     loaded: LoadedModel
     targets: tuple[int | Top, ...]
     device: torch.device
-    _captured: Explainer | None = field(default=None, init=False)
 
-    def explainer(self, method: str | Method | Attribution, options: Mapping[str, Any]) -> Explainer:
-        """Return the model's explainer by a method; the model is captured for the first one."""
-        if self._captured is not None:
-            return self._captured.with_method(method, **options)
-        example = self.loaded.preprocessing.zeros(self.device)
-        self._captured = Explainer(self.loaded.model, example, method=method, **options)
-        return self._captured
+    @cached_property
+    def captured(self) -> Captured:
+        """The captured model, for all methods."""
+        return capture(self.loaded.model, self.loaded.preprocessing.zeros(self.device))
+
+    def explainer(self, method: MethodChoice, options: Mapping[str, Any]) -> Explainer:
+        """Return the model's explainer by a method."""
+        return self.captured.explainer(method, **options)
 
     def prepare(self, image: Image.Image) -> tuple[Image.Image, Tensor]:
         """Return the part of a photo that the model sees, and the model's input ``(1, C, H, W)``."""

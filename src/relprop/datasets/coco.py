@@ -1,7 +1,5 @@
 """COCO: instance masks and boxes, read by pycocotools."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 from functools import cache, partial
@@ -20,12 +18,12 @@ def open_coco(root: Path | str, *, split: str = "val2017", annotations: Path | s
     """Open a COCO detection set; labels count its categories in the order of their ids, 0 to 79.
 
     Args:
-        root: the folder that holds the image folder `split` and `annotations`.
-        split: the image folder's name.
-        annotations: the JSON; by default `annotations/instances_SPLIT.json`.
+        root: The folder that holds the image folder ``split`` and ``annotations``.
+        split: The image folder's name.
+        annotations: The JSON; by default ``annotations/instances_SPLIT.json``.
 
     Raises:
-        InputError: no such files, or pycocotools is not installed.
+        InputError: No such files, or pycocotools is not installed.
     """
     root = as_path(root, "The folder of a data set")
     folder = root / split

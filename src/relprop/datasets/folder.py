@@ -1,7 +1,5 @@
 """Any folder of images, with optional class folders, mask PNGs and a JSON file of boxes."""
 
-from __future__ import annotations
-
 import json
 from functools import partial
 from pathlib import Path
@@ -29,17 +27,17 @@ def open_folder(
     """Open a folder of images. Images in sub-folders have the folder's name as their class.
 
     Args:
-        images: the folder.
-        masks: folder of palette or gray PNGs under the images' names (and sub-folders): 0 background, 255 void, other values
+        images: The folder.
+        masks: Folder of palette or gray PNGs under the images' names (and sub-folders): 0 background, 255 void, other values
             object.
-        boxes: JSON `{"sub/name.jpg": [{"box": [x0, y0, x1, y1], "label": "dog"}, …]}`, in pixels, the far edges exclusive;
-            `label` may be left out.
-        classes: the class names in the order of the model's classes; by default all names found, sorted.
-        object_value: the masks' value of the object, such as 255 in black-and-white masks; then they have no void.
+        boxes: JSON ``{"sub/name.jpg": [{"box": [x0, y0, x1, y1], "label": "dog"}, …]}``, in pixels, the far edges exclusive;
+            ``label`` may be left out.
+        classes: The class names in the order of the model's classes; by default all names found, sorted.
+        object_value: The masks' value of the object, such as 255 in black-and-white masks; then they have no void.
 
     Raises:
-        InputError: no images, a JSON file of another form, a class that is not in `classes`, or black-and-white masks without
-            `object_value`.
+        InputError: No images, a JSON file of another form, a class that is not in ``classes``, or black-and-white masks without
+            ``object_value``.
     """
     folder = as_path(images, "The folder of images")
     if not folder.is_dir():

@@ -1,6 +1,4 @@
-"""Hugging Face datasets with an image column, and optionally labels, masks and boxes."""
-
-from __future__ import annotations
+"""Hugging Face data sets with an image column, and optionally labels, masks and boxes."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -26,21 +24,21 @@ def open_huggingface(
     objects: str | None = None,
     box_format: str = "xywh",
 ) -> Dataset:
-    """Open a data set of the `datasets` library.
+    """Open a data set of the ``datasets`` library.
 
     Args:
-        source: a `datasets.Dataset`, a folder that `save_to_disk` wrote, or a name for `load_dataset`.
-        split: the split, where the source has several.
-        image: the column of images.
-        label: the column of class numbers (or lists of them), where there is one.
-        mask: the column of mask images, where there is one: 0 background, 255 void, j the class j − 1 of the label column, or
+        source: A ``datasets.Dataset``, a folder that ``save_to_disk`` wrote, or a name for ``load_dataset``.
+        split: The split, where the source has several.
+        image: The column of images.
+        label: The column of class numbers (or lists of them), where there is one.
+        mask: The column of mask images, where there is one: 0 background, 255 void, j the class j − 1 of the label column, or
             any object.
-        objects: the column of objects, with `bbox` and `category`.
-        box_format: `xywh` (COCO) or `xyxy`.
+        objects: The column of objects, with ``bbox`` and ``category``.
+        box_format: ``xywh`` (COCO) or ``xyxy``.
 
     Raises:
-        InputError: no such data set or column; or the library is not installed.
-        OptionError: an unknown box format.
+        InputError: No such data set or column; or the library is not installed.
+        OptionError: An unknown box format.
     """
     if box_format not in BOX_FORMATS:
         raise OptionError(f"Option box_format must be one of {', '.join(BOX_FORMATS)}, not {box_format!r}.")

@@ -1,7 +1,5 @@
 """ILSVRC 2012 validation images: in one folder or in class folders, with labels in any of the official forms and boxes as XML."""
 
-from __future__ import annotations
-
 import csv
 import re
 from functools import cache, partial
@@ -39,15 +37,15 @@ def open_imagenet(
     """Open the validation set of ILSVRC 2012.
 
     Args:
-        root: the folder that holds the parts below under one of their usual names.
-        images: folder of the images, flat or in folders named by WordNet id.
-        labels: CSV (`file,label` or `file,wnid`, or Kaggle's `ImageId,PredictionString`), TXT (`file label` on each line), or
+        root: The folder that holds the parts below under one of their usual names.
+        images: Folder of the images, flat or in folders named by WordNet id.
+        labels: CSV (``file,label`` or ``file,wnid``, or Kaggle's ``ImageId,PredictionString``), TXT (``file label`` on each line), or
             the devkit's
-            ground truth with its `meta.mat` beside it. Class folders need none.
-        boxes: folder of XML files.
+            ground truth with its ``meta.mat`` beside it. Class folders need none.
+        boxes: Folder of XML files.
 
     Raises:
-        InputError: no images or no labels, or a file that cannot be read as any of these forms.
+        InputError: No images or no labels, or a file that cannot be read as any of these forms.
     """
     root = as_path(root, "The folder of a data set")
     folder = as_path(images, "Option images") if images else _first_with_images(root)
@@ -146,7 +144,7 @@ def _index(label: str, where: str) -> int:
 
 
 def _from_devkit(numbers: list[int], path: Path) -> dict[str, int]:
-    """Translate the devkit's own class numbers, 1 to 1000 in another order, by its `meta.mat`."""
+    """Translate the devkit's own class numbers, 1 to 1000 in another order, by its ``meta.mat``."""
     wnids = _devkit_classes(path.parent / "meta.mat")
     unknown = sorted(set(numbers) - set(wnids))
     if unknown:

@@ -1,6 +1,4 @@
-"""The ImageNet segmentation sets: Guillaumin's `gtsegs_ijcv.mat`, and ImageNet-S."""
-
-from __future__ import annotations
+"""The ImageNet segmentation sets: Guillaumin's ``gtsegs_ijcv.mat``, and ImageNet-S."""
 
 from functools import cache, partial
 from pathlib import Path
@@ -25,10 +23,10 @@ def open_imagenet_segmentation(path: Path | str) -> Dataset:
     The file names no classes, so samples have no labels.
 
     Args:
-        path: `gtsegs_ijcv.mat` (MATLAB 7.3, so HDF5), or the folder that holds it.
+        path: ``gtsegs_ijcv.mat`` (MATLAB 7.3, so HDF5), or the folder that holds it.
 
     Raises:
-        InputError: no such file, or not of that layout; or h5py is not installed.
+        InputError: No such file, or not of that layout; or h5py is not installed.
     """
     path = as_path(path, "The path of gtsegs_ijcv.mat")
     path = path / "gtsegs_ijcv.mat" if path.is_dir() else path
@@ -69,14 +67,14 @@ def _read_mat(path: Path, name: str) -> Annotated:
 
 
 def open_imagenet_s(root: Path | str, *, split: str = "validation") -> Dataset:
-    """Open ImageNet-S (Gao et al., TPAMI 2022): class folders of images in `SPLIT`, of masks in `SPLIT-segmentation`.
+    """Open ImageNet-S (Gao et al., TPAMI 2022): class folders of images in ``SPLIT``, of masks in ``SPLIT-segmentation``.
 
     Args:
-        root: the folder `ImageNetS919` (or 300, 50), or the one above it.
-        split: `validation` or `train-semi`.
+        root: The folder ``ImageNetS919`` (or 300, 50), or the one above it.
+        split: ``validation`` or ``train-semi``.
 
     Raises:
-        InputError: no such folders, or class folders that do not say which class is which.
+        InputError: No such folders, or class folders that do not say which class is which.
     """
     root = as_path(root, "The folder of a data set")
     base = next((folder for folder in (root, *sorted(root.glob("ImageNetS*"))) if (folder / split).is_dir()), None)

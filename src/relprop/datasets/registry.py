@@ -1,6 +1,4 @@
-"""The table of datasets by name."""
-
-from __future__ import annotations
+"""The table of data sets by name."""
 
 import inspect
 from collections.abc import Callable
@@ -25,23 +23,46 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
 }
 
 
-def open_dataset(source: str, **options: object) -> Dataset:
-    """Open a dataset named as on the command line.
+def register_dataset(name: str, opener: Callable[..., Dataset]) -> None:
+    """Make a data set of your own available by name, to ``open_dataset`` and evaluations.
 
     Args:
-        source: `KIND:PATH`, such as `voc:/data/VOCdevkit`, where KIND is a key of `DATASETS`.
-        options: keyword arguments of that kind's function.
+        name: The new kind, as in ``KIND:PATH``.
+        opener: A function ``(path, *, options) -> Dataset``; its keyword-only parameters are the kind's options.
 
     Raises:
-        OptionError: an unknown kind or option, or no path.
-        InputError: the dataset cannot be opened.
+        OptionError: The name is taken or is no name, or the function does not take a path.
+    """
+    if not isinstance(name, str) or not name or ":" in name:  # pyright: ignore[reportUnnecessaryIsInstance] - users may give anything
+        raise OptionError(f"The name of a kind of data set must be a text without a colon, not {name!r}.")
+    if name in DATASETS:
+        raise OptionError(f"There already is a kind of data set {name!r}; choose another name.")
+    if not callable(opener):
+        raise OptionError(f"Data set {name!r} must be opened by a function, not {type(opener).__name__}.")
+    parameters = inspect.signature(opener).parameters.values()
+    required = [p.name for p in parameters if p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD} and p.default is p.empty]
+    if len(required) != 1:
+        raise OptionError(f"Data set {name!r} must be opened by a function (path, *, options); it takes ({', '.join(required)}).")
+    DATASETS[name] = opener
+
+
+def open_dataset(source: str, **options: object) -> Dataset:
+    """Open a data set named as on the command line.
+
+    Args:
+        source: ``KIND:PATH``, such as ``voc:/data/VOCdevkit``, where KIND is a key of ``DATASETS``.
+        options: Keyword arguments of that kind's function.
+
+    Raises:
+        OptionError: An unknown kind or option, or no path.
+        InputError: The data set cannot be opened.
     """
     if not isinstance(source, str):  # pyright: ignore[reportUnnecessaryIsInstance] - users may give anything
         raise OptionError(f"A data set must be named as KIND:PATH, not by {type(source).__name__}.")
     kind, _, path = source.partition(":")
     if kind not in DATASETS or not path:
         raise OptionError(
-            f"{source!r} names no dataset; write KIND:PATH, with KIND one of {', '.join(DATASETS)}.{suggestion(kind, DATASETS)}"
+            f"{source!r} names no data set; write KIND:PATH, with KIND one of {', '.join(DATASETS)}.{suggestion(kind, DATASETS)}"
         )
     known = [
         name
@@ -51,6 +72,6 @@ def open_dataset(source: str, **options: object) -> Dataset:
     for name in options:
         if name not in known:
             raise OptionError(
-                f"Dataset {kind!r} has no option {name!r}; it has {', '.join(known) or 'none'}.{suggestion(name, known)}"
+                f"Data set {kind!r} has no option {name!r}; it has {', '.join(known) or 'none'}.{suggestion(name, known)}"
             )
     return DATASETS[kind](path, **options)

@@ -1,6 +1,4 @@
-"""Samples, the datasets they come from, and what was wrong with either."""
-
-from __future__ import annotations
+"""Samples, the data sets they come from, and what was wrong with either."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,14 +19,14 @@ Box = tuple[float, float, float, float]
 
 
 class Geometry(Protocol):
-    """What of a model's preprocessing a dataset uses; `relprop.zoo.preprocessing.Preprocessing` is one."""
+    """What of a model's preprocessing a data set uses; ``relprop.zoo.preprocessing.Preprocessing`` is one."""
 
     def crop(self, image: Image.Image, *, nearest: bool = False) -> Image.Image:
-        """Return the part that the model sees at its input size; `nearest=True` keeps a mask's values what they are."""
+        """Return the part that the model sees at its input size; ``nearest=True`` keeps a mask's values what they are."""
         ...
 
     def tensor(self, image: Image.Image) -> Tensor:
-        """Crop, and return the `(C, H, W)` input of the model."""
+        """Crop, and return the ``(C, H, W)`` input of the model."""
         ...
 
 
@@ -38,10 +36,10 @@ class Annotated:
 
     Attributes:
         image: RGB.
-        labels: the classes in the image, as indices into the dataset's `classes`; the main one first.
-        boxes: x0, y0, x1, y1 in pixels, the far edges exclusive.
-        box_labels: the class of each box.
-        mask: mode L, the image's size: 0 background, j the pixels of `labels[j - 1]` (of the object, where there are no labels),
+        labels: The classes in the image, as indices into the data set's ``classes``; the main one first.
+        boxes: X0, y0, x1, y1 in pixels, the far edges exclusive.
+        box_labels: The class of each box.
+        mask: Mode L, the image's size: 0 background, j the pixels of ``labels[j - 1]`` (of the object, where there are no labels),
             255 void.
     """
 
@@ -54,7 +52,7 @@ class Annotated:
 
 @dataclass(frozen=True)
 class Sample:
-    """One image as a model sees it: `image` `(C, H, W)`, and in its pixels `boxes` `(N, 4)` and `mask` `(H, W)`, uint8."""
+    """One image as a model sees it: ``image`` ``(C, H, W)``, and in its pixels ``boxes`` ``(N, 4)`` and ``mask`` ``(H, W)``, uint8."""
 
     id: str
     image: Tensor
@@ -64,10 +62,10 @@ class Sample:
     mask: Tensor | None
 
     def object_mask(self, label: int | None = None) -> Tensor:
-        """Return the `(H, W)` uint8 mask of one class (of any class where None): 1 its pixels, 0 others, 255 void.
+        """Return the ``(H, W)`` uint8 mask of one class (of any class where None): 1 its pixels, 0 others, 255 void.
 
         Raises:
-            InputError: the sample has no mask.
+            InputError: The sample has no mask.
         """
         if self.mask is None:
             raise InputError(f"Sample {self.id!r} has no segmentation mask.")
@@ -76,7 +74,7 @@ class Sample:
         return torch.where(self.mask == VOID, self.mask, chosen.to(torch.uint8))
 
     def boxes_of(self, label: int | None = None) -> Tensor:
-        """Return the `(n, 4)` boxes of one class, or all of them."""
+        """Return the ``(n, 4)`` boxes of one class, or all of them."""
         return self.boxes[[label is None or box_label == label for box_label in self.box_labels]]
 
 
@@ -90,7 +88,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Problem:
-    """Files of a dataset that are missing or odd: what is wrong, their names, and whether they are left out of the dataset."""
+    """Files of a data set that are missing or odd: what is wrong, their names, and whether they are left out of the dataset."""
 
     what: str
     names: tuple[str, ...]
@@ -106,11 +104,11 @@ class Dataset:
     """A list of images that are read when asked for; it can be pickled and sent to workers.
 
     Attributes:
-        name: the kind of dataset, such as `voc`.
-        classes: the name of every class; labels are indices into it.
-        ids: a unique name for each image, in the order of the official list.
-        read: id → `Annotated`; raises an error for a file that cannot be read.
-        problems: what was missing or odd when the dataset was opened.
+        name: The kind of data set, such as ``voc``.
+        classes: The name of every class; labels are indices into it.
+        ids: A unique name for each image, in the order of the official list.
+        read: Id → ``Annotated``; raises an error for a file that cannot be read.
+        problems: What was missing or odd when the data set was opened.
     """
 
     name: str
@@ -123,12 +121,12 @@ class Dataset:
         return len(self.ids)
 
     def samples(self, geometry: Geometry, ids: Iterable[str] | None = None) -> Iterator[Sample | Failure]:
-        """Yield the samples (of the given ids, else all) as a model sees them; one that cannot be read comes as a `Failure`."""
+        """Yield the samples (of the given ids, else all) as a model sees them; one that cannot be read comes as a ``Failure``."""
         for name in self.ids if ids is None else ids:
             yield load(self, name, geometry)
 
-    def select(self, keep: Callable[[Annotated], bool]) -> Dataset:
-        """Return the dataset with the images for which `keep` holds; all are read once, and one that cannot be read stays in."""
+    def select(self, keep: Callable[[Annotated], bool]) -> "Dataset":
+        """Return the data set with the images for which ``keep`` holds; all are read once, and one that cannot be read stays in."""
 
         def kept(name: str) -> bool:
             try:
@@ -140,7 +138,7 @@ class Dataset:
 
 
 def load(dataset: Dataset, name: str, geometry: Geometry) -> Sample | Failure:
-    """Read and prepare one sample; a damaged file gives a `Failure`, never an exception."""
+    """Read and prepare one sample; a damaged file gives a ``Failure``, never an exception."""
     try:
         return prepare(name, dataset.read(name), geometry)
     except MemoryError:
@@ -155,7 +153,7 @@ def prepare(name: str, raw: Annotated, geometry: Geometry) -> Sample:
     """Put image, boxes and mask through the same geometry; a box of which nothing is left is dropped.
 
     Raises:
-        InputError: the mask has another size than the image.
+        InputError: The mask has another size than the image.
     """
     if raw.mask is not None and raw.mask.size != raw.image.size:
         raise InputError(f"The mask of {name} is {_by(raw.mask)} pixels but its image is {_by(raw.image)}.")
@@ -192,10 +190,10 @@ def read_rgb(path: Path) -> Image.Image:
 
 
 def read_indices(path: Path) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
-    """Return the `(H, W)` values of a palette or gray PNG mask.
+    """Return the ``(H, W)`` values of a palette or gray PNG mask.
 
     Raises:
-        InputError: the file holds colors instead of class indices.
+        InputError: The file holds colors instead of class indices.
     """
     with Image.open(path) as image:
         if image.mode not in {"P", "L", "1"}:
@@ -204,7 +202,7 @@ def read_indices(path: Path) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
 
 
 def index_mask(values: np.ndarray, labels: Sequence[int], value_of: Callable[[int], int], void: int = VOID) -> Image.Image:
-    """Return the mode-L mask whose value j stands for `labels[j - 1]`, from an array in which `value_of(label)` does."""
+    """Return the mode-L mask whose value j stands for ``labels[j - 1]``, from an array in which ``value_of(label)`` does."""
     mask = np.zeros(values.shape, dtype=np.uint8)
     for place, label in enumerate(labels, start=1):
         mask[values == value_of(label)] = place
@@ -218,7 +216,7 @@ def listed(folder: Path) -> frozenset[str]:
 
 
 def problems_of(left_out: dict[str, list[str]], kept: dict[str, list[str]] | None = None) -> tuple[Problem, ...]:
-    """Return a `Problem` for each kind that has names, first those left out of the dataset, then those that stay in it."""
+    """Return a ``Problem`` for each kind that has names, first those left out of the data set, then those that stay in it."""
     out = (Problem(what, tuple(names)) for what, names in left_out.items() if names)
     stay = (Problem(what, tuple(names), left_out=False) for what, names in (kept or {}).items() if names)
     return (*out, *stay)

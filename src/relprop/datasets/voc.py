@@ -1,7 +1,5 @@
 """Pascal VOC 2007 and 2012 in the official layout."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -24,15 +22,15 @@ def open_voc(
     """Open a Pascal VOC set.
 
     Args:
-        root: the folder `VOC2012`, the `VOCdevkit` that holds it, or the folder above.
+        root: The folder ``VOC2012``, the ``VOCdevkit`` that holds it, or the folder above.
         year: 2007 or 2012 where both are there.
-        split: a list of `ImageSets`: `train`, `val`, `trainval`, `test`.
-        task: `segmentation` (images with masks) or `main` (images with boxes).
-        single_class: keep only the images whose mask shows exactly one class (this reads every mask).
+        split: A list of ``ImageSets``: ``train``, ``val``, ``trainval``, ``test``.
+        task: ``segmentation`` (images with masks) or ``main`` (images with boxes).
+        single_class: Keep only the images whose mask shows exactly one class (this reads every mask).
 
     Raises:
-        InputError: the folder is no VOC set, or has no such split.
-        OptionError: an unknown task.
+        InputError: The folder is no VOC set, or has no such split.
+        OptionError: An unknown task.
     """
     if task not in {"segmentation", "main"}:
         raise OptionError(f"Option task must be 'segmentation' or 'main', not {task!r}.")
@@ -94,11 +92,11 @@ def read_boxes(path: Path, *, first_pixel: int = 1) -> tuple[tuple[Box, ...], tu
     """Return the boxes and class names of an annotation file of VOC or ImageNet.
 
     Args:
-        path: the XML file; its far edges are inclusive.
-        first_pixel: the number of the first pixel, 1 in VOC and 0 in ImageNet.
+        path: The XML file; its far edges are inclusive.
+        first_pixel: The number of the first pixel, 1 in VOC and 0 in ImageNet.
 
     Raises:
-        InputError: the file is no such annotation.
+        InputError: The file is no such annotation.
     """
     try:
         objects = ET.parse(path).getroot().findall("object")  # noqa: S314 - see the import

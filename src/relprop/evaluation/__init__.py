@@ -1,4 +1,4 @@
-"""Evaluation runs: models × methods × metrics over a set of images, one row each, in Parquet (extra `evaluate`)."""
+"""Evaluation runs: models × methods × metrics over a set of images, one row each, in Parquet (extra ``evaluate``)."""
 
 from relprop.evaluation.report.report import Report
 from relprop.evaluation.report.summarize import report

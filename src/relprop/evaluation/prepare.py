@@ -1,7 +1,5 @@
 """What a run has to do: checked against the data and against what lies in the folder, before anything is computed."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +16,7 @@ from relprop.evaluation.results.parts import file_key
 from relprop.evaluation.results.store import FORMAT
 from relprop.evaluation.settings import Choice, Evaluation, ModelChoice, as_json
 from relprop.methods.choose import choose_method
+from relprop.metrics import Need
 from relprop.version import __version__
 
 
@@ -47,8 +46,8 @@ def prepare(evaluation: Evaluation) -> Prepared:
     """Open the data set and look up methods and metrics.
 
     Raises:
-        OptionError: an unknown data set, method, metric or option.
-        InputError: the data set cannot be opened, or has no annotations of the kind that is needed.
+        OptionError: An unknown data set, method, metric or option.
+        InputError: The data set cannot be opened, or has no annotations of the kind that is needed.
     """
     measures = tuple(make_measure(choice, evaluation.seed) for choice in evaluation.metrics)
     for method in evaluation.methods:
@@ -57,7 +56,7 @@ def prepare(evaluation: Evaluation) -> Prepared:
     images = dataset.ids[: evaluation.limit]
     there = find_annotations(dataset, images)
     if not there.mask and not there.boxes:
-        lacking = [measure.choice.name for measure in measures if "mask" in measure.spec.needs]
+        lacking = [measure.choice.name for measure in measures if Need.MASK in measure.spec.needs]
         if lacking:
             raise InputError(f"{evaluation.data} has neither masks nor boxes, which {', '.join(lacking)} need; leave them out.")
     if evaluation.target == "label" and not there.labels:
@@ -76,10 +75,10 @@ def _left_over(measures: Sequence[Measure], images: int) -> list[str]:
 
 
 def settings_of(prepared: Prepared, stored: dict[str, Any] | None) -> dict[str, Any]:
-    """Return the content of `run.json`: new, or what is stored, with the models, methods and metrics that this run adds.
+    """Return the content of ``run.json``: new, or what is stored, with the models, methods and metrics that this run adds.
 
     Raises:
-        InputError: what is stored is of another run; the message names what differs.
+        InputError: What is stored is of another run; the message names what differs.
     """
     evaluation = prepared.evaluation
     images = {"count": len(prepared.images), "digest": digest(prepared.images)}
@@ -139,10 +138,10 @@ def tasks_of(prepared: Prepared, pair: Pair, metrics: Sequence[Choice], done: Se
     """Return what is still to do for a pair: for each block the metrics whose rows are not stored.
 
     Args:
-        prepared: the run.
-        pair: the pair.
-        metrics: those that can be computed for it.
-        done: for each block the keys of the metrics that are stored.
+        prepared: The run.
+        pair: The pair.
+        metrics: Those that can be computed for it.
+        done: For each block the keys of the metrics that are stored.
     """
     missing = [tuple(choice for choice in metrics if choice.key not in keys) for keys in done]
     parts = zip(prepared.blocks, missing, strict=True)

@@ -1,6 +1,4 @@
-"""The run: what is missing in the folder is computed, stored unit by unit, and told."""
-
-from __future__ import annotations
+"""Run an evaluation: compute the missing blocks, store each one, report progress."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,11 +15,12 @@ from relprop.evaluation.compute.subject import Subject
 from relprop.evaluation.compute.tasks import Pair, Task
 from relprop.evaluation.compute.worker import Result, Worker
 from relprop.evaluation.prepare import Prepared, pair_file, prepare, settings_of, tasks_of
-from relprop.evaluation.results.parts import RUN, coverage
+from relprop.evaluation.results.parts import RUN, Coverage, coverage
 from relprop.evaluation.results.redo import failed_metrics
 from relprop.evaluation.results.rows import FAILED, Table
 from relprop.evaluation.results.store import Store, locked, read_settings
 from relprop.evaluation.settings import Choice, Evaluation
+from relprop.metrics import Need
 
 
 def _ignore(*_: object) -> None:
@@ -33,10 +32,10 @@ class Observer:
     """Who is told how a run goes; by default nobody.
 
     Attributes:
-        tell: gets a sentence that the user should know.
-        stage: gets what is done now, before the first unit.
-        begin: gets the number of images in all units, and how many of them are stored already.
-        advance: gets the number of images of a unit that is done, and its pair.
+        tell: Gets a sentence that the user should know.
+        stage: Gets what is done now, before the first unit.
+        begin: Gets the number of images in all units, and how many of them are stored already.
+        advance: Gets the number of images of a unit that is done, and its pair.
     """
 
     tell: Callable[[str], None] = _ignore
@@ -50,10 +49,10 @@ class RunResult:
     """What a run did.
 
     Attributes:
-        rows: how many were stored.
-        failed: how many of them say `failed`.
-        reasons: for every pair and metric with failed rows, their number and the first reason.
-        left_out: pairs, or pairs with one metric, that cannot be computed, and why.
+        rows: How many were stored.
+        failed: How many of them say ``failed``.
+        reasons: For every pair and metric with failed rows, their number and the first reason.
+        left_out: Pairs, or pairs with one metric, that cannot be computed, and why.
     """
 
     rows: int = 0
@@ -65,17 +64,17 @@ class RunResult:
 def evaluate(evaluation: Evaluation, observer: Observer | None = None) -> RunResult:
     """Compute what is missing in the folder of results; killed at any moment, the next call goes on where it was.
 
-    With `redo_failed` the blocks of rows that failed are computed again, and the new rows take the place of those.
+    With ``redo_failed`` the blocks of rows that failed are computed again, and the new rows take the place of those.
 
     Args:
-        evaluation: the settings.
-        observer: who is told how it goes.
+        evaluation: The settings.
+        observer: Who is told how it goes.
 
     Raises:
-        OptionError: an unknown model, data set, method, metric, engine or option.
-        InputError: the data set cannot be used, or the folder is of another run or in use.
-        ModelError: a model cannot be loaded.
-        OutputError: the results cannot be written, as when the disk is full; what was finished is kept.
+        OptionError: An unknown model, data set, method, metric, engine or option.
+        InputError: The data set cannot be used, or the folder is of another run or in use.
+        ModelError: A model cannot be loaded.
+        OutputError: The results cannot be written, as when the disk is full; what was finished is kept.
     """
     observer = observer or Observer()
     observer.stage("Looking at the images …")
@@ -98,7 +97,7 @@ def _stored(evaluation: Evaluation) -> dict[str, object] | None:
     return read_settings(evaluation.output) if (evaluation.output / RUN).exists() else None
 
 
-def _checker(prepared: Prepared, fingerprints: dict[str, str]) -> Worker:
+def _checker(prepared: Prepared, fingerprints: Mapping[str, str]) -> Worker:
     """Return this process's worker, which for other engines than the local only checks what can run."""
     evaluation = prepared.evaluation
     here = evaluation if evaluation.engine == "local" else replace(evaluation, device="cpu")
@@ -109,8 +108,8 @@ def check_pair(worker: Worker, prepared: Prepared, pair: Pair) -> tuple[list[Cho
     """Capture the pair; return the metrics that can be computed, and why others (or, by the key None, all) cannot.
 
     Raises:
-        ModelError: the model cannot be loaded.
-        OptionError: there is no such model.
+        ModelError: The model cannot be loaded.
+        OptionError: There is no such model.
     """
     worker.model(pair.model)
     try:
@@ -123,7 +122,7 @@ def check_pair(worker: Worker, prepared: Prepared, pair: Pair) -> tuple[list[Cho
     reasons: dict[str | None, str] = {}
     if not subject.gives_layers:
         text = f"Method {pair.method.name!r} gives relevance to inputs only."
-        reasons = {m.choice.key: text for m in prepared.measures if "explain_layers" in m.spec.needs}
+        reasons = {m.choice.key: text for m in prepared.measures if Need.EXPLAIN_LAYERS in m.spec.needs}
     return [m.choice for m in prepared.measures if m.choice.key not in reasons], reasons
 
 
@@ -156,7 +155,7 @@ class _Run:
                 self._leave_out(pair, key, reason)
             self.pairs -= None in reasons
             self.tasks = [*self._missing(pair, metrics), *self.tasks]
-        self.store.save()  # with the fingerprints
+        self.store.add_fingerprints(self.worker.fingerprints)
 
     def compute(self) -> None:
         """Run the engine on what is missing and store what it returns."""
@@ -211,14 +210,14 @@ class Forecast:
     """What a run of one pair would do.
 
     Attributes:
-        pair: the pair.
-        units: how many units are missing.
-        images: how many images they hold.
-        rows: how many rows will be computed.
-        done: how many images are stored already, with all metrics.
-        seconds: how long it will take, from `sample` images; None where nothing is missing.
-        sample: images that were computed for the estimate.
-        left_out: what cannot be computed, and why.
+        pair: The pair.
+        units: How many units are missing.
+        images: How many images they hold.
+        rows: How many rows will be computed.
+        done: How many images are stored already, with all metrics.
+        seconds: How long it will take, from ``sample`` images; None where nothing is missing.
+        sample: Images that were computed for the estimate.
+        left_out: What cannot be computed, and why.
     """
 
     pair: str
@@ -239,7 +238,7 @@ def forecast(evaluation: Evaluation, observer: Observer | None = None) -> Iterat
     """Say what a run would do, pair by pair, and measure on a few images how long it takes; nothing is written.
 
     Raises:
-        RelpropError: as `evaluate`.
+        RelpropError: As ``evaluate``.
     """
     observer = observer or Observer()
     prepared = prepare(evaluation)
@@ -250,17 +249,15 @@ def forecast(evaluation: Evaluation, observer: Observer | None = None) -> Iterat
     failed = failed_metrics(evaluation.output, settings, prepared.blocks) if evaluation.redo_failed else {}
     with closing(_checker(prepared, settings["fingerprints"])) as worker:
         for pair in prepared.pairs:
-            keys = _kept(pair, prepared, lambda file, block: done.get((file, block), set()), failed)
+            keys = _kept(pair, prepared, done, failed)
             observer.stage(f"Measuring {pair} …")
             yield _forecast(prepared, worker, pair, keys)
 
 
-def _kept(
-    pair: Pair, prepared: Prepared, stored: Callable[[str, int], set[str]], failed: Mapping[tuple[str, int], set[str]]
-) -> list[set[str]]:
+def _kept(pair: Pair, prepared: Prepared, stored: Coverage, failed: Coverage) -> list[set[str]]:
     """The keys of the metrics that need no computing, by block: those stored, without those to be done again."""
-    file = pair_file(pair)
-    return [stored(file, block) - failed.get((file, block), set()) for block in range(len(prepared.blocks))]
+    places = [(pair_file(pair), block) for block in range(len(prepared.blocks))]
+    return [stored.get(place, set()) - failed.get(place, set()) for place in places]
 
 
 def _forecast(prepared: Prepared, worker: Worker, pair: Pair, keys: list[set[str]]) -> Forecast:

@@ -1,13 +1,12 @@
 """What an evaluation is to do: one frozen value, from Python, from a TOML file or from the command line."""
 
-from __future__ import annotations
-
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from types import NoneType, UnionType
+from typing import Any, cast, get_args, get_origin, get_type_hints
 
 from relprop.errors import OptionError, suggestion
 from relprop.evaluation.results.rows import options_text
@@ -40,7 +39,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """A model as `relprop.zoo.load` takes it."""
+    """A model as ``relprop.zoo.load`` takes it."""
 
     name: str
     weights: Path | None = None
@@ -48,7 +47,7 @@ class ModelChoice:
 
     @property
     def source(self) -> str:
-        """Where its weights come from, as the column `weights` holds it."""
+        """Where its weights come from, as the column ``weights`` holds it."""
         return str(self.weights) if self.weights else "pretrained" if self.pretrained else "random"
 
     @property
@@ -67,19 +66,19 @@ def as_json(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def choices(*texts: str) -> tuple[Choice, ...]:
-    """Read methods or metrics as the command line takes them: `rap`, `rap:start=signed`, `segmentation:threshold=percentile:90`.
+    """Read methods or metrics as the command line takes them: ``rap``, ``rap:start=signed``, ``segmentation:threshold=percentile:90``.
 
     Raises:
-        OptionError: a text without a name.
+        OptionError: A text without a name.
     """
     return tuple(_choice(text) for text in texts)
 
 
 def models(*texts: str) -> tuple[ModelChoice, ...]:
-    """Read models as the command line takes them: `NAME` or `NAME=WEIGHTS`.
+    """Read models as the command line takes them: ``NAME`` or ``NAME=WEIGHTS``.
 
     Raises:
-        OptionError: a text without a name or with an empty file name.
+        OptionError: A text without a name or with an empty file name.
     """
     return tuple(_model(text) for text in texts)
 
@@ -89,29 +88,29 @@ class Evaluation:
     """The settings of a run.
 
     Attributes:
-        data: the data set, `KIND:PATH`, see `relprop.datasets.open_dataset`.
-        models: see `models`.
-        methods: see `choices`.
-        metrics: see `choices`; `quantus:NAME` is a metric of Quantus.
-        output: the folder of results.
-        data_options: keyword arguments of the data set.
-        limit: take only so many images, the first in the data set's order.
-        target: `predicted`, the class that the model predicts; or `label`, the image's first label, for data sets whose classes are
-            the model's. With `label` the mask is that of the label, else that of any object.
-        geometry: `model`, the model's own preprocessing; or `resize`, the whole image resized to the model's input size.
-        seed: of everything random; every image draws from a seed of its own made from this one and its name.
-        block: images of one unit of work, a multiple of four; what is computed is stored unit by unit.
-        keep_maps: whether the heat maps are stored too, see `store.read_maps`.
-        batch_size: images that run at once; halves itself where the memory does not suffice.
-        device: `cpu`, `cuda`, …
-        engine: `local`, in this process; or `ray`.
-        workers: of the engine `ray`; None for one per GPU, or one per CPU where the device is `cpu`.
-        address: of a Ray cluster to join: `auto` or `HOST:PORT`; None starts one on this machine.
-        redo_failed: whether rows that failed are computed again, as after an image was repaired; the others stay as they are.
+        data: The data set, ``KIND:PATH``, see ``relprop.datasets.open_dataset``.
+        models: See ``models``.
+        methods: See ``choices``.
+        metrics: See ``choices``; ``quantus:NAME`` is a metric of Quantus.
+        output: The folder of results.
+        data_options: Keyword arguments of the data set.
+        limit: Take only so many images, the first in the data set's order.
+        target: ``predicted``, the class that the model predicts; or ``label``, the image's first label, for data sets whose classes are
+            the model's. With ``label`` the mask is that of the label, else that of any object.
+        geometry: ``model``, the model's own preprocessing; or ``resize``, the whole image resized to the model's input size.
+        seed: Of everything random; every image draws from a seed of its own made from this one and its name.
+        block: Images of one unit of work, a multiple of four; what is computed is stored unit by unit.
+        keep_maps: Whether the heat maps are stored too, see ``store.read_maps``.
+        batch_size: Images that run at once; halves itself where the memory does not suffice.
+        device: ``cpu``, ``cuda``, …
+        engine: ``local``, in this process; or ``ray``.
+        workers: Of the engine ``ray``; None for one per GPU, or one per CPU where the device is ``cpu``.
+        address: Of a Ray cluster to join: ``auto`` or ``HOST:PORT``; None starts one on this machine.
+        redo_failed: Whether rows that failed are computed again, as after an image was repaired; the others stay as they are.
 
     Raises:
-        OptionError: a value out of range, or no model, method or metric.
-        InputError: `output` is neither a string nor a path.
+        OptionError: A value out of range, or no model, method or metric.
+        InputError: ``output`` is neither a string nor a path.
     """
 
     data: str
@@ -163,7 +162,7 @@ def from_mapping(values: Mapping[str, Any], source: str = "The settings") -> Eva
     """Make an evaluation from plain values as a TOML file holds them: names as texts or, with options, as tables.
 
     Raises:
-        OptionError: an unknown or missing setting, or a value of the wrong type; `source` says where.
+        OptionError: An unknown or missing setting, or a value of the wrong type; ``source`` says where.
     """
     given = dict(values)
     for single, plural in (("model", "models"), ("method", "methods"), ("metric", "metrics")):
@@ -172,7 +171,7 @@ def from_mapping(values: Mapping[str, Any], source: str = "The settings") -> Eva
     if isinstance(given.get("data"), Mapping):
         table: dict[str, Any] = dict(given["data"])
         given["data"], given["data_options"] = table.pop("source", None), {**table, **given.get("data_options", {})}
-    known = {entry.name: str(entry.type) for entry in fields(Evaluation)}
+    known = get_type_hints(Evaluation)
     for name, value in given.items():
         if name not in known:
             raise OptionError(f"{source} has no setting {name!r}; there are {', '.join(known)}.{suggestion(name, known)}")
@@ -190,10 +189,10 @@ def from_mapping(values: Mapping[str, Any], source: str = "The settings") -> Eva
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Return the values of a settings file, for `from_mapping`.
+    """Return the values of a settings file, for ``from_mapping``.
 
     Raises:
-        OptionError: there is no such file, or it is no TOML.
+        OptionError: There is no such file, or it is no TOML.
     """
     try:
         return tomllib.loads(as_path(path, "The path of the settings").read_text("utf-8"))
@@ -203,17 +202,16 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise OptionError(f"The settings {path} are no TOML: {error}.") from error
 
 
-_TYPES: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "bool": (bool,), "Path": (str, Path), "None": (type(None),)}
-
-
-def _check_type(name: str, value: object, annotation: str, source: str) -> None:
-    kinds = [kind for part in annotation.split(" | ") for kind in _TYPES.get(part, ())]
-    if annotation.startswith("tuple"):
+def _check_type(name: str, value: object, annotation: Any, source: str) -> None:  # noqa: ANN401 - a type form
+    parts = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    kinds = [get_origin(part) or part for part in parts]
+    if tuple in kinds:
         _listed(value, name, source)
-    elif annotation.startswith("Mapping"):
-        kinds = [Mapping]
-    if kinds and (not isinstance(value, tuple(kinds)) or (isinstance(value, bool) and bool not in kinds)):
-        raise OptionError(f"{source}: {name} = {value!r} must be {annotation.replace(' | None', '')}.")
+        return
+    allowed = (str, *kinds) if Path in kinds else tuple(kinds)
+    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in kinds):
+        wanted = " | ".join(kind.__name__ for kind in kinds if kind is not NoneType)
+        raise OptionError(f"{source}: {name} = {value!r} must be {wanted}.")
 
 
 def _listed(value: object, name: str, source: str) -> Sequence[Any]:
@@ -239,7 +237,7 @@ def _choice(entry: object, source: str = "The command line") -> Choice:
 
 
 def _joined_parts(text: str) -> list[str]:
-    """Split at the colons before `key=`: a colon may also be part of a name (`quantus:MPRT`) or a value (`percentile:90`)."""
+    """Split at the colons before ``key=``: a colon may also be part of a name (``quantus:MPRT``) or a value (``percentile:90``)."""
     parts: list[str] = []
     for part in text.strip().split(":"):
         if parts and "=" not in part:

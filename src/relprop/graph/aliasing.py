@@ -1,12 +1,13 @@
-"""Which ops write to memory, and who else reads it."""
+"""What ops read and write: the values that matter to them, in-place writes, and views that share memory."""
 
 from torch import fx
 
-from relprop.graph.nodes import tensor_inputs
+from relprop.graph.nodes import nodes_in, tensor_inputs
+from relprop.ops.table import arguments_of, entry
 
 
 def mutated(node: fx.Node) -> fx.Node | None:
-    """The value that ``node`` writes to, if it is an in-place op."""
+    """Return the value that ``node`` writes to, if it is an in-place op."""
     schema = getattr(node.target, "_schema", None)
     if node.op != "call_function" or schema is None or not schema.is_mutable:
         return None
@@ -14,34 +15,35 @@ def mutated(node: fx.Node) -> fx.Node | None:
     return first if isinstance(first, fx.Node) else None
 
 
-def _is_view(node: fx.Node) -> bool:
-    """Whether ``node`` may share memory with its first argument."""
-    schema = getattr(node.target, "_schema", None)
+def values_read(node: fx.Node) -> list[fx.Node]:
+    """Return the values that an op reads, without those of which only the shape or the dtype matters to it."""
+    op = entry(node)
+    if op is None or op.reads is None:
+        return node.all_input_nodes
+    arguments = arguments_of(node)
+    return [n for name in op.reads for n in nodes_in(arguments[name])]
+
+
+def is_view(node: fx.Node) -> bool:
+    """Whether ``node`` may share memory with its first argument: its schema says so, or it may return the argument itself."""
+    schema, op = getattr(node.target, "_schema", None), entry(node)
     if schema is None or not node.args:
         return False
-    shares = any(r.alias_info is not None for r in schema.returns)
-    return shares or schema.name in {
-        "aten::reshape",
-        "aten::flatten",
-        "aten::contiguous",
-        "aten::to",
-        "aten::view_as",
-        "aten::dropout",
-    }
+    return any(r.alias_info is not None for r in schema.returns) or (op is not None and op.identity == "alias")
 
 
-def _family(node: fx.Node) -> set[fx.Node]:
-    """Every node that may share memory with ``node``."""
+def family(node: fx.Node) -> set[fx.Node]:
+    """The alias set of a node: every node that may share memory with it."""
     root = node
-    while root.op == "call_function" and _is_view(root) and isinstance(root.args[0], fx.Node):
+    while root.op == "call_function" and is_view(root) and isinstance(root.args[0], fx.Node):
         root = root.args[0]
-    family, queue = {root}, [root]
+    found, queue = {root}, [root]
     while queue:
         for user in queue.pop().users:
-            if user not in family and user.op == "call_function" and user.args and _is_view(user) and user.args[0] in family:
-                family.add(user)
+            if user not in found and user.op == "call_function" and user.args and is_view(user) and user.args[0] in found:
+                found.add(user)
                 queue.append(user)
-    return family
+    return found
 
 
 def writes_through_views(graph: fx.Graph) -> bool:
@@ -55,13 +57,10 @@ def writes_through_views(graph: fx.Graph) -> bool:
         if target is None or not depends_on_values(node):
             continue
         # views made after the write are made from its result; those made before it would go stale
-        earlier = [other for other in _family(target) if other is not target and order[other] < order[node]]
+        earlier = [other for other in family(target) if other is not target and order[other] < order[node]]
         if any(order[user] > order[node] for other in earlier for user in other.users):
             return True
     return False
-
-
-_SHAPE_ONLY = tuple(f"aten.{name}" for name in ("sym_size", "new_", "zeros_like", "ones_like", "full_like", "empty_like"))
 
 
 def depends_on_values(node: fx.Node) -> bool:
@@ -71,7 +70,12 @@ def depends_on_values(node: fx.Node) -> bool:
         for parent in queue.pop().all_input_nodes:
             if parent in inputs:
                 return True
-            if parent not in seen and not str(parent.target).startswith(_SHAPE_ONLY):
+            if parent not in seen and not _reads_shape_only(parent):
                 seen.add(parent)
                 queue.append(parent)
     return False
+
+
+def _reads_shape_only(node: fx.Node) -> bool:
+    op = entry(node)
+    return op is not None and op.reads == ()

@@ -6,7 +6,7 @@ import sysconfig
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,23 +15,12 @@ from torch.nn.parameter import is_lazy
 
 from relprop.errors import CaptureError, InputError, RelpropError
 from relprop.graph.aliasing import writes_through_views
-from relprop.graph.nodes import OUTPUTS, PATH
+from relprop.graph.model import CapturedModel
+from relprop.graph.modules import mark_paths, note_returns, noted_returns
+from relprop.graph.nodes import PATH
+from relprop.graph.passes import normalize
 from relprop.inputs import Inputs
-
-
-@dataclass(frozen=True)
-class Capture:
-    """A captured model.
-
-    Attributes:
-        module: The graph; parameters and buffers are its own buffers, sharing memory with the model's.
-        dynamic: Whether the graph takes any batch size; if not, samples are run one at a time.
-        notes: What the user should know of this capture.
-    """
-
-    module: fx.GraphModule
-    dynamic: bool
-    notes: tuple[str, ...] = ()
+from relprop.ops.op import hollow
 
 
 class _Selected(nn.Module):
@@ -98,8 +87,8 @@ def _quiet_eval(model: nn.Module) -> Iterator[None]:
             module.training = flag
 
 
-def capture(model: nn.Module, inputs: Inputs, output: str | int | None = None) -> Capture:
-    """Export ``model`` on example ``inputs`` to a graph that takes any batch size.
+def capture(model: nn.Module, inputs: Inputs, output: str | int | None = None) -> CapturedModel:
+    """Capture ``model`` on example ``inputs`` as a normalized graph.
 
     Args:
         model: Any module that ``torch.export`` can export; it is left exactly as it was.
@@ -110,6 +99,12 @@ def capture(model: nn.Module, inputs: Inputs, output: str | int | None = None) -
         CaptureError: The model cannot be exported; the message names the line that broke it. Or it is scripted TorchScript.
         InputError: A parameter is not finite.
     """
+    exported = export(model, inputs, output)
+    return replace(exported, notes=(*exported.notes, *normalize(exported.module)))
+
+
+def export(model: nn.Module, inputs: Inputs, output: str | int | None = None) -> CapturedModel:
+    """Export ``model`` to a graph that takes any batch size, as it comes; arguments and errors are those of :func:`capture`."""
     _check_not_scripted(model)
     _check_weights(model)
     wrapper = _Selected(model, tuple(inputs.kwargs), output)
@@ -117,9 +112,12 @@ def capture(model: nn.Module, inputs: Inputs, output: str | int | None = None) -
         program, dynamic = _export(wrapper, inputs)
         module = program.module(check_guards=False)
         if writes_through_views(module.graph):
+            note_returns(program.graph_module)
             module = program.run_decompositions({}).module(check_guards=False)
+        else:
+            note_returns(module)
     notes = () if dynamic else ("The model fixes its batch size, so samples are run one at a time.",)
-    return Capture(_own_buffers(module), dynamic, notes)
+    return CapturedModel(_own_buffers(module), inputs.map(hollow), dynamic, model, notes)
 
 
 def _check_not_scripted(model: nn.Module) -> None:
@@ -164,7 +162,8 @@ def _export_flat(wrapper: _Selected, flat: list[Any], *, dynamic: bool) -> torch
     # torch.export fixes dimensions of size 0 or 1, so the example of a dynamic batch holds two samples
     free = {0: torch.export.Dim.DYNAMIC}
     shapes = tuple(free if isinstance(v, Tensor) and v.dim() and v.shape[0] == batch else None for v in flat)
-    with contextlib.redirect_stderr(io.StringIO()):  # where it fails, export prints a draft of its graph
+    # where it fails, export prints a draft of its graph
+    with contextlib.redirect_stderr(io.StringIO()), noted_returns(wrapper.model):
         return torch.export.export(wrapper, tuple(flat), dynamic_shapes=(shapes,) if dynamic else None, strict=False)
 
 
@@ -203,7 +202,7 @@ def _is_of_the_model(filename: str) -> bool:
 
 
 def _own_buffers(module: fx.GraphModule) -> fx.GraphModule:
-    """Return a graph module of its own: constants as detached buffers, module paths and outputs in ``node.meta``."""
+    """Return a graph module of its own: constants as detached buffers, module paths in ``node.meta``."""
     graph = module.graph
     for node in list(graph.nodes):
         if node.op == "call_module" and "guards" in str(node.target):
@@ -226,7 +225,7 @@ def _own_buffers(module: fx.GraphModule) -> fx.GraphModule:
     for name, child in module.named_children():
         if isinstance(child, fx.GraphModule):
             owner.add_module(name, child)
-    _mark_modules(graph)
+    mark_paths(module)
     return fx.GraphModule(owner, graph)
 
 
@@ -235,27 +234,3 @@ def _resolve(module: nn.Module, path: str) -> Any:  # noqa: ANN401 - a tensor or
     for part in path.split("."):
         value = getattr(value, part)
     return value
-
-
-def _module_stack(node: fx.Node) -> list[str]:
-    stack = node.meta.get("nn_module_stack") or {}
-    paths = [entry[0] if isinstance(entry, tuple) else str(entry) for entry in stack.values()]
-    own = [p for p in paths if p == "model" or p.startswith("model.")]
-    return [p.removeprefix("model").removeprefix(".").split("@")[0] for p in own]
-
-
-def _mark_modules(graph: fx.Graph) -> None:
-    """Note at every op its module path, and at every node the modules whose output it is."""
-    last: dict[str, fx.Node] = {}
-    for node in graph.nodes:
-        if node.op != "call_function":
-            continue
-        stack = _module_stack(node)
-        node.meta[PATH] = stack[-1] if stack else ""
-        for path in stack:
-            leaves = any(path not in _module_stack(user) for user in node.users)
-            if leaves and isinstance(node.meta.get("val"), Tensor):
-                last[path] = node
-    for path, node in last.items():
-        if path:
-            node.meta.setdefault(OUTPUTS, []).append(path)

@@ -1,4 +1,4 @@
-"""What is known of every value before anything runs: does it depend on the input, can it be negative, where are its samples."""
+"""Static analysis of a normalized graph: activity, carriers of relevance, signs, and the layout of samples."""
 
 import math
 import operator
@@ -11,22 +11,12 @@ from torch import Tensor, fx
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from relprop.errors import UnsupportedOpError
+from relprop.graph.aliasing import values_read
 from relprop.graph.nodes import PATH, is_floating, tensor_inputs
-from relprop.graph.passes.constants import depends_on_input, values_read
+from relprop.graph.passes.constants import depends_on_input
 from relprop.ops.layout import SampleLayout
-from relprop.ops.op import op_name
-from relprop.ops.table import arguments_of, known_op
-
-_VIEWS = frozenset(
-    f"aten::{n}"
-    for n in ["view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as", "reshape_as"]
-)
-_WEIGHTED = frozenset(
-    f"aten::{n}"
-    for n in ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear", "batch_norm"]
-)
-SOFTMAX = frozenset({"aten::softmax", "aten::_softmax"})
-_FLOORS = {"aten::hardtanh": "min_val", "aten::clamp": "min", "aten::clamp_min": "min", "aten::threshold": "value"}
+from relprop.ops.op import Op, op_name
+from relprop.ops.table import arguments_of, entry, known_op
 
 
 @dataclass(frozen=True)
@@ -46,10 +36,16 @@ class Facts:
     layouts: Mapping[fx.Node, SampleLayout]
 
 
+def is_softmax(node: fx.Node) -> bool:
+    """Whether a node is a softmax, whose outputs may be attention weights."""
+    op = entry(node)
+    return op is not None and op.gives_weights
+
+
 def from_softmax(node: object, active: Collection[fx.Node]) -> bool:
     """Whether a value comes from a softmax by ops that read one floating value among the ``active`` ones."""
     while isinstance(node, fx.Node) and node.op == "call_function":
-        if op_name(node.target) in SOFTMAX:
+        if is_softmax(node):
             return True
         parents = [p for p in node.all_input_nodes if p in active and is_floating(p)]
         if len(parents) != 1:
@@ -101,33 +97,40 @@ def find_carriers(graph: fx.Graph) -> frozenset[fx.Node]:
     return frozenset(carriers)
 
 
-def _cannot_be_negative(module: fx.GraphModule, node: fx.Node, known: set[fx.Node]) -> bool:  # noqa: PLR0911 - one return per kind of op
+def _cannot_be_negative(module: fx.GraphModule, node: fx.Node, known: set[fx.Node]) -> bool:
     if node.op == "get_attr":
-        if all(op_name(user.target) in _WEIGHTED for user in node.users):
-            return False  # nobody asks for the sign of a layer's weights, and reading them all takes time
+        if all(_is_weight(user) for user in node.users):
+            return False  # no rule asks for the sign of a layer's weights, and reading them all takes time
         value = getattr(module, str(node.target))
-        ordered = isinstance(value, Tensor) and value.dtype != torch.bool and not value.is_complex()
+        ordered = isinstance(value, Tensor) and value.dtype != torch.bool and not value.is_complex() and not value.is_meta
         return ordered and value.numel() > 0 and bool((value >= 0).all())
     if node.op != "call_function":
         return False
     if node.target is operator.getitem:
         return node.args[0] in known
-    op, name, arguments = known_op(node), op_name(node.target), arguments_of(node)
-    tensors = [a for a in node.all_input_nodes if isinstance(a.meta.get("val"), Tensor)]
-    if name in _FLOORS:
-        floor = arguments[_FLOORS[name]]
-        return isinstance(floor, int | float) and floor >= 0
-    if name == "aten::pow":
-        exponent = arguments["exponent"]
-        return isinstance(exponent, int | float) and (exponent % 2 == 0 or all(t in known for t in tensors))
-    if name in {"aten::add", "aten::mul", "aten::div"}:
-        numbers = [v for k, v in arguments.items() if k in {"other", "alpha"} and isinstance(v, int | float)]
-        square = name == "aten::mul" and arguments["self"] is arguments["other"]
-        return square or (all(t in known for t in tensors) and all(v >= 0 for v in numbers))
-    if op is None or op.keeps_sign == "never":
-        return False
-    carriers = [a for a in tensors if a.meta["val"].is_floating_point()]
-    return op.keeps_sign == "always" or all(t in known for t in carriers)
+    op = known_op(node)
+    return op is not None and _is_nonnegative(node, op, known)
+
+
+def _is_weight(user: fx.Node) -> bool:
+    """Whether an op is a layer, whose constants are its weight and bias."""
+    op = entry(user)
+    return op is not None and "weight" in op.needs
+
+
+def _is_nonnegative(node: fx.Node, op: Op, known: set[fx.Node]) -> bool:
+    """Whether the output of an op cannot be negative, given the values of which that is known."""
+    arguments = arguments_of(node)
+
+    def is_known(value: Any) -> bool:  # noqa: ANN401 - an argument
+        return value in known if isinstance(value, fx.Node) else isinstance(value, int | float) and value >= 0
+
+    if callable(op.nonnegative):
+        return op.nonnegative(arguments, is_known)
+    if op.nonnegative == "inherits":
+        numbers = [v for name in op.data if isinstance(v := arguments.get(name), int | float)]
+        return all(map(is_known, [*numbers, *(n for n in node.all_input_nodes if is_floating(n))]))
+    return op.nonnegative == "always"
 
 
 def _layouts(graph: fx.Graph, active: set[fx.Node], *, dynamic: bool) -> dict[fx.Node, SampleLayout]:
@@ -181,10 +184,16 @@ def _layout(node: fx.Node, value: Tensor, batch: Any, sources: Mapping[fx.Node, 
 
 def _inner(node: fx.Node, source: fx.Node, after: torch.Size, layout: SampleLayout) -> int:
     """How many consecutive entries of a result's batch dimension belong to one sample; 0 where they do not lie together."""
-    name = op_name(node.target)
-    if name in _VIEWS:
-        elements, rest = _stride(source.meta["val"].shape, layout), math.prod(after)
+    op = entry(node)
+    if op is None or not (op.reshapes or op.repeats):
+        return layout.inner
+    shape = source.meta["val"].shape
+    if op.reshapes:
+        elements, rest = _stride(shape, layout), math.prod(after)
         return elements // rest if rest and elements % rest == 0 else 0
-    if name == "aten::repeat_interleave" and arguments_of(node)["dim"] in {layout.dim, layout.dim - source.meta["val"].dim()}:
-        return layout.inner * arguments_of(node)["repeats"]
+    if op.repeats is not None:
+        dim, times = op.repeats(arguments_of(node), len(shape))
+        if dim is None:  # flattened first
+            return _stride(shape, layout) * times
+        return layout.inner * times if dim == layout.dim else layout.inner
     return layout.inner

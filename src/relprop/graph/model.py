@@ -1,28 +1,19 @@
 """A captured model as a function: its logits, what computes them, and values on the way; gradients reach the inputs."""
 
-import operator
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, fx, nn
 
-from relprop.graph.capture import capture
-from relprop.graph.nodes import copy_module, explained, interpret, is_floating, nodes_in
-from relprop.graph.passes import normalize
+from relprop.graph.nodes import change_dtypes, copy_module, explained, interpret, is_floating, nodes_in
 from relprop.graph.passes.constants import depends_on_input
 from relprop.inputs import Inputs, batch_size
-from relprop.ops.op import AFFINE, Role, op_name
-from relprop.ops.table import known_op
+from relprop.ops.table import arguments_of, entry
 
-_RELU = frozenset({"aten::relu", "aten::relu6"})
-_RELATIVE_NAMES = "gelu silu mish hardswish elu celu selu leaky_relu prelu rrelu softplus threshold log_sigmoid"
-RELATIVES = frozenset(f"aten::{name}" for name in _RELATIVE_NAMES.split())
-"""Smooth and leaky relatives of ReLU."""
-_CLIPPED = {"aten::clamp": 1, "aten::clamp_min": 1, "aten::hardtanh": 1}
-"""Ops that are ReLU where their lower bound, at this position of the arguments, is zero."""
+_FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 Handler = Callable[..., Any]
 """Computes one op in another way: ``(*args, **kwargs) -> value``, as the op itself takes them."""
@@ -34,19 +25,34 @@ class CapturedModel:
 
     Attributes:
         module: The normalized graph.
+        example: The inputs that it was captured on, without their values.
         dynamic: Whether it takes any batch size; if not, samples are run one at a time.
         original: The user's own model, for registered functions.
         notes: What the user should know of the capture.
     """
 
     module: fx.GraphModule
+    example: Inputs
     dynamic: bool
     original: nn.Module
     notes: tuple[str, ...] = ()
 
-    def copy(self, *, tensors: bool) -> "CapturedModel":
-        """The same model with a graph of its own, and ``tensors`` of its own or shared ones."""
-        return replace(self, module=copy_module(self.module, tensors=tensors))
+    def copy(self) -> Self:
+        """Return the same model with a graph of its own; tensors are shared."""
+        return replace(self, module=copy_module(self.module))
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        """Return the model with ``function`` applied to every tensor; a new dtype holds for the whole graph and for later inputs."""
+        module = copy_module(self.module, function)
+        dtypes = {dtype: new for dtype in _FLOATING if (new := function(torch.empty(0, dtype=dtype)).dtype) != dtype}
+        if dtypes:
+            change_dtypes(module.graph, dtypes)
+        return replace(self, module=module, example=self.example.map(lambda v: v.to(dtypes.get(v.dtype, v.dtype))))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Copy the graph with its tensors; the user's model, which only registered methods call, stays shared."""
+        copied = memo[id(self)] = self.map(torch.clone)
+        return copied
 
     @property
     def output(self) -> fx.Node:
@@ -58,9 +64,14 @@ class CapturedModel:
         return depends_on_input(self.module.graph)
 
     @property
+    def ops(self) -> list[fx.Node]:
+        """All ops, in forward order."""
+        return [n for n in self.module.graph.nodes if n.op == "call_function"]
+
+    @property
     def active(self) -> list[fx.Node]:
         """The ops that depend on the values of the input, in forward order."""
-        return [n for n in self.module.graph.nodes if n.op == "call_function" and n in self._active]
+        return [n for n in self.ops if n in self._active]
 
     def carriers(self, node: fx.Node) -> list[fx.Node]:
         """The floating values that depend on the input and that ``node`` reads, once per argument."""
@@ -93,30 +104,7 @@ class CapturedModel:
         return values[self.output], {node: values[node] for node in keep}
 
 
-def captured_model(model: nn.Module, inputs: Inputs, output: str | int | None = None) -> CapturedModel:
-    """Capture a model and bring its graph to the form that plans are made for; arguments and errors are those of ``capture``."""
-    captured = normalize(capture(model, inputs, output))
-    return CapturedModel(captured.module, captured.dynamic, model, captured.notes)
-
-
 def is_rectifier(node: fx.Node) -> bool:
     """Whether an op is ReLU, however it is written, or one of its relatives."""
-    name = op_name(node.target)
-    if name in _CLIPPED:
-        return len(node.args) > 1 and bool(node.args[1] == 0)
-    return name in _RELU | RELATIVES
-
-
-def role_of(model: CapturedModel, node: fx.Node) -> Role | None:
-    """The role of an op as attribution functions see it; None where relprop does not know the op.
-
-    A product with a constant scales, a sum with one shifts; a product of two values of the input is a gate, or summed over, a product.
-    """
-    if node.target is operator.getitem:
-        return Role.SHAPE
-    op = known_op(node)
-    if op is None:
-        return None
-    if len(model.carriers(node)) > 1:
-        return Role.GATE if op.role is Role.SCALE else Role.PRODUCT if op.role in AFFINE else op.role
-    return {Role.ADD: Role.BIAS, Role.GATE: Role.SCALE}.get(op.role, op.role)
+    op = entry(node)
+    return op is not None and op.rectifies(arguments_of(node))

@@ -1,8 +1,7 @@
 """Working on ``fx`` graphs: what nodes are marked with, and how passes make, replace and add nodes."""
 
-import copy
 import itertools
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -19,6 +18,24 @@ PATH = "module_path"
 
 WINDOWS = "windows"
 """Key of ``node.meta``: by path of a module of whose output a node is a part, which part: windows in one dimension each."""
+
+
+RETURNS = "returns"
+"""Key of a graph module's ``meta``: :class:`Returns` by path of a module whose output is marked."""
+
+
+class Returns(NamedTuple):
+    """What to know of a module's marked output.
+
+    Attributes:
+        calls: How often the module is called; the last output is marked.
+        tensors: How many of the returned tensors are read later; the one computed last is marked.
+        passes_on: Whether the module returns its input or a view of it.
+    """
+
+    calls: int
+    tensors: int
+    passes_on: bool
 
 
 class Window(NamedTuple):
@@ -100,6 +117,25 @@ def module_outputs(graph: fx.Graph) -> dict[str, fx.Node]:
     return {path: node for node in graph.nodes for path in node.meta.get(OUTPUTS, ())}
 
 
+def returns(module: fx.GraphModule) -> dict[str, Returns]:
+    """What to know of the outputs of the model's modules, by module path."""
+    return module.meta.setdefault(RETURNS, {})
+
+
+def output_notes(module: fx.GraphModule, paths: Iterable[str]) -> tuple[str, ...]:
+    """Say of modules what a user who asks for their outputs may not expect: a view of the input, several calls, several tensors."""
+    notes: list[str] = []
+    for path in paths:
+        known = returns(module).get(path, Returns(1, 1, passes_on=False))
+        if known.passes_on:
+            notes.append(f"Module {path!r} computes nothing: its output is its input, or a view of it.")
+        if known.calls > 1:
+            notes.append(f"Module {path!r} is called {known.calls} times: its output is that of the last call.")
+        if known.tensors > 1:
+            notes.append(f"Module {path!r} returns {known.tensors} tensors: its output is the one computed last.")
+    return tuple(notes)
+
+
 def widened(node: fx.Node, path: str, relevance: Tensor) -> Tensor:
     """The relevance of a module's whole output, zero outside of the part that a node is."""
     for window in node.meta.get(WINDOWS, {}).get(path, ()):
@@ -159,15 +195,19 @@ def _put_number(node: fx.Node, number: int) -> None:
     node.graph.erase_node(node)
 
 
-def copy_module(module: fx.GraphModule, *, tensors: bool) -> fx.GraphModule:
-    """A graph module of its own: ``tensors`` are copied or shared; fake values, which never change, are shared."""
-    owner, memo = nn.Module(), dict[int, Any]()
+def copy_module(module: fx.GraphModule, change: Callable[[Tensor], Tensor] | None = None) -> fx.GraphModule:
+    """Return a graph module of its own, with tensors as ``change`` returns them, or shared; fake values, which never change, are shared."""
+    owner, changed = nn.Module(), dict[int, Tensor]()
     for name, tensor in module.named_buffers(remove_duplicate=False):
-        owner.register_buffer(name, copy.deepcopy(tensor, memo) if tensors else tensor)
+        if change is not None and id(tensor) not in changed:
+            changed[id(tensor)] = change(tensor)
+        owner.register_buffer(name, changed.get(id(tensor), tensor))
     graph = fx.Graph()
     (result,) = graph.graph_copy(module.graph, {})  # pyright: ignore[reportArgumentType, reportGeneralTypeIssues]
     graph.output((result,))
-    return fx.GraphModule(owner, graph)
+    copied = fx.GraphModule(owner, graph)
+    copied.meta.update(module.meta)
+    return copied
 
 
 def change_dtypes(graph: fx.Graph, dtypes: Mapping[torch.dtype, torch.dtype]) -> None:

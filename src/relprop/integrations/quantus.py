@@ -1,6 +1,4 @@
-"""Every metric of the Quantus library, on the tensors that our own metrics take (extra `quantus`)."""
-
-from __future__ import annotations
+"""Every metric of the Quantus library, on the tensors that our own metrics take (extra ``quantus``)."""
 
 import inspect
 from collections.abc import Callable
@@ -14,15 +12,15 @@ from torch import Tensor, nn
 
 from relprop.errors import InputError, OptionError, suggestion
 from relprop.integrations.captum import CaptumAttribution
-from relprop.metrics.base import Direction, MetricSpec, Statistics, Value, identity
+from relprop.metrics.base import Direction, MetricSpec, Need, Statistics, Value, identity
 from relprop.metrics.maps import heatmap, object_and_valid
 from relprop.metrics.sanity import MakeExplain
 from relprop.zoo.torchvision_ops import import_torchvision
 
 _DIRECTIONS: dict[str, Direction] = {"higher": "higher", "lower": "lower"}
 SET_LEVEL = frozenset({"SensitivityN", "ROAD", "Focus"})
-"""What correlates or counts over the images of a set, or takes mosaics of them; `quantus_scores` runs these."""
-_NEEDS = ("relevance", "inputs", "target", "module", "make_explain")
+"""What correlates or counts over the images of a set, or takes mosaics of them; ``quantus_scores`` runs these."""
+_NEEDS = (Need.RELEVANCE, Need.INPUTS, Need.TARGET, Need.MODULE, Need.MAKE_EXPLAIN)
 
 
 def quantus_metrics() -> dict[str, Any]:
@@ -51,18 +49,18 @@ def quantus_scores(
     custom_batch: object = None,
     **options: object,
 ) -> Any:  # noqa: ANN401 - Quantus returns lists, arrays and dicts
-    """Run a metric of Quantus and return what it returns; some score a set as a whole (`SensitivityN`, `ROAD`).
+    """Run a metric of Quantus and return what it returns; some score a set as a whole (``SensitivityN``, ``ROAD``).
 
     Args:
-        name: the class's name, such as `FaithfulnessCorrelation`.
-        relevance: `(B, H, W)` or `(B, C, H, W)`; summed over channels.
-        inputs: `(B, C, H, W)`.
-        target: `(B,)` classes.
-        module: the model, in evaluation mode.
-        make_explain: a model → its explain function, for the metrics that explain anew or randomize parameters.
-        mask: `(B, H, W)`, for localization.
-        custom_batch: what `Focus` takes.
-        options: of the metric's constructor; `num_classes` is filled in from the model.
+        name: The class's name, such as ``FaithfulnessCorrelation``.
+        relevance: ``(B, H, W)`` or ``(B, C, H, W)``; summed over channels.
+        inputs: ``(B, C, H, W)``.
+        target: ``(B,)`` classes.
+        module: The model, in evaluation mode.
+        make_explain: A model → its explain function, for the metrics that explain anew or randomize parameters.
+        mask: ``(B, H, W)``, for localization.
+        custom_batch: What ``Focus`` takes.
+        options: Of the metric's constructor; ``num_classes`` is filled in from the model.
 
     Raises:
         OptionError: Quantus is not installed, or has no such metric or option.
@@ -95,13 +93,13 @@ def quantus_scores(
 
 
 def quantus_spec(name: str, **options: object) -> MetricSpec:
-    """Return a metric of Quantus as a `MetricSpec` named `quantus:NAME`; `Metric(quantus_spec(…))` runs it.
+    """Return a metric of Quantus as a ``MetricSpec`` named ``quantus:NAME``; ``Metric(quantus_spec(…))`` runs it.
 
     Several values per image, such as a curve or a score per layer, are reported as a curve.
 
     Args:
-        name: as in `quantus_scores`.
-        options: as in `quantus_scores`.
+        name: As in ``quantus_scores``.
+        options: As in ``quantus_scores``.
 
     Raises:
         OptionError: Quantus is not installed, has no such metric or option, or gives no score for each image.
@@ -119,13 +117,13 @@ def quantus_spec(name: str, **options: object) -> MetricSpec:
 
     run: Callable[..., Any] = partial(quantus_scores, name, **options)
 
-    def update(**tensors: Any) -> Statistics:  # noqa: ANN401 - named by `needs`
+    def update(**tensors: Any) -> Statistics:  # noqa: ANN401 - named by ``needs``
         return _rows(run(**tensors), name, len(tensors["inputs"]))
 
     return MetricSpec(
         name=f"quantus:{name}",
         values=(value,),
-        needs=(*_NEEDS, "mask") if kind.evaluation_category.name == "LOCALISATION" else _NEEDS,
+        needs=(*_NEEDS, Need.MASK) if kind.evaluation_category.name == "LOCALISATION" else _NEEDS,
         update=update,
         compute=identity,
         source=f"Hedström et al., Quantus, JMLR 2023: {kind.name}",
@@ -159,7 +157,7 @@ def _explain_function(make_explain: MakeExplain, like: Tensor) -> Callable[..., 
     return explain
 
 
-def _rows(scores: Any, name: str, count: int) -> Statistics:  # noqa: ANN401 - see `quantus_scores`
+def _rows(scores: Any, name: str, count: int) -> Statistics:  # noqa: ANN401 - see ``quantus_scores``
     """Return the scores as one row per image; a dict of lists, such as MPRT's by layer, as columns."""
     parts: Any = np.stack(list(scores.values()), 1) if isinstance(scores, dict) else scores
     values = np.asarray(parts, dtype=np.float64)

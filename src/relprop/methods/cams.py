@@ -8,6 +8,7 @@ from torch import Tensor
 
 from relprop.attribution import Attributed, Attribution, Problem
 from relprop.graph.model import CapturedModel
+from relprop.graph.nodes import output_notes
 from relprop.methods.grids import over_channels, resized
 from relprop.methods.layers import Grid, find_grid
 from relprop.methods.options import at_least
@@ -63,7 +64,7 @@ def _from_gradient(name: str, combine: Callable[[Tensor, Tensor], Tensor], layer
 
 def _note(layer: str | None, model: CapturedModel) -> tuple[str, ...]:
     path = find_grid(model, layer).path
-    return (f"The map is made of the output of module {path!r}.",)
+    return (*output_notes(model.module, [path]), f"The map is made of the output of module {path!r}.")
 
 
 def build_grad_cam(*, layer: str | None = None) -> Attribution:

@@ -4,20 +4,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from relprop.attribution import Attribution
 from relprop.errors import OptionError
+from relprop.methods.protocol import AnyMethod
 from relprop.methods.registry import make_method
 from relprop.methods.toml import read_method
-from relprop.propagation.method import Method
 
 
-def choose_method(method: str | Path | Method | Attribution, options: Mapping[str, Any]) -> Method | Attribution:
+def choose_method(method: str | Path | AnyMethod, options: Mapping[str, Any]) -> AnyMethod:
     """Return a method as it is, read it from a file that ends in ``.toml``, or make it by its name.
 
     Raises:
         OptionError: Unknown method or option, a file that cannot be used, or options for a method that is complete.
     """
-    if isinstance(method, Method | Attribution):
+    if isinstance(method, AnyMethod):
         if options:
             raise OptionError(f"Method {method.name!r} is complete; it takes no options ({', '.join(options)}).")
         return method

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from relprop.attribution import Attributed, Attribution, Problem
 from relprop.errors import OptionError
 from relprop.graph.model import CapturedModel
-from relprop.methods import METHODS, MethodEntry
 from relprop.methods.grids import over_channels, resized
+from relprop.methods.registry import METHODS, MethodEntry
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _CAPTUM_ARGUMENTS = frozenset({"self", "inputs", "target", "additional_forward_args", "return_convergence_delta", "kwargs"})

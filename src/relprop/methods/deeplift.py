@@ -17,11 +17,12 @@ from torch import Tensor, fx
 
 from relprop.attribution import Attributed, Attribution, Problem
 from relprop.errors import UnsupportedOpError
-from relprop.graph.model import CapturedModel, Handler, role_of
+from relprop.graph.model import CapturedModel, Handler
 from relprop.graph.nodes import PATH, is_floating
 from relprop.methods.gradients import with_slope
 from relprop.methods.options import as_reference
 from relprop.ops.op import Role, op_name
+from relprop.propagation.roles import Roles
 
 aten = torch.ops.aten
 _LINEAR = frozenset({Role.CONV, Role.DENSE, Role.POOL, Role.ADD, Role.BIAS, Role.SCALE, Role.SHAPE, Role.BLOCK})
@@ -218,21 +219,21 @@ def _pooled(node: fx.Node) -> _Rule | None:
     return partial(_max_pool, node.target, count) if count else None  # pyright: ignore[reportArgumentType]
 
 
-def _rule(model: CapturedModel, node: fx.Node) -> _Rule | None:
+def _rule(model: CapturedModel, roles: Roles, node: fx.Node) -> _Rule | None:
     """The rule of a nonlinear op; None where there is none."""
-    name, role, carriers = op_name(node.target), role_of(model, node), model.carriers(node)
+    name, carriers = op_name(node.target), model.carriers(node)
     if node.kwargs or not all(c in node.args for c in carriers):
         return None
     if len(carriers) != 1 or name == "aten::div":
         return _PAIRS.get(name) if len(carriers) <= 2 else None
     if node.args[0] is not carriers[0]:
         return None
-    return _RULES.get(name) or _pooled(node) or (_elementwise(node) if role is Role.ACTIVATION else None)
+    return _RULES.get(name) or _pooled(node) or (_elementwise(node) if roles.kinds.get(node) is Role.ACTIVATION else None)
 
 
-def _is_linear(model: CapturedModel, node: fx.Node) -> bool:
+def _is_linear(model: CapturedModel, roles: Roles, node: fx.Node) -> bool:
     """Whether the op's own gradient is the multiplier."""
-    name, role, carriers = op_name(node.target), role_of(model, node), model.carriers(node)
+    name, carriers = op_name(node.target), model.carriers(node)
     if not is_floating(node) or not carriers:
         return True
     if name == "aten::div":
@@ -242,7 +243,8 @@ def _is_linear(model: CapturedModel, node: fx.Node) -> bool:
         return condition not in model.active
     if name == "aten::instance_norm":
         return not node.args[5]
-    return name in _DIAGONAL or role in _LINEAR
+    linear = roles.kinds.get(node, Role.BLOCK) in _LINEAR and not roles.multiplies(node)
+    return name in _DIAGONAL or (linear and node not in roles.unknown)
 
 
 def _rules(model: CapturedModel) -> dict[fx.Node, _Rule]:
@@ -251,8 +253,9 @@ def _rules(model: CapturedModel) -> dict[fx.Node, _Rule]:
     Raises:
         UnsupportedOpError: There are ops without one; all are listed.
     """
-    nonlinear = [n for n in model.active if not _is_linear(model, n)]
-    rules = {n: _rule(model, n) for n in nonlinear}
+    roles = Roles(model.module.graph)
+    nonlinear = [n for n in model.active if not _is_linear(model, roles, n)]
+    rules = {n: _rule(model, roles, n) for n in nonlinear}
     lacking = [n for n, rule in rules.items() if rule is None]
     if lacking:
         listed = ", ".join(f"{op_name(n.target)} (in {n.meta.get(PATH) or 'the model itself'})" for n in lacking)

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from torch import Tensor, fx
 
 from relprop.errors import OptionError, suggestion
-from relprop.graph.facts import SOFTMAX
+from relprop.graph.facts import is_softmax
 from relprop.graph.model import CapturedModel
 from relprop.graph.nodes import OUTPUTS, is_floating, module_outputs, tensor_inputs
-from relprop.ops.op import Role, op_name
-from relprop.ops.table import known_op
+from relprop.ops.op import Role
+from relprop.propagation.roles import Roles
 
 _MOST_EXTRA_TOKENS = 16
 """Class, distillation and register tokens that may stand before the patches."""
@@ -97,17 +97,18 @@ def find_grid(model: CapturedModel, layer: str | None) -> Grid:
                 f"The output of module {layer!r} is no grid of feature vectors: its shape is B × {_shape(layers[layer])}."
             )
         return grid
+    roles = Roles(model.module.graph)
     for choose in (_before_attention, _before_pooling):
-        grids = (as_grid(model, path, node) for path, node in reversed(choose(model, layers)))
+        grids = (as_grid(model, path, node) for path, node in reversed(choose(model, roles, layers)))
         found = next((grid for grid in grids if grid is not None), None)
         if found is not None:
             return replace(found, path=min(found.node.meta[OUTPUTS], key=len))
     raise OptionError("The model has no module whose output is a grid of feature vectors; choose one with layer=….")
 
 
-def _before_attention(model: CapturedModel, layers: dict[str, fx.Node]) -> list[tuple[str, fx.Node]]:
+def _before_attention(model: CapturedModel, roles: Roles, layers: dict[str, fx.Node]) -> list[tuple[str, fx.Node]]:
     """Outputs of norms that the last attention is made of."""
-    attention = [n for n in model.active if op_name(n.target) in SOFTMAX]
+    attention = [n for n in model.active if is_softmax(n)]
     if not attention:
         return []
     ancestors, queue = set[fx.Node](), [attention[-1]]
@@ -115,14 +116,9 @@ def _before_attention(model: CapturedModel, layers: dict[str, fx.Node]) -> list[
         parents = [p for p in queue.pop().all_input_nodes if p not in ancestors]
         ancestors.update(parents)
         queue.extend(parents)
-    return [(path, node) for path, node in layers.items() if node in ancestors and _role(node) is Role.NORM]
+    return [(path, node) for path, node in layers.items() if node in ancestors and roles.of(node) is Role.NORM]
 
 
-def _before_pooling(model: CapturedModel, layers: dict[str, fx.Node]) -> list[tuple[str, fx.Node]]:
+def _before_pooling(model: CapturedModel, roles: Roles, layers: dict[str, fx.Node]) -> list[tuple[str, fx.Node]]:
     active = set(model.active)
-    return [(path, node) for path, node in layers.items() if node in active and _role(node) is not Role.POOL]
-
-
-def _role(node: fx.Node) -> Role | None:
-    op = known_op(node)
-    return op.role if op is not None else None
+    return [(path, node) for path, node in layers.items() if node in active and roles.of(node) is not Role.POOL]

@@ -8,8 +8,10 @@ from torch import Tensor
 
 from relprop import rules
 from relprop.methods.options import Shared, sharing
+from relprop.methods.rule_tables import INPUT_RULES, additions, attention_weights, input_bounds, split_choices
 from relprop.ops.op import Role
-from relprop.propagation.method import INPUT_RULES, Bounds, Method, additions, attention_weights, input_bounds, split_choices
+from relprop.propagation.composite import Bounds
+from relprop.propagation.method import Method
 from relprop.rules.affine import alpha_beta, flat, wsquare, zbox, zplus
 from relprop.rules.attention import linear_norms
 from relprop.rules.rule import Rule

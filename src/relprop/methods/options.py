@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from relprop.errors import ModelError, OptionError
-from relprop.propagation.method import AddName, AttentionName, ConstantsName, InputRuleName
+from relprop.methods.rule_tables import AddName, AttentionName, ConstantsName, InputRuleName
 from relprop.rules.affine import BiasName
 from relprop.rules.sums import SumName
 
-StartName = Literal["logit", "one", "clrp", "sglrp"]
+StartName = Literal["logit", "one", "abslrp", "clrp", "sglrp"]
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def as_reference(value: float | Tensor, like: Tensor, name: str = "baseline") ->
 
 
 def optional(module: str, package: str) -> ModuleType:
-    """Import a library of the extra ``baselines``.
+    """Import a library of the extra ``captum``.
 
     Raises:
         ModelError: It is not installed.
@@ -112,4 +112,4 @@ def optional(module: str, package: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ModelError(f'This method needs {package}; install it with: pip install "relprop[baselines]" ({error}).') from error
+        raise ModelError(f'This method needs {package}; install it with: pip install "relprop[captum]" ({error}).') from error

@@ -15,13 +15,13 @@ from torch import Tensor, fx, nn
 
 from relprop.errors import InputError, ModelError, UnsupportedOpError
 from relprop.files import as_path, atomic
-from relprop.graph.model import CapturedModel, Handler, captured_model, is_rectifier
+from relprop.graph.capture import capture
+from relprop.graph.model import CapturedModel, Handler, is_rectifier
 from relprop.graph.nodes import PATH
-from relprop.graph.passes.batchnorm import fold_batchnorm
+from relprop.graph.passes import for_method
 from relprop.inputs import Inputs, as_inputs, batch_size
-from relprop.ops.op import op_name
+from relprop.ops.table import entry
 
-LAYERS = frozenset(f"aten::{name}" for name in ("conv1d", "conv2d", "conv3d", "linear"))
 _FORMAT = "relprop-patterns-1"
 _SUMS = ("count", "y", "x", "xy")
 _OPEN_SUMS = ("count_open", "x_open", "xy_open")
@@ -29,16 +29,22 @@ _OPEN_SUMS = ("count_open", "x_open", "xy_open")
 
 def capture_for_patterns(model: nn.Module, example: Inputs) -> CapturedModel:
     """Capture a model as the pattern methods see it: BatchNorm folded into the layers."""
-    captured = captured_model(model, example)
-    fold_batchnorm(captured.module)
+    captured = capture(model, example)
+    for_method(captured.module, fold_batchnorm=True, local=False)
     return captured
+
+
+def _is_layer(node: fx.Node) -> bool:
+    """Whether an op is a conv or dense layer whose weight has the output channels first."""
+    op = entry(node)
+    return op is not None and op.weight_outputs == 0
 
 
 def layers_of(model: CapturedModel) -> dict[str, fx.Node]:
     """The conv and dense ops with constant weights, by module path; a module's later calls get ``#2``, ``#3``, … added."""
     found: dict[str, fx.Node] = {}
     for node in model.active:
-        if op_name(node.target) in LAYERS and len(model.carriers(node)) == 1 and isinstance(node.args[1], fx.Node):
+        if _is_layer(node) and len(model.carriers(node)) == 1 and isinstance(node.args[1], fx.Node):
             path, calls = str(node.meta.get(PATH, "")), 1
             while (key := path if calls == 1 else f"{path}#{calls}") in found:
                 calls += 1

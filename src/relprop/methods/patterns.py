@@ -9,11 +9,12 @@ from torch import Tensor, fx
 
 from relprop.attribution import Attributed, Attribution, Problem
 from relprop.errors import ModelError, OptionError, UnsupportedOpError
-from relprop.graph.model import CapturedModel, Handler, role_of
+from relprop.graph.model import CapturedModel, Handler
 from relprop.graph.nodes import PATH, is_floating, value_of
 from relprop.methods.gradients import with_slope
 from relprop.methods.pattern_fit import layers_of, load_patterns
 from relprop.ops.op import Role, op_name
+from relprop.propagation.roles import Roles
 
 _ROLES = frozenset(
     {Role.CONV, Role.DENSE, Role.POOL, Role.ADD, Role.BIAS, Role.ACTIVATION, Role.SCALE, Role.SELECT, Role.SHAPE, Role.BLOCK}
@@ -47,13 +48,16 @@ def _chosen(model: CapturedModel, patterns: Patterns, estimator: str, name: str)
 
 
 def _refuse(name: str, model: CapturedModel) -> None:
+    roles = Roles(model.module.graph)
+
     def supported(node: fx.Node) -> bool:
         carriers = model.carriers(node)
         if not is_floating(node) or not carriers:
             return True
         if op_name(node.target) == "aten::div" and node.args[0] is not carriers[0]:
             return False
-        return role_of(model, node) in _ROLES or op_name(node.target) == "aten::batch_norm"
+        fits = node not in roles.unknown and roles.kinds.get(node, Role.BLOCK) in _ROLES and not roles.multiplies(node)
+        return fits or op_name(node.target) == "aten::batch_norm"
 
     lacking = [n for n in model.active if not supported(n)]
     if lacking:

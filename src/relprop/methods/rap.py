@@ -5,9 +5,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from relprop.methods.options import ConstantsName, SumName
+from relprop.methods.rule_tables import ConstantsName, SumName, additions, input_bounds
 from relprop.ops.op import Role
-from relprop.propagation.method import Method, additions, input_bounds
+from relprop.propagation.method import Method
 from relprop.rules.affine import absolute, epsilon, rap, zbox
 from relprop.rules.rule import Rule
 from relprop.rules.starts import STARTS

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from relprop.attribution import Attributed, Attribution, Problem
-from relprop.graph.model import RELATIVES, CapturedModel, is_rectifier
+from relprop.graph.model import CapturedModel, is_rectifier
 from relprop.ops.op import op_name
+from relprop.ops.table import entry
 
 
 def guided(rectifier: Callable[..., Tensor], x: Tensor, *rest: object, **named: object) -> Tensor:
@@ -36,10 +37,10 @@ def _positive(relevance: Tensor) -> Tensor:
 
 
 def _notes(name: str, model: CapturedModel) -> tuple[str, ...]:
-    found = {op_name(n.target) for n in model.active if is_rectifier(n)}
+    found = {op_name(n.target): entry(n) for n in model.active if is_rectifier(n)}
     if not found:
         return (f"The model has no rectifier, so {name} is the plain gradient.",)
-    relatives = ", ".join(sorted(n.removeprefix("aten::") for n in found & RELATIVES))
+    relatives = ", ".join(sorted(n.removeprefix("aten::") for n, op in found.items() if op and op.rectifier == "relative"))
     return (f"{name} is defined for ReLU; here {relatives} is treated alike, by its derivative.",) if relatives else ()
 
 

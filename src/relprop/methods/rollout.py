@@ -16,16 +16,14 @@ from relprop.graph.nodes import PATH, tensor_inputs
 from relprop.methods.grids import over_channels, resized
 from relprop.methods.layers import image_size, token_grid
 from relprop.methods.options import StartName
-from relprop.ops.op import Role, op_name
-from relprop.ops.table import arguments_of
+from relprop.ops.op import Role
+from relprop.ops.table import arguments_of, entry
 from relprop.propagation.method import Method
 from relprop.propagation.plan import make_plan
-from relprop.propagation.run import Runner
+from relprop.propagation.run import Run
 from relprop.rules.attention import balanced_sum
 from relprop.rules.rule import Rule
 from relprop.rules.starts import STARTS
-
-_PRODUCTS = frozenset({"aten::matmul", "aten::bmm"})
 
 
 @dataclass(frozen=True)
@@ -51,6 +49,12 @@ class Tokens:
     width: int
 
 
+def _is_product(node: fx.Node) -> bool:
+    """Whether an op multiplies two matrices."""
+    op = entry(node)
+    return op is not None and op.multiplies and op.role is Role.DENSE
+
+
 def find_tokens(name: str, model: CapturedModel) -> Tokens:
     """Find the attention layers.
 
@@ -59,7 +63,7 @@ def find_tokens(name: str, model: CapturedModel) -> Tokens:
     """
     layers, active = list[Attention](), set(model.active)
     for node in model.active:
-        weights = arguments_of(node).get("self") if op_name(node.target) in _PRODUCTS else None
+        weights = arguments_of(node).get("self") if _is_product(node) else None
         if isinstance(weights, fx.Node) and from_softmax(weights, active):
             layers.append(Attention(weights, node))
     if not layers:
@@ -177,15 +181,14 @@ def _propagation(start: StartName) -> Method:
 def _attention_relevance(problem: Problem, tokens: Tokens) -> list[Tensor]:
     """The relevance of every layer's attention weights, the score's classes starting with their weights."""
     found: dict[fx.Node, Tensor] = {}
-    runner = Runner(make_plan(problem.model.module, _propagation("one"), dynamic=problem.model.dynamic))
+    run = Run(make_plan(problem.model, _propagation("one")), problem.given, inspected=True)
     wanted = {layer.weights for layer in tokens.layers}
 
     def watch(node: fx.Node, relevance: Tensor) -> None:
         if node in wanted:
             found[node] = relevance
 
-    values = runner.forward(problem.given.flat, inspected=True)
-    runner.backward(values, problem.weights, len(problem.weights), watch, free=True)
+    run.backward(problem.weights, watch=watch, last=True)
     return [found[layer.weights] for layer in tokens.layers]
 
 

@@ -2,9 +2,10 @@
 
 ::
 
-    base = "epsilon-plus"       # a method of the registry; it holds wherever nothing else is said
+    base = "epsilon-plus"       # a method of the registry; it holds wherever nothing else is said; may be left out
     name = "mine"               # the name of the file where left out
     fold_batchnorm = true
+    start = "logit"             # relevance of the output: logit, one, abslrp, clrp, sglrp
     bounds = [0.0, 1.0]            # bounds of the model's input for the z-box rule
 
     [options]                   # options of the base
@@ -14,6 +15,9 @@
     pool = "zplus"
     conv = { rule = "gamma", gamma = 0.25 }
 
+    [with_attention]            # by role, before [rules] in models with attention
+    add = { rule = "split", treatment = "absolute" }
+
     [by_op]                     # by op
     conv_transpose2d = "flat"
 
@@ -21,7 +25,6 @@
     "features.0" = { rule = "flat" }
 """
 
-import inspect
 import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
@@ -29,17 +32,21 @@ from pathlib import Path
 from typing import Any
 
 from relprop.errors import OptionError, suggestion
-from relprop.methods.registry import check_options, make_method
-from relprop.propagation.method import Method, input_bounds
-from relprop.rules import RULES
+from relprop.methods.registry import make_method
+from relprop.methods.rule_tables import input_bounds
+from relprop.propagation.method import Method
+from relprop.rules.registry import make_rule
 from relprop.rules.rule import Rule
+from relprop.rules.starts import STARTS, Start
 
-_TABLES = ("options", "rules", "by_op", "by_path")
+_TABLES = ("options", "rules", "by_op", "by_path", "with_attention")
 _KEYS: Mapping[str, tuple[type, str]] = {
     "base": (str, "a string"),
     "name": (str, "a string"),
     "fold_batchnorm": (bool, "true or false"),
     "bounds": (list, "two numbers"),
+    "start": (str, "a string"),
+    "conserves": (bool, "true or false"),
 } | dict.fromkeys(_TABLES, (dict, "a table"))
 
 
@@ -78,17 +85,38 @@ def _compose(stem: str, content: Mapping[str, Any], options: Mapping[str, Any]) 
         kind, wanted = _KEYS[key]
         if not isinstance(value, kind):
             raise OptionError(f"{key} must be {wanted}, not {value!r}.")
-    if "base" not in content:
-        raise OptionError('The key base is missing: the method to start from, such as base = "lrp-epsilon".')
-    base = make_method(content["base"], {**content.get("options", {}), **options})
-    if not isinstance(base, Method):
-        raise OptionError(f"The base {content['base']!r} does not propagate relevance by rules; choose another.")
+    base = _base(content, {**content.get("options", {}), **options})
     tables = {key: {entry: _rule(key, entry, value) for entry, value in content.get(key, {}).items()} for key in _TABLES[1:]}
     name, bounds = content.get("name", stem), _bounds(content.get("name", stem), content.get("bounds")) or base.bounds
     changes = {"rules": {**base.rules, **tables["rules"]}, "by_op": {**tables["by_op"], **base.by_op}}
-    changes["with_attention"] = {role: rule for role, rule in base.with_attention.items() if role not in tables["rules"]}
+    attention = {role: rule for role, rule in base.with_attention.items() if role not in tables["rules"]}
+    changes["with_attention"] = {**attention, **tables["with_attention"]}
     changes["by_path"] = {**tables["by_path"], **base.by_path}
-    return replace(base, name=name, bounds=bounds, fold_batchnorm=content.get("fold_batchnorm", base.fold_batchnorm), **changes)
+    plain = {key: content[key] for key in ("fold_batchnorm", "conserves") if key in content}
+    if "start" in content:
+        plain["start"] = _start(content["start"])
+        plain.setdefault("conserves", content["start"] == "logit")
+    return replace(base, name=name, bounds=bounds, **plain, **changes)
+
+
+def _base(content: Mapping[str, Any], options: Mapping[str, Any]) -> Method:
+    """The method to start from; without one, a method whose rules all stand in the file."""
+    if "base" not in content:
+        if options:
+            raise OptionError(f"Options are those of a base, and the key base is missing ({', '.join(options)}).")
+        if not content.get("rules"):
+            raise OptionError('The file has neither a base, such as base = "lrp-epsilon", nor a table [rules].')
+        return Method("", {})
+    base = make_method(content["base"], options)
+    if not isinstance(base, Method):
+        raise OptionError(f"The base {content['base']!r} does not propagate relevance by rules; choose another.")
+    return base
+
+
+def _start(name: str) -> Start:
+    if name not in STARTS:
+        raise OptionError(f"Unknown start {name!r}.{suggestion(name, STARTS)} Known starts: {', '.join(STARTS)}.")
+    return STARTS[name]
 
 
 def _rule(table: str, key: str, value: object) -> Rule:
@@ -98,10 +126,10 @@ def _rule(table: str, key: str, value: object) -> Rule:
     if not isinstance(name, str):
         examples = '"zplus" or { rule = "gamma", gamma = 0.25 }'
         raise OptionError(f"[{table}] {key} must be a rule, such as {examples}, not {value!r}.")
-    if name not in RULES:
-        raise OptionError(f"[{table}] {key}: unknown rule {name!r}.{suggestion(name, RULES)} Known rules: {', '.join(RULES)}.")
-    check_options(f"rule {name!r} of [{table}] {key}", inspect.signature(RULES[name]).parameters, given)
-    return RULES[name](**given)
+    try:
+        return make_rule(name, given)
+    except OptionError as error:
+        raise OptionError(f"[{table}] {key}: {error}") from error
 
 
 def _bounds(name: str, bounds: list[Any] | None) -> tuple[Any, Any] | None:

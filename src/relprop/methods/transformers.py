@@ -5,8 +5,9 @@ from typing import Literal
 
 from relprop import rules
 from relprop.methods.options import Shared, sharing
+from relprop.methods.rule_tables import INPUT_RULES, additions, split_choices
 from relprop.ops.op import Role
-from relprop.propagation.method import INPUT_RULES, Method, additions, split_choices
+from relprop.propagation.method import Method
 from relprop.rules.affine import unchanged
 from relprop.rules.attention import linear_norms, softmax_taylor
 from relprop.rules.rule import Rule

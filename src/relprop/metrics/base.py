@@ -1,10 +1,9 @@
-"""What a metric is: two pure functions, `update` and `compute`, and a thin class that only adds state."""
-
-from __future__ import annotations
+"""What a metric is: two pure functions, ``update`` and ``compute``, and a thin class that only adds state."""
 
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Literal
 
 import torch
@@ -13,7 +12,28 @@ from torch import Tensor
 from relprop.errors import InputError, OptionError, suggestion
 
 Statistics = dict[str, Tensor]
-"""Named tensors, one row per image as `update` returns them (`(B,)` or `(B, K)`), or their sum over images (`()` or `(K,)`)."""
+"""Named tensors, one row per image as ``update`` returns them (``(B,)`` or ``(B, K)``), or their sum over images (``()`` or ``(K,)``)."""
+
+
+class Need(StrEnum):
+    """What ``update`` of a metric may take from a run, by the name of the keyword argument."""
+
+    RELEVANCE = "relevance"  # of the inputs, for the target, shaped like them
+    ABSORBED = "absorbed"  # (B,)
+    LOGITS = "logits"  # (B, C)
+    TARGET = "target"  # (B,), the explained classes
+    MASK = "mask"  # (B, H, W), of the object
+    INPUTS = "inputs"  # (B, C, H, W)
+    SEEDS = "seeds"  # one random seed per image
+    MODEL = "model"  # inputs → logits
+    MODULE = "module"  # the torch.nn.Module
+    EXPLAIN = "explain"  # inputs, target → relevance
+    EXPLAIN_LAYERS = "explain_layers"  # inputs, relevance of the output → relevance of each layer
+    MAKE_EXPLAIN = "make_explain"  # a module → its explain
+
+
+OF_EXPLANATION = frozenset({Need.RELEVANCE, Need.ABSORBED, Need.LOGITS, Need.TARGET})
+"""What comes from the explanation of the images themselves, which all metrics of a run share."""
 
 Direction = Literal["higher", "lower", "none"]
 Over = Literal["set", "images"]
@@ -35,22 +55,24 @@ class MetricSpec:
     """A metric as data.
 
     Attributes:
-        name: the name in `METRICS`.
-        values: what it reports.
-        needs: the keyword arguments that `update` takes from the run, such as `relevance`, `mask`, `inputs`, `target`, `model`,
-            `explain`.
-        update: tensors of a batch → statistics with one row per image.
-        compute: statistics → scores; works on one row per image and on sums over images alike.
-        over: how a set can be scored, the default first: `set` is `compute` of the summed statistics, `images` the mean of the
+        name: The name in ``METRICS``.
+        values: What it reports.
+        needs: The keyword arguments that ``update`` takes from the run.
+        update: Tensors of a batch → statistics with one row per image.
+        compute: Statistics → scores; works on one row per image and on sums over images alike.
+        over: How a set can be scored, the default first: ``set`` is ``compute`` of the summed statistics, ``images`` the mean of the
             images' scores.
-        source: paper and equation.
-        options: preset keyword arguments of `update`.
-        group: how many consecutive inputs make one row (4 for a metric on mosaics).
+        source: Paper and equation.
+        options: Preset keyword arguments of ``update``.
+        group: How many consecutive inputs make one row (4 for a metric on mosaics).
+
+    Raises:
+        OptionError: A need that a run does not have.
     """
 
     name: str
     values: tuple[Value, ...]
-    needs: tuple[str, ...]
+    needs: tuple[Need, ...]
     update: Callable[..., Statistics]
     compute: Callable[[Statistics], Statistics]
     source: str
@@ -58,8 +80,16 @@ class MetricSpec:
     options: Mapping[str, object] = field(default_factory=dict[str, object])
     group: int = 1
 
+    def __post_init__(self) -> None:
+        for need in self.needs:
+            if need not in list(Need):
+                near = suggestion(str(need), map(str, Need))
+                raise OptionError(
+                    f"Metric {self.name!r} needs {need!r}, which a run does not have.{near} It has {', '.join(Need)}."
+                )
+
     def with_options(self, options: Mapping[str, object]) -> dict[str, object]:
-        """Return the presets overlaid with `options`; an unknown name raises `OptionError`."""
+        """Return the presets overlaid with ``options``; an unknown name raises ``OptionError``."""
         known = [name for name in inspect.signature(self.update).parameters if name not in self.needs]
         for name in options:
             if name not in known:
@@ -75,19 +105,18 @@ def identity(statistics: Statistics) -> Statistics:
 
 
 class Metric:
-    """State over a stream of batches for one `MetricSpec`.
+    """State over a stream of batches for one ``MetricSpec``.
 
-    `update` returns the scores of each image of the batch and adds to the state; `compute` returns the scores of the set. States
-    of several
-    workers add up with `merge`. An image for which a score is undefined (NaN, such as an overlap with an empty mask) counts in
-    `undefined` and is left out of that score's mean.
+    ``update`` returns the scores of each image of the batch and adds to the state; ``compute`` returns the scores of the set; ``score``
+    leaves the state alone. States of several workers add up with ``merge``. An image for which a score is undefined (NaN, such as an
+    overlap with an empty mask) counts in ``undefined`` and is left out of that score's mean.
 
     Args:
-        spec: the metric.
-        options: keyword arguments of the metric's `update`, such as `threshold="otsu"`.
+        spec: The metric.
+        options: Keyword arguments of the metric's ``update``, such as ``threshold="otsu"``.
 
     Raises:
-        OptionError: the metric has no such option.
+        OptionError: The metric has no such option.
     """
 
     def __init__(self, spec: MetricSpec, **options: object) -> None:
@@ -102,13 +131,24 @@ class Metric:
         self.sums: Statistics = {}
         self.counts: Statistics = {}
 
-    def update(self, **tensors: object) -> Statistics:
-        """Take a batch, the keyword arguments named in `spec.needs` (others are ignored); return one row of scores per image."""
+    def score(self, **tensors: object) -> tuple[Statistics, Statistics]:
+        """Return the scores and the statistics of a batch, one row per image; the state stays as it is.
+
+        Args:
+            **tensors: The keyword arguments named in ``spec.needs``; others are ignored.
+
+        Raises:
+            InputError: One of them is missing.
+        """
         missing = [name for name in self.spec.needs if tensors.get(name) is None]
         if missing:
             raise InputError(f"Metric {self.spec.name!r} needs {', '.join(missing)}; pass it to update().")
         statistics = self.spec.update(**{name: tensors[name] for name in self.spec.needs}, **self.options)
-        scores = self.spec.compute(statistics)
+        return self.spec.compute(statistics), statistics
+
+    def update(self, **tensors: object) -> Statistics:
+        """Add a batch to the state; arguments and errors are those of :meth:`score`. Return one row of scores per image."""
+        scores, statistics = self.score(**tensors)
         defined = {name: score.isfinite() for name, score in scores.items()}
         if "set" in self.spec.over:
             _add(self.statistics, {name: _total(value) for name, value in statistics.items()})
@@ -118,10 +158,10 @@ class Metric:
         return scores
 
     def compute(self, over: Over | None = None) -> Statistics:
-        """Return the scores of all images so far, by `over` or the first of `MetricSpec.over`; empty before any image.
+        """Return the scores of all images so far, by ``over`` or the first of ``MetricSpec.over``; empty before any image.
 
         Raises:
-            OptionError: the metric cannot be scored that way.
+            OptionError: The metric cannot be scored that way.
         """
         over = over or self.spec.over[0]
         if over not in self.spec.over:
@@ -137,11 +177,11 @@ class Metric:
         """For each score, how many images had none (for a curve: in its worst point)."""
         return {name: self.images - int(count.min()) for name, count in self.counts.items()}
 
-    def merge(self, other: Metric) -> None:
+    def merge(self, other: "Metric") -> None:
         """Add the state of another worker's metric of the same spec and options.
 
         Raises:
-            InputError: the other metric is another one or has other options.
+            InputError: The other metric is another one or has other options.
         """
         if other.spec.name != self.spec.name or other.options != self.options:
             raise InputError(

@@ -1,11 +1,9 @@
 """How concentrated relevance is: Gini index and entropy of its magnitudes. Neither says whether it is right."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
-from relprop.metrics.base import MetricSpec, Statistics, Value, identity
+from relprop.metrics.base import MetricSpec, Need, Statistics, Value, identity
 from relprop.metrics.maps import heatmap, wide
 
 
@@ -13,10 +11,10 @@ def complexity_update(relevance: Tensor) -> Statistics:
     """Return the Gini index and the entropy of each heat map's magnitudes.
 
     Args:
-        relevance: `(B, H, W)` or `(B, C, H, W)`, any scale.
+        relevance: ``(B, H, W)`` or ``(B, C, H, W)``, any scale.
 
     Returns:
-        `gini` `(B,)` in [0, 1): 0 where all pixels have the same magnitude. `entropy` `(B,)` in nats, from 0 (one pixel has all)
+        ``gini`` ``(B,)`` in [0, 1): 0 where all pixels have the same magnitude. ``entropy`` ``(B,)`` in nats, from 0 (one pixel has all)
         to
         log(H·W). Both NaN for a map of zeros.
     """
@@ -36,7 +34,7 @@ COMPLEXITY = MetricSpec(
         Value("gini", "none", 0, 1, "sparseness of the magnitudes; higher is sparser"),
         Value("entropy", "none", 0, float("inf"), "entropy of the magnitudes in nats; lower is simpler"),
     ),
-    needs=("relevance",),
+    needs=(Need.RELEVANCE,),
     update=complexity_update,
     compute=identity,
     source="Chalasani et al., ICML 2020, section 3 (Gini); Bhatt et al., IJCAI 2020, Definition 2.4 (entropy)",

@@ -1,7 +1,5 @@
 """What takes the place of removed pixels: a fixed picture (zero, mean, blur, noise) or an imputation from what is left (ROAD)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import torch
@@ -12,11 +10,11 @@ from relprop.errors import OptionError, suggestion
 from relprop.metrics.seeds import normal, uniform
 
 Fill = Callable[[Tensor], Tensor]
-"""Boolean `(B, H, W)` of removed pixels → `(B, C, H, W)` inputs in which they are replaced."""
+"""Boolean ``(B, H, W)`` of removed pixels → ``(B, C, H, W)`` inputs in which they are replaced."""
 
 
 def blurred(inputs: Tensor, sigma: float = 10.0) -> Tensor:
-    """Return the inputs under a Gaussian of `sigma` pixels, edges repeated; `(B, C, H, W)` → the same shape."""
+    """Return the inputs under a Gaussian of ``sigma`` pixels, edges repeated; ``(B, C, H, W)`` → the same shape."""
     reach = min(int(3 * sigma + 0.5), *(side - 1 for side in inputs.shape[2:]))
     offsets = torch.arange(-reach, reach + 1, device=inputs.device, dtype=inputs.dtype)
     kernel = torch.exp(-(offsets**2) / (2 * sigma**2))
@@ -49,8 +47,8 @@ PICTURES: dict[str, Callable[[Tensor, Sequence[torch.Generator]], Tensor]] = {
     "blur": _blur,
     "noise": _noise,
 }
-"""Fills that do not depend on which pixels are removed: `zero` is the value 0 after preprocessing, `mean` each image's mean
-color, `blur` its Gaussian blur, `noise` uniform over each channel's range."""
+"""Fills that do not depend on which pixels are removed: ``zero`` is the value 0 after preprocessing, ``mean`` each image's mean
+color, ``blur`` its Gaussian blur, ``noise`` uniform over each channel's range."""
 
 FILLS = (*PICTURES, "road")
 
@@ -59,12 +57,12 @@ def make_fill(name: str, inputs: Tensor, sources: Sequence[torch.Generator]) -> 
     """Return the fill of these inputs.
 
     Args:
-        name: `zero`, `mean`, `blur`, `noise` or `road`.
-        inputs: `(B, C, H, W)`.
-        sources: one generator per image; noise is drawn once, so that a pixel gets the same noise at every step.
+        name: ``zero``, ``mean``, ``blur``, ``noise`` or ``road``.
+        inputs: ``(B, C, H, W)``.
+        sources: One generator per image; noise is drawn once, so that a pixel gets the same noise at every step.
 
     Raises:
-        OptionError: an unknown fill.
+        OptionError: An unknown fill.
     """
     if name in PICTURES:
         picture = PICTURES[name](inputs, sources)
@@ -86,10 +84,10 @@ def impute(inputs: Tensor, removed: Tensor, *, tolerance: float = 1e-5, limit: i
     of each image's remaining pixels (which is the answer where nothing remains).
 
     Args:
-        inputs: `(B, C, H, W)`.
-        removed: boolean `(B, H, W)`.
-        tolerance: largest residual norm relative to the first one; an image that has reached it is left as it is.
-        limit: most iterations.
+        inputs: ``(B, C, H, W)``.
+        removed: Boolean ``(B, H, W)``.
+        tolerance: Largest residual norm relative to the first one; an image that has reached it is left as it is.
+        limit: Most iterations.
 
     Source: Rong et al., A Consistent and Efficient Evaluation Strategy for Attribution Methods, ICML 2022, section 4.1; direct
         neighbors

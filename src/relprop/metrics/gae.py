@@ -1,7 +1,5 @@
 """Global attribution evaluation (GAE): local consistency times contrastiveness, one score for every four images."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from relprop.errors import InputError, OptionError
-from relprop.metrics.base import MetricSpec, Statistics, Value, identity
+from relprop.metrics.base import MetricSpec, Need, Statistics, Value, identity
 from relprop.metrics.perturbation import Model
 from relprop.metrics.seeds import Seeds, generators
 from relprop.metrics.sensitivity import Explain, target_logit
@@ -17,7 +15,7 @@ from relprop.metrics.sensitivity import Explain, target_logit
 
 @dataclass(frozen=True)
 class Masked:
-    """Images masked step by step: inputs `(S, G, C, H, W)`, logits `(S, G)` and the summed |x·∂logit/∂x| `(G, C, H, W)`."""
+    """Images masked step by step: inputs ``(S, G, C, H, W)``, logits ``(S, G)`` and the summed |x·∂logit/∂x| ``(G, C, H, W)``."""
 
     inputs: Tensor
     logits: Tensor
@@ -28,19 +26,19 @@ def gae_update(inputs: Tensor, model: Model, explain: Explain, seeds: Seeds = 0,
     """Score the explanations of each group of four consecutive images.
 
     Args:
-        inputs: `(4·G, C, H, W)`.
-        model: inputs → logits, differentiable with respect to the inputs.
-        explain: inputs, target → relevance, `(…, C, H, W)` or `(…, H, W)`; its scale does not matter, each map is divided by its
+        inputs: ``(4·G, C, H, W)``.
+        model: Inputs → logits, differentiable with respect to the inputs.
+        explain: Inputs, target → relevance, ``(…, C, H, W)`` or ``(…, H, W)``; its scale does not matter, each map is divided by its
             maximum.
-        seeds: of the draw of the positive image, one per image (the first of each group counts) or one for all.
-        steps: parts in which the positive image is masked; the last, which leaves nothing, is not looked at.
+        seeds: Of the draw of the positive image, one per image (the first of each group counts) or one for all.
+        steps: Parts in which the positive image is masked; the last, which leaves nothing, is not looked at.
 
     Returns:
-        `faithfulness`, `robustness`, `local_consistency`, `contrastiveness`, `gae`, each `(G,)`.
+        ``faithfulness``, ``robustness``, ``local_consistency``, ``contrastiveness``, ``gae``, each ``(G,)``.
 
     Raises:
-        InputError: the number of images is no multiple of four.
-        OptionError: fewer than two steps.
+        InputError: The number of images is no multiple of four.
+        OptionError: Fewer than two steps.
     """
     if len(inputs) % 4 or not len(inputs):
         raise InputError(f"GAE takes its images in groups of four; {len(inputs)} is no multiple of four.")
@@ -74,7 +72,7 @@ def gae_update(inputs: Tensor, model: Model, explain: Explain, seeds: Seeds = 0,
 
 
 def mosaic(inputs: Tensor) -> Tensor:
-    """Put each four consecutive images, at half size and in reading order, into one; `(4·G, C, H, W)` → `(G, C, H, W)`."""
+    """Put each four consecutive images, at half size and in reading order, into one; ``(4·G, C, H, W)`` → ``(G, C, H, W)``."""
     height, width = inputs.shape[2:]
     rows, columns = (height // 2, height - height // 2), (width // 2, width - width // 2)
     parts = [F.interpolate(inputs[place::4], (rows[place // 2], columns[place % 2])) for place in range(4)]
@@ -82,7 +80,7 @@ def mosaic(inputs: Tensor) -> Tensor:
 
 
 def _draw(scores: Tensor, seeds: Seeds) -> Tensor:
-    """Draw one of four by the softmax of their scores; `(G, 4)` → `(G,)`."""
+    """Draw one of four by the softmax of their scores; ``(G, 4)`` → ``(G,)``."""
     seeds = seeds if isinstance(seeds, int) else list(seeds)[::4]
     points = torch.stack([torch.rand((), generator=source, dtype=torch.float64) for source in generators(seeds, len(scores))])
     chances = scores.double().softmax(1).cumsum(1)
@@ -93,11 +91,11 @@ def masked_steps(model: Model, inputs: Tensor, target: Tensor, *, largest: bool,
     """Mask the inputs with zeros in equal parts by |x·∂logit/∂x|, taken anew at every step; what is masked stays masked.
 
     Args:
-        model: inputs → logits, differentiable.
-        inputs: `(G, C, H, W)`.
-        target: `(G,)` classes.
-        largest: whether the largest influence goes first, or the smallest.
-        steps: parts; the states before each part are returned.
+        model: Inputs → logits, differentiable.
+        inputs: ``(G, C, H, W)``.
+        target: ``(G,)`` classes.
+        largest: Whether the largest influence goes first, or the smallest.
+        steps: Parts; the states before each part are returned.
     """
     values, gone = inputs.detach(), torch.zeros_like(inputs, dtype=torch.bool).flatten(1)
     states, logits, influence = [], [], torch.zeros_like(inputs)
@@ -118,7 +116,7 @@ def masked_steps(model: Model, inputs: Tensor, target: Tensor, *, largest: bool,
 
 
 def _positive_relevance(explain: Explain, states: Tensor, target: Tensor, at_once: int) -> Tensor:
-    """Explain `(S, G, C, H, W)` states in batches of `at_once`; return the positive parts over each map's largest magnitude."""
+    """Explain ``(S, G, C, H, W)`` states in batches of ``at_once``; return the positive parts over each map's largest magnitude."""
     flat, targets = states.flatten(0, 1), target.repeat(len(states))
     parts = [explain(flat[i : i + at_once], targets[i : i + at_once]).detach() for i in range(0, len(flat), at_once)]
     relevance = torch.cat(parts)
@@ -137,13 +135,13 @@ def _sign(difference: Tensor) -> Tensor:
 
 
 def overlap(relevance: Tensor, mask: Tensor) -> Tensor:
-    """Return each map's relevance-weighted mean of the mask; `(G, …)` → `(G,)`, zero for relevance of zeros."""
+    """Return each map's relevance-weighted mean of the mask; ``(G, …)`` → ``(G,)``, zero for relevance of zeros."""
     total = relevance.flatten(1).sum(1)
     return (relevance * mask).flatten(1).sum(1) / total.where(total > 0, 1)
 
 
 def dice(left: Tensor, right: Tensor) -> Tensor:
-    """Return Σ|left − right| / (Σ|left| + Σ|right|) in [0, 1]; `(G, …)` and `(G, …)` or `(S, G, …)` → `(G,)` or `(S, G)`."""
+    """Return Σ|left − right| / (Σ|left| + Σ|right|) in [0, 1]; ``(G, …)`` and ``(G, …)`` or ``(S, G, …)`` → ``(G,)`` or ``(S, G)``."""
     dims = tuple(range(right.ndim - left.ndim + 1, right.ndim))
     total = left.abs().sum(tuple(range(1, left.ndim))) + right.abs().sum(dims)
     return ((left - right).abs().sum(dims) / total.where(total > 0, 1)).clamp(max=1)  # rounding may pass 1
@@ -183,7 +181,7 @@ GAE = MetricSpec(
         Value("contrastiveness", "higher", 0, 1, "positive relevance on the right image of a mosaic of four"),
         Value("gae", "higher", 0, 1, "local consistency times contrastiveness"),
     ),
-    needs=("inputs", "model", "explain", "seeds"),
+    needs=(Need.INPUTS, Need.MODEL, Need.EXPLAIN, Need.SEEDS),
     update=gae_update,
     compute=identity,
     source="Vukadin et al., Advancing Attribution-Based Explainability through Multi-Component Evaluation …, TIST 2024",

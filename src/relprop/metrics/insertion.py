@@ -1,11 +1,9 @@
 """Insertion and deletion: the target's probability while all pixels come or go, most relevant first."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
-from relprop.metrics.base import MetricSpec, Statistics, Value
+from relprop.metrics.base import MetricSpec, Need, Statistics, Value
 from relprop.metrics.fills import blurred, make_fill
 from relprop.metrics.perturbation import Model, check_shapes, output_curves, removal_step
 from relprop.metrics.seeds import generators
@@ -25,17 +23,17 @@ def insertion_deletion_update(
     """Insert the pixels, most relevant first, into the blurred image, and delete them in the same order from the image.
 
     Args:
-        relevance: `(B, H, W)` or `(B, C, H, W)`.
-        inputs: `(B, C, H, W)`.
-        target: `(B,)` classes.
-        model: inputs → logits.
-        steps: equal parts in which all pixels go.
-        deletion_fill: see `fills.make_fill`.
-        sigma: of the blur, in pixels.
-        at_once: steps that share one forward pass; by default as many as keep a small model busy.
+        relevance: ``(B, H, W)`` or ``(B, C, H, W)``.
+        inputs: ``(B, C, H, W)``.
+        target: ``(B,)`` classes.
+        model: Inputs → logits.
+        steps: Equal parts in which all pixels go.
+        deletion_fill: See ``fills.make_fill``.
+        sigma: Of the blur, in pixels.
+        at_once: Steps that share one forward pass; by default as many as keep a small model busy.
 
     Returns:
-        `insertion_curve`, `deletion_curve` `(B, steps + 1)`: the target's probability.
+        ``insertion_curve``, ``deletion_curve`` ``(B, steps + 1)``: the target's probability.
     """
     check_shapes(inputs, relevance, 1, 1, steps)
     pixels = inputs.shape[2] * inputs.shape[3]
@@ -75,7 +73,7 @@ INSERTION_DELETION = MetricSpec(
         Value("insertion_auc", "higher", 0, 1, "area under the insertion curve"),
         Value("deletion_auc", "lower", 0, 1, "area under the deletion curve"),
     ),
-    needs=("relevance", "inputs", "target", "model"),
+    needs=(Need.RELEVANCE, Need.INPUTS, Need.TARGET, Need.MODEL),
     update=insertion_deletion_update,
     compute=insertion_deletion_compute,
     source="Petsiuk et al., RISE, BMVC 2018, section 4.3 and Algorithm 1",

@@ -1,27 +1,25 @@
 """How well relevance points at the object: pointing game, energy, relevance mass and rank accuracy."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from relprop.errors import OptionError
-from relprop.metrics.base import MetricSpec, Statistics, Value, identity
+from relprop.metrics.base import MetricSpec, Need, Statistics, Value, identity
 from relprop.metrics.maps import dilate, heatmap, object_and_valid, wide
 
 
 def pointing_game_update(relevance: Tensor, mask: Tensor, *, tolerance: int = 15) -> Statistics:
-    """Say whether the most relevant pixel lies on the object, or within `tolerance` pixels of it.
+    """Say whether the most relevant pixel lies on the object, or within ``tolerance`` pixels of it.
 
     Args:
-        relevance: `(B, H, W)` or `(B, C, H, W)`; of equal pixels the first in reading order counts.
-        mask: `(B, H, W)`: object, or box (`maps.box_mask`); void pixels cannot be pointed at.
-        tolerance: radius in pixels.
+        relevance: ``(B, H, W)`` or ``(B, C, H, W)``; of equal pixels the first in reading order counts.
+        mask: ``(B, H, W)``: object, or box (``maps.box_mask``); void pixels cannot be pointed at.
+        tolerance: Radius in pixels.
 
     Returns:
-        `pointing_game` `(B,)`: 0 or 1; NaN without object.
+        ``pointing_game`` ``(B,)``: 0 or 1; NaN without object.
     """
     heat = heatmap(relevance)
     truth, valid = object_and_valid(heat, mask)
@@ -42,15 +40,15 @@ def relevance_mass_update(relevance: Tensor, mask: Tensor, *, pool: str = "posit
     """Return the share of the relevance that lies on the object (or in the box: the energy-based pointing game).
 
     Args:
-        relevance: `(B, H, W)` or `(B, C, H, W)`.
-        mask: `(B, H, W)`; void pixels are left out.
-        pool: a key of `POOLS`.
+        relevance: ``(B, H, W)`` or ``(B, C, H, W)``.
+        mask: ``(B, H, W)``; void pixels are left out.
+        pool: A key of ``POOLS``.
 
     Returns:
-        `relevance_mass` `(B,)`; NaN without object or without relevance.
+        ``relevance_mass`` ``(B,)``; NaN without object or without relevance.
 
     Raises:
-        OptionError: an unknown pool.
+        OptionError: An unknown pool.
     """
     mass, truth, valid = _pooled(relevance, mask, pool)
     share = (mass * truth).sum((1, 2)) / (mass * valid).sum((1, 2))
@@ -61,7 +59,7 @@ def relevance_rank_update(relevance: Tensor, mask: Tensor, *, pool: str = "posit
     """Return the share of the K most relevant pixels that lie on the object, where K is the object's size; arguments as above.
 
     Returns:
-        `relevance_rank` `(B,)`; NaN without object. Pixels of equal relevance enter in reading order.
+        ``relevance_rank`` ``(B,)``; NaN without object. Pixels of equal relevance enter in reading order.
     """
     mass, truth, valid = _pooled(relevance, mask, pool)
     order = mass.masked_fill(~valid, -torch.inf).flatten(1).sort(dim=1, descending=True, stable=True).indices
@@ -80,7 +78,7 @@ def _pooled(relevance: Tensor, mask: Tensor, pool: str) -> tuple[Tensor, Tensor,
 
 def _spec(name: str, update: Callable[..., Statistics], meaning: str, source: str) -> MetricSpec:
     value = Value(name.replace("-", "_"), "higher", 0, 1, meaning)
-    return MetricSpec(name, (value,), ("relevance", "mask"), update, identity, source)
+    return MetricSpec(name, (value,), (Need.RELEVANCE, Need.MASK), update, identity, source)
 
 
 POINTING_GAME = _spec(

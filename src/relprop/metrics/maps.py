@@ -1,7 +1,5 @@
 """Heat maps, object masks and thresholds: what the location metrics share."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import torch
@@ -15,10 +13,10 @@ VOID = 255
 
 
 def heatmap(relevance: Tensor) -> Tensor:
-    """Return `(B, H, W)` from `(B, C, H, W)` summed over channels, or from `(B, H, W)` as it is.
+    """Return ``(B, H, W)`` from ``(B, C, H, W)`` summed over channels, or from ``(B, H, W)`` as it is.
 
     Raises:
-        InputError: another number of dimensions, or NaN or infinite relevance.
+        InputError: Another number of dimensions, or NaN or infinite relevance.
     """
     if relevance.ndim not in {3, 4}:
         raise InputError(f"Relevance must have shape (B, H, W) or (B, C, H, W), not {tuple(relevance.shape)}.")
@@ -28,10 +26,10 @@ def heatmap(relevance: Tensor) -> Tensor:
 
 
 def object_and_valid(heat: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Return boolean `(B, H, W)` maps of the object (mask neither 0 nor 255) and of all pixels that are not void (255).
+    """Return boolean ``(B, H, W)`` maps of the object (mask neither 0 nor 255) and of all pixels that are not void (255).
 
     Raises:
-        InputError: the mask's shape is not the heat map's.
+        InputError: The mask's shape is not the heat map's.
     """
     if mask.shape != heat.shape:
         raise InputError(f"The mask has shape {tuple(mask.shape)} but the heat map has {tuple(heat.shape)}; resize them alike.")
@@ -43,11 +41,11 @@ def object_and_valid(heat: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def box_mask(boxes: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
-    """Return a `(B, H, W)` boolean mask of the pixels inside any box.
+    """Return a ``(B, H, W)`` boolean mask of the pixels inside any box.
 
     Args:
-        boxes: for each image `(N, 4)` boxes as x0, y0, x1, y1 in pixels, the far edges exclusive.
-        size: height and width.
+        boxes: For each image ``(N, 4)`` boxes as x0, y0, x1, y1 in pixels, the far edges exclusive.
+        size: Height and width.
     """
     rows, columns = torch.arange(size[0])[:, None] + 0.5, torch.arange(size[1]) + 0.5
     masks = torch.zeros(len(boxes), *size, dtype=torch.bool)
@@ -75,7 +73,7 @@ def _zero(heat: Tensor) -> Tensor:
 
 
 def percentile(heat: Tensor, percent: float) -> Tensor:
-    """Return each map's percentile, linear between the two nearest values; `(B, H, W)` → `(B,)`."""
+    """Return each map's percentile, linear between the two nearest values; ``(B, H, W)`` → ``(B,)``."""
     ordered = heat.flatten(1).sort(1).values
     position = percent / 100 * (ordered.shape[1] - 1)
     low = int(position)
@@ -87,7 +85,7 @@ def _median(heat: Tensor) -> Tensor:
 
 
 def otsu(heat: Tensor, bins: int = 256) -> Tensor:
-    """Return each map's threshold of largest variance between two classes (Otsu 1979), by histogram; `(B, H, W)` → `(B,)`."""
+    """Return each map's threshold of largest variance between two classes (Otsu 1979), by histogram; ``(B, H, W)`` → ``(B,)``."""
     flat = wide(heat.flatten(1))
     low, high = flat.amin(1, keepdim=True), flat.amax(1, keepdim=True)
     width = (high - low) / bins
@@ -111,15 +109,15 @@ THRESHOLDS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def threshold_of(heat: Tensor, threshold: str) -> Tensor:
-    """Return each map's threshold `(B,)`; a pixel above it counts as object.
+    """Return each map's threshold ``(B,)``; a pixel above it counts as object.
 
     Args:
-        heat: `(B, H, W)` maps; void pixels count too, as whoever thresholds a map does not know them.
-        threshold: `mean-positive` (the mean over all pixels of the positive part), `mean`, `zero`, `median`, `otsu`, or
-            `percentile:Q`.
+        heat: ``(B, H, W)`` maps; void pixels count too, as whoever thresholds a map does not know them.
+        threshold: ``mean-positive`` (the mean over all pixels of the positive part), ``mean``, ``zero``, ``median``, ``otsu``, or
+            ``percentile:Q``.
 
     Raises:
-        OptionError: an unknown threshold, or a percentile outside 0 to 100.
+        OptionError: An unknown threshold, or a percentile outside 0 to 100.
     """
     if threshold in THRESHOLDS:
         return THRESHOLDS[threshold](heat)
@@ -137,7 +135,7 @@ def threshold_of(heat: Tensor, threshold: str) -> Tensor:
 
 
 def dilate(mask: Tensor, pixels: int) -> Tensor:
-    """Return the boolean mask grown by a disk of the given radius; `(B, H, W)` → `(B, H, W)`."""
+    """Return the boolean mask grown by a disk of the given radius; ``(B, H, W)`` → ``(B, H, W)``."""
     if pixels == 0:
         return mask
     offsets = torch.arange(-pixels, pixels + 1, device=mask.device)

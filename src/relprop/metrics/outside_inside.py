@@ -1,11 +1,9 @@
 """The outside–inside relevance ratio: how much relevance an image's background pixels get for each unit on an object pixel."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
-from relprop.metrics.base import MetricSpec, Statistics, Value
+from relprop.metrics.base import MetricSpec, Need, Statistics, Value
 from relprop.metrics.maps import heatmap, object_and_valid, wide
 
 
@@ -15,11 +13,11 @@ def outside_inside_update(relevance: Tensor, mask: Tensor) -> Statistics:
     Void pixels are left out.
 
     Args:
-        relevance: `(B, H, W)` or `(B, C, H, W)`, any scale; summed over channels first.
-        mask: `(B, H, W)`: 0 outside, 255 void, anything else inside; or boolean (boxes: `maps.box_mask`).
+        relevance: ``(B, H, W)`` or ``(B, C, H, W)``, any scale; summed over channels first.
+        mask: ``(B, H, W)``: 0 outside, 255 void, anything else inside; or boolean (boxes: ``maps.box_mask``).
 
     Raises:
-        InputError: shapes that do not fit, or NaN or infinite relevance.
+        InputError: Shapes that do not fit, or NaN or infinite relevance.
     """
     heat = heatmap(relevance)
     truth, valid = object_and_valid(heat, mask)
@@ -54,7 +52,7 @@ OUTSIDE_INSIDE = MetricSpec(
         Value("pos", "lower", 0, float("inf"), "mean R⁺ outside / mean R⁺ inside"),
         Value("signed", "none", -float("inf"), float("inf"), "mean R outside / mean R inside; unstable where the latter cancels"),
     ),
-    needs=("relevance", "mask"),
+    needs=(Need.RELEVANCE, Need.MASK),
     update=outside_inside_update,
     compute=outside_inside_compute,
     over=("images", "set"),

@@ -1,7 +1,5 @@
 """Region perturbation: how the model's output changes while pixels are removed, or inserted, in the order of their relevance."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import torch
@@ -9,13 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from relprop.errors import InputError, OptionError
-from relprop.metrics.base import Direction, MetricSpec, Statistics, Value
+from relprop.metrics.base import Direction, MetricSpec, Need, Statistics, Value
 from relprop.metrics.fills import make_fill
 from relprop.metrics.maps import heatmap
 from relprop.metrics.seeds import Seeds, generators, permutation
 
 Model = Callable[[Tensor], Tensor]
-"""Inputs `(B, …)` → logits `(B, classes)`."""
+"""Inputs ``(B, …)`` → logits ``(B, classes)``."""
 
 ORDERS = ("morf", "lerf", "random")
 PASS_VALUES = 2**17
@@ -23,18 +21,18 @@ PASS_VALUES = 2**17
 
 
 def removal_step(relevance: Tensor, *, order: str, region: int, per_step: int, sources: Sequence[torch.Generator]) -> Tensor:
-    """Return for every pixel the step, counted from 0, at which it is removed; `(B, H, W)`.
+    """Return for every pixel the step, counted from 0, at which it is removed; ``(B, H, W)``.
 
     Args:
-        relevance: `(B, H, W)` or `(B, C, H, W)`.
-        order: `morf` (most relevant first), `lerf` (least relevant first), `random`.
-        region: side of the squares that are removed together, ranked by their mean relevance; 1 for pixels. Equal ones go in
+        relevance: ``(B, H, W)`` or ``(B, C, H, W)``.
+        order: ``morf`` (most relevant first), ``lerf`` (least relevant first), ``random``.
+        region: Side of the squares that are removed together, ranked by their mean relevance; 1 for pixels. Equal ones go in
             reading order.
-        per_step: regions per step.
-        sources: one generator per image, for `random`.
+        per_step: Regions per step.
+        sources: One generator per image, for ``random``.
 
     Raises:
-        OptionError: an unknown order.
+        OptionError: An unknown order.
     """
     if order not in ORDERS:
         raise OptionError(f"There is no order {order!r}; there are {', '.join(ORDERS)}.")
@@ -52,14 +50,14 @@ def removal_step(relevance: Tensor, *, order: str, region: int, per_step: int, s
 def output_curves(
     model: Model, pictures: Callable[[int], Tensor], points: int, target: Tensor, *, at_once: int | None = None
 ) -> dict[str, Tensor]:
-    """Run the model on every point of a path; return `accuracy`, `probability` and `logit` of the target, each `(B, points)`.
+    """Run the model on every point of a path; return ``accuracy``, ``probability`` and ``logit`` of the target, each ``(B, points)``.
 
     Args:
-        model: inputs → logits.
-        pictures: point → `(B, C, H, W)` inputs.
-        points: how many.
-        target: `(B,)` class indices.
-        at_once: points that share one forward pass; by default as many as make up `PASS_VALUES` input values.
+        model: Inputs → logits.
+        pictures: Point → ``(B, C, H, W)`` inputs.
+        points: How many.
+        target: ``(B,)`` class indices.
+        at_once: Points that share one forward pass; by default as many as make up ``PASS_VALUES`` input values.
     """
     at_once = at_once or max(1, PASS_VALUES // pictures(0).numel())
     curves: dict[str, list[Tensor]] = {"accuracy": [], "probability": [], "logit": []}
@@ -88,24 +86,24 @@ def perturbation_update(  # noqa: PLR0913 - options by keyword
     fill: str = "zero",
     at_once: int | None = None,
 ) -> Statistics:
-    """Remove `per_step` regions at a time and record the output at every step.
+    """Remove ``per_step`` regions at a time and record the output at every step.
 
     Args:
-        relevance: `(B, H, W)` or `(B, C, H, W)`.
-        inputs: `(B, C, H, W)`, as the model takes them.
-        target: `(B,)`: the class whose accuracy, probability and logit are recorded; for the accuracy of the network the true
+        relevance: ``(B, H, W)`` or ``(B, C, H, W)``.
+        inputs: ``(B, C, H, W)``, as the model takes them.
+        target: ``(B,)``: the class whose accuracy, probability and logit are recorded; for the accuracy of the network the true
             one.
-        model: inputs → logits.
-        seeds: of the random order and of noise, one per image or one for all.
-        order: `morf`, `lerf` or `random`.
-        region: side of the squares that are removed together.
-        per_step: regions per step.
-        steps: how many; fewer where the image has no more pixels.
-        fill: see `fills.make_fill`.
-        at_once: steps that share one forward pass; by default as many as keep a small model busy.
+        model: Inputs → logits.
+        seeds: Of the random order and of noise, one per image or one for all.
+        order: ``morf``, ``lerf`` or ``random``.
+        region: Side of the squares that are removed together.
+        per_step: Regions per step.
+        steps: How many; fewer where the image has no more pixels.
+        fill: See ``fills.make_fill``.
+        at_once: Steps that share one forward pass; by default as many as keep a small model busy.
 
     Returns:
-        `accuracy_curve`, `probability_curve`, `logit_curve` `(B, steps + 1)`, the first point before any removal.
+        ``accuracy_curve``, ``probability_curve``, ``logit_curve`` ``(B, steps + 1)``, the first point before any removal.
     """
     check_shapes(inputs, relevance, region, per_step, steps)
     sources = generators(seeds, len(inputs))
@@ -117,7 +115,7 @@ def perturbation_update(  # noqa: PLR0913 - options by keyword
 
 
 def check_shapes(inputs: Tensor, relevance: Tensor, region: int, per_step: int, steps: int) -> None:
-    """Raise `OptionError` for counts below one, `InputError` where relevance and inputs do not fit."""
+    """Raise ``OptionError`` for counts below one, ``InputError`` where relevance and inputs do not fit."""
     if min(region, per_step, steps) < 1:
         raise OptionError(f"Options region, per_step and steps must be at least 1, not {region}, {per_step} and {steps}.")
     if inputs.ndim != 4 or relevance.shape[0] != inputs.shape[0] or relevance.shape[-2:] != inputs.shape[-2:]:
@@ -149,7 +147,7 @@ def abpc_update(  # noqa: PLR0913 - options by keyword
     fill: str = "zero",
     at_once: int | None = None,
 ) -> Statistics:
-    """Record the curves of both orders, least and most relevant first; arguments as in `perturbation_update`."""
+    """Record the curves of both orders, least and most relevant first; arguments as in ``perturbation_update``."""
     curves: Statistics = {}
     for order in ("lerf", "morf"):
         found = perturbation_update(
@@ -176,7 +174,7 @@ def abpc_compute(curves: Statistics) -> Statistics:
 
 
 _INF = float("inf")
-_NEEDS = ("relevance", "inputs", "target", "model", "seeds")
+_NEEDS = (Need.RELEVANCE, Need.INPUTS, Need.TARGET, Need.MODEL, Need.SEEDS)
 
 
 _SPANS = {"accuracy": (0.0, 1.0), "probability": (0.0, 1.0), "logit": (-_INF, _INF)}

@@ -1,7 +1,5 @@
 """Copies of a model whose parameters are drawn anew, layer by layer; the model itself is never touched."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +19,7 @@ def parameter_layers(module: nn.Module) -> list[str]:
 
 
 def spread(paths: Sequence[str], count: int | None) -> list[str]:
-    """Return `count` of the paths at even distances, always with the last; all of them where `count` is None or not smaller."""
+    """Return ``count`` of the paths at even distances, always with the last; all of them where ``count`` is None or not smaller."""
     if count is None or count >= len(paths):
         return list(paths)
     return [paths[math.ceil((place + 1) * len(paths) / count) - 1] for place in range(count)]
@@ -39,16 +37,16 @@ def randomized_models(
     """Yield (layer, model) with randomized copies of the model.
 
     Args:
-        module: the model; neither it nor its random state changes.
-        mode: `cascading` draws the layers anew one after the other, from the output back, and keeps them so; `independent` only
+        module: The model; neither it nor its random state changes.
+        mode: ``cascading`` draws the layers anew one after the other, from the output back, and keeps them so; ``independent`` only
             one at a time.
-        layers: module paths from the output back; None for all that hold parameters.
-        count: yield only so many models, at even distances; a cascade still draws every layer in between.
-        seed: of the draws; a layer gets the same numbers in both modes.
-        reinit: a key of `REINITS`.
+        layers: Module paths from the output back; None for all that hold parameters.
+        count: Yield only so many models, at even distances; a cascade still draws every layer in between.
+        seed: Of the draws; a layer gets the same numbers in both modes.
+        reinit: A key of ``REINITS``.
 
     Raises:
-        OptionError: an unknown mode, layer or reinit.
+        OptionError: An unknown mode, layer or reinit.
     """
     every = _known_layers(module, layers)
     if mode not in MODES or reinit not in REINITS:
@@ -98,5 +96,5 @@ def _set(parameter: Tensor, values: Tensor) -> None:
 
 
 REINITS: dict[str, Callable[[nn.Module], None]] = {"normal": _normal, "reset": _reset}
-"""`normal` draws each tensor from a normal distribution of its own mean and deviation, so activations keep their
-size; `reset` calls the layer's `reset_parameters`, keeping running statistics (where it has no such method: `normal`)."""
+"""``normal`` draws each tensor from a normal distribution of its own mean and deviation, so activations keep their
+size; ``reset`` calls the layer's ``reset_parameters``, keeping running statistics (where it has no such method: ``normal``)."""

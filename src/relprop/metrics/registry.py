@@ -1,9 +1,15 @@
 """The table of metrics by name."""
 
-from __future__ import annotations
+import functools
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from typing import get_args
+
+from torch import Tensor
 
 from relprop.errors import OptionError, suggestion
-from relprop.metrics.base import Metric, MetricSpec
+from relprop.metrics.base import Direction, Metric, MetricSpec, Need, Over, Statistics, Value, identity
 from relprop.metrics.complexity import COMPLEXITY
 from relprop.metrics.gae import GAE
 from relprop.metrics.insertion import INSERTION_DELETION
@@ -48,15 +54,92 @@ METRICS: dict[str, MetricSpec] = {
 }
 
 
-def metric(name: str, **options: object) -> Metric:
-    """Return a fresh `Metric` of the given name.
+def register_metric(
+    name: str,
+    update: Callable[..., Statistics | Tensor],
+    *,
+    values: Direction | Sequence[Value] = "higher",
+    compute: Callable[[Statistics], Statistics] = identity,
+    over: tuple[Over, ...] = ("images",),
+    source: str = "-",
+) -> MetricSpec:
+    """Make a metric of your own available by name, to ``metric``, evaluations and their reports.
 
     Args:
-        name: a key of `METRICS`.
-        options: options of that metric, overriding its presets.
+        name: The new name.
+        update: A function of a batch that returns one row per image: a tensor ``(B,)``, which is the score itself, or named tensors. Its
+            parameters named as a :class:`relprop.metrics.Need` (``relevance``, ``mask``, ``inputs``, ``target``, ``model``, …) are what it
+            takes from the run; the others are its options and have defaults.
+        values: What it reports: whether ``"higher"`` or ``"lower"`` is better (or ``"none"``) for one score of the metric's name, or a
+            :class:`relprop.metrics.Value` per score.
+        compute: Statistics → scores, for metrics that score a set by the sum of their statistics.
+        over: See :class:`relprop.metrics.MetricSpec`.
+        source: Paper and equation.
 
     Raises:
-        OptionError: an unknown metric or option.
+        OptionError: The name is taken or is no name, or the function takes nothing of the run, or has a parameter without a default that a
+            run does not have; or it is to be scored over a set without ``compute``.
+    """
+    if not isinstance(name, str) or not name or ":" in name or "," in name:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise OptionError(f"A metric's name must be a text without colons and commas, not {name!r}.")
+    if name in METRICS:
+        raise OptionError(f"There already is a metric {name!r}; choose another name.")
+    if not callable(update):
+        raise OptionError(f"Metric {name!r} must be a function of a batch, not {type(update).__name__}.")
+    if "set" in over and compute is identity:
+        raise OptionError(f"Metric {name!r} is scored over a set by what compute makes of summed statistics; give compute.")
+    reported = _values(name, update, values)
+    spec = MetricSpec(name, reported, _needs(name, update), _named(name, update), compute, source, over)
+    METRICS[name] = spec
+    return spec
+
+
+def _needs(name: str, update: Callable[..., object]) -> tuple[Need, ...]:
+    parameters = inspect.signature(update).parameters.values()
+    needs = tuple(Need(p.name) for p in parameters if p.name in list(Need))
+    for parameter in parameters:
+        fixed = parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY}
+        if fixed or (parameter.name not in needs and parameter.default is parameter.empty):
+            near = suggestion(parameter.name, map(str, Need))
+            raise OptionError(
+                f"Metric {name!r}: parameter {parameter.name!r} is neither what a run has ({', '.join(Need)}) nor an option with a default.{near}"
+            )
+    if not needs:
+        raise OptionError(f"Metric {name!r} takes nothing of a run; name a parameter relevance, mask, inputs, target, model, ….")
+    return needs
+
+
+def _values(name: str, update: Callable[..., object], values: Direction | Sequence[Value]) -> tuple[Value, ...]:
+    if not isinstance(values, str):
+        return tuple(values)
+    if values not in get_args(Direction):
+        raise OptionError(
+            f"Metric {name!r}: values must be one of {', '.join(get_args(Direction))} or a list of Value, not {values!r}."
+        )
+    meaning = (inspect.getdoc(update) or name).splitlines()[0]
+    return (Value(name, values, -math.inf, math.inf, meaning),)
+
+
+def _named(name: str, update: Callable[..., Statistics | Tensor]) -> Callable[..., Statistics]:
+    """The function with its single score under the metric's name."""
+
+    @functools.wraps(update)
+    def named(**given: object) -> Statistics:
+        found = update(**given)
+        return {name: found} if isinstance(found, Tensor) else found
+
+    return named
+
+
+def metric(name: str, **options: object) -> Metric:
+    """Return a fresh ``Metric`` of the given name.
+
+    Args:
+        name: A key of ``METRICS``.
+        options: Options of that metric, overriding its presets.
+
+    Raises:
+        OptionError: An unknown metric or option.
 
     Example:
         >>> import torch

@@ -1,14 +1,12 @@
 """Sanity checks: does an explanation depend on the parameters and on the class, and does it conserve the logit?"""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from relprop.errors import InputError
-from relprop.metrics.base import MetricSpec, Statistics, Value, identity
+from relprop.metrics.base import MetricSpec, Need, Statistics, Value, identity
 from relprop.metrics.maps import heatmap, wide
 from relprop.metrics.perturbation import Model
 from relprop.metrics.randomization import randomized_models
@@ -42,20 +40,20 @@ def parameter_randomization_update(  # noqa: PLR0913 - options by keyword
     """Compare each explanation with those of copies of the model whose parameters are random.
 
     Args:
-        relevance: of the inputs by the model as it is.
-        inputs: `(B, C, H, W)`; every batch explains every copy anew, so large batches are cheaper.
-        target: `(B,)` classes, kept for the copies.
-        module: the model; it stays as it is.
-        make_explain: a model → its explain function.
-        mode: `cascading` from the output back, or `independent`.
-        layers: module paths; None for all that hold parameters.
-        count: at how many of them, at even distances, to compare; None for all.
-        seed: of the random parameters.
-        reinit: see `randomization.REINITS`.
-        similarity: keys of `similarity.SIMILARITIES`.
+        relevance: Of the inputs by the model as it is.
+        inputs: ``(B, C, H, W)``; every batch explains every copy anew, so large batches are cheaper.
+        target: ``(B,)`` classes, kept for the copies.
+        module: The model; it stays as it is.
+        make_explain: A model → its explain function.
+        mode: ``cascading`` from the output back, or ``independent``.
+        layers: Module paths; None for all that hold parameters.
+        count: At how many of them, at even distances, to compare; None for all.
+        seed: Of the random parameters.
+        reinit: See ``randomization.REINITS``.
+        similarity: Keys of ``similarity.SIMILARITIES``.
 
     Returns:
-        for each similarity its `…_curve` `(B, layers)`, from the output back; the layers are those of `randomization.spread`.
+        For each similarity its ``…_curve`` ``(B, layers)``, from the output back; the layers are those of ``randomization.spread``.
     """
     heat, rows = heatmap(relevance), list[dict[str, Tensor]]()
     for _, model in randomized_models(module, mode=mode, layers=layers, count=count, seed=seed, reinit=reinit):
@@ -82,16 +80,16 @@ def random_logit_update(
     """Compare each explanation with that of a random other class of the same image.
 
     Args:
-        relevance: of `target`.
-        inputs: `(B, C, H, W)`.
-        target: `(B,)` classes.
-        model: inputs → logits; says how many classes there are.
-        explain: inputs, target → relevance.
-        seeds: of the other class, one per image or one for all.
-        similarity: keys of `similarity.SIMILARITIES`.
+        relevance: Of ``target``.
+        inputs: ``(B, C, H, W)``.
+        target: ``(B,)`` classes.
+        model: Inputs → logits; says how many classes there are.
+        explain: Inputs, target → relevance.
+        seeds: Of the other class, one per image or one for all.
+        similarity: Keys of ``similarity.SIMILARITIES``.
 
     Returns:
-        each similarity `(B,)`.
+        Each similarity ``(B,)``.
     """
     with torch.no_grad():
         classes = model(inputs[:1]).shape[1]
@@ -108,13 +106,13 @@ def cosine_convergence_update(inputs: Tensor, model: Model, explain_layers: Expl
     """Propagate two random vectors from the output and compare what arrives: towards 1 the method forgets what it explains.
 
     Args:
-        inputs: `(B, C, H, W)`.
-        model: inputs → logits; says the shape of a seed.
-        explain_layers: inputs, seed → relevance of each layer from the output back, the input's last.
-        seeds: of the two normal vectors, one per image or one for all.
+        inputs: ``(B, C, H, W)``.
+        model: Inputs → logits; says the shape of a seed.
+        explain_layers: Inputs, seed → relevance of each layer from the output back, the input's last.
+        seeds: Of the two normal vectors, one per image or one for all.
 
     Returns:
-        `cosine_convergence_curve` `(B, layers)` and its last value, at the input, `cosine_convergence` `(B,)`.
+        ``cosine_convergence_curve`` ``(B, layers)`` and its last value, at the input, ``cosine_convergence`` ``(B,)``.
     """
     with torch.no_grad():
         logits = model(inputs)
@@ -128,13 +126,13 @@ def conservation_update(relevance: Tensor, absorbed: Tensor, logits: Tensor, tar
     """Return how far the relevance is from adding up to the logit.
 
     Args:
-        relevance: `(B, …)`.
-        absorbed: `(B,)`: relevance that ended in constants or biases.
-        logits: `(B, classes)`.
-        target: `(B,)` classes.
+        relevance: ``(B, …)``.
+        absorbed: ``(B,)``: relevance that ended in constants or biases.
+        logits: ``(B, classes)``.
+        target: ``(B,)`` classes.
 
     Returns:
-        `conservation_error` `(B,)`: |Σ relevance + absorbed − logit| / max(1, |logit|).
+        ``conservation_error`` ``(B,)``: |Σ relevance + absorbed − logit| / max(1, |logit|).
     """
     logit = wide(logits.gather(1, target.to(logits.device)[:, None])[:, 0])
     total = wide(relevance.flatten(1)).sum(1) + wide(absorbed)
@@ -151,7 +149,7 @@ def _randomization(name: str, mode: str) -> MetricSpec:
     return MetricSpec(
         name=name,
         values=_similar("with the explanation of a model with random parameters", curves=True),
-        needs=("relevance", "inputs", "target", "module", "make_explain"),
+        needs=(Need.RELEVANCE, Need.INPUTS, Need.TARGET, Need.MODULE, Need.MAKE_EXPLAIN),
         update=parameter_randomization_update,
         compute=with_means,
         source="Adebayo et al., Sanity Checks for Saliency Maps, NeurIPS 2018, section 3",
@@ -164,7 +162,7 @@ INDEPENDENT_RANDOMIZATION = _randomization("independent-randomization", "indepen
 RANDOM_LOGIT = MetricSpec(
     name="random-logit",
     values=_similar("with the explanation of a random other class", curves=False),
-    needs=("relevance", "inputs", "target", "model", "explain", "seeds"),
+    needs=(Need.RELEVANCE, Need.INPUTS, Need.TARGET, Need.MODEL, Need.EXPLAIN, Need.SEEDS),
     update=random_logit_update,
     compute=identity,
     source="Sixt et al., When Explanations Lie, ICML 2020, section 4",
@@ -175,7 +173,7 @@ COSINE_CONVERGENCE = MetricSpec(
         Value("cosine_convergence_curve", "lower", -1, 1, "cosine of the relevance of two random output vectors, by layer"),
         Value("cosine_convergence", "lower", -1, 1, "the same at the input"),
     ),
-    needs=("inputs", "model", "explain_layers", "seeds"),
+    needs=(Need.INPUTS, Need.MODEL, Need.EXPLAIN_LAYERS, Need.SEEDS),
     update=cosine_convergence_update,
     compute=identity,
     source="Sixt et al., When Explanations Lie, ICML 2020, section 4 (cosine similarity convergence)",
@@ -183,7 +181,7 @@ COSINE_CONVERGENCE = MetricSpec(
 CONSERVATION = MetricSpec(
     name="conservation",
     values=(Value("conservation_error", "lower", 0, float("inf"), "|Σ relevance + absorbed − logit| / max(1, |logit|)"),),
-    needs=("relevance", "absorbed", "logits", "target"),
+    needs=(Need.RELEVANCE, Need.ABSORBED, Need.LOGITS, Need.TARGET),
     update=conservation_update,
     compute=identity,
     source="Bach et al., On Pixel-Wise Explanations by Layer-Wise Relevance Propagation, PLOS ONE 2015, Eq. 2",

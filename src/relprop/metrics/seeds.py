@@ -1,7 +1,5 @@
 """Random draws that depend on the image's seed alone, not on its batch, its batch mates or the device."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import torch
@@ -17,7 +15,7 @@ def generators(seeds: Seeds, count: int) -> list[torch.Generator]:
     """Return one generator per image.
 
     Raises:
-        InputError: another number of seeds than images.
+        InputError: Another number of seeds than images.
     """
     numbers = [seeds] * count if isinstance(seeds, int) else list(seeds)
     if len(numbers) != count:
@@ -26,21 +24,21 @@ def generators(seeds: Seeds, count: int) -> list[torch.Generator]:
 
 
 def draw(sources: Sequence[torch.Generator], like: Tensor, how: Callable[[torch.Generator], Tensor]) -> Tensor:
-    """Stack one draw per generator, on the device of `like` and with its dtype where it is floating."""
+    """Stack one draw per generator, on the device of ``like`` and with its dtype where it is floating."""
     values = torch.stack([how(source) for source in sources]).to(like.device)
     return values.to(like.dtype) if values.is_floating_point() else values
 
 
 def normal(sources: Sequence[torch.Generator], like: Tensor) -> Tensor:
-    """Return standard normal noise of the shape of `like` `(B, …)`."""
+    """Return standard normal noise of the shape of ``like`` ``(B, …)``."""
     return draw(sources, like, lambda source: torch.randn(like.shape[1:], generator=source))
 
 
 def uniform(sources: Sequence[torch.Generator], like: Tensor) -> Tensor:
-    """Return noise in [0, 1) of the shape of `like` `(B, …)`."""
+    """Return noise in [0, 1) of the shape of ``like`` ``(B, …)``."""
     return draw(sources, like, lambda source: torch.rand(like.shape[1:], generator=source))
 
 
 def permutation(sources: Sequence[torch.Generator], like: Tensor, length: int) -> Tensor:
-    """Return `(B, length)` random orders."""
+    """Return ``(B, length)`` random orders."""
     return draw(sources, like, lambda source: torch.randperm(length, generator=source))

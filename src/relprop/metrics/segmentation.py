@@ -1,14 +1,12 @@
 """The thresholded heat map as a segmentation: pixel accuracy, intersection over union, F1, and average precision."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from relprop.errors import OptionError
-from relprop.metrics.base import MetricSpec, Statistics, Value
+from relprop.metrics.base import MetricSpec, Need, Statistics, Value
 from relprop.metrics.maps import heatmap, object_and_valid, threshold_of, wide
 
 
@@ -18,9 +16,9 @@ def average_precision(score: Tensor, positive: Tensor, valid: Tensor) -> Tensor:
     It is NaN for a row without positives.
 
     Args:
-        score: `(B, N)`; pixels of equal score enter together.
-        positive: `(B, N)` boolean.
-        valid: `(B, N)` boolean; others are left out.
+        score: ``(B, N)``; pixels of equal score enter together.
+        positive: ``(B, N)`` boolean.
+        valid: ``(B, N)`` boolean; others are left out.
     """
     score, order = score.sort(1, descending=True)
     hits = wide((positive & valid).gather(1, order))
@@ -36,16 +34,16 @@ def segmentation_update(relevance: Tensor, mask: Tensor, *, threshold: str = "me
     """Count each image's pixels by prediction and truth, and take its average precision.
 
     Args:
-        relevance: `(B, H, W)` or `(B, C, H, W)`, any scale.
-        mask: `(B, H, W)`: 0 background, 255 void (left out), anything else object; or boolean.
-        threshold: see `maps.threshold_of`.
-        ap: `object` ranks the pixels for the object class; `two-class` ranks the min–max normalized map for the object and its
+        relevance: ``(B, H, W)`` or ``(B, C, H, W)``, any scale.
+        mask: ``(B, H, W)``: 0 background, 255 void (left out), anything else object; or boolean.
+        threshold: See ``maps.threshold_of``.
+        ap: ``object`` ranks the pixels for the object class; ``two-class`` ranks the min–max normalized map for the object and its
             complement for the
             background in one list, as the released code of the transformer papers does.
 
     Raises:
-        InputError: shapes that do not fit, or NaN or infinite relevance.
-        OptionError: an unknown threshold or kind of average precision.
+        InputError: Shapes that do not fit, or NaN or infinite relevance.
+        OptionError: An unknown threshold or kind of average precision.
     """
     if ap not in {"object", "two-class"}:
         raise OptionError(f"Option ap must be 'object' or 'two-class', not {ap!r}.")
@@ -105,7 +103,7 @@ _VALUES = (
 SEGMENTATION = MetricSpec(
     name="segmentation",
     values=_VALUES,
-    needs=("relevance", "mask"),
+    needs=(Need.RELEVANCE, Need.MASK),
     update=segmentation_update,
     compute=segmentation_compute,
     over=("set", "images"),

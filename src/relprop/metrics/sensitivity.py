@@ -1,14 +1,12 @@
 """Whether relevance predicts what the model does under perturbation: sensitivity-n, infidelity, max-sensitivity."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from relprop.errors import InputError, OptionError
-from relprop.metrics.base import MetricSpec, Statistics, Value, identity
+from relprop.metrics.base import MetricSpec, Need, Statistics, Value, identity
 from relprop.metrics.fills import make_fill
 from relprop.metrics.maps import heatmap
 from relprop.metrics.perturbation import Model
@@ -16,11 +14,11 @@ from relprop.metrics.seeds import Seeds, generators, normal, permutation, unifor
 from relprop.metrics.similarity import pearson
 
 Explain = Callable[[Tensor, Tensor], Tensor]
-"""Inputs `(B, C, H, W)`, target `(B,)` → relevance `(B, C, H, W)`, or `(B, H, W)`."""
+"""Inputs ``(B, C, H, W)``, target ``(B,)`` → relevance ``(B, C, H, W)``, or ``(B, H, W)``."""
 
 
 def target_logit(model: Model, inputs: Tensor, target: Tensor) -> Tensor:
-    """Return the logit of each target; `(B, …)`, `(B,)` → `(B,)`."""
+    """Return the logit of each target; ``(B, …)``, ``(B,)`` → ``(B,)``."""
     logits = model(inputs)
     return logits.gather(1, target.to(logits.device)[:, None])[:, 0]
 
@@ -39,20 +37,20 @@ def sensitivity_n_update(
     """Correlate, over random sets of n pixels, the set's relevance with the drop of the logit when the set is removed.
 
     Args:
-        relevance: `(B, H, W)` or `(B, C, H, W)`.
-        inputs: `(B, C, H, W)`.
-        target: `(B,)` classes.
-        model: inputs → logits.
-        seeds: of the sets, one per image or one for all.
-        shares: the sizes n as shares of the image's pixels.
-        samples: sets per size.
-        fill: see `fills.make_fill`.
+        relevance: ``(B, H, W)`` or ``(B, C, H, W)``.
+        inputs: ``(B, C, H, W)``.
+        target: ``(B,)`` classes.
+        model: Inputs → logits.
+        seeds: Of the sets, one per image or one for all.
+        shares: The sizes n as shares of the image's pixels.
+        samples: Sets per size.
+        fill: See ``fills.make_fill``.
 
     Returns:
-        `sensitivity_n_curve` `(B, sizes)`: Pearson's correlation, NaN where either side is constant.
+        ``sensitivity_n_curve`` ``(B, sizes)``: Pearson's correlation, NaN where either side is constant.
 
     Raises:
-        OptionError: a share outside (0, 1].
+        OptionError: A share outside (0, 1].
     """
     if not all(0 < share <= 1 for share in shares):
         raise OptionError(f"Option shares must lie in (0, 1], not {tuple(shares)}.")
@@ -93,22 +91,22 @@ def infidelity_update(  # noqa: PLR0913 - options by keyword
     """Return the mean square of (perturbation · relevance − drop of the logit) over random perturbations of the input.
 
     Args:
-        relevance: `(B, C, H, W)`, the inputs' shape, per unit of input (a gradient, not gradient × input), as in the paper.
-        inputs: `(B, C, H, W)`.
-        target: `(B,)` classes.
-        model: inputs → logits.
-        seeds: of the perturbations, one per image or one for all.
-        perturbation: `noise`, normal of standard deviation `scale`; or `square`, a random square set to zero.
-        scale: of the noise.
-        side: of the square in pixels.
-        samples: perturbations.
+        relevance: ``(B, C, H, W)``, the inputs' shape, per unit of input (a gradient, not gradient × input), as in the paper.
+        inputs: ``(B, C, H, W)``.
+        target: ``(B,)`` classes.
+        model: Inputs → logits.
+        seeds: Of the perturbations, one per image or one for all.
+        perturbation: ``noise``, normal of standard deviation ``scale``; or ``square``, a random square set to zero.
+        scale: Of the noise.
+        side: Of the square in pixels.
+        samples: Perturbations.
 
     Returns:
-        `infidelity` `(B,)`, and `infidelity_scaled` with the relevance first multiplied by the number that makes it least.
+        ``infidelity`` ``(B,)``, and ``infidelity_scaled`` with the relevance first multiplied by the number that makes it least.
 
     Raises:
-        InputError: relevance of another shape than the inputs.
-        OptionError: an unknown perturbation.
+        InputError: Relevance of another shape than the inputs.
+        OptionError: An unknown perturbation.
     """
     if relevance.shape != inputs.shape:
         raise InputError(f"Infidelity needs relevance of the inputs' shape {tuple(inputs.shape)}, not {tuple(relevance.shape)}.")
@@ -151,16 +149,16 @@ def max_sensitivity_update(
     """Return the largest relative change of the relevance over random inputs nearby.
 
     Args:
-        relevance: of the inputs, as `explain` returns it.
-        inputs: `(B, C, H, W)`.
-        target: `(B,)` classes, kept for the perturbed inputs.
-        explain: inputs, target → relevance.
-        seeds: of the perturbations, one per image or one for all.
-        radius: the perturbation is uniform in [−radius, radius] for every input value.
-        samples: perturbed inputs.
+        relevance: Of the inputs, as ``explain`` returns it.
+        inputs: ``(B, C, H, W)``.
+        target: ``(B,)`` classes, kept for the perturbed inputs.
+        explain: Inputs, target → relevance.
+        seeds: Of the perturbations, one per image or one for all.
+        radius: The perturbation is uniform in [−radius, radius] for every input value.
+        samples: Perturbed inputs.
 
     Returns:
-        `max_sensitivity` and `avg_sensitivity` `(B,)`: ‖R(x + δ) − R(x)‖ / ‖R(x)‖; NaN for relevance of zeros.
+        ``max_sensitivity`` and ``avg_sensitivity`` ``(B,)``: ‖R(x + δ) − R(x)‖ / ‖R(x)‖; NaN for relevance of zeros.
     """
     sources, size = generators(seeds, len(inputs)), relevance.flatten(1).norm(dim=1)
     changes: list[Tensor] = []
@@ -186,7 +184,7 @@ SENSITIVITY_N = MetricSpec(
         ),
         Value("sensitivity_n", "higher", -1, 1, "mean over the set sizes"),
     ),
-    needs=("relevance", "inputs", "target", "model", "seeds"),
+    needs=(Need.RELEVANCE, Need.INPUTS, Need.TARGET, Need.MODEL, Need.SEEDS),
     update=sensitivity_n_update,
     compute=sensitivity_n_compute,
     source="Ancona et al., Towards Better Understanding of Gradient-based Attribution Methods, ICLR 2018, section 3.2",
@@ -197,7 +195,7 @@ INFIDELITY = MetricSpec(
         Value("infidelity", "lower", 0, _INF, "mean square difference of predicted and true drop of the logit"),
         Value("infidelity_scaled", "lower", 0, _INF, "the same for the best multiple of the relevance"),
     ),
-    needs=("relevance", "inputs", "target", "model", "seeds"),
+    needs=(Need.RELEVANCE, Need.INPUTS, Need.TARGET, Need.MODEL, Need.SEEDS),
     update=infidelity_update,
     compute=identity,
     source="Yeh et al., On the (In)fidelity and Sensitivity of Explanations, NeurIPS 2019, Definition 2.1",
@@ -208,7 +206,7 @@ MAX_SENSITIVITY = MetricSpec(
         Value("max_sensitivity", "lower", 0, _INF, "largest relative change of the relevance for inputs nearby"),
         Value("avg_sensitivity", "lower", 0, _INF, "mean relative change"),
     ),
-    needs=("relevance", "inputs", "target", "explain", "seeds"),
+    needs=(Need.RELEVANCE, Need.INPUTS, Need.TARGET, Need.EXPLAIN, Need.SEEDS),
     update=max_sensitivity_update,
     compute=identity,
     source="Yeh et al., On the (In)fidelity and Sensitivity of Explanations, NeurIPS 2019, Definition 3.1",

@@ -1,7 +1,5 @@
 """How alike two maps are: Pearson and Spearman correlation, cosine, structural similarity, oriented gradients."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch
@@ -13,7 +11,7 @@ from relprop.metrics.maps import wide
 
 
 def pearson(left: Tensor, right: Tensor) -> Tensor:
-    """Return each row's correlation; `(B, …)` twice → `(B,)`, NaN where either is constant (to rounding)."""
+    """Return each row's correlation; ``(B, …)`` twice → ``(B,)``, NaN where either is constant (to rounding)."""
     return cosine(_centered(left), _centered(right))
 
 
@@ -25,14 +23,14 @@ def _centered(values: Tensor) -> Tensor:
 
 
 def cosine(left: Tensor, right: Tensor) -> Tensor:
-    """Return each row's cosine; `(B, …)` twice → `(B,)`, NaN where either is zero."""
+    """Return each row's cosine; ``(B, …)`` twice → ``(B,)``, NaN where either is zero."""
     left, right = wide(left.flatten(1)), wide(right.flatten(1))
     size = left.norm(dim=1) * right.norm(dim=1)
     return torch.where(size > 0, (left * right).sum(1) / size, torch.nan).clamp(-1, 1)
 
 
 def ranks(values: Tensor) -> Tensor:
-    """Return each row's ranks, equal values sharing the mean of theirs; `(B, N)` → `(B, N)`."""
+    """Return each row's ranks, equal values sharing the mean of theirs; ``(B, N)`` → ``(B, N)``."""
     ordered, order = values.sort(1)
     places = torch.arange(values.shape[1], device=values.device).expand_as(order)
     new = ordered[:, 1:] != ordered[:, :-1]
@@ -43,17 +41,17 @@ def ranks(values: Tensor) -> Tensor:
 
 
 def spearman(left: Tensor, right: Tensor) -> Tensor:
-    """Return each row's rank correlation; `(B, …)` twice → `(B,)`, NaN where either is constant."""
+    """Return each row's rank correlation; ``(B, …)`` twice → ``(B,)``, NaN where either is constant."""
     return pearson(ranks(left.flatten(1)), ranks(right.flatten(1)))
 
 
 def spearman_abs(left: Tensor, right: Tensor) -> Tensor:
-    """Return each row's rank correlation of magnitudes, blind to sign; `(B, …)` twice → `(B,)`."""
+    """Return each row's rank correlation of magnitudes, blind to sign; ``(B, …)`` twice → ``(B,)``."""
     return spearman(left.abs(), right.abs())
 
 
 def ssim(left: Tensor, right: Tensor) -> Tensor:
-    """Return the structural similarity of maps `(B, H, W)`, each scaled to a largest magnitude of one; `(B,)` in [−1, 1].
+    """Return the structural similarity of maps ``(B, H, W)``, each scaled to a largest magnitude of one; ``(B,)`` in [−1, 1].
 
     Source: Wang et al., Image Quality Assessment, TIP 2004, Eq. 13, with its Gaussian window of 11 pixels (smaller for smaller
         maps).
@@ -82,10 +80,10 @@ def _unit(maps: Tensor) -> Tensor:
 
 
 def hog(left: Tensor, right: Tensor) -> Tensor:
-    """Return the correlation of the maps' histograms of oriented gradients; `(B, H, W)` twice → `(B,)`. Needs scikit-image.
+    """Return the correlation of the maps' histograms of oriented gradients; ``(B, H, W)`` twice → ``(B,)``. Needs scikit-image.
 
     Raises:
-        OptionError: scikit-image is not installed.
+        OptionError: Scikit-image is not installed.
     """
     try:
         from skimage.feature import hog as histograms
@@ -109,10 +107,10 @@ SIMILARITIES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def similarities(names: tuple[str, ...], left: Tensor, right: Tensor) -> dict[str, Tensor]:
-    """Return the named similarities of maps `(B, H, W)`, each `(B,)`.
+    """Return the named similarities of maps ``(B, H, W)``, each ``(B,)``.
 
     Raises:
-        OptionError: an unknown similarity.
+        OptionError: An unknown similarity.
     """
     for name in names:
         if name not in SIMILARITIES:

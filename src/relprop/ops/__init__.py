@@ -1,7 +1,7 @@
-"""The table of ops: per family, how an op computes and how relevance goes back, side by side."""
+"""The table of ops, by family: forward, backward and facts of an op side by side."""
 
-from relprop.ops import affine, elementwise, norm, pooling, shape
+from relprop.ops import affine, attention, elementwise, norm, pooling, shape
 from relprop.ops.op import Call, Op, Role
 from relprop.ops.table import OPS, register_op
 
-__all__ = ["OPS", "Call", "Op", "Role", "affine", "elementwise", "norm", "pooling", "register_op", "shape"]
+__all__ = ["OPS", "Call", "Op", "Role", "affine", "attention", "elementwise", "norm", "pooling", "register_op", "shape"]

@@ -1,6 +1,7 @@
 """Ops that are linear in one operand: convolutions, dense layers, matrix products. Each gives its forward and its transpose."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from relprop.ops.fast import linear
 from relprop.ops.linear import Linear
-from relprop.ops.op import Call, Op, Role
+from relprop.ops.op import Arguments, Call, Op, Role
 from relprop.ops.table import add_ops
 
 aten = torch.ops.aten
@@ -43,7 +44,7 @@ def _convolution(call: Call, *, transposed: bool) -> tuple[Linear, Tensor | None
 
 
 def _in_patches(x: Tensor, weight: Tensor, settings: tuple[Any, ...]) -> bool:
-    """Whether a convolution takes its input apart into patches, as vision transformers do."""
+    """Whether a convolution divides its input into patches without overlap, as vision transformers do."""
     stride, padding, dilation, _, _, groups = settings
     kernel = list(weight.shape[2:])
     divides = all(size % k == 0 for size, k in zip(x.shape[2:], kernel, strict=True))
@@ -58,7 +59,7 @@ def _in_patches(x: Tensor, weight: Tensor, settings: tuple[Any, ...]) -> bool:
 
 
 def _patches_back(c: Tensor, weight: Tensor) -> Tensor:
-    """The transpose of a convolution over patches: one matrix product, three times as fast as the general way."""
+    """The transpose of a convolution over patches: one matrix product, three times as fast as ``convolution_backward``."""
     kernel = weight.shape[2:]
     dims = len(kernel)
     patches = linear(c.movedim(1, -1), weight.flatten(1).mT).unflatten(-1, weight.shape[1:])
@@ -91,7 +92,7 @@ def _matmul(call: Call) -> tuple[Linear, Tensor | None]:
         return torch.matmul(x, weight) if x_is_left else torch.matmul(weight, x)  # pyright: ignore[reportArgumentType]
 
     def transpose(c: Tensor, weight: Tensor | None) -> Tensor:
-        c = c.contiguous()  # a product of matrices that do not lie in one piece takes twice the time
+        c = c.contiguous()  # a product of strided matrices takes twice the time
         if weight.dim() == 1:  # pyright: ignore[reportOptionalMemberAccess]
             spread = torch.unsqueeze(c, -1) * weight if x_is_left else torch.unsqueeze(c, -2) * weight.unsqueeze(-1)  # pyright: ignore[reportOperatorIssue, reportOptionalMemberAccess]
         elif x.dim() == 1:
@@ -120,12 +121,26 @@ def _bilinear(call: Call) -> tuple[Linear, Tensor | None]:
     return Linear(weight, forward, transpose), call["bias"]
 
 
-add_ops(["conv1d", "conv2d", "conv3d"], Op(Role.CONV, linear=_conv, data=("input",), needs=("weight", "bias")))
-add_ops(
-    ["conv_transpose1d", "conv_transpose2d", "conv_transpose3d"],
-    Op(Role.CONV, linear=_conv_transpose, data=("input",), needs=("weight", "bias")),
-)
-add_ops(["linear"], Op(Role.DENSE, linear=_linear, data=("input",), needs=("weight", "bias")))
+def _slices_of_rows(_: Arguments, output: Tensor, dim: int) -> dict[str, int] | None:
+    return {"input": dim} if dim < output.dim() - 1 else None
+
+
+def _slices_of_matmul(arguments: Arguments, output: Tensor, dim: int) -> dict[str, int] | None:
+    dims = [arguments[name].dim() for name in ("self", "other")]
+    if min(dims) < 2 or dim < output.dim() - 2:
+        return None
+    return {"self": dims[0] - 2} if dim == output.dim() - 2 else {"other": dims[1] - 1}
+
+
+_LAYER_NEEDS = ("weight", "bias")
+_CONV = Op(Role.CONV, linear=_conv, data=("input",), needs=_LAYER_NEEDS, weight_outputs=0)
+add_ops(["conv1d", "conv2d", "conv3d"], _CONV)
+_CONV_TRANSPOSE = replace(_CONV, linear=_conv_transpose, weight_outputs=1)
+add_ops(["conv_transpose1d", "conv_transpose2d", "conv_transpose3d"], _CONV_TRANSPOSE)
+add_ops(["linear"], Op(Role.DENSE, linear=_linear, data=("input",), needs=_LAYER_NEEDS, slices=_slices_of_rows, weight_outputs=0))
 _BILINEAR = ("input1", "input2")
-add_ops(["bilinear"], Op(Role.DENSE, linear=_bilinear, data=_BILINEAR, needs=(*_BILINEAR, "weight", "bias")))
-add_ops(["matmul", "mm", "bmm"], Op(Role.DENSE, linear=_matmul, data=("self", "other", "mat2"), needs=("self", "other", "mat2")))
+add_ops(["bilinear"], Op(Role.DENSE, linear=_bilinear, data=_BILINEAR, needs=(*_BILINEAR, *_LAYER_NEEDS)))
+_FACTORS = ("self", "other", "mat2")
+_MATMUL = Op(Role.DENSE, linear=_matmul, data=_FACTORS, needs=_FACTORS)
+add_ops(["matmul"], replace(_MATMUL, slices=_slices_of_matmul))
+add_ops(["mm", "bmm"], _MATMUL)

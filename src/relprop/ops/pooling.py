@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -245,20 +246,20 @@ def _extremum_with_index(call: Call, relevance: list[Tensor | None]) -> Relevanc
     return {"self": torch.zeros_like(x).scatter_add(dim, indices, values)}
 
 
-add_ops(["avg_pool2d", "avg_pool3d"], Op(Role.POOL, linear=_average_pool, keeps_sign="inherits"))
-add_ops(["avg_pool1d"], Op(Role.POOL, linear=_average_pool1d, keeps_sign="inherits"))
+add_ops(["avg_pool2d", "avg_pool3d"], Op(Role.POOL, linear=_average_pool, nonnegative="inherits"))
+add_ops(["avg_pool1d"], Op(Role.POOL, linear=_average_pool1d, nonnegative="inherits"))
 add_ops(
     ["adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d"],
-    Op(Role.POOL, linear=_adaptive_average_pool, keeps_sign="inherits"),
+    Op(Role.POOL, linear=_adaptive_average_pool, nonnegative="inherits"),
 )
-add_ops(["mean"], Op(Role.POOL, linear=_mean, keeps_sign="inherits"))
-add_ops(["sum"], Op(Role.POOL, linear=_sum, keeps_sign="inherits"))
-add_ops(["cumsum"], Op(Role.POOL, linear=_cumsum, keeps_sign="inherits"))
-add_ops(["scatter_add"], Op(Role.POOL, linear=_scatter_add, data=("src",), needs=("index",), keeps_sign="inherits"))
+add_ops(["mean"], Op(Role.POOL, linear=_mean, nonnegative="inherits"))
+add_ops(["sum"], Op(Role.POOL, linear=_sum, nonnegative="inherits"))
+add_ops(["cumsum"], Op(Role.POOL, linear=_cumsum, nonnegative="inherits"))
+add_ops(["scatter_add"], Op(Role.POOL, linear=_scatter_add, data=("src",), needs=("index",), nonnegative="inherits"))
 add_ops(["index_add"], Op(Role.POOL, linear=_index_add, data=("source",), needs=("index",)))
 add_ops(
     ["grid_sampler", "grid_sampler_2d", "grid_sampler_3d"],
-    Op(Role.POOL, linear=_grid_sample, data=("input",), needs=("grid",), limit=_bicubic, keeps_sign="inherits"),
+    Op(Role.POOL, linear=_grid_sample, data=("input",), needs=("grid",), limit=_bicubic, nonnegative="inherits"),
 )
 for _name, _mode in {
     "upsample_nearest1d": "nearest",
@@ -275,17 +276,20 @@ for _name, _mode in {
     "_upsample_bicubic2d_aa": "bicubic-aa",
 }.items():
     _sign = "never" if "bicubic" in _mode else "inherits"
-    add_ops([_name], Op(Role.POOL, linear=_resize(_mode), data=("input", "self"), keeps_sign=_sign))
+    add_ops([_name], Op(Role.POOL, linear=_resize(_mode), data=("input", "self"), nonnegative=_sign))
 for _dims in (1, 2, 3):
     _back = "max_pool3d_with_indices_backward" if _dims == 3 else "max_pool2d_with_indices_backward"
-    add_ops([f"max_pool{_dims}d"], Op(Role.SELECT, _winner(_back, _dims), needs=("self",), keeps_sign="inherits"))
+    add_ops([f"max_pool{_dims}d"], Op(Role.SELECT, _winner(_back, _dims), needs=("self",), nonnegative="inherits", maximum=True))
     add_ops(
         [f"max_pool{_dims}d_with_indices"],
-        Op(Role.SELECT, _winner_with_indices(_back, _dims), needs=("self",), keeps_sign="inherits"),
+        Op(Role.SELECT, _winner_with_indices(_back, _dims), needs=("self",), nonnegative="inherits", maximum=True),
     )
-    add_ops([f"adaptive_max_pool{_dims}d"], Op(Role.SELECT, _adaptive_winner, needs=("output",), keeps_sign="inherits"))
-add_ops(["amax", "amin"], Op(Role.SELECT, _extremum, needs=("self", "output"), keeps_sign="inherits"))
-add_ops(
-    ["topk", "sort", "kthvalue", "cummax", "cummin", "max.dim", "min.dim", "median.dim", "nanmedian.dim"],
-    Op(Role.SELECT, _extremum_with_index, needs=("output",), keeps_sign="inherits"),
-)
+    add_ops(
+        [f"adaptive_max_pool{_dims}d"], Op(Role.SELECT, _adaptive_winner, needs=("output",), nonnegative="inherits", maximum=True)
+    )
+_EXTREMUM = Op(Role.SELECT, _extremum, needs=("self", "output"), nonnegative="inherits")
+add_ops(["amax"], replace(_EXTREMUM, maximum=True))
+add_ops(["amin"], _EXTREMUM)
+_WITH_INDEX = Op(Role.SELECT, _extremum_with_index, needs=("output",), nonnegative="inherits")
+add_ops(["max.dim"], replace(_WITH_INDEX, maximum=True))
+add_ops(["topk", "sort", "kthvalue", "cummax", "cummin", "min.dim", "median.dim", "nanmedian.dim"], _WITH_INDEX)

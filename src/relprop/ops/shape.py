@@ -1,13 +1,16 @@
 """Ops that move elements without changing them: the relevance of every element goes back to where the element came from."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from relprop.ops.linear import Linear
-from relprop.ops.op import ABSORBED, Call, MultiplierRule, Op, Relevances, Role
+from relprop.ops.op import ABSORBED, Arguments, Call, MultiplierRule, Op, Relevances, Role
 from relprop.ops.table import add_ops
 
 aten = torch.ops.aten
@@ -130,7 +133,7 @@ def _cat(call: Call, relevance: Tensor) -> Relevances:
 
 
 def _parts(relevance: Sequence[Tensor | None], shapes: Sequence[Tensor]) -> list[Tensor]:
-    """Replace the parts that no one used by zeros."""
+    """Fill the parts without relevance with zeros."""
     some = next(r for r in relevance if r is not None)
     pairs = zip(relevance, shapes, strict=True)
     return [torch.zeros(s.shape, dtype=some.dtype, device=some.device) if r is None else r for r, s in pairs]
@@ -151,11 +154,11 @@ def _diagonal(call: Call, relevance: Tensor) -> Tensor:
 def _written(
     source: str, read: Callable[[Call, Tensor], Tensor], clear: Callable[[Call, Tensor], Tensor]
 ) -> Callable[[Call, Tensor], Relevances]:
-    """Writing ``source`` into a region of a tensor: ``read`` takes the region's relevance, ``clear`` leaves the rest to the tensor."""
+    """Backward of writing ``source`` into a region of a tensor: ``read`` gives the region's relevance, ``clear`` sets it to zero."""
 
     def backward(call: Call, relevance: Tensor) -> Relevances:
         rest = clear(call, relevance)
-        if source in call.active:
+        if source in call.operands:
             return {"self": rest, source: read(call, relevance)}
         return {"self": rest, ABSORBED: call.layout.sum(relevance - rest, call.batch)}
 
@@ -227,40 +230,103 @@ def _positions(call: Call) -> tuple[Any, ...]:
     return tuple(slice(None) if index is None else index for index in call["indices"])
 
 
-def _add_shape(names: list[str], inverse: Callable[[Call, Tensor], Tensor], needs: tuple[str, ...] = ()) -> None:
+def _same_order(arguments: Arguments, output: Tensor, dim: int) -> dict[str, int] | None:
+    """The dimension of the same size before which, and after which, as many elements lie."""
+    shape, own = output.shape, arguments["self"].shape
+    for d, size in enumerate(own):
+        if statically_known_true(size == shape[dim]) and statically_known_true(
+            math.prod(own[d + 1 :]) == math.prod(shape[dim + 1 :])
+        ):
+            return {"self": d}
+    return None
+
+
+def _slices_of_select(arguments: Arguments, output: Tensor, dim: int) -> dict[str, int]:
+    taken = arguments["dim"] % (output.dim() + 1)
+    return {"self": dim + (taken <= dim)}
+
+
+def _slices_of_squeeze(arguments: Arguments, output: Tensor, dim: int) -> dict[str, int] | None:
+    if not isinstance(arguments.get("dim"), int):
+        return _same_order(arguments, output, dim)
+    dims = arguments["self"].dim()
+    return {"self": dim + (dims > output.dim() and arguments["dim"] % dims <= dim)}
+
+
+def _slices_of_unsqueeze(arguments: Arguments, output: Tensor, dim: int) -> dict[str, int] | None:
+    added = arguments["dim"] % output.dim()
+    return {"self": dim - (added < dim)} if dim != added else None
+
+
+def _slices_of_unflatten(arguments: Arguments, _: Tensor, dim: int) -> dict[str, int] | None:
+    divided, pieces = arguments["dim"] % arguments["self"].dim(), len(arguments["sizes"])
+    if dim < divided:
+        return {"self": dim}
+    return {"self": dim - pieces + 1} if dim >= divided + pieces else None
+
+
+def _slices_of_permutation(arguments: Arguments, output: Tensor, dim: int) -> dict[str, int]:
+    return {"self": _order(arguments, output.dim())[dim]}
+
+
+def _order(arguments: Arguments, dims: int) -> list[int]:
+    """The permutation of ``permute``, ``transpose`` and ``t``."""
+    if "dims" in arguments:
+        return [d % dims for d in arguments["dims"]]
+    order = list(range(dims))
+    first, second = (arguments[name] % dims for name in ("dim0", "dim1")) if "dim0" in arguments else (0, dims - 1)
+    order[first], order[second] = second, first
+    return order
+
+
+def _repeats(arguments: Arguments, dims: int) -> tuple[int | None, int]:
+    dim = arguments["dim"]
+    return None if dim is None else dim % dims, arguments["repeats"]
+
+
+def _shape_op(inverse: Callable[[Call, Tensor], Tensor], needs: tuple[str, ...] = ()) -> Op:
+    """An op that moves elements of one operand; multipliers move like relevance."""
     back = _moved(inverse)
-    add_ops(names, Op(Role.SHAPE, back, needs=needs, keeps_sign="inherits", multiplier=MultiplierRule(back, throughout=True)))
+    multiplier = MultiplierRule(back, throughout=True)
+    return Op(Role.SHAPE, back, needs=needs, nonnegative="inherits", multiplier=multiplier)
 
 
-_add_shape(["view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as", "reshape_as"], _reshape)
-_add_shape(["permute"], _permute)
-_add_shape(["transpose"], _transpose)
-_add_shape(["t"], lambda _, relevance: relevance.t())
-_add_shape(["expand", "expand_as", "broadcast_to"], _expand)
-_add_shape(["repeat", "tile"], _repeat)
-_add_shape(["repeat_interleave"], _repeat_interleave)
-_add_shape(["slice"], _slice)
-_add_shape(["select"], _select)
-_add_shape(["narrow"], _narrow)
-_add_shape(["index"], _index, needs=("indices",))
-_add_shape(["index_select"], _index_select, needs=("index",))
-_add_shape(["gather"], _gather, needs=("index",))
-_add_shape(["roll"], _roll)
-_add_shape(["flip"], _flip)
-_add_shape(["unfold"], _unfold)
-_add_shape(["im2col"], _im2col)
-_add_shape(["diagonal"], _diagonal)
-_add_shape(["pixel_shuffle"], _pixel_shuffle)
-_add_shape(["pixel_unshuffle"], _pixel_unshuffle)
+_RESHAPE = replace(_shape_op(_reshape), reshapes=True)
+add_ops(["reshape", "flatten"], replace(_RESHAPE, slices=_same_order))
+add_ops(["view", "_unsafe_view"], _RESHAPE)
+add_ops(["view_as", "reshape_as"], replace(_RESHAPE, reads=("self",)))
+add_ops(["unflatten"], replace(_RESHAPE, slices=_slices_of_unflatten))
+add_ops(["squeeze"], replace(_RESHAPE, slices=_slices_of_squeeze))
+add_ops(["unsqueeze"], replace(_RESHAPE, slices=_slices_of_unsqueeze))
+add_ops(["permute"], replace(_shape_op(_permute), order=_order, slices=_slices_of_permutation))
+add_ops(["transpose"], replace(_shape_op(_transpose), order=_order, slices=_slices_of_permutation))
+add_ops(["t"], replace(_shape_op(lambda _, relevance: relevance.t()), order=_order))
+add_ops(["expand", "broadcast_to"], _shape_op(_expand))
+add_ops(["expand_as"], replace(_shape_op(_expand), reads=("self",)))
+add_ops(["repeat", "tile"], _shape_op(_repeat))
+add_ops(["repeat_interleave"], replace(_shape_op(_repeat_interleave), repeats=_repeats))
+add_ops(["slice"], _shape_op(_slice))
+add_ops(["select"], replace(_shape_op(_select), slices=_slices_of_select))
+add_ops(["narrow"], _shape_op(_narrow))
+add_ops(["index"], _shape_op(_index, needs=("indices",)))
+add_ops(["index_select"], _shape_op(_index_select, needs=("index",)))
+add_ops(["gather"], _shape_op(_gather, needs=("index",)))
+add_ops(["roll"], _shape_op(_roll))
+add_ops(["flip"], _shape_op(_flip))
+add_ops(["unfold"], _shape_op(_unfold))
+add_ops(["im2col"], _shape_op(_im2col))
+add_ops(["diagonal"], _shape_op(_diagonal))
+add_ops(["pixel_shuffle"], _shape_op(_pixel_shuffle))
+add_ops(["pixel_unshuffle"], _shape_op(_pixel_unshuffle))
 for _kind in ("reflection", "replication"):
     for _dims in (1, 2, 3):
-        _add_shape([f"{_kind}_pad{_dims}d"], _pad_back(f"{_kind}_pad{_dims}d_backward"))
-add_ops(["col2im"], Op(Role.POOL, linear=_col2im, keeps_sign="inherits"))
+        add_ops([f"{_kind}_pad{_dims}d"], _shape_op(_pad_back(f"{_kind}_pad{_dims}d_backward")))
+add_ops(["col2im"], Op(Role.POOL, linear=_col2im, nonnegative="inherits"))
 add_ops(["constant_pad_nd"], Op(Role.SHAPE, _constant_pad))
-add_ops(["stack"], Op(Role.SHAPE, _stack, data=("tensors",), keeps_sign="inherits"))
-add_ops(["cat"], Op(Role.SHAPE, _cat, data=("tensors",), keeps_sign="inherits"))
-add_ops(["split", "split_with_sizes", "chunk", "tensor_split"], Op(Role.SHAPE, _split, keeps_sign="inherits"))
-add_ops(["unbind"], Op(Role.SHAPE, _unbind, keeps_sign="inherits"))
+add_ops(["stack"], Op(Role.SHAPE, _stack, data=("tensors",), nonnegative="inherits"))
+add_ops(["cat"], Op(Role.SHAPE, _cat, data=("tensors",), nonnegative="inherits"))
+add_ops(["split", "split_with_sizes", "chunk", "tensor_split"], Op(Role.SHAPE, _split, nonnegative="inherits"))
+add_ops(["unbind"], Op(Role.SHAPE, _unbind, nonnegative="inherits"))
 _WRITES = {
     "slice_scatter": ("src", _slice_of, _without_slice, ()),
     "select_scatter": ("src", _selected, _without_selected, ()),
@@ -269,10 +335,13 @@ _WRITES = {
 }
 for _name, (_source, _read, _clear, _needs) in _WRITES.items():
     _back = _written(_source, _read, _clear)
-    add_ops([_name], Op(Role.SHAPE, _back, data=("self", _source), needs=_needs, keeps_sign="inherits"))
+    add_ops([_name], Op(Role.SHAPE, _back, data=("self", _source, "value"), needs=_needs, nonnegative="inherits"))
 _back = _written("values", _put, _without_put)
 add_ops(
     ["index_put"],
-    Op(Role.SHAPE, _back, data=("self", "values"), needs=("indices",), limit=_accumulation, keeps_sign="inherits"),
+    Op(Role.SHAPE, _back, data=("self", "values"), needs=("indices",), limit=_accumulation, nonnegative="inherits"),
 )
-add_ops(["copy"], Op(Role.SHAPE, lambda call, relevance: {"src": relevance.sum_to_size(call["src"].shape)}, data=("src",)))
+add_ops(
+    ["copy"],
+    Op(Role.SHAPE, lambda call, relevance: {"src": relevance.sum_to_size(call["src"].shape)}, data=("src",), reads=("src",)),
+)

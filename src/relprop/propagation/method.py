@@ -1,169 +1,44 @@
-"""What a method is: one rule per role, and a start."""
+"""Methods that propagate relevance by rules."""
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
-from typing import Any, Literal
+from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
-from relprop.errors import OptionError, suggestion
-from relprop.ops.op import Role
-from relprop.ops.table import OPS
-from relprop.rules.affine import flat, unchanged, wsquare, zbox
-from relprop.rules.rule import Rule
-from relprop.rules.starts import STARTS, Start
-from relprop.rules.sums import SumName, split_sum
-
-ConstantsName = Literal["leave out", "absorb"]
-AddName = Literal["usual", "positive", "absolute", "signed"]
-AttentionName = Literal["constant", "half"]
-InputRuleName = Literal["layer", "zbox", "flat", "wsquare"]
-Bounds = tuple[float | Tensor, float | Tensor] | None
-
-_PASSING = (Role.GATE, Role.NORM, Role.ACTIVATION, Role.SCALE, Role.BIAS, Role.SOFTMAX)
-_LIKE_DENSE = (Role.POOL, Role.ATTENTION, Role.PRODUCT)
-
-INPUT_RULES: dict[InputRuleName, dict[Role | str, Rule]] = {
-    "layer": {},
-    "zbox": {Role.INPUT: zbox()},
-    "flat": {Role.INPUT: flat()},
-    "wsquare": {Role.INPUT: wsquare()},
-}
-"""What the option ``input_rule`` adds to a method's rules."""
+from relprop.explanation import Answer
+from relprop.graph.model import CapturedModel
+from relprop.graph.passes import for_method
+from relprop.inputs import Request
+from relprop.propagation.composite import Composite
+from relprop.propagation.explain import explain, trace
+from relprop.propagation.plan import Plan, make_plan
+from relprop.propagation.trace import Trace
 
 
 @dataclass(frozen=True)
-class Method:
-    """A way of explaining: data that says which rule every op takes.
+class Method(Composite):
+    """A composite that explains.
 
     A method of your own is made of rules of :mod:`relprop.rules`, and given to :class:`relprop.Explainer` in place of a name::
 
         Method("mine", {"dense": rules.epsilon(), "conv": rules.gamma(0.1)}, by_path={"features.0": rules.flat()})
 
     To change a method of the registry, say ``dataclasses.replace(make_method("epsilon-plus", {}), by_path=…)``.
-
-    Attributes:
-        name: As the registry and the plan call it.
-        rules: The rule of every role, such as ``"dense"``, ``"conv"``, ``"add"``, see :class:`relprop.ops.op.Role`. Where left
-            out, ``"input"`` and ``"output"``, the first and the last layer, count as the dense or conv layers that they are;
-            ``"pool"``, ``"attention"`` and ``"product"`` as ``"dense"``; sums split by signed value; ops with one contributor
-            pass relevance unchanged.
-        by_op: Rules of single ops, by name, such as ``"conv2d"``; they go before roles.
-        by_path: Rules of the dense and conv layers in a module, by path or pattern, such as ``"features.0"``, ``"layer4"`` or
-            ``"layer?.0"``; the first that fits decides, before ``by_op`` and ``rules``.
-        with_attention: Rules that go before ``rules`` in models with attention.
-        start: How the explained logits become relevance of the output, see :data:`relprop.methods.STARTS`.
-        fold_batchnorm: Whether BatchNorm folds into the layer before it.
-        bounds: Bounds of the model's input for the z-box rule, or None for those of every sample.
-        conserves: Whether the relevance of the inputs and what was absorbed add up to the explained logit.
-
-    Raises:
-        OptionError: An unknown role, or something that is no rule.
+    Its fields are those of :class:`relprop.propagation.composite.Composite`.
     """
 
-    name: str
-    rules: Mapping[Role | str, Rule]
-    by_op: Mapping[str, Rule] = field(default_factory=dict[str, Rule])
-    by_path: Mapping[str, Rule] = field(default_factory=dict[str, Rule])
-    with_attention: Mapping[Role | str, Rule] = field(default_factory=dict[Role | str, Rule])
-    start: Start = STARTS["logit"]
-    fold_batchnorm: bool = True
-    bounds: Bounds = None
-    conserves: bool = True
-
-    def __post_init__(self) -> None:
-        for where in ("rules", "by_op", "by_path", "with_attention"):
-            table: Mapping[Any, Rule] = getattr(self, where)
-            for key, rule in table.items():
-                if not isinstance(rule, Rule):  # pyright: ignore[reportUnnecessaryIsInstance] - users may give anything
-                    wrong = f"{where}[{str(key)!r}] must be a rule of relprop.rules, not {rule!r}."
-                    raise OptionError(f"Method {self.name!r}: {wrong}")
-        for role in (*self.rules, *self.with_attention):
-            if role not in list(Role):
-                near = suggestion(role, map(str, Role))
-                raise OptionError(f"Method {self.name!r}: unknown role {role!r}.{near} Known roles: {', '.join(Role)}.")
-        given = {Role(role): rule for role, rule in self.rules.items()}
-        like_dense = {role: given[Role.DENSE] for role in _LIKE_DENSE if Role.DENSE in given}
-        object.__setattr__(self, "rules", transparent() | {Role.ADD: split_sum("signed", 1e-6)} | like_dense | given)
-
-    @property
-    def local(self) -> bool:
-        """Whether all rules are local, so that values which nothing reads need not be computed."""
-        tables = (self.rules, self.by_op, self.by_path, self.with_attention)
-        return all(rule.local for table in tables for rule in table.values())
-
-    def suited(self, kinds: Collection[Role]) -> "Method":
-        """Return the method for a model with ops of these kinds."""
-        if not self.with_attention or Role.ATTENTION not in kinds:
-            return self
-        before = {Role(role): rule for role, rule in self.with_attention.items()}
-        return replace(self, rules={**self.rules, **before}, with_attention={})
-
-    def rule(self, role: Role, kind: Role, op: str, path: str) -> Rule | None:
-        """Return the rule of an op, by its module path, its name, its refined role, or the kind of layer that it is."""
-        if kind in {Role.CONV, Role.DENSE}:
-            for pattern, rule in self.by_path.items():
-                if _fits(path, pattern):
-                    return rule
-        by_op = self.by_op.get(op.removeprefix("aten::"))
-        return by_op or self.rules.get(role) or self.rules.get(kind)
-
-    def check_matches(self, ops: Iterable[str], paths: Iterable[str]) -> None:
-        """Refuse rules of ops that do not exist, and of paths without a layer of the model; ``paths`` are those of its dense and conv layers.
+    def plan(self, captured: CapturedModel) -> Plan:
+        """Give every op of a captured model its role and rule; the model stays as it is.
 
         Raises:
-            OptionError: A name or pattern fits nothing; the message suggests near ones.
+            UnsupportedOpError: Relevance reaches ops that have no rule (all are listed), or no input.
+            OptionError: The method has rules for ops or modules that the model lacks.
         """
-        known = {op.removeprefix("aten::") for op in ops}
-        for op in self.by_op:
-            if op not in known and op not in OPS and f"aten::{op}" not in OPS:
-                near = suggestion(op, known)
-                raise OptionError(f"Method {self.name!r}: there is no op {op!r}.{near} `relprop inspect` lists those of a model.")
-        layers = list(dict.fromkeys(paths))
-        for pattern in self.by_path:
-            if not any(_fits(path, pattern) for path in layers):
-                near = suggestion(pattern, layers)
-                wrong = f"no dense or conv layer lies in {pattern!r}.{near} `relprop inspect` lists the modules."
-                raise OptionError(f"Method {self.name!r}: {wrong}")
+        own = captured.copy()
+        for_method(own.module, fold_batchnorm=self.fold_batchnorm, local=self.local)
+        return make_plan(own, self)
 
+    def explain(self, plan: Plan, request: Request) -> Answer:
+        """Explain one batch; errors are those of :func:`relprop.propagation.explain.explain`."""
+        return explain(plan, request)
 
-def _fits(path: str, pattern: str) -> bool:
-    """Whether a module is what the pattern names, or lies in it."""
-    return fnmatchcase(path, pattern) or fnmatchcase(path, f"{pattern}.*")
-
-
-def transparent() -> dict[Role | str, Rule]:
-    """What most methods agree on: ops with one contributor pass relevance unchanged."""
-    return dict.fromkeys(_PASSING, unchanged())
-
-
-def split_choices(add: AddName) -> tuple[SumName, SumName]:
-    """How sums split, in general and in models with attention."""
-    return ("signed", "absolute") if add == "usual" else (add, add)
-
-
-def additions(add: SumName, constants: ConstantsName, epsilon: float = 0.0) -> dict[Role | str, Rule]:
-    """The rules of sums of two values, and of a value and a constant, which absorbs its share or is left out."""
-    split = split_sum(add, epsilon)
-    return {Role.ADD: split, Role.BIAS: split} if constants == "absorb" else {Role.ADD: split}
-
-
-def attention_weights(attention: AttentionName, rule: Rule) -> dict[Role | str, Rule]:
-    """The rule of attention weights times values: all to the values, or half to the weights, whose softmax passes it on unchanged."""
-    return {Role.ATTENTION: replace(rule, all_operands=True)} if attention == "half" else {}
-
-
-def input_bounds(method: str, low: float | Tensor | None, high: float | Tensor | None) -> Bounds:
-    """Check the bounds of the input: both or neither, and in order."""
-    if low is None or high is None:
-        if low is not high:
-            raise OptionError(f"Method {method!r}: give both low and high, or neither.")
-        return None
-    bounds = torch.as_tensor(low), torch.as_tensor(high)
-    if not all(bool(bound.isfinite().all()) for bound in bounds):
-        raise OptionError(f"Method {method!r}: low and high must be finite.")
-    if not bool((bounds[0] <= bounds[1]).all()):
-        raise OptionError(f"Method {method!r}: low must not be above high.")
-    return low, high
+    def trace(self, plan: Plan, request: Request) -> Trace:
+        """Trace one batch; errors are those of :func:`relprop.propagation.explain.trace`."""
+        return trace(plan, request)

@@ -1,21 +1,24 @@
 """The plan: one role and one rule for every op that relevance reaches, printable before anything runs."""
 
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, fx
 
 from relprop.errors import UnsupportedOpError
 from relprop.graph.facts import Facts, analyze
-from relprop.graph.nodes import PATH, is_floating, nodes_in, tensor_inputs
+from relprop.graph.model import CapturedModel
+from relprop.graph.nodes import PATH, is_floating, module_outputs, nodes_in, tensor_inputs
 from relprop.ops.layout import SampleLayout
 from relprop.ops.op import MultiplierRule, Op, Role, op_name
 from relprop.ops.table import arguments_of, known_op, limit_of
-from relprop.propagation.method import Method
+from relprop.propagation.composite import Composite
 from relprop.propagation.multipliers import carried_as_multipliers, with_multipliers
 from relprop.propagation.roles import Roles, for_one
+from relprop.propagation.schedule import Schedule, make_schedule
 from relprop.propagation.step import Step
 from relprop.rules.rule import Rule
 from relprop.text import draw_table
@@ -26,28 +29,47 @@ class Plan:
     """A method applied to a captured model: what every op will do.
 
     Attributes:
-        module: The normalized graph.
+        model: The captured model, with the passes that the method asks for.
         method: The method.
         steps: One per op, in forward order.
         facts: What is known of the values.
         leaves: Per tensor input, the value at which its relevance is read: the input itself, or the first floating value made from it.
         output: The explained value.
-        dynamic: Whether the graph takes any batch size.
         before: The nodes between the input and the first layers, in forward order, through which bounds of the input are carried.
-        multipliers: The values whose relevance is carried divided by them, see :mod:`relprop.propagation.multipliers`.
+        multipliers: The values whose multiplier is carried in place of their relevance, see :mod:`relprop.propagation.multipliers`.
         notes: What the user should know.
     """
 
-    module: fx.GraphModule
-    method: Method
+    model: CapturedModel
+    method: Composite
     steps: tuple[Step, ...]
     facts: Facts
     leaves: tuple[fx.Node, ...]
     output: fx.Node
-    dynamic: bool
     before: tuple[fx.Node, ...]
     multipliers: frozenset[fx.Node]
     notes: tuple[str, ...]
+
+    @property
+    def module(self) -> fx.GraphModule:
+        """The graph."""
+        return self.model.module
+
+    @cached_property
+    def layers(self) -> Mapping[str, fx.Node]:
+        """The values at which relevance can be returned, by the path of the module whose output they are, in forward order."""
+        passed = {s.node for s in self.steps if s.operands or s.node in self.leaves}
+        return {path: node for path, node in module_outputs(self.module.graph).items() if node in passed}
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """When a run frees its values."""
+        return make_schedule(self.module.graph, self.steps, {self.output})
+
+    @cached_property
+    def inspected_schedule(self) -> Schedule:
+        """The same where relevance is looked at on its way, so that values whose multipliers are carried must stay."""
+        return make_schedule(self.module.graph, self.steps, {self.output, *self.multipliers})
 
     def __str__(self) -> str:
         """Return the table of ops: module path, op, role, rule, shape."""
@@ -56,21 +78,22 @@ class Plan:
         return "\n".join([*lines, *(f"Note: {note}" for note in self.notes)])
 
 
-def make_plan(module: fx.GraphModule, method: Method, *, dynamic: bool, notes: Iterable[str] = ()) -> Plan:
-    """Give every op of a normalized graph its role and rule, following relevance from the output backwards.
+def make_plan(model: CapturedModel, method: Composite) -> Plan:
+    """Give every op of a captured model its role and rule, following relevance from the output backwards.
 
     Raises:
         UnsupportedOpError: Relevance reaches ops that have no rule (all are listed), or no input.
         OptionError: The method has rules for ops or modules that the model lacks.
     """
-    facts = analyze(module, dynamic=dynamic)
-    roles = Roles(module, facts)
-    _refuse_without_path(roles)
+    module = model.module
+    facts = analyze(module, dynamic=model.dynamic)
+    roles = Roles(module.graph)
+    _refuse_without_path(roles, facts)
     method = method.suited(roles.kinds.values())
     nodes = [n for n in module.graph.nodes if n.op == "call_function"]
     reached, steps = {roles.output}, dict[fx.Node, Step]()
     for node in reversed(nodes):
-        steps[node] = _step(node, method, roles, reached=node in reached)
+        steps[node] = _step(node, method, roles, facts, reached=node in reached)
         for name in steps[node].operands:
             reached.update(n for n in nodes_in(steps[node].arguments[name]) if n in facts.carriers)
     ordered = tuple(steps[n] for n in nodes)
@@ -79,15 +102,15 @@ def make_plan(module: fx.GraphModule, method: Method, *, dynamic: bool, notes: I
     method.check_matches([s.op for s in passed], layers)
     leaves, leaf_notes = _leaves(module.graph, facts, reached)
     _refuse_unsupported([s for s in passed if s.node not in leaves])
-    if dynamic:
+    if model.dynamic:
         _refuse_mixed(passed)
     multipliers = carried_as_multipliers(passed, facts.carriers, whole={roles.output, *leaves})
     ordered = tuple(with_multipliers(s, multipliers) for s in ordered)
-    return Plan(module, method, ordered, facts, leaves, roles.output, dynamic, roles.before, multipliers, (*notes, *leaf_notes))
+    return Plan(model, method, ordered, facts, leaves, roles.output, roles.before, multipliers, (*model.notes, *leaf_notes))
 
 
-def _step(node: fx.Node, method: Method, roles: Roles, *, reached: bool) -> Step:
-    arguments, role, op, facts = arguments_of(node), roles.refined.get(node, Role.BLOCK), known_op(node), roles.facts
+def _step(node: fx.Node, method: Composite, roles: Roles, facts: Facts, *, reached: bool) -> Step:
+    arguments, role, op = arguments_of(node), roles.of(node), known_op(node)
     name, path = op_name(node.target), str(node.meta.get(PATH, ""))
     rule = method.rule(role, roles.kinds[node], name, path) if reached and op is not None else None
     operands = roles.operands(node) if reached else ()
@@ -112,7 +135,7 @@ def _step(node: fx.Node, method: Method, roles: Roles, *, reached: bool) -> Step
         operands=operands,
         needs=needs(*(rule.needs if rule else ())),
         nonnegative=frozenset(k for k, v in arguments.items() if isinstance(v, fx.Node) and v in facts.nonnegative),
-        linear=op.linear if op else None,
+        entry=op,
         layout=facts.layouts.get(node, SampleLayout(None)),
         layouts={k: facts.layouts[v] for k, v in arguments.items() if isinstance(v, fx.Node) and v in facts.layouts},
         multiplier=multiplier,
@@ -121,7 +144,7 @@ def _step(node: fx.Node, method: Method, roles: Roles, *, reached: bool) -> Step
 
 
 def _multiplier_rule(op: Op | None, rule: Rule | None, operands: tuple[str, ...]) -> MultiplierRule | None:
-    """What the rule does to relevance per unit, or the op, where the rule leaves it to the op."""
+    """The multiplier rule of the rule, or of the op, where the rule leaves relevance unchanged or to the op."""
     found = (
         rule.multiplier
         if rule is not None and not rule.passes
@@ -179,8 +202,8 @@ def _listed(steps: Sequence[Step]) -> str:
     return ", ".join(f"{f'{s.op} {limit_of(s.node)}'.rstrip()} (in {s.path or 'the model itself'})" for s in steps)
 
 
-def _refuse_without_path(roles: Roles) -> None:
-    if roles.output not in roles.facts.carriers:
+def _refuse_without_path(roles: Roles, facts: Facts) -> None:
+    if roles.output not in facts.carriers:
         raise UnsupportedOpError(
             "The output depends on the input by comparisons or integers alone, so no relevance can reach the input."
         )

@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import fx
 
-from relprop.graph.facts import Facts, from_softmax
+from relprop.graph.facts import find_carriers, from_softmax
 from relprop.graph.nodes import explained, is_floating, nodes_in, tensor_inputs
-from relprop.ops.elementwise import BOUNDED
-from relprop.ops.op import Op, Role, op_name
-from relprop.ops.table import arguments_of, known_op
+from relprop.graph.passes.constants import depends_on_input
+from relprop.ops.op import AFFINE, Op, Role
+from relprop.ops.table import arguments_of, entry, known_op
 
 _THROUGH = frozenset({Role.SHAPE, Role.SCALE, Role.BIAS})
-"""Roles between the input and the first layer, through which a box of input values is carried."""
+"""Roles between the input and the first layer, through which the bounds of the input are carried."""
 
 _TO_OUTPUT = _THROUGH | {Role.POOL, Role.ADD, Role.ACTIVATION, Role.GATE, Role.SELECT}
 """Roles between the last weighted layer and the output."""
@@ -26,17 +26,28 @@ class Roles:
     Attributes:
         output: The explained value.
         kinds: The role of every op that can carry relevance.
-        refined: The same, with the first and the last layers marked as such.
+        unknown: Those of them that the table of ops does not know.
+        refined: The roles, with the first and the last layers marked as such.
         before: The nodes between the input and the first layers, in forward order, through which bounds of the input are carried.
     """
 
-    def __init__(self, module: fx.GraphModule, facts: Facts) -> None:
-        self.graph, self.facts = module.graph, facts
-        self.output = explained(module.graph)
-        self.kinds = {n: self._kind(n) for n in module.graph.nodes if n.op == "call_function" and n in facts.carriers}
+    def __init__(self, graph: fx.Graph) -> None:
+        self.graph, self.output = graph, explained(graph)
+        self._active, self._carriers = depends_on_input(graph), find_carriers(graph)
+        self.kinds = {n: self._kind(n) for n in graph.nodes if n.op == "call_function" and n in self._carriers}
+        self.unknown = {n for n in self.kinds if n.target is not operator.getitem and known_op(n) is None}
         self.refined = dict(self.kinds)
         self.before = self._mark_first_layers()
         self._mark_last_layers()
+
+    def of(self, node: fx.Node) -> Role:
+        """The role of any op; one that cannot carry relevance blocks it."""
+        return self.refined.get(node, Role.BLOCK)
+
+    def multiplies(self, node: fx.Node) -> bool:
+        """Whether an op multiplies several floating values that depend on the input, also where only one of them carries relevance."""
+        values = [n for n in nodes_in((*node.args, *node.kwargs.values())) if n in self._active and is_floating(n)]
+        return len(values) > 1 and self.kinds.get(node) in AFFINE | {Role.SCALE, Role.GATE}
 
     def _kind(self, node: fx.Node) -> Role:
         if node.target is operator.getitem:
@@ -56,7 +67,7 @@ class Roles:
     def carriers(self, node: fx.Node, op: Op) -> tuple[str, ...]:
         """The arguments of ``node`` that could take relevance: those that carry it, and are meant to by the op."""
         arguments = arguments_of(node)
-        carrying = arguments_with(arguments, self.facts.carriers.__contains__)
+        carrying = arguments_with(arguments, self._carriers.__contains__)
         found = tuple(name for name in (op.data or tuple(arguments)[:1]) if name in carrying)
         return found[:1] if op.role is Role.SCALE else found
 
@@ -66,7 +77,7 @@ class Roles:
             return ("self",)
         op, role = known_op(node), self.refined[node]
         if op is None:  # followed further back all the same, so that every unknown op is listed at once
-            return arguments_with(arguments_of(node), self.facts.carriers.__contains__)
+            return arguments_with(arguments_of(node), self._carriers.__contains__)
         operands = self.carriers(node, op)
         if role is Role.GATE:
             return self._gated(node, operands)
@@ -79,12 +90,12 @@ class Roles:
     # --- gates and attention weights ---------------------------------------------------------------------------------------------
 
     def _values(self, node: fx.Node, operands: tuple[str, ...]) -> tuple[str, ...]:
-        """The operands of a product of two values that are no attention weights."""
+        """The operands of a product of two values, without attention weights."""
         arguments = arguments_of(node)
-        return tuple(name for name in operands if not from_softmax(arguments[name], self.facts.active))
+        return tuple(name for name in operands if not from_softmax(arguments[name], self._active))
 
     def _gated(self, node: fx.Node, operands: tuple[str, ...]) -> tuple[str, ...]:
-        """The operands of a product of two values that are no gates: not bounded, not broadcast."""
+        """The operands of a product of two values, without its gate: the bounded, or else the broadcast one."""
         arguments = arguments_of(node)
         a, b = (arguments[name] for name in operands)
         if a is b:
@@ -98,11 +109,12 @@ class Roles:
         return operands
 
     def _is_gate(self, node: fx.Node) -> bool:
-        """Whether a value comes from an activation of limited range, by ops that work on every element or move it."""
+        """Whether a value comes from a bounded activation, through elementwise and shape ops only."""
         while node.op == "call_function":
-            if op_name(node.target) in BOUNDED:
+            op = entry(node)
+            if op is not None and op.bounded:
                 return True
-            parents = [p for p in node.all_input_nodes if p in self.facts.active]
+            parents = [p for p in node.all_input_nodes if p in self._active]
             if len(parents) != 1 or self.kinds.get(node) not in {Role.SCALE, Role.BIAS, Role.SHAPE}:
                 return False
             node = parents[0]
@@ -111,10 +123,10 @@ class Roles:
     # --- first and last layers ---------------------------------------------------------------------------------------------------
 
     def _mark_first_layers(self) -> tuple[fx.Node, ...]:
-        """Mark weighted layers that see an input through moves and constants alone; return the nodes before them."""
+        """Mark the weighted layers that read an input through shape ops and constants only; return the nodes before them."""
         before = {n: None for n in tensor_inputs(self.graph) if is_floating(n)}
         for node, kind in self.kinds.items():
-            parents = [p for p in node.all_input_nodes if p in self.facts.active]
+            parents = [p for p in node.all_input_nodes if p in self._active]
             if parents and all(p in before for p in parents):
                 if kind in _THROUGH:
                     before[node] = None
@@ -125,7 +137,7 @@ class Roles:
         return tuple(before)
 
     def _mark_last_layers(self) -> None:
-        """Mark the weighted layers from which relevance-carrying paths lead to the output without another one."""
+        """Mark the weighted layers from which a path leads to the output without another weighted layer."""
         queue, seen = [self.output], {self.output}
         while queue:
             node = queue.pop()
@@ -135,7 +147,7 @@ class Roles:
             elif role in _TO_OUTPUT:
                 arguments = arguments_of(node)
                 for name in self.operands(node):
-                    parents = [p for p in nodes_in(arguments[name]) if p in self.facts.carriers and p not in seen]
+                    parents = [p for p in nodes_in(arguments[name]) if p in self._carriers and p not in seen]
                     seen.update(parents)
                     queue.extend(parents)
 

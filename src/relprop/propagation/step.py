@@ -7,7 +7,7 @@ from typing import Any
 from torch import fx
 
 from relprop.ops.layout import SampleLayout
-from relprop.ops.op import BackwardFunction, LinearFunction, MultiplierRule, Role
+from relprop.ops.op import BackwardFunction, MultiplierRule, Op, Role
 
 
 @dataclass(frozen=True)
@@ -19,18 +19,18 @@ class Step:
         path: The path of the module that it belongs to.
         op: The op, such as ``aten::conv2d``.
         role: Its role.
-        rule: The rule's name; empty where relevance does not come.
+        rule: The rule's name; empty where no relevance arrives.
         shape: The shape of its output for a batch of one, ``B`` standing for multiples of the batch in print.
-        backward: The rule, or None where relevance does not come.
+        backward: The rule, or None where no relevance arrives.
         arguments: Arguments by schema name, nodes standing for values.
         operands: Arguments that take relevance.
         needs: Arguments, and ``"output"``, whose values the rule reads.
         nonnegative: Arguments that cannot be negative.
-        linear: See :class:`relprop.ops.op.Op`.
-        layout: Where the samples lie in the output.
-        layouts: Where they lie in each tensor argument.
-        multiplier: What the rule does to relevance per unit, where it can; see :mod:`relprop.propagation.multipliers`.
-        multiplier_needs: What that reads, like ``needs``.
+        entry: What is known of the op; None where the table has no entry.
+        layout: Layout of the samples in the output.
+        layouts: Layout of the samples in each tensor argument.
+        multiplier: How the rule turns the output's multiplier into those of the operands, where it can; see :mod:`relprop.propagation.multipliers`.
+        multiplier_needs: The values that this reads, like ``needs``.
     """
 
     node: fx.Node
@@ -44,7 +44,7 @@ class Step:
     operands: tuple[str, ...]
     needs: frozenset[str]
     nonnegative: frozenset[str]
-    linear: LinearFunction | None
+    entry: Op | None
     layout: SampleLayout
     layouts: Mapping[str, SampleLayout]
     multiplier: MultiplierRule | None

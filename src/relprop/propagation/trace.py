@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from relprop.propagation.run import Runner, Shares, Values
+from relprop.propagation.run import Run, Shares
 from relprop.propagation.step import Step
 from relprop.text import draw_table
 
 
 @dataclass(frozen=True)
 class TraceRow:
-    """One op: the relevance that came, what it handed on, what it absorbed, each summed per sample, ``(B,)``."""
+    """One op: the relevance that it received, handed on and absorbed, each summed per sample, ``(B,)``."""
 
     path: str
     op: str
@@ -65,7 +65,7 @@ def _total(step: Step, relevance: Any, batch: int) -> Tensor:  # noqa: ANN401 - 
 
 
 def join_traces(traces: Sequence[Trace]) -> Trace:
-    """The traces of several samples, which pass the same ops, as one."""
+    """Join the traces of several samples, which pass the same ops."""
 
     def joined(rows: Sequence[TraceRow]) -> TraceRow:
         received, handed_on, absorbed = (
@@ -76,16 +76,15 @@ def join_traces(traces: Sequence[Trace]) -> Trace:
     return Trace(tuple(joined(rows) for rows in zip(*(t.rows for t in traces), strict=True)))
 
 
-def trace(runner: Runner, values: Values, start: Tensor, batch: int) -> Trace:
-    """Propagate relevance through the ``values`` of a forward pass and add it up at every op."""
+def trace_run(run: Run, output_relevance: Tensor) -> Trace:
+    """Propagate relevance through a run, which must be inspected, and add it up at every op."""
     rows: list[TraceRow] = []
 
-    def audit(step: Step, relevance: Any, shares: Shares, kept: Tensor | float) -> None:  # noqa: ANN401
-        received = _total(step, relevance, batch)
-        handed = [runner.plan.facts.layouts[node].sum(part, batch) for node, part in shares]
+    def audit(step: Step, relevance: Any, shares: Shares, absorbed: Tensor | float) -> None:  # noqa: ANN401
+        received = _total(step, relevance, run.batch)
+        handed = [run.plan.facts.layouts[node].sum(part, run.batch) for node, part in shares]
         handed_on = torch.stack(handed).sum(0) if handed else torch.zeros_like(received)
-        absorbed = kept + torch.zeros_like(received)
-        rows.append(TraceRow(step.path, step.op, step.rule, received, handed_on, absorbed))
+        rows.append(TraceRow(step.path, step.op, step.rule, received, handed_on, absorbed + torch.zeros_like(received)))
 
-    runner.backward(values, start, batch, audit=audit, free=True)
+    run.backward(output_relevance, audit=audit, last=True)
     return Trace(tuple(rows))

@@ -1,4 +1,4 @@
-"""The rules: per name, how one op's relevance is shared among its inputs. A method chooses one rule per role."""
+"""Rules of ops that are linear in an operand (LRP-0, ε, z⁺, αβ, γ, w², flat, z^B, RAP), and the rule that passes relevance unchanged."""
 
 from dataclasses import replace
 from typing import Literal
@@ -17,12 +17,12 @@ BiasName = Literal["absorb", "leave out"]
 
 
 def _contributions(call: Call) -> Contributions:
-    linear, bias = call.linear(call)  # pyright: ignore[reportOptionalCall]
+    linear, bias = call.as_linear()
     return Contributions(linear, call.x, call.output, bias, nonnegative=call.data in call.nonnegative)
 
 
 def _shared(call: Call, relevance: Tensor, function: CoefficientFunction, *, absorbs: bool) -> tuple[Tensor, Tensor]:
-    """Share relevance by coefficients, block by block; return it with what nobody took, per sample."""
+    """Share relevance by coefficients, block by block; return the shares and the absorbed relevance, ``(batch,)``."""
     shares, absorbed = 0.0, relevance.new_zeros(call.batch)
     for c, part in in_blocks(_contributions(call), relevance):
         of_block = function(c, part)
@@ -46,12 +46,12 @@ def _affine(name: str, function: CoefficientFunction) -> Rule:
 
 
 def _by_multiplier(call: Call, factor: Tensor) -> Relevances:
-    """Of ``z_j = Σ_i x_i w_ij + b_j`` and relevance ``z_j c_j``, every operand takes ``x_i Σ_j w_ij c_j``, in equal parts, the bias ``b_j c_j``."""
+    """LRP-0 by multipliers: ``c_i = Σ_j w_ij c_j``, in equal parts for several operands; the bias absorbs ``b_j c_j``."""
     parts = len(call.operands)
     part = (factor / parts).contiguous() if parts > 1 else factor
     shares, absorbed = dict[str, Tensor](), 0.0
     for name in call.operands:
-        linear, bias = call.linear(call if name == call.data else replace(call, data=name))  # pyright: ignore[reportOptionalCall]
+        linear, bias = call.as_linear(name)
         shares[name] = linear.transpose(part, linear.weight)
         if bias is not None:
             absorbed = call.layout.dot(factor, bias, call.batch)
@@ -59,8 +59,8 @@ def _by_multiplier(call: Call, factor: Tensor) -> Relevances:
 
 
 def _shared_by_product(call: Call, relevance: Tensor, function: CoefficientFunction) -> Relevances:
-    """Share the relevance of a product of values by coefficients, equally among them: all have the same contributions."""
-    factors = {name: _contributions(replace(call, data=name)) for name in call.operands}
+    """Share the relevance of a product of values by coefficients, in equal parts, since all factors have the same contributions."""
+    factors = {name: _contributions(call.on(name)) for name in call.operands}
     first = factors[call.data]
     coefficients_of = function(first, relevance)
     absorbed = first.absorbed(coefficients_of, relevance, call.layout, call.batch)
@@ -86,7 +86,7 @@ def rap(variant: Literal["paper", "released"] = "paper", layer: Literal["conv", 
 
 
 def _take_surplus(call: Call, relevance: Tensor, shares: Tensor, *, counted: Tensor) -> Relevances:
-    """RAP, Eq. 8 and 9: take the surplus of every sample off its activated inputs, those not zero in ``counted``, in equal parts."""
+    """RAP, Eq. 8 and 9: subtract the surplus of every sample from its activated inputs, those not zero in ``counted``, in equal parts."""
     layout, batch = call.layouts[call.data], call.batch
     total, activated = call.layout.sum(relevance, batch), counted.sign().abs_()
     count = layout.sum(activated, batch)
@@ -126,10 +126,10 @@ def gamma(gamma: float = 0.25, epsilon: float = 0.0, bias: BiasName = "absorb") 
 
 
 def _by_weight(name: str, power: int) -> Rule:
-    """A rule that looks at the weights alone, raised to ``power``."""
+    """A rule of the weights alone: shares in proportion to ``w^power``."""
 
     def backward(call: Call, relevance: Tensor) -> Relevances:
-        linear, _ = call.linear(call)  # pyright: ignore[reportOptionalCall]
+        linear, _ = call.as_linear()
         weight = None if linear.weight is None else linear.weight**power
         # average pooling has equal weights, so its squared weights share like the weights themselves
         total = linear.forward(torch.ones_like(call.x[:1]).expand_as(call.x), weight)
@@ -152,14 +152,15 @@ def flat() -> Rule:
 def zbox(*, shares_all: bool = False) -> Rule:
     """z^B for the first layer, whose inputs lie in a box ``[l, h]`` (Montavon et al. 2017; RAP, Eq. 10).
 
-    With ``shares_all``, what outputs without any contribution hold (a channel that is switched off) is not absorbed: all inputs take equal parts.
+    With ``shares_all``, the relevance of outputs without any contribution (a channel that is switched off) is not absorbed: all inputs
+    take equal parts.
 
     ``x w − l w⁺ − h w⁻`` is ``(x − c) w + d |w|`` with the middle ``c`` and half the width ``d`` of the box. Where the user fixed no
     bounds, they are the smallest and the largest value of the sample's input.
     """
 
     def backward(call: Call, relevance: Tensor) -> Relevances:
-        linear, _ = call.linear(call)  # pyright: ignore[reportOptionalCall]
+        linear, _ = call.as_linear()
         x, weight = call.x, linear.weight
         magnitude = None if weight is None else weight.abs()
         middle, half = _middle_and_half(call)
@@ -197,7 +198,7 @@ def _on_each_operand(relevance_of: BackwardFunction) -> BackwardFunction:
             return relevance_of(call, relevance)
         shares: dict[str, Tensor] = {}
         for name in call.operands:
-            part = dict(relevance_of(replace(call, data=name), relevance / len(call.operands)))
+            part = dict(relevance_of(call.on(name), relevance / len(call.operands)))
             absorbed = part.pop(ABSORBED, 0.0)
             shares |= part | {ABSORBED: shares.get(ABSORBED, 0.0) + absorbed}
         return shares
@@ -206,14 +207,14 @@ def _on_each_operand(relevance_of: BackwardFunction) -> BackwardFunction:
 
 
 def unchanged() -> Rule:
-    """Pass relevance unchanged to the operand that carries it: activations, norms, constants; operands of a product share equally."""
+    """Pass relevance unchanged to the operand: activations, norms, scales; the operands of a product share equally."""
 
     def backward(call: Call, relevance: Tensor) -> Relevances:
         parts = len(call.operands)
         return {
             k: v
             for n in call.operands
-            for k, v in pass_unchanged(replace(call, data=n), relevance / parts if parts > 1 else relevance).items()
+            for k, v in pass_unchanged(call.on(n), relevance / parts if parts > 1 else relevance).items()
         }
 
     return Rule("pass", backward, local=True, passes=True)

@@ -1,74 +1,63 @@
 """Rules of transformers: norms and softmax as AttnLRP and CP-LRP treat them, and sums as transformer attribution does."""
 
-import math
-
 import torch
 from torch import Tensor
 
-from relprop.ops.op import ABSORBED, Call, MultiplierRule, Relevances
+from relprop.errors import OptionError
+from relprop.ops.op import ABSORBED, Call, MultiplierRule, Relevances, op_name
 from relprop.rules.kernel import divide, divide_stabilized, stabilize
-from relprop.rules.rule import Rule
+from relprop.rules.rule import Rule, refuse_negative
 
 
 def softmax_taylor() -> Rule:
-    """Softmax by its first-order Taylor expansion (AttnLRP, Prop. 3.1): ``x · (R − s ΣR)``; what it leaves is absorbed."""
+    """Softmax by its first-order Taylor expansion (AttnLRP, Prop. 3.1): ``x · (R − s ΣR)``; the remainder is absorbed."""
 
     def backward(call: Call, relevance: Tensor) -> Relevances:
         x, dim = call.x, call["dim"]
-        # masked scores are −∞ and their weights zero: nothing to take
+        # masked scores are −∞ and their weights zero, so their share is zero
         finite = x.clamp(min=torch.finfo(x.dtype).min)
         share = (call.output * -relevance.sum(dim, keepdim=True)).add_(relevance).mul_(finite)
         absorbed = call.layout.sum(relevance, call.batch) - call.layout.sum(share, call.batch)
         return {call.data: share, ABSORBED: absorbed}
 
-    return Rule(
-        "softmax by Taylor",
-        backward,
-        ("x", "output"),
-        local=True,
-        multiplier=MultiplierRule(_softmax_by_unit, ("output",), throughout=True),
-    )
+    multiplier = MultiplierRule(_softmax_by_multiplier, ("output",), throughout=True)
+    return Rule("softmax by Taylor", backward, ("x", "output"), local=True, multiplier=multiplier)
 
 
-def _softmax_by_unit(call: Call, factor: Tensor) -> Relevances:
-    """Per unit of the score this is the gradient of the softmax, ``s (c − Σ s c)``."""
+def _softmax_by_multiplier(call: Call, factor: Tensor) -> Relevances:
+    """The multiplier of the scores is the gradient of the softmax."""
     output, layout = call.output, call.layout
-    share = torch.ops.aten._softmax_backward_data(factor, output, call["dim"], output.dtype)
+    share = _gradient(call, factor)
     # the scores are log s and a constant per row, on which shares that add up to zero do not depend
     scores = output.clamp(min=torch.finfo(output.dtype).tiny).log_()
     return {call.data: share, ABSORBED: layout.dot(factor, output, call.batch) - layout.dot(scores, share, call.batch)}
 
 
-def _norm_by_unit(call: Call, factor: Tensor) -> Relevances:
-    bias = call.arguments.get("bias")
-    absorbed = 0.0 if bias is None else call.layout.dot(factor, bias, call.batch)
-    return {call.data: _norm_back(call, factor), ABSORBED: absorbed}
-
-
-def _norm_back(call: Call, factor: Tensor) -> Tensor:
-    """The gradient with the deviation constant, for a gradient of the outputs."""
-    x, dims = call.x, list(range(-len(call["normalized_shape"]), 0))
-    share = factor.clone() if call["weight"] is None else factor * call["weight"]
-    centered = x
-    if "bias" in call.arguments:  # RMS norm takes off no mean
-        share.sub_(share.mean(dims, keepdim=True))
-        centered = x - x.mean(dims, keepdim=True)
-    size = math.prod(x.shape[dim] for dim in dims)
-    deviation = torch.linalg.vector_norm(centered, dim=dims, keepdim=True) / math.sqrt(size)
-    eps = torch.finfo(x.dtype).eps if call["eps"] is None else call["eps"]
-    return share.mul_(torch.rsqrt(deviation.square() + eps))
+def _gradient(call: Call, factor: Tensor) -> Tensor:
+    if call.op.gradient is None:
+        raise OptionError(
+            f"{op_name(call.function)} has no gradient in its entry, which this rule needs; give it the rule 'pass'."
+        )
+    return call.op.gradient(call, factor)
 
 
 def norm_linear(epsilon: float = 0.0) -> Rule:
-    """Layer norm with its variance constant (Ali et al. 2022): linear in ``x``, so shares go by signed contribution; bias absorbs."""
+    """Norms with their variance constant (Ali et al. 2022): linear in ``x``, so shares go by signed contribution; the bias absorbs its share."""
+    refuse_negative("norm", epsilon=epsilon)
 
     def backward(call: Call, relevance: Tensor) -> Relevances:
-        share = _norm_back(call, divide_stabilized(relevance, call.output, epsilon)).mul_(call.x)
+        share = _gradient(call, divide_stabilized(relevance, call.output, epsilon)).mul_(call.x)
         absorbed = call.layout.sum(relevance, call.batch) - call.layout.sum(share, call.batch)
         return {call.data: share, ABSORBED: absorbed}
 
-    by_unit = None if epsilon else MultiplierRule(_norm_by_unit, ("x", "constants"))
-    return Rule("norm, variance constant", backward, ("x", "output"), local=True, multiplier=by_unit)
+    multiplier = None if epsilon else MultiplierRule(_norm_by_multiplier, ("x", "constants"))
+    return Rule("norm, variance constant", backward, ("x", "output", "constants"), local=True, multiplier=multiplier)
+
+
+def _norm_by_multiplier(call: Call, factor: Tensor) -> Relevances:
+    bias = call.arguments.get("bias")
+    absorbed = 0.0 if bias is None else call.layout.dot(factor, bias, call.batch)
+    return {call.data: _gradient(call, factor), ABSORBED: absorbed}
 
 
 def balanced_sum() -> Rule:
@@ -94,6 +83,6 @@ def balanced_sum() -> Rule:
 
 
 def linear_norms(epsilon: float) -> dict[str, Rule]:
-    """Layer and RMS norm as linear layers, by op name: what rules of signed contributions need (see ``docs/decisions.md``)."""
+    """Layer and RMS norm as linear layers, by op name: what rules of signed contributions need (see ``docs/decisions/``)."""
     rule = norm_linear(epsilon)
     return {"layer_norm": rule, "rms_norm": rule}

@@ -36,6 +36,12 @@ def _contrastive(logits: Tensor, target: Tensor) -> list[tuple[float, Tensor]]:
     return [(1.0, own - others)]
 
 
+def _against_others(logits: Tensor, target: Tensor) -> list[tuple[float, Tensor]]:
+    """Contrastive absLRP: the map of one at the target, minus the map of equal parts, in sum one, at all other classes."""
+    own = _at(torch.ones_like(logits), target)
+    return [(1.0, own), (-1.0, (1 - own) / max(logits.shape[-1] - 1, 1))]
+
+
 def _softmax_gradient(logits: Tensor, target: Tensor) -> list[tuple[float, Tensor]]:
     """Softmax-gradient LRP (Iwana et al. 2019): the gradient of the target's probability, ``y_t (δ − y)``."""
     probabilities = logits.softmax(-1)
@@ -43,5 +49,11 @@ def _softmax_gradient(logits: Tensor, target: Tensor) -> list[tuple[float, Tenso
     return [(1.0, own - own.sum(-1, keepdim=True) * probabilities)]
 
 
-STARTS: Mapping[str, Start] = {"logit": _logit, "one": _one, "clrp": _contrastive, "sglrp": _softmax_gradient}
+STARTS: Mapping[str, Start] = {
+    "logit": _logit,
+    "one": _one,
+    "abslrp": _against_others,
+    "clrp": _contrastive,
+    "sglrp": _softmax_gradient,
+}
 """Every start by name; an option of every propagation method."""

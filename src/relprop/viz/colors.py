@@ -1,4 +1,4 @@
-"""Relevance as colors: red speaks for the class, blue against it, white says nothing."""
+"""Relevance as colors: red for the class, blue against it, white is zero."""
 
 import matplotlib as mpl
 import numpy as np
@@ -13,10 +13,10 @@ COLORMAP = "seismic"
 
 
 def scale_of(heatmap: Floats, percentile: float = 100.0) -> float:
-    """Return the magnitude that gets the full color: a percentile of the map's absolute values; 1 for a map of zeros.
+    """Return the magnitude at which the colors saturate: a percentile of the map's absolute values; 1 for a map of zeros.
 
     Raises:
-        OptionError: for a percentile outside (0, 100].
+        OptionError: A percentile outside (0, 100].
     """
     if not 0 < percentile <= 100:
         raise OptionError(f"The percentile of the color scale is above 0 and at most 100, not {percentile:g}.")

@@ -1,4 +1,4 @@
-"""From explanations of the same images by several methods to one figure."""
+"""The figure of several methods on the same images."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,14 +6,14 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from relprop.errors import InputError
-from relprop.explanation import Explanation
 from relprop.text import class_name
+from relprop.viz.drawable import Drawable
 from relprop.viz.grid import Row, draw_grid
 from relprop.viz.plot import Images, maps_of, own_images, pixels_of
 
 
 def plot_comparison(
-    explanations: Mapping[str, Explanation | str],
+    explanations: Mapping[str, Drawable | str],
     images: Images | None = None,
     labels: Sequence[str] | None = None,
     *,
@@ -29,7 +29,7 @@ def plot_comparison(
         images: The ``B`` cropped photos, see :func:`relprop.viz.plot_explanation`.
         labels: Class names; synonyms after a comma are not shown.
         title: Stands above.
-        percentile: Of the absolute relevance of every map, that gets the full color.
+        percentile: Percentile of each map's absolute relevance at which the colors saturate.
         overlaid: Lay the maps over the photos.
 
     Raises:
@@ -40,7 +40,7 @@ def plot_comparison(
 
 
 def comparison_rows(
-    explanations: Mapping[str, Explanation | str],
+    explanations: Mapping[str, Drawable | str],
     images: Images | None = None,
     labels: Sequence[str] | None = None,
     *,
@@ -50,7 +50,7 @@ def comparison_rows(
 
     Arguments and errors are those of :func:`plot_comparison`; ``model`` names the model in the rows' titles.
     """
-    made = {name: value for name, value in explanations.items() if isinstance(value, Explanation)}
+    made = {name: value for name, value in explanations.items() if not isinstance(value, str)}
     if not made:
         raise InputError("There is no explanation to draw.")
     first = next(iter(made.values()))
@@ -68,7 +68,7 @@ def comparison_rows(
     ]
 
 
-def _maps_like(first: Explanation, name: str, explanation: Explanation) -> Tensor:
+def _maps_like(first: Drawable, name: str, explanation: Drawable) -> Tensor:
     """Return the maps ``(B, K, H, W)`` of an explanation, if it is of the same images and classes as the first one."""
     maps, wanted = maps_of(explanation), maps_of(first).shape
     if maps.shape != wanted:
@@ -79,7 +79,7 @@ def _maps_like(first: Explanation, name: str, explanation: Explanation) -> Tenso
     return maps
 
 
-def _title(explanation: Explanation, image: int, index: int, labels: Sequence[str] | None, model: str) -> str:
+def _title(explanation: Drawable, image: int, index: int, labels: Sequence[str] | None, model: str) -> str:
     """Name the model, the explained class with its logit, and the predicted class with its probability."""
     logits = explanation.logits[image].detach().float().cpu()
     parts = [model] * bool(model)

@@ -48,9 +48,9 @@ def draw(panels: Sequence[Panel], *, title: str = "", percentile: float = 100.0)
     """Draw one row per panel: photo, heat map, overlay, predicted classes.
 
     Args:
-        panels: the rows; a row without a photo shows the heat map alone, one without scores no classes.
-        title: stands above, at the left.
-        percentile: of the absolute relevance, that gets the full color.
+        panels: The rows; a row without a photo shows the heat map alone, one without scores no classes.
+        title: Stands above, at the left.
+        percentile: Percentile of the absolute relevance at which the colors saturate.
     """
     with mpl.rc_context(STYLE):
         layout = _layout(panels)
@@ -66,8 +66,8 @@ def save_figure(figure: Figure, path: str | Path, dpi: int = 160) -> None:
     """Write the figure whole or not at all; the suffix chooses the format (``PICTURES``).
 
     Raises:
-        InputError: where the path is neither a string nor a path.
-        OutputError: where the suffix is unknown or the file cannot be written.
+        InputError: The path is neither a string nor a path.
+        OutputError: The suffix is unknown or the file cannot be written.
     """
     path = as_path(path)
     check_picture_format(path)

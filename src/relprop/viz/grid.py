@@ -34,12 +34,12 @@ class Row:
 
 
 def draw_grid(rows: Sequence[Row], *, title: str = "", percentile: float = 100.0, overlaid: bool = False) -> Figure:
-    """Draw rows of heat maps under the names of their columns; where they are too many for one line they go on below.
+    """Draw rows of heat maps under the names of their columns; too many columns for one line wrap.
 
     Args:
         rows: The rows; those that lack a column leave it empty.
         title: Stands above, at the left.
-        percentile: Of the absolute relevance of every map, that gets the full color.
+        percentile: Percentile of each map's absolute relevance at which the colors saturate.
         overlaid: Lay the maps over the photos.
 
     Raises:

@@ -1,4 +1,4 @@
-"""From an explanation to its figure."""
+"""The figure of one explanation."""
 
 from collections.abc import Sequence
 
@@ -8,16 +8,16 @@ from PIL import Image
 from torch import Tensor
 
 from relprop.errors import InputError
-from relprop.explanation import Explanation
 from relprop.text import class_name
 from relprop.viz.colors import Bytes
+from relprop.viz.drawable import Drawable
 from relprop.viz.figure import Panel, draw, top_scores
 
 Images = Sequence[Image.Image | Bytes] | Tensor
 
 
 def plot_explanation(
-    explanation: Explanation,
+    explanation: Drawable,
     images: Images | None = None,
     labels: Sequence[str] | None = None,
     *,
@@ -27,15 +27,15 @@ def plot_explanation(
     """Draw every map of an explanation, one row each.
 
     Args:
-        explanation: of ``B`` images, with one or ``K`` maps each.
-        images: the ``B`` cropped photos: PIL images, arrays ``(H, W, 3)`` of bytes, or a tensor ``(B, C, H, W)``, which is
+        explanation: Of ``B`` images, with one or ``K`` maps each.
+        images: The ``B`` cropped photos: PIL images, arrays ``(H, W, 3)`` of bytes, or a tensor ``(B, C, H, W)``, which is
             shown between each image's own minimum and maximum. Left out, the explained inputs themselves are shown so.
-        labels: class names; synonyms after a comma are not shown.
-        title: stands above.
-        percentile: of the absolute relevance, that gets the full color.
+        labels: Class names; synonyms after a comma are not shown.
+        title: Stands above.
+        percentile: Percentile of the absolute relevance at which the colors saturate.
 
     Raises:
-        InputError: where maps are no pictures, or the images do not fit them.
+        InputError: Maps are no pictures, or the images do not fit them.
     """
     maps = maps_of(explanation)
     photos = pixels_of(own_images(explanation) if images is None else images, len(maps), tuple(maps.shape[-2:]))
@@ -47,7 +47,7 @@ def plot_explanation(
     return draw(panels, title=title, percentile=percentile)
 
 
-def maps_of(explanation: Explanation) -> Tensor:
+def maps_of(explanation: Drawable) -> Tensor:
     """Return the heat maps ``(B, K, H, W)`` on the CPU.
 
     Raises:
@@ -62,7 +62,7 @@ def maps_of(explanation: Explanation) -> Tensor:
 
 
 def _panel(
-    explanation: Explanation, image: int, index: int, heatmap: np.ndarray, photo: Bytes | None, labels: Sequence[str] | None
+    explanation: Drawable, image: int, index: int, heatmap: np.ndarray, photo: Bytes | None, labels: Sequence[str] | None
 ) -> Panel:
     logits = explanation.logits[image].detach().float().cpu()
     if explanation.target is None or logits.dim() != 1:
@@ -73,7 +73,7 @@ def _panel(
     return Panel(heatmap, photo, title, top_scores(logits.softmax(0).tolist(), names, target))
 
 
-def own_images(explanation: Explanation) -> Tensor | None:
+def own_images(explanation: Drawable) -> Tensor | None:
     """Return the explained inputs where they are images of one or three channels."""
     inputs = explanation.inputs
     return inputs if isinstance(inputs, Tensor) and inputs.dim() == 4 and inputs.shape[1] in {1, 3} else None

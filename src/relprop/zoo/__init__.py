@@ -5,7 +5,6 @@ from pathlib import Path
 
 from relprop.errors import ModelError, OptionError, suggestion
 from relprop.files import as_path
-from relprop.text import class_name, short
 from relprop.zoo import sources
 from relprop.zoo.labels import Top, imagenet_classes, parse_target
 from relprop.zoo.model import LoadedModel, Request
@@ -13,8 +12,8 @@ from relprop.zoo.preprocessing import Preprocessing
 from relprop.zoo.torchvision_ops import import_torchvision
 
 __all__ = [
-    "DEFAULT", "EMBEDDED", "SOURCES", "LoadedModel", "Preprocessing", "Top", "class_name", "imagenet_classes", "import_torchvision", "load",
-    "parse_target", "short",
+    "DEFAULT", "EMBEDDED", "SOURCES", "LoadedModel", "Preprocessing", "Top", "imagenet_classes", "import_torchvision", "load",
+    "parse_target",
 ]  # fmt: skip
 
 DEFAULT = "efficientnet-lite0"
@@ -32,13 +31,13 @@ def load(name: str = DEFAULT, weights: str | Path | None = None, *, pretrained: 
     Args:
         name: ``efficientnet-lite0``, ``torchvision:resnet50``, ``timm:vit_tiny_patch16_224``,
             ``hf:google/vit-base-patch16-224`` or ``hf:FOLDER``, or ``path/to/file.py:factory``.
-        weights: a safetensors or state-dict file instead of the published weights; never unpickled.
-        pretrained: without ``weights``, False leaves the weights random.
+        weights: A safetensors or state-dict file instead of the published weights; never unpickled.
+        pretrained: Without ``weights``, False leaves the weights random.
 
     Raises:
-        OptionError: for a name that no source knows.
-        InputError: where the path of the weights is neither a string nor a path.
-        ModelError: where a library or the weights are missing, or do not fit the model.
+        OptionError: A name that no source knows.
+        InputError: The path of the weights is neither a string nor a path.
+        ModelError: A library or the weights are missing, or do not fit the model.
     """
     if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance] - users may give anything
         raise OptionError(f"A model to load must be a name, not {type(name).__name__}.")

@@ -28,7 +28,7 @@ def parse_target(text: str, labels: Sequence[str] | None = None, num_classes: in
     """Turn ``"281"``, ``"tabby cat"`` or ``"top:3"`` into a class index or a ``Top``.
 
     Raises:
-        TargetError: for an unknown or ambiguous name, or a number out of range.
+        TargetError: An unknown or ambiguous name, or a number out of range.
     """
     text = text.strip()
     count = num_classes if num_classes is not None else len(labels) if labels is not None else None

@@ -13,11 +13,11 @@ class LoadedModel:
     """A classifier in eval mode, how photos become its input, and what its classes are called.
 
     Attributes:
-        model: maps a preprocessed batch to logits ``(B, C)``.
-        preprocessing: the model's own, from its config.
-        labels: one per class, synonyms separated by commas; None where they are not known.
-        name: as it was asked for.
-        notes: what a user should know about this model.
+        model: Maps a preprocessed batch to logits ``(B, C)``.
+        preprocessing: The model's own, from its config.
+        labels: One per class, synonyms separated by commas; None where they are not known.
+        name: As it was asked for.
+        notes: What a user should know about this model.
     """
 
     model: nn.Module

@@ -22,12 +22,12 @@ class Preprocessing:
     """Resize, center crop and normalize: ``tensor = (pixels · scale − mean) / std`` with pixels in 0..255.
 
     Attributes:
-        size: height and width of the model's input.
-        resize: length of the shorter side after resizing, or (height, width) where the aspect ratio is given up.
-        interpolation: a name of ``PIL.Image.Resampling``: ``"nearest"``, ``"bilinear"``, ``"bicubic"``, ``"lanczos"``, …
-        scale: factor on the 0..255 pixel values before mean and std.
-        mean: per channel, subtracted.
-        std: per channel, divided by.
+        size: Height and width of the model's input.
+        resize: Length of the shorter side after resizing, or (height, width) where the aspect ratio is given up.
+        interpolation: A name of ``PIL.Image.Resampling``: ``"nearest"``, ``"bilinear"``, ``"bicubic"``, ``"lanczos"``, …
+        scale: Factor on the 0..255 pixel values before mean and std.
+        mean: Per channel, subtracted.
+        std: Per channel, divided by.
         channels: ``"RGB"``, ``"BGR"`` or ``"L"`` (gray).
     """
 
@@ -52,7 +52,7 @@ class Preprocessing:
         """Return the part of the image that the model sees, at its input size; masks are cropped with ``nearest=True``.
 
         Raises:
-            InputError: where the image is so long and thin that resizing its shorter side would fill the memory.
+            InputError: The image is so long and thin that resizing its shorter side would fill the memory.
         """
         resample = Image.Resampling.NEAREST if nearest else Image.Resampling[self.interpolation.upper()]
         width, height = self._resized(image)
@@ -131,7 +131,7 @@ class Preprocessing:
         """Build from the values of a transformers image processor (``preprocessor_config.json`` with its defaults filled in).
 
         Raises:
-            ModelError: where the config does not say to which size images are brought.
+            ModelError: The config does not say to which size images are brought.
         """
         resize, size = _huggingface_geometry(config)
         rescale = config.get("rescale_factor") or 1 / 255

@@ -18,7 +18,7 @@ def import_torchvision() -> ModuleType:
     at ``torchvision::nms``. Declaring the schemas changes nothing else; it is done only after the plain import has failed.
 
     Raises:
-        ModelError: where torchvision is not installed.
+        ModelError: Torchvision is not installed.
     """
     try:
         return importlib.import_module("torchvision")

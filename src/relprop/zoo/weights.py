@@ -23,7 +23,7 @@ def read_state(path: str | Path) -> State:
     """Read a state dict on the CPU, out of the common wrappers around it.
 
     Raises:
-        ModelError: for a missing file, an unknown format, or a file that holds more than tensors.
+        ModelError: A missing file, an unknown format, or a file that holds more than tensors.
     """
     path = as_path(path, "The path of weights")
     if not path.is_file():
@@ -44,7 +44,7 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], source: str) -> 
     """Copy a state dict into a model; counters of batches that BatchNorm saw may be missing.
 
     Raises:
-        ModelError: where keys are missing or too many, or shapes differ; it names the first ones.
+        ModelError: Keys are missing or too many, or shapes differ; it names the first ones.
     """
     own = model.state_dict()
     state = _without_prefix(state, own)

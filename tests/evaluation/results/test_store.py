@@ -59,7 +59,7 @@ def test_the_rows_of_a_pair_end_in_one_file(tmp_path):
     store.compact("pair")
     assert found(tmp_path) == before
     assert len(list((tmp_path / "parts").iterdir())) == 1
-    assert store.done("pair", 2) == coverage(tmp_path, read_settings(tmp_path))["pair", 2] == {"one", "two"}
+    assert store.done["pair", 2] == coverage(tmp_path, read_settings(tmp_path))["pair", 2] == {"one", "two"}
 
 
 def test_an_unfinished_pair_stays_in_parts(tmp_path):
@@ -113,7 +113,7 @@ def test_killed_while_compacting_no_row_is_lost_or_twice(tmp_path, monkeypatch, 
     reopened = Store(tmp_path / "killed", read_settings(tmp_path / "killed"))
     assert sorted(found(tmp_path / "killed")) == before
     assert len(list((tmp_path / "killed" / "parts").iterdir())) == 1
-    assert reopened.done("pair", 0) == ({"one", "two", "three"} if again else {"one", "two"})
+    assert reopened.done["pair", 0] == ({"one", "two", "three"} if again else {"one", "two"})
 
 
 def test_what_a_killed_process_left_is_cleared(tmp_path):

@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from relprop.graph.capture import capture
-from relprop.graph.passes import normalize
-from relprop.graph.passes.moves import MOVES, shorten_moves
+from relprop.graph.capture import capture, export
+from relprop.graph.passes.moves import is_move, shorten_moves
 from relprop.graph.passes.simplify import use_common_forms
 from relprop.inputs import as_inputs
 from tests.rules.reference import Lambda
@@ -47,14 +46,14 @@ def chain(seed):
 @pytest.mark.parametrize("seed", range(40))
 def test_chains_do_the_same(seed):
     model, x = chain(seed), torch.arange(5 * 4 * 6).reshape(5, 4, 6).double()
-    captured = capture(model, as_inputs(x[:2]))
+    captured = export(model, as_inputs(x[:2]))
     module = captured.module
     use_common_forms(module)
-    before = sum(node.target in MOVES for node in module.graph.nodes)
+    before = sum(is_move(node) for node in module.graph.nodes)
     shorten_moves(module)
     module.graph.lint()
     module.recompile()
-    assert sum(node.target in MOVES for node in module.graph.nodes) <= before
+    assert sum(is_move(node) for node in module.graph.nodes) <= before
     for batch in (x, x[:2]) if captured.dynamic else (x[:1],):
         assert torch.equal(module(batch), model(batch))
 
@@ -71,7 +70,7 @@ class Attention(nn.Module):
 
 
 def test_attention_works_on_samples_first():
-    module = normalize(capture(Attention(), as_inputs(torch.randn(2, 5, 8)))).module
+    module = capture(Attention(), as_inputs(torch.randn(2, 5, 8))).module
     dense = [n for n in module.graph.nodes if n.target is torch.ops.aten.linear.default]
     assert all(not isinstance(n.meta["val"].shape[0], int) for n in dense)
-    assert sum(n.target in MOVES for n in module.graph.nodes) == 11
+    assert sum(is_move(n) for n in module.graph.nodes) == 11

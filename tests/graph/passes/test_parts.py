@@ -6,9 +6,8 @@ from torch import nn
 from torch.nn import functional as F
 
 import relprop
-from relprop import explainer as explainer_module
+from relprop.graph import passes
 from relprop.graph.capture import capture
-from relprop.graph.passes import normalize
 from relprop.graph.passes.projections import separate_projections
 from relprop.graph.passes.windows import compute_windows
 from relprop.inputs import as_inputs
@@ -140,7 +139,7 @@ def linears(module):
 
 
 def passed(model, x):
-    module = normalize(capture(model, as_inputs(x[:2]))).module
+    module = capture(model, as_inputs(x[:2])).module
     for normalization in (separate_projections, compute_windows):
         normalization(module)
         module.graph.lint()
@@ -165,8 +164,8 @@ CASES = [(name, method) for name in MODELS for method in EVERYWHERE] + [("unboun
 def test_relevance_stays_at_the_input_and_at_every_module(name, method, monkeypatch):
     model, x = model_of(name)
     ours = relprop.Explainer(model, x[:1], method)
-    monkeypatch.setattr(explainer_module, "separate_projections", lambda _: None)
-    monkeypatch.setattr(explainer_module, "compute_windows", lambda _: None)
+    monkeypatch.setattr(passes, "separate_projections", lambda _: None)
+    monkeypatch.setattr(passes, "compute_windows", lambda _: None)
     whole = relprop.Explainer(model, x[:1], method)
     assert_same_everywhere(ours, whole, x, rtol=1e-9, atol=1e-12)
 

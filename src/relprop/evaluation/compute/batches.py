@@ -1,7 +1,5 @@
 """Work on batches that halve themselves: where the memory does not suffice, and to find the item that fails."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,8 +25,8 @@ class Batches:
     """The number of images that run at once, and who is told when it shrinks.
 
     Args:
-        size: images.
-        tell: called with a sentence at every halving.
+        size: Images.
+        tell: Called with a sentence at every halving.
     """
 
     def __init__(self, size: int, tell: Callable[[str], None]) -> None:
@@ -41,12 +39,12 @@ class Batches:
         A batch that fails is halved until the failing item stands alone.
 
         Args:
-            items: what to work on.
-            work: some of the items → a result.
-            each: how many images an item is; 0 for work that takes all items at once and itself keeps to `size`.
+            items: What to work on.
+            work: Some of the items → a result.
+            each: How many images an item is; 0 for work that takes all items at once and itself keeps to ``size``.
 
         Raises:
-            NoMemory: the memory does not suffice for one item.
+            NoMemory: The memory does not suffice for one item.
         """
         waiting = deque(self._split(list(items), each))
         while waiting:

@@ -1,7 +1,5 @@
 """Where units are computed: a table of engines, each a function from tasks to what became of them, in any order."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Generator, Sequence
 
 from relprop.evaluation.compute.ray_engine import run_on_ray

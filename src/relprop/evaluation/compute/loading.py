@@ -1,7 +1,5 @@
 """The images of a run: read ahead in parallel, each with a seed of its own."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,7 +24,7 @@ def digest(names: Sequence[str]) -> str:
 
 
 def with_geometry(preprocessing: Preprocessing, geometry: str) -> Preprocessing:
-    """Return the preprocessing; for `resize` the whole image is resized to the input size, nothing cropped away."""
+    """Return the preprocessing; for ``resize`` the whole image is resized to the input size, nothing cropped away."""
     return replace(preprocessing, resize=preprocessing.size) if geometry == "resize" else preprocessing
 
 
@@ -43,7 +41,7 @@ def find_annotations(dataset: Dataset, names: Sequence[str]) -> Annotations:
     """Look at the first images until one can be read.
 
     Raises:
-        InputError: none of the first 100 images can be read.
+        InputError: None of the first 100 images can be read.
     """
     reason = "the data set is empty"
     seen: list[Annotations] = []

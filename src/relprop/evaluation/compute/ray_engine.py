@@ -1,7 +1,5 @@
 """Units on a Ray cluster: actors compute, this process hands out the units and takes their results; a lost actor is replaced."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import os
@@ -50,8 +48,8 @@ def run_on_ray(worker: Worker, tasks: Sequence[Task]) -> Generator[tuple[Task, O
     """Compute the tasks on the actors of a cluster.
 
     Args:
-        worker: this process's; its settings say where the cluster is, and its data set and fingerprints go to the actors.
-        tasks: what to do.
+        worker: This process's; its settings say where the cluster is, and its data set and fingerprints go to the actors.
+        tasks: What to do.
 
     Raises:
         OptionError: Ray is not installed, the cluster cannot be joined, or its actors cannot start.

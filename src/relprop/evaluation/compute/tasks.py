@@ -1,7 +1,5 @@
 """What a run consists of: pairs of a model and a method, and for each its blocks of images."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from relprop.evaluation.settings import Choice, ModelChoice

@@ -1,10 +1,9 @@
 """The core of a run: the rows of one block of images, for one model explained by one method."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,24 +17,32 @@ from relprop.evaluation.compute.loading import Loaded, image_seed
 from relprop.evaluation.compute.measures import Measure
 from relprop.evaluation.compute.subject import Subject
 from relprop.evaluation.results.rows import FAILED, Row, options_text
-from relprop.metrics import box_mask, heatmap
+from relprop.metrics import Need, box_mask, heatmap
 
 NOT_FINITE = "The relevance has NaN or infinite values."
 
 
 @dataclass(frozen=True)
 class Explained:
-    """The explanations of some images, in the block's order."""
+    """The explanations of some images, in the block's order, and the seconds that each took."""
 
     relevance: Tensor
     absorbed: Tensor
     logits: Tensor
     target: Tensor
+    seconds: float = 0.0
+
+    def row(self, place: int, seconds: float) -> "Explained | str":
+        """Return the explanation of one image; a sentence where its relevance is not finite."""
+        if not bool(self.relevance[place].isfinite().all()):
+            return NOT_FINITE
+        rows = slice(place, place + 1)
+        return Explained(self.relevance[rows], self.absorbed[rows], self.logits[rows], self.target[rows], seconds)
 
 
 @dataclass(frozen=True)
 class Maps:
-    """The heat maps of a block, `(N, H, W)`, and the names of their images."""
+    """The heat maps of a block, ``(N, H, W)``, and the names of their images."""
 
     images: tuple[str, ...]
     maps: np.ndarray
@@ -45,58 +52,48 @@ class Unit:
     """One block, for one subject: what its metrics share.
 
     Args:
-        subject: the model and its explainer.
-        images: the block, with what could not be read.
-        batches: how many images run at once.
-        stamp: a row with everything that the rows have in common.
-        labeled: whether the first label is explained instead of the predicted class.
+        subject: The model and its explainer.
+        images: The block, with what could not be read.
+        batches: How many images run at once.
+        stamp: A row with everything that the rows have in common.
+        labeled: Whether the first label is explained instead of the predicted class.
     """
 
     def __init__(self, subject: Subject, images: Sequence[Loaded], batches: Batches, stamp: Row, *, labeled: bool) -> None:
         self.subject, self.images, self.batches, self.stamp, self.labeled = subject, images, batches, stamp, labeled
-        self.failed = {index: image.reason for index, image in enumerate(images) if isinstance(image, Failure)}
+        self.unreadable = {index: image.reason for index, image in enumerate(images) if isinstance(image, Failure)}
         self.samples = {index: image for index, image in enumerate(images) if isinstance(image, Sample)}
-        self.explained: dict[int, Explained] = {}
-        self.seconds: dict[int, float] = {}
 
     def rows(self, measure: Measure) -> list[Row]:
-        """Return the rows of one metric, image by image; `explain` comes first where it takes the explanation.
+        """Return the rows of one metric, image by image.
 
         Raises:
-            NoMemory: the memory does not suffice for one image.
+            NoMemory: The memory does not suffice for one image.
         """
         return self._grouped(measure) if measure.spec.group > 1 else self._single(measure)
 
     def maps(self) -> Maps | None:
         """Return the heat maps of the images that could be explained."""
-        if not self.explained:
+        found = {index: one for index, one in self.explained.items() if isinstance(one, Explained)}
+        if not found:
             return None
-        heat = torch.cat([heatmap(found.relevance).cpu() for found in self.explained.values()])
-        return Maps(tuple(self.images[index].id for index in self.explained), heat.numpy())
+        heat = torch.cat([heatmap(one.relevance).cpu() for one in found.values()])
+        return Maps(tuple(self.images[index].id for index in found), heat.numpy())
 
-    def explain(self) -> None:
-        """Explain every image; one that fails, or has no finite relevance, fails for every metric.
+    @cached_property
+    def explained(self) -> Mapping[int, Explained | str]:
+        """The explanation of every image, once for all metrics, or why it failed or has no finite relevance.
 
         Raises:
-            NoMemory: the memory does not suffice for one image.
+            NoMemory: The memory does not suffice for one image.
         """
-        wanted = [index for index, sample in self.samples.items() if not self._without_label(index, sample)]
+        unlabeled = [index for index, sample in self.samples.items() if self.labeled and not sample.labels]
+        explained: dict[int, Explained | str] = {index: f"{self.samples[index].id} has no label." for index in unlabeled}
+        wanted = [index for index in self.samples if index not in explained]
         for part, (found, seconds) in self._timed(wanted, self._explain_part):
             for place, index in enumerate(part):
-                self.seconds[index] = seconds
-                if isinstance(found, Failed):
-                    self.failed[index] = found.reason
-                elif not bool(found.relevance[place].isfinite().all()):
-                    self.failed[index] = NOT_FINITE
-                else:
-                    rows = slice(place, place + 1)
-                    parts = (found.relevance, found.absorbed, found.logits, found.target)
-                    self.explained[index] = Explained(*(tensor[rows] for tensor in parts))
-
-    def _without_label(self, index: int, sample: Sample) -> bool:
-        if self.labeled and not sample.labels:
-            self.failed[index] = f"{sample.id} has no label."
-        return index in self.failed
+                explained[index] = found.reason if isinstance(found, Failed) else found.row(place, seconds)
+        return dict(sorted(explained.items()))
 
     def _explain_part(self, part: list[int]) -> Explained:
         labels = torch.tensor([self.samples[index].labels[0] for index in part]) if self.labeled else None
@@ -106,22 +103,25 @@ class Unit:
         return Explained(found.relevance, found.absorbed, found.logits, found.target)
 
     def _single(self, measure: Measure) -> list[Row]:
-        ready = self.explained if measure.explained else self.samples
-        lacking = {index: self._lacks(measure, index) for index in ready}
-        wanted = [index for index, reason in lacking.items() if reason is None]
-        rows = {index: self._failure(measure, index, reason) for index, reason in lacking.items() if reason is not None}
-        rows |= {index: self._failure(measure, index, reason) for index, reason in self.failed.items() if index not in rows}
+        reasons = {**self.unreadable, **{i: reason for i in self.samples if (reason := self._lacks(measure, i)) is not None}}
+        rows = {index: self._failure(measure, index, reason) for index, reason in reasons.items()}
+        wanted = [index for index in self.samples if index not in rows]
         for part, (scores, seconds) in self._timed(wanted, lambda part: self._measure(measure, part), measure.images_each):
             for place, index in enumerate(part):
-                shared = self.seconds.get(index, 0.0) if measure.explained else 0.0
-                target = int(self.explained[index].target) if measure.explained else None
-                row = self._row(measure, index, scores, place)
-                rows[index] = replace(row, target=target, seconds=seconds + shared)
+                row, one = self._row(measure, index, scores, place), self.explained[index] if measure.explained else None
+                if isinstance(one, Explained):
+                    row, seconds_each = replace(row, target=int(one.target)), seconds + one.seconds
+                else:
+                    seconds_each = seconds
+                rows[index] = replace(row, seconds=seconds_each)
         return [rows[index] for index in sorted(rows)]
 
     def _lacks(self, measure: Measure, index: int) -> str | None:
-        """Say which annotation of the image the metric lacks."""
-        if "mask" not in measure.spec.needs or self._mask(self.samples[index]) is not None:
+        """Say what of the image the metric lacks: its explanation, or an annotation."""
+        explanation = self.explained[index] if measure.explained else None
+        if isinstance(explanation, str):
+            return explanation
+        if Need.MASK not in measure.spec.needs or self._mask(self.samples[index]) is not None:
             return None
         return f"{self.samples[index].id} has neither mask nor boxes{' of its label' if self.labeled else ''}."
 
@@ -136,9 +136,8 @@ class Unit:
 
     def _measure(self, measure: Measure, part: list[int]) -> list[dict[str, Tensor]]:
         """Return the statistics and the scores of some images, one row each."""
-        wanted = {name: _NEEDS[name](self, part) for name in measure.spec.needs}
-        statistics = measure.spec.update(**wanted, **measure.options)
-        scores = measure.spec.compute(statistics)
+        wanted = {name: NEEDS[name](self, part) for name in measure.spec.needs}
+        scores, statistics = measure.metric.score(**wanted)
         summed = statistics if "set" in measure.spec.over else {}
         return [{name: value.detach().cpu().double() for name, value in table.items()} for table in (scores, summed)]
 
@@ -147,7 +146,7 @@ class Unit:
         return torch.cat([getattr(self.explained[index], name) for index in part])
 
     def masks(self, part: list[int]) -> Tensor:
-        """Return the masks of some images, `(B, H, W)`."""
+        """Return the masks of some images, ``(B, H, W)``."""
         found = [self._mask(self.samples[index]) for index in part]
         return torch.stack([mask for mask in found if mask is not None]).to(self.subject.device)
 
@@ -177,7 +176,7 @@ class Unit:
         for number, group in enumerate(groups):
             broken = [index for index in group if index not in self.samples]
             if broken:
-                rows[number] = replace(self._failure(measure, group[0], self.failed[broken[0]]), group=self._names(group))
+                rows[number] = replace(self._failure(measure, group[0], self.unreadable[broken[0]]), group=self._names(group))
         wanted = [number for number in range(len(groups)) if number not in rows]
 
         def work(numbers: list[int]) -> list[dict[str, Tensor]]:
@@ -237,18 +236,18 @@ def failed_rows(stamp: Row, measure: Measure, images: Sequence[str], reason: str
     return [replace(row, group=group) for row, group in zip(rows, groups, strict=True)] if size > 1 else rows
 
 
-_NEEDS: Mapping[str, Callable[[Unit, list[int]], Any]] = {
-    "relevance": lambda unit, part: unit.stacked("relevance", part),
-    "absorbed": lambda unit, part: unit.stacked("absorbed", part),
-    "logits": lambda unit, part: unit.stacked("logits", part),
-    "target": lambda unit, part: unit.stacked("target", part),
-    "mask": lambda unit, part: unit.masks(part),
-    "inputs": lambda unit, part: unit.inputs(part),
-    "seeds": lambda unit, part: unit.seeds(part),
-    "model": lambda unit, _: unit.subject.logits,
-    "module": lambda unit, _: unit.subject.module,
-    "explain": lambda unit, _: unit.subject.explain,
-    "explain_layers": lambda unit, _: unit.subject.explain_layers,
-    "make_explain": lambda unit, _: unit.make_explain,
+NEEDS: Mapping[Need, Callable[[Unit, list[int]], Any]] = {
+    Need.RELEVANCE: lambda unit, part: unit.stacked("relevance", part),
+    Need.ABSORBED: lambda unit, part: unit.stacked("absorbed", part),
+    Need.LOGITS: lambda unit, part: unit.stacked("logits", part),
+    Need.TARGET: lambda unit, part: unit.stacked("target", part),
+    Need.MASK: lambda unit, part: unit.masks(part),
+    Need.INPUTS: lambda unit, part: unit.inputs(part),
+    Need.SEEDS: lambda unit, part: unit.seeds(part),
+    Need.MODEL: lambda unit, _: unit.subject.logits,
+    Need.MODULE: lambda unit, _: unit.subject.module,
+    Need.EXPLAIN: lambda unit, _: unit.subject.explain,
+    Need.EXPLAIN_LAYERS: lambda unit, _: unit.subject.explain_layers,
+    Need.MAKE_EXPLAIN: lambda unit, _: unit.make_explain,
 }
-"""What a metric may take, by the name in `MetricSpec.needs`."""
+"""How a unit provides what a metric needs."""

@@ -1,9 +1,7 @@
 """What computes units, in this process or in an actor: it keeps one model, one explainer and the images of the next units."""
 
-from __future__ import annotations
-
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -24,7 +22,7 @@ from relprop.zoo import LoadedModel
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a task: its rows and maps; `told` is what the user should know."""
+    """What became of a task: its rows and maps; ``told`` is what the user should know."""
 
     table: Table
     maps: Maps | None
@@ -49,14 +47,17 @@ class Worker:
     """Computes tasks.
 
     Args:
-        evaluation: the settings.
-        dataset: where images come from.
-        fingerprints: of the models' weights by `ModelChoice.key`, as far as they are known: other weights are refused.
+        evaluation: The settings.
+        dataset: Where images come from.
+        fingerprints: Of the models' weights by ``ModelChoice.key``, as far as they are known: other weights are refused.
+
+    Attributes:
+        fingerprints: The same, with those of the models that were loaded since.
     """
 
-    def __init__(self, evaluation: Evaluation, dataset: Dataset, fingerprints: dict[str, str] | None = None) -> None:
+    def __init__(self, evaluation: Evaluation, dataset: Dataset, fingerprints: Mapping[str, str] | None = None) -> None:
         self.evaluation, self.dataset = evaluation, dataset
-        self.fingerprints = {} if fingerprints is None else fingerprints
+        self.fingerprints = dict(fingerprints or {})
         self.device = torch.device(evaluation.device)
         self.loader = Loader(dataset)
         self._told: list[str] = []
@@ -70,7 +71,7 @@ class Worker:
         """Return the model, loading it if it is not the current one.
 
         Raises:
-            RelpropError: it cannot be loaded, or its weights are not those that the run started with.
+            RelpropError: It cannot be loaded, or its weights are not those that the run started with.
         """
         if self._current.model != choice or self._current.loaded is None:
             self._current = _Current()
@@ -87,12 +88,12 @@ class Worker:
         """Return the explainer of a pair, building it if it is not the current one.
 
         Raises:
-            RelpropError: the model cannot be loaded, or the method cannot explain it.
+            RelpropError: The model cannot be loaded, or the method cannot explain it.
         """
         loaded = self.model(pair.model)
         if self._current.pair != pair or self._current.subject is None:
             self._batches = self._fresh_batches()
-            captured = self._current.subject and self._current.subject.explainer
+            captured = self._current.subject.explainer.captured if self._current.subject else None
             self._current.subject = make_subject(loaded, pair.method, self.evaluation, self.device, captured)
             self._current.pair = pair
         return self._current.subject
@@ -107,15 +108,13 @@ class Worker:
         """Compute a task.
 
         Raises:
-            NoMemory: the memory does not suffice for one image.
-            RelpropError: the pair cannot be computed at all.
+            NoMemory: The memory does not suffice for one image.
+            RelpropError: The pair cannot be computed at all.
         """
         subject = self.subject(task.pair)
         images = self.loader.take(task.images, self.model(task.pair.model).preprocessing)
         unit = Unit(subject, images, self._batches, self._stamp(task.pair), labeled=self.evaluation.target == "label")
         measures = [make_measure(choice, self.evaluation.seed) for choice in task.metrics]
-        if self.evaluation.keep_maps or any(measure.explained for measure in measures):
-            unit.explain()
         table = to_table(row for measure in measures for row in unit.rows(measure))
         told, self._told[:] = tuple(f"{task.pair}: {text}" for text in self._told), ()
         return Result(table, unit.maps() if self.evaluation.keep_maps else None, told)

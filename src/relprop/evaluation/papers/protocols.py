@@ -20,9 +20,9 @@ class ProtocolModel:
     """A model of a paper.
 
     Attributes:
-        key: what `--weights KEY=FILE` and the published numbers call it.
-        title: what tables call it.
-        name: as `relprop.zoo.load` takes it.
+        key: What ``--weights KEY=FILE`` and the published numbers call it.
+        title: What tables call it.
+        name: As ``relprop.zoo.load`` takes it.
     """
 
     key: str
@@ -35,12 +35,12 @@ class Experiment:
     """A part of an experiment that needs one data set.
 
     Attributes:
-        name: of the flag that says where the data is, without dashes, and of the folder of results.
-        what: what it measures, on what.
-        kind: of data set, see `relprop.datasets.DATASETS`.
-        metrics: what is measured.
-        values: the values of these metrics that tables show.
-        target: see `Evaluation.target`.
+        name: Of the flag that says where the data is, without dashes, and of the folder of results.
+        what: What it measures, on what.
+        kind: Of data set, see ``relprop.datasets.DATASETS``.
+        metrics: What is measured.
+        values: The values of these metrics that tables show.
+        target: See ``Evaluation.target``.
     """
 
     name: str
@@ -69,7 +69,7 @@ INCEPTION_V3 = ProtocolModel("inception_v3", "Inception-V3", "torchvision:incept
 VIT_B = ProtocolModel("vit_b_16", "ViT-B/16", "torchvision:vit_b_16@IMAGENET1K_V1")
 
 PATTERNS = "pattern-attribution"
-"""The method that takes patterns fitted to the model, `--patterns MODEL=FILE`."""
+"""The method that takes patterns fitted to the model, ``--patterns MODEL=FILE``."""
 
 RAP_METHODS = choices(
     "rap",

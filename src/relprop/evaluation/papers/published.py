@@ -11,7 +11,7 @@ BOXES, OBJECTS, VOC = "imagenet", "imagenet-seg", "voc"
 
 @dataclass(frozen=True)
 class Published:
-    """A printed number; `value` is the name that the metric gives it."""
+    """A printed number; ``value`` is the name that the metric gives it."""
 
     model: str
     method: str
@@ -22,7 +22,7 @@ class Published:
 
 
 def _ratios(model: str, rows: dict[str, tuple[float | None, float]]) -> tuple[Published, ...]:
-    """Return the outside–inside ratios `all` and `pos`; where a paper prints one for maps without a negative part, it is `pos`."""
+    """Return the outside–inside ratios ``all`` and ``pos``; where a paper prints one for maps without a negative part, it is ``pos``."""
     named = ((method, pair) for method, both in rows.items() for pair in zip(("all", "pos"), both, strict=True))
     return tuple(Published(model, method, BOXES, value, number) for method, (value, number) in named if number is not None)
 

@@ -24,12 +24,12 @@ class Sources:
     """Where data, weights and patterns are, and how much to run.
 
     Attributes:
-        data: path by part (`imagenet`, `imagenet-seg`, `voc`).
-        weights: file by model key; the published weights where a model has none here.
-        patterns: file by model key, made by `relprop fit-patterns`.
-        limit: take only so many images of each data set.
-        device: see `Evaluation.device`.
-        batch_size: see `Evaluation.batch_size`.
+        data: Path by part (``imagenet``, ``imagenet-seg``, ``voc``).
+        weights: File by model key; the published weights where a model has none here.
+        patterns: File by model key, made by ``relprop fit-patterns``.
+        limit: Take only so many images of each data set.
+        device: See ``Evaluation.device``.
+        batch_size: See ``Evaluation.batch_size``.
     """
 
     data: Mapping[str, Path]
@@ -61,7 +61,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What came of an experiment; `reports` holds the full summary of each part that ran."""
+    """What came of an experiment; ``reports`` holds the full summary of each part that ran."""
 
     protocol: Protocol
     comparisons: tuple[Comparison, ...]
@@ -70,10 +70,10 @@ class Reproduction:
 
 
 def protocol_named(name: str) -> Protocol:
-    """Return an experiment of `PROTOCOLS`.
+    """Return an experiment of ``PROTOCOLS``.
 
     Raises:
-        OptionError: there is none of this name.
+        OptionError: There is none of this name.
     """
     if name not in PROTOCOLS:
         raise OptionError(f"There is no experiment {name!r}; there are {', '.join(PROTOCOLS)}.{suggestion(name, PROTOCOLS)}")
@@ -84,7 +84,7 @@ def of_models(protocol: Protocol, keys: Sequence[str]) -> Protocol:
     """Return the experiment on some of its models only, with what was published of them and of no model of its own.
 
     Raises:
-        OptionError: it has no such model.
+        OptionError: It has no such model.
     """
     _check_keys(protocol, keys)
     others = {model.key for model in protocol.models} - set(keys)
@@ -101,15 +101,15 @@ def reproduce(
     """Run what can run of an experiment, and compare it with the paper; an interrupted run goes on where it was.
 
     Args:
-        protocol: one of `PROTOCOLS`, or one of your own.
-        sources: where the data and the weights are.
-        output: a folder; each part's rows go into a folder of it.
-        observer: who is told how the runs go.
-        say: gets, before anything runs, a sentence for everything that is missing.
+        protocol: One of ``PROTOCOLS``, or one of your own.
+        sources: Where the data and the weights are.
+        output: A folder; each part's rows go into a folder of it.
+        observer: Who is told how the runs go.
+        say: Gets, before anything runs, a sentence for everything that is missing.
 
     Raises:
-        OptionError: weights or patterns of a model that the experiment does not have.
-        InputError: nothing of it can run.
+        OptionError: Weights or patterns of a model that the experiment does not have.
+        InputError: Nothing of it can run.
     """
     _check_keys(protocol, [*sources.weights, *sources.patterns])
     parts, notes = _parts_there(protocol, sources)

@@ -15,8 +15,8 @@ def lacking(settings: Mapping[str, Any], counts: Counts) -> tuple[str, ...]:
     """Say in sentences how many rows are missing, which pairs have none, and what was left out and why.
 
     Args:
-        settings: the content of `run.json`.
-        counts: how many rows there are.
+        settings: The content of ``run.json``.
+        counts: How many rows there are.
     """
     begun = {(row[:2], row[4:6]) for row in counts}
     left_out = {(entry["model"], entry["method"], entry["metric"]) for entry in settings["left_out"]}
@@ -50,7 +50,7 @@ def _key(table: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _model_name(table: Mapping[str, str]) -> str:
-    """Return the model as `ModelChoice` writes it."""
+    """Return the model as ``ModelChoice`` writes it."""
     return table["name"] if table["weights"] in {"pretrained", "random"} else f"{table['name']}={table['weights']}"
 
 

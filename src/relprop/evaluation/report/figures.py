@@ -20,10 +20,10 @@ _COLORS = 10
 
 
 def write_figures(report: Report, folder: Path | str) -> list[Path]:
-    """Write for every model and metric `MODEL-METRIC.png`, and `MODEL-METRIC-curves.png` where the metric has curves.
+    """Write for every model and metric ``MODEL-METRIC.png``, and ``MODEL-METRIC-curves.png`` where the metric has curves.
 
     Raises:
-        OutputError: a file that cannot be written.
+        OutputError: A file that cannot be written.
     """
     folder = as_path(folder, "The folder of figures")
     make_folder(folder)

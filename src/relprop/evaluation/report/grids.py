@@ -64,7 +64,7 @@ def number(value: float, *, signed: bool = False) -> str:
 
 
 def interval(estimate: Estimate, *, signed: bool = False) -> str:
-    """Return a score with its interval, as `0.812 [0.801, 0.823]`."""
+    """Return a score with its interval, as ``0.812 [0.801, 0.823]``."""
     ends = f" [{number(estimate.low, signed=signed)}, {number(estimate.high, signed=signed)}]"
     return number(estimate.value, signed=signed) + (ends if math.isfinite(estimate.low) else "")
 

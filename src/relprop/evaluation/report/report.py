@@ -47,12 +47,12 @@ class Report:
     """The summary of a run.
 
     Attributes:
-        name: of the results folder.
-        tables: one per model and metric.
-        failures: every row that failed, by method and reason.
-        notes: what a reader should know: failed rows, an unfinished run.
-        method: how the intervals were made.
-        meanings: what the values of each metric say.
+        name: Of the results folder.
+        tables: One per model and metric.
+        failures: Every row that failed, by method and reason.
+        notes: What a reader should know: failed rows, an unfinished run.
+        method: How the intervals were made.
+        meanings: What the values of each metric say.
     """
 
     name: str
@@ -112,7 +112,7 @@ def markdown_grid(grid: Grid) -> str:
 
 
 def latex(report: Report) -> str:
-    """Return the tables in LaTeX, for the package `booktabs`."""
+    """Return the tables in LaTeX, for the package ``booktabs``."""
     notes = [f"% {note}" for note in (f"Results of {report.name}", *report.notes, report.method)]
     tables = [_latex_grid(f"{table.model}: {grid.caption}", grid) for table in report.tables for grid in grids(table)]
     return "\n".join([*notes, "% \\usepackage{booktabs}", *tables])

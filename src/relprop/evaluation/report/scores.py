@@ -20,11 +20,11 @@ class Scored:
     """What one method scored on the images of one model and metric, sorted by image.
 
     Attributes:
-        images: `(images,)` names.
-        scores: per score `(images,)`, NaN where undefined.
-        curves: per curve `(images, points)`.
-        statistics: per name `(images, K)`, what adds up over images.
-        failed: image and reason of every row that failed.
+        images: ``(images,)`` names.
+        scores: Per score ``(images,)``, NaN where undefined.
+        curves: Per curve ``(images, points)``.
+        statistics: Per name ``(images, K)``, what adds up over images.
+        failed: Image and reason of every row that failed.
     """
 
     images: np.ndarray
@@ -56,7 +56,7 @@ def _chunk(table: Rows, name: str) -> MapArray:
 
 
 def numbers(column: MapArray) -> dict[str, Array]:
-    """Return a column `map<string, double>` as one `(rows,)` array per name, NaN where a row has no such name."""
+    """Return a column ``map<string, double>`` as one ``(rows,)`` array per name, NaN where a row has no such name."""
     found: dict[str, Array] = {}
     for name, rows, places in _entries(column):
         found[name] = np.full(len(column), np.nan)
@@ -65,7 +65,7 @@ def numbers(column: MapArray) -> dict[str, Array]:
 
 
 def lists(column: MapArray) -> dict[str, Array]:
-    """Return a column `map<string, list<double>>` as one `(rows, longest)` array per name; what a row lacks is NaN."""
+    """Return a column ``map<string, list<double>>`` as one ``(rows, longest)`` array per name; what a row lacks is NaN."""
     starts, values = column.items.offsets.to_numpy(), _plain(column.items.values)
     found: dict[str, Array] = {}
     for name, rows, places in _entries(column):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 Score = Callable[[Array], Array]
-"""Sums over images `(…, K)` → scores `(…, V)`."""
+"""Sums over images ``(…, K)`` → scores ``(…, V)``."""
 
 ROUNDS = 2000
 LEVEL = 0.95
@@ -29,7 +29,7 @@ class Estimate:
 
 
 def resamples(images: int, rounds: int = ROUNDS, seed: int = 0) -> Iterator[NDArray[np.int64]]:
-    """Yield which images each round draws, with replacement, some rounds at a time: `(rounds at once, images)` indices."""
+    """Yield which images each round draws, with replacement, some rounds at a time: ``(rounds at once, images)`` indices."""
     generator = np.random.default_rng(seed)
     at_once = max(1, _DRAWS_AT_ONCE // max(1, images))
     for first in range(0, rounds, at_once):
@@ -40,18 +40,18 @@ def resampled_sums(rows: Array, rounds: int = ROUNDS, seed: int = 0) -> Array:
     """Return the sums over the images that each round draws.
 
     Args:
-        rows: `(images, K)`.
-        rounds: how many times the images are drawn.
-        seed: of the draws; equal for equal numbers of images.
+        rows: ``(images, K)``.
+        rounds: How many times the images are drawn.
+        seed: Of the draws; equal for equal numbers of images.
 
     Returns:
-        `(rounds, K)`.
+        ``(rounds, K)``.
     """
     return np.concatenate([times.astype(np.float64) @ rows for times in _multiplicities(len(rows), rounds, seed)])
 
 
 def _multiplicities(images: int, rounds: int, seed: int) -> Iterable[NDArray[np.uint8]]:
-    """Return how often each round draws each image, some rounds at a time: `(rounds at once, images)`."""
+    """Return how often each round draws each image, some rounds at a time: ``(rounds at once, images)``."""
     kept = images * rounds <= _KEPT
     return _drawn_once(images, rounds, seed) if kept else (_counted(drawn) for drawn in resamples(images, rounds, seed))
 
@@ -73,13 +73,13 @@ def estimates(rows: Array, score: Score, *, rounds: int = ROUNDS, seed: int = 0)
     """Score a set of images, with the percentile interval of the scores of resampled sets (Efron and Tibshirani 1993, chapter 13).
 
     Args:
-        rows: `(images, K)`, one row of summable numbers per image.
-        score: sums `(…, K)` → scores `(…, V)`; a score that a sum does not define is NaN.
-        rounds: how many resampled sets.
-        seed: of the resampling.
+        rows: ``(images, K)``, one row of summable numbers per image.
+        score: Sums ``(…, K)`` → scores ``(…, V)``; a score that a sum does not define is NaN.
+        rounds: How many resampled sets.
+        seed: Of the resampling.
 
     Returns:
-        one estimate per score.
+        One estimate per score.
     """
     values = score(rows.sum(0))
     nothing = np.full_like(values, np.nan)
@@ -98,13 +98,13 @@ def _interval(scores: Array) -> tuple[Array, Array]:
 
 
 def mean_rows(values: Array) -> Array:
-    """Return the summable numbers of a mean over the images that have a value: `(images, V)` → `(images, 2·V)`."""
+    """Return the summable numbers of a mean over the images that have a value: ``(images, V)`` → ``(images, 2·V)``."""
     defined = np.isfinite(values)
     return np.concatenate([np.where(defined, values, 0.0), defined], axis=1)
 
 
 def mean_score(sums: Array) -> Array:
-    """Return the means of sums of `mean_rows`; NaN where no image has a value."""
+    """Return the means of sums of ``mean_rows``; NaN where no image has a value."""
     total, count = np.split(sums, 2, axis=-1)
     with np.errstate(invalid="ignore"):
         return total / count

@@ -43,16 +43,16 @@ def report(
     The rows of one model and metric are in memory at a time.
 
     Args:
-        folder: what `evaluate` wrote.
-        baseline: a method to which the others are compared, image by image; with options as `rap:start=signed` where there are several
+        folder: What ``evaluate`` wrote.
+        baseline: A method to which the others are compared, image by image; with options as ``rap:start=signed`` where there are several
             of a name.
-        metrics: names of metrics, with or without options; all where empty.
-        rounds: how many times the images are resampled for an interval.
-        seed: of the resampling.
+        metrics: Names of metrics, with or without options; all where empty.
+        rounds: How many times the images are resampled for an interval.
+        seed: Of the resampling.
 
     Raises:
-        InputError: the folder holds no results, or not one row was scored.
-        OptionError: a baseline or metric that the results do not have.
+        InputError: The folder holds no results, or not one row was scored.
+        OptionError: A baseline or metric that the results do not have.
     """
     folder = as_path(folder, "The folder of results")
     settings, counts = read_settings(folder), _counts(folder)

@@ -17,16 +17,16 @@ class Line:
     """One value of one method.
 
     Attributes:
-        method: with its options.
-        value: its name, such as `miou`.
-        over: `set` (score of the summed statistics) or `images` (mean of the images' scores).
-        direction: whether `higher` or `lower` is better, or `none`.
-        images: how many were scored.
-        failed: how many failed.
-        undefined: for how many of the scored images the value is undefined; they are left out of the mean.
-        score: with its 95 % interval.
-        difference: to the baseline, over the images that both scored; None for the baseline and where none was chosen.
-        best: whether no method of the table is better.
+        method: With its options.
+        value: Its name, such as ``miou``.
+        over: ``set`` (score of the summed statistics) or ``images`` (mean of the images' scores).
+        direction: Whether ``higher`` or ``lower`` is better, or ``none``.
+        images: How many were scored.
+        failed: How many failed.
+        undefined: For how many of the scored images the value is undefined; they are left out of the mean.
+        score: With its 95 % interval.
+        difference: To the baseline, over the images that both scored; None for the baseline and where none was chosen.
+        best: Whether no method of the table is better.
     """
 
     method: str
@@ -52,7 +52,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Table:
-    """All methods on one model and metric; `lines` go by over, value and method, the headline's first."""
+    """All methods on one model and metric; ``lines`` go by over, value and method, the headline's first."""
 
     model: str
     metric: str
@@ -75,8 +75,8 @@ class Table:
 class _Way:
     """A way to score a set of images.
 
-    `raw` gives the numbers of each image, `rows` makes them summable and `score` scores their sums; `paired` makes those of two
-    methods on the same images summable and `paired_score` scores their difference.
+    ``raw`` gives the numbers of each image, ``rows`` makes them summable and ``score`` scores their sums; ``paired`` makes those of two
+    methods on the same images summable and ``paired_score`` scores their difference.
     """
 
     over: Over
@@ -101,13 +101,13 @@ def make_table(
     """Score every method, and compare it with the baseline.
 
     Args:
-        model: as tables name it.
-        metric: as tables name it.
-        spec: of the metric; None for one that is not in the registry.
-        methods: what each method scored.
-        baseline: one of them, or None.
-        rounds: of the bootstrap.
-        seed: of the bootstrap.
+        model: As tables name it.
+        metric: As tables name it.
+        spec: Of the metric; None for one that is not in the registry.
+        methods: What each method scored.
+        baseline: One of them, or None.
+        rounds: Of the bootstrap.
+        seed: Of the bootstrap.
     """
     lines: list[Line] = []
     for way in _ways(spec, methods):
@@ -149,7 +149,7 @@ def _statistics(data: Scored, widths: Mapping[str, int]) -> Array:
 
 
 def _set_score(spec: MetricSpec, widths: Mapping[str, int], values: Sequence[Value]) -> Score:
-    """Return the metric's `compute` of summed statistics that lie side by side."""
+    """Return the metric's ``compute`` of summed statistics that lie side by side."""
     ends = np.cumsum(list(widths.values()))[:-1]
 
     def score(sums: Array) -> Array:

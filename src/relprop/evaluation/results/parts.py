@@ -1,7 +1,5 @@
 """The files of rows in a folder of results: what their names say, and how they are read and written whole."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re
@@ -24,7 +22,7 @@ _ROWS_AT_ONCE = 4096
 
 @dataclass(frozen=True)
 class RowFile:
-    """A part file by what its name says: the pair, the set of metrics, and the block or `all`."""
+    """A part file by what its name says: the pair, the set of metrics, and the block or ``all``."""
 
     path: Path
     pair: str
@@ -33,7 +31,7 @@ class RowFile:
 
 
 def file_key(*labels: str, key: str) -> str:
-    """Return a text for file names: readable, and as unique as `key`."""
+    """Return a text for file names: readable, and as unique as ``key``."""
     readable = "--".join(re.sub(r"[^A-Za-z0-9.]+", "-", label)[-40:].strip("-.") for label in labels)
     return f"{readable}-{short_digest(key)}"
 
@@ -47,7 +45,7 @@ def valid_parts(folder: Path, sets: Mapping[str, Iterable[str]]) -> tuple[list[R
     """Return the part files by name, those that count and those that a file of the whole pair has made superfluous.
 
     Raises:
-        InputError: a part whose metrics `run.json` does not know.
+        InputError: A part whose metrics ``run.json`` does not know.
     """
     parts = [
         RowFile(path, *(str(match[name]) for name in ("pair", "metrics", "block")))
@@ -60,6 +58,10 @@ def valid_parts(folder: Path, sets: Mapping[str, Iterable[str]]) -> tuple[list[R
     whole = [part for part in parts if part.block == ALL]
     superseded = {part for part in parts if any(_supersedes(other, part, sets) for other in whole)}
     return [part for part in parts if part not in superseded], sorted(superseded, key=lambda part: part.path)
+
+
+Coverage = Mapping[tuple[str, int], set[str]]
+"""Keys of metrics, by the file key of a pair and the number of a block."""
 
 
 def coverage(folder: Path, settings: Mapping[str, Any]) -> dict[tuple[str, int], set[str]]:
@@ -80,7 +82,7 @@ def read_batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[B
     """Yield the rows of a file, or some of their columns.
 
     Raises:
-        InputError: the file is damaged.
+        InputError: The file is damaged.
     """
     try:
         with pq.ParquetFile(path) as file:
@@ -103,10 +105,10 @@ def read_tables(parts: Iterable[RowFile]) -> Iterator[Table]:
 
 
 def write_tables(path: Path, tables: Iterable[Table]) -> None:
-    """Write rows to a Parquet file, as whole as `write_whole` does.
+    """Write rows to a Parquet file, as whole as ``write_whole`` does.
 
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: The file cannot be written.
     """
     with atomic(path) as temporary:
         with pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
@@ -120,7 +122,7 @@ def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that after a crash, of the process or of the machine, it is there whole or not at all.
 
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: The file cannot be written.
     """
     with atomic(path) as temporary, temporary.open("wb") as file:
         file.write(content)

@@ -1,7 +1,5 @@
 """Rows that failed: of which metrics and blocks they are, and new ones in their place."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,23 +7,23 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from relprop.evaluation.results.parts import RowFile, read_batches, read_tables, valid_parts, write_tables
+from relprop.evaluation.results.parts import Coverage, RowFile, read_batches, read_tables, valid_parts, write_tables
 from relprop.evaluation.results.rows import FAILED, Batch, Table
 
 _IDENTITY = ("metric", "metric_options", "image")
 _Identity = tuple[str, str, str]
 
 
-def failed_metrics(folder: Path, settings: Mapping[str, Any], blocks: Sequence[Sequence[str]]) -> dict[tuple[str, int], set[str]]:
+def failed_metrics(folder: Path, settings: Mapping[str, Any], blocks: Sequence[Sequence[str]]) -> Coverage:
     """Return the keys of the metrics that have failed rows, for each pair and block.
 
     Args:
-        folder: of the results.
-        settings: the content of its `run.json`.
-        blocks: the names of the images of each block.
+        folder: Of the results.
+        settings: The content of its ``run.json``.
+        blocks: The names of the images of each block.
 
     Raises:
-        InputError: a part of the results is damaged.
+        InputError: A part of the results is damaged.
     """
     block_of = {image: block for block, images in enumerate(blocks) for image in images}
     found: dict[tuple[str, int], set[str]] = {}
@@ -36,7 +34,7 @@ def failed_metrics(folder: Path, settings: Mapping[str, Any], blocks: Sequence[S
 
 
 def metric_keys(table: Table) -> list[str]:
-    """Return for every row the key of its metric, as `Choice.key` has it."""
+    """Return for every row the key of its metric, as ``Choice.key`` has it."""
     return [f"{metric} {options}" for metric, options, _ in _identities(table)]
 
 
@@ -44,8 +42,8 @@ def replace_failed(parts: Iterable[RowFile], table: Table) -> Table:
     """Put rows in the place of those of the same metric and image that failed; each file is written whole. Return the rows put.
 
     Raises:
-        InputError: a part is damaged.
-        OutputError: a part cannot be written; what was put into others is kept.
+        InputError: A part is damaged.
+        OutputError: A part cannot be written; what was put into others is kept.
     """
     places = {identity: number for number, identity in enumerate(_identities(table))}
     put: set[int] = set()

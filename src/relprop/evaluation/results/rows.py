@@ -1,7 +1,5 @@
 """The rows of an evaluation: one per image, model, method and metric."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -15,9 +13,9 @@ except ImportError as error:
     raise ModelError('Evaluations need the package pyarrow: pip install "relprop[evaluate]".') from error
 
 Table = Any
-"""A `pyarrow.Table`; the library is not typed."""
+"""A ``pyarrow.Table``; the library is not typed."""
 Batch = Any
-"""A `pyarrow.RecordBatch`."""
+"""A ``pyarrow.RecordBatch``."""
 
 _CURVES = pa.map_(pa.string(), pa.list_(pa.float64()))
 
@@ -44,7 +42,7 @@ SCHEMA = pa.schema(
         pa.field("device", pa.string(), nullable=False),
     ]
 )
-"""The columns of the Parquet files; see `Row` for what they hold."""
+"""The columns of the Parquet files; see ``Row`` for what they hold."""
 
 OK, FAILED = "ok", "failed"
 
@@ -54,26 +52,26 @@ class Row:
     """One row.
 
     Attributes:
-        image: the image's name in its data set; for a metric on groups the first image's.
-        model: as it was asked for.
-        weights: `pretrained`, `random`, or the file that was given.
-        method: a name of `relprop.methods.METHODS`, or a TOML file.
-        method_options: as JSON, keys sorted; `{}` where none were given.
-        metric: a name of `relprop.metrics.METRICS`.
-        metric_options: as JSON, keys sorted; `{}` where none were given.
-        seed: of the run; each image draws from `image_seed(seed, image)`.
-        relprop: the version.
-        torch: the version.
-        device: the kind of device, such as `cpu` or `cuda`.
-        group: the images of a metric that scores several at once, else None.
-        status: `ok` or `failed`.
-        reason: why it failed, in one sentence, else None.
-        target: the explained class; None for groups and where it is not known.
-        scores: the metric's numbers by name; NaN where one is undefined for this image.
-        curves: the metric's curves by name.
-        statistics: what adds up over images, for metrics that are scored over the set: `MetricSpec.compute` of the sums is the set's
+        image: The image's name in its data set; for a metric on groups the first image's.
+        model: As it was asked for.
+        weights: ``pretrained``, ``random``, or the file that was given.
+        method: A name of ``relprop.methods.METHODS``, or a TOML file.
+        method_options: As JSON, keys sorted; ``{}`` where none were given.
+        metric: A name of ``relprop.metrics.METRICS``.
+        metric_options: As JSON, keys sorted; ``{}`` where none were given.
+        seed: Of the run; each image draws from ``image_seed(seed, image)``.
+        relprop: The version.
+        torch: The version.
+        device: The kind of device, such as ``cpu`` or ``cuda``.
+        group: The images of a metric that scores several at once, else None.
+        status: ``ok`` or ``failed``.
+        reason: Why it failed, in one sentence, else None.
+        target: The explained class; None for groups and where it is not known.
+        scores: The metric's numbers by name; NaN where one is undefined for this image.
+        curves: The metric's curves by name.
+        statistics: What adds up over images, for metrics that are scored over the set: ``MetricSpec.compute`` of the sums is the set's
             score; a single number is a list of one.
-        seconds: what the image took, its share of the explanation (which metrics share) and its metric.
+        seconds: What the image took, its share of the explanation (which metrics share) and its metric.
     """
 
     image: str
@@ -98,7 +96,7 @@ class Row:
 
 
 def to_table(rows: Iterable[Row]) -> Table:
-    """Return the rows as an Arrow table of `SCHEMA`."""
+    """Return the rows as an Arrow table of ``SCHEMA``."""
     return pa.Table.from_pylist([_plain(row) for row in rows], schema=SCHEMA)
 
 
@@ -108,5 +106,5 @@ def _plain(row: Row) -> dict[str, object]:
 
 
 def options_text(options: Mapping[str, object]) -> str:
-    """Return options as the columns `method_options` and `metric_options` hold them."""
+    """Return options as the columns ``method_options`` and ``metric_options`` hold them."""
     return json.dumps(dict(options), sort_keys=True, ensure_ascii=False, default=str)

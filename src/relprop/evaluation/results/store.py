@@ -1,11 +1,9 @@
-"""The folder of results: `run.json` with the settings, and the rows in part files, each written whole or not at all."""
-
-from __future__ import annotations
+"""The folder of results: ``run.json`` with the settings, and the rows in part files, each written whole or not at all."""
 
 import contextlib
 import io
 import json
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from relprop.evaluation.results.parts import (
     ALL,
     PARTS,
     RUN,
+    Coverage,
     RowFile,
     coverage,
     read_batches,
@@ -37,15 +36,15 @@ MAPS = "maps"
 
 
 def read_settings(folder: Path | str) -> dict[str, Any]:
-    """Return the content of `run.json`.
+    """Return the content of ``run.json``.
 
-    Its keys: `format`; `content` (the settings that decide the rows); `images` (`count`, `digest`) and `blocks`; `models`, `methods` and
-    `metrics`, everything that was ever asked for in this folder, as tables with their options; `metric_sets` (the metrics of a
-    part file by the digest in its name); `fingerprints` (of the weights); `left_out` (`model`, `method`, `metric` or null, `reason`);
-    `problems` of the data set; the versions `relprop` and `torch`.
+    Its keys: ``format``; ``content`` (the settings that decide the rows); ``images`` (``count``, ``digest``) and ``blocks``; ``models``, ``methods``
+    and ``metrics``, everything that was ever asked for in this folder, as tables with their options; ``metric_sets`` (the metrics of a
+    part file by the digest in its name); ``fingerprints`` (of the weights); ``left_out`` (``model``, ``method``, ``metric`` or null, ``reason``);
+    ``problems`` of the data set; the versions ``relprop`` and ``torch``.
 
     Raises:
-        InputError: the folder holds no evaluation.
+        InputError: The folder holds no evaluation.
     """
     path = as_path(folder, "The folder of results") / RUN
     try:
@@ -60,10 +59,10 @@ def read_settings(folder: Path | str) -> dict[str, Any]:
 
 
 def read_rows(folder: Path | str) -> Iterator[Batch]:
-    """Yield the rows of a results folder, finished or not, in batches of `rows.SCHEMA`, in the order of the part files.
+    """Yield the rows of a results folder, finished or not, in batches of ``rows.SCHEMA``, in the order of the part files.
 
     Raises:
-        InputError: the folder holds no evaluation, or a part of it is damaged.
+        InputError: The folder holds no evaluation, or a part of it is damaged.
     """
     sets = read_settings(folder)["metric_sets"]
     for part in valid_parts(Path(folder), sets)[0]:
@@ -71,10 +70,10 @@ def read_rows(folder: Path | str) -> Iterator[Batch]:
 
 
 def read_maps(folder: Path | str) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Yield (file, image, `(H, W)` float32 heat map) of all maps that a run kept; the file's name begins with model and method.
+    """Yield (file, image, ``(H, W)`` float32 heat map) of all maps that a run kept; the file's name begins with model and method.
 
     Raises:
-        InputError: the folder holds no evaluation, or a file of it is damaged.
+        InputError: The folder holds no evaluation, or a file of it is damaged.
     """
     read_settings(folder)
     for path in sorted((Path(folder) / MAPS).glob("[!.]*.npz")):
@@ -96,8 +95,8 @@ def locked(folder: Path) -> Generator[None, None, None]:
     """Keep other processes from writing to the folder; the system takes the lock from a process that dies.
 
     Raises:
-        InputError: another process holds it.
-        OutputError: the folder cannot be made.
+        InputError: Another process holds it.
+        OutputError: The folder cannot be made.
     """
     make_folder(folder / PARTS)
     lock = FileLock(folder / ".lock")
@@ -112,11 +111,11 @@ def locked(folder: Path) -> Generator[None, None, None]:
 
 
 class Store:
-    """What a run knows of its folder; to be made while it is `locked`, by one process.
+    """What a run knows of its folder; to be made while it is ``locked``, by one process.
 
     Args:
-        folder: of the results.
-        settings: the content of `run.json`, which is written at once.
+        folder: Of the results.
+        settings: The content of ``run.json``, which is written at once.
     """
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
@@ -130,20 +129,26 @@ class Store:
         self._done = coverage(folder, settings)
 
     def save(self) -> None:
-        """Write `run.json`."""
+        """Write ``run.json``."""
         write_whole(self.folder / RUN, (json.dumps(self.settings, indent=2, ensure_ascii=False) + "\n").encode())
 
-    def done(self, pair: str, block: int) -> set[str]:
-        """Return the keys of the metrics whose rows of a block are stored."""
-        return self._done.get((pair, block), set())
+    @property
+    def done(self) -> Coverage:
+        """The keys of the metrics whose rows are stored, for each pair and block."""
+        return self._done
+
+    def add_fingerprints(self, fingerprints: Mapping[str, str]) -> None:
+        """Write the fingerprints of the weights into ``run.json``."""
+        self.settings["fingerprints"].update(fingerprints)
+        self.save()
 
     def write(self, pair: str, block: int, metrics: Iterable[str], table: Table) -> Table:
         """Store the rows of a block; of metrics that are stored already, only in the place of rows that failed. Return what was stored.
 
         Raises:
-            OutputError: the disk is full, or the folder cannot be written to.
+            OutputError: The disk is full, or the folder cannot be written to.
         """
-        there = self.done(pair, block)
+        there = self._done.get((pair, block), set[str]())
         keys = [key for key in metrics if key not in there]
         again = pa.array([key in there for key in metric_keys(table)], pa.bool_())
         new, known = table.filter(pc.invert(again)), table.filter(again)  # pyright: ignore[reportAttributeAccessIssue]
@@ -154,11 +159,11 @@ class Store:
         return pa.concat_tables([new, replace_failed(parts, known)])
 
     def write_maps(self, pair: str, block: int, images: Iterable[str], maps: np.ndarray) -> None:
-        """Store the `(N, H, W)` heat maps of a block in half precision, each over its largest magnitude; maps of other images stay.
+        """Store the ``(N, H, W)`` heat maps of a block in half precision, each over its largest magnitude; maps of other images stay.
 
         Raises:
-            InputError: the maps that are there are damaged.
-            OutputError: the disk is full, or the folder cannot be written to.
+            InputError: The maps that are there are damaged.
+            OutputError: The disk is full, or the folder cannot be written to.
         """
         scale = np.abs(maps).max((1, 2)).astype(np.float64)
         normal = (maps / np.where(scale > 0, scale, 1)[:, None, None]).astype(np.float16)
@@ -179,7 +184,7 @@ class Store:
         The new file makes the others superfluous by its name, before they are deleted.
         """
         parts = self._parts(pair)
-        covered = [self.done(pair, block) for block in range(self.settings["blocks"])]
+        covered = [self._done.get((pair, block), set[str]()) for block in range(self.settings["blocks"])]
         if len(parts) < 2 or any(keys != covered[0] for keys in covered):
             return
         path = self._path(pair, sorted(covered[0]), ALL)
@@ -188,7 +193,7 @@ class Store:
             part.path.unlink(missing_ok=True)
 
     def leave_out(self, model: str, method: str, metric: str | None, reason: str) -> None:
-        """Note in `run.json` that a pair, or one metric of it, cannot be computed."""
+        """Note in ``run.json`` that a pair, or one metric of it, cannot be computed."""
         entry = {"model": model, "method": method, "metric": metric, "reason": reason}
         if entry not in self.settings["left_out"]:
             self.settings["left_out"].append(entry)

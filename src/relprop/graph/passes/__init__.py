@@ -1,9 +1,11 @@
-"""Normalisation: small passes, each of which leaves the model's output as it was."""
+"""Passes: small rewrites of a graph, each of which leaves the model's output as it was, in the order that a model goes through."""
 
-from dataclasses import replace
+from collections.abc import Callable
 
-from relprop.graph.capture import Capture
+from torch import fx
+
 from relprop.graph.passes.attention import expand_attention
+from relprop.graph.passes.batchnorm import fold_batchnorm as fold_batchnorms
 from relprop.graph.passes.constants import drop_unused, fold_constants
 from relprop.graph.passes.decompose import decompose_unknown
 from relprop.graph.passes.final import take_off_final_softmax
@@ -11,31 +13,52 @@ from relprop.graph.passes.inline import inline_regions
 from relprop.graph.passes.inplace import make_out_of_place
 from relprop.graph.passes.masks import fill_infinite_masks, index_by_constant_masks
 from relprop.graph.passes.moves import shorten_moves
+from relprop.graph.passes.outputs import mark_outputs
+from relprop.graph.passes.projections import separate_projections
 from relprop.graph.passes.simplify import drop_identities, use_common_forms
+from relprop.graph.passes.windows import compute_windows
+
+Pass = Callable[[fx.GraphModule], str | None]
+"""Rewrites a graph in place; returns what the user should know of it, if anything."""
+
+PASSES: tuple[Pass, ...] = (
+    inline_regions,
+    make_out_of_place,
+    mark_outputs,
+    fold_constants,
+    drop_identities,
+    index_by_constant_masks,
+    expand_attention,
+    fill_infinite_masks,
+    use_common_forms,
+    decompose_unknown,
+    use_common_forms,
+    drop_identities,
+    fold_constants,
+    shorten_moves,
+    take_off_final_softmax,
+    drop_unused,
+)
+"""The passes of every model, in order."""
 
 
-def normalize(capture: Capture) -> Capture:
-    """Bring a captured graph, in place, to the form that plans are made for; folding BatchNorm is left to the method.
-
-    Each pass: nested regions inlined, in-place ops out of place, constants folded, no-ops dropped, constant masks made indices, fused
-    attention expanded, added −∞ made a fill, rare forms rewritten, unknown ops decomposed, moves shortened, a final softmax taken off.
-    """
-    module = capture.module
-    inline_regions(module)
-    make_out_of_place(module)
-    fold_constants(module)
-    drop_identities(module)
-    index_by_constant_masks(module)
-    expand_attention(module)
-    fill_infinite_masks(module)
-    use_common_forms(module)
-    decompose_unknown(module)
-    use_common_forms(module)
-    drop_identities(module)
-    fold_constants(module)
-    shorten_moves(module)
-    taken = take_off_final_softmax(module)
-    drop_unused(module)
+def normalize(module: fx.GraphModule) -> tuple[str, ...]:
+    """Bring a captured graph, in place, to the form that plans are made for; return what the user should know."""
+    notes = [note for run in PASSES if (note := run(module))]
     module.graph.lint()
-    note = "The final softmax or sigmoid was taken off: logits are explained."
-    return replace(capture, notes=(*capture.notes, note) if taken else capture.notes)
+    return tuple(notes)
+
+
+def for_method(module: fx.GraphModule, *, fold_batchnorm: bool, local: bool) -> None:
+    """Run, in place, the passes that depend on the method.
+
+    Args:
+        module: A normalized graph.
+        fold_batchnorm: Whether BatchNorm folds into the layer before it.
+        local: Whether all rules are local, so that fused projections may be separated, and values that nothing reads left out.
+    """
+    if fold_batchnorm:
+        fold_batchnorms(module)
+    if local:
+        separate_projections(module)
+        compute_windows(module)

@@ -1,21 +1,19 @@
-"""BatchNorm folds into the convolution or dense layer that feeds it."""
+"""Fold BatchNorm into the convolution or dense layer before it."""
 
 import torch
 from torch import Tensor, fx
 
 from relprop.graph.nodes import add_constant, insert, replace
 from relprop.graph.passes.constants import drop_unused
-from relprop.ops.op import op_name
+from relprop.ops.table import entry
 
-_CONV = frozenset(f"aten::conv{d}d" for d in (1, 2, 3))
-_CONV_TRANSPOSE = frozenset(f"aten::conv_transpose{d}d" for d in (1, 2, 3))
-_FEEDERS = _CONV | _CONV_TRANSPOSE | {"aten::linear"}
+aten = torch.ops.aten
 
 
 def fold_batchnorm(module: fx.GraphModule) -> None:
-    """Fold every BatchNorm whose input comes from one convolution or dense layer and goes nowhere else."""
+    """Fold every BatchNorm whose input is a convolution or dense layer that nothing else reads."""
     for node in list(module.graph.nodes):
-        if node.op == "call_function" and op_name(node.target) == "aten::batch_norm" and _foldable(node):
+        if node.target is aten.batch_norm.default and _foldable(node):
             _fold(module, node)
     drop_unused(module)
 
@@ -25,12 +23,18 @@ def _foldable(node: fx.Node) -> bool:
     constants = [a for a in (*feeder.args[1:3], *node.args[1:5]) if isinstance(a, fx.Node)]  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
     return (
         isinstance(feeder, fx.Node)
-        and op_name(feeder.target) in _FEEDERS
+        and _output_dim(feeder) is not None
         and len(feeder.users) == 1
         and not training
         and mean is not None
         and all(c.op == "get_attr" for c in constants)
     )
+
+
+def _output_dim(feeder: fx.Node) -> int | None:
+    """The dimension of a layer's weight that counts the output channels; None where the op is no such layer."""
+    op = entry(feeder)
+    return None if op is None else op.weight_outputs
 
 
 def _fold(module: fx.GraphModule, node: fx.Node) -> None:
@@ -45,7 +49,7 @@ def _fold(module: fx.GraphModule, node: fx.Node) -> None:
     weight, bias = read(feeder.args[1]), read(feeder.args[2]) if len(feeder.args) > 2 else None  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
     offset = -mean if bias is None else bias - mean  # pyright: ignore[reportOperatorIssue, reportOptionalOperand]
     offset = offset * scale if beta is None else offset * scale + beta
-    transposed = op_name(feeder.target) in _CONV_TRANSPOSE  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
+    transposed = _output_dim(feeder) == 1  # pyright: ignore[reportArgumentType]
     groups = feeder.args[6] if transposed and len(feeder.args) > 6 else 1  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
     folded = _scaled(weight, scale, transposed=transposed, groups=groups)  # pyright: ignore[reportArgumentType]
     constants = [add_constant(module, node, name, value) for name, value in (("weight", folded), ("bias", offset))]
@@ -56,7 +60,7 @@ def _fold(module: fx.GraphModule, node: fx.Node) -> None:
 
 
 def _scaled(weight: Tensor, scale: Tensor, *, transposed: bool, groups: int) -> Tensor:
-    """Scale the output channels of a weight; a transposed convolution has them second, counted within each group."""
+    """Scale the output channels of a weight; a transposed convolution has them in dimension 1, counted within each group."""
     if not transposed:
         return weight * scale.reshape(-1, *[1] * (weight.dim() - 1))
     by_group = weight.reshape(groups, -1, *weight.shape[1:]) * scale.reshape(groups, 1, -1, *[1] * (weight.dim() - 2))

@@ -1,4 +1,4 @@
-"""What does not depend on the input is computed once."""
+"""Constant folding, and dead-code elimination of ops and constants that nothing reads."""
 
 import operator
 from typing import Any
@@ -6,38 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from relprop.graph.aliasing import mutated
-from relprop.graph.nodes import add_constant, nodes_in, replace, tensor_inputs
-from relprop.ops.op import op_name
-
-METADATA_ONLY = frozenset(
-    f"aten::{name}"
-    for name in [
-        "new_zeros",
-        "new_ones",
-        "new_full",
-        "new_empty",
-        "zeros_like",
-        "ones_like",
-        "full_like",
-        "empty_like",
-        "sym_size",
-    ]
-)
-"""Ops that read the shape of a tensor, not its values."""
-
-_SHAPE_OF_OTHER = {"aten::expand_as": 0, "aten::view_as": 0, "aten::reshape_as": 0, "aten::type_as": 0, "aten::copy": 1}
-"""By op with two tensors, which one it reads; of the other it takes the shape or the dtype."""
-
-_RANDOM = ("rand", "bernoulli", "dropout", "normal")
-
-
-def values_read(node: fx.Node) -> list[fx.Node]:
-    """Return the values that an op reads, leaving out those of which only the shape matters to it."""
-    name = op_name(node.target)
-    if name in METADATA_ONLY:
-        return []
-    return nodes_in(node.args[_SHAPE_OF_OTHER[name]]) if name in _SHAPE_OF_OTHER else node.all_input_nodes
+from relprop.graph.aliasing import mutated, values_read
+from relprop.graph.nodes import add_constant, replace, tensor_inputs
+from relprop.ops.table import arguments_of, entry
 
 
 def depends_on_input(graph: fx.Graph) -> set[fx.Node]:
@@ -53,7 +24,7 @@ def depends_on_input(graph: fx.Graph) -> set[fx.Node]:
 
 
 def fold_constants(module: fx.GraphModule) -> None:
-    """Evaluate every op that depends on constants alone, once and for all, and drop what is no longer used."""
+    """Fold constants: evaluate every op that depends on constants alone, and drop dead code."""
     graph = module.graph
     values: dict[fx.Node, Any] = {}
     copy = any(mutated(node) is not None for node in graph.nodes)
@@ -76,26 +47,34 @@ def fold_constants(module: fx.GraphModule) -> None:
 
 
 def _is_constant(node: fx.Node, values: dict[fx.Node, Any]) -> bool:
-    name = op_name(node.target)
-    if any(sign in name for sign in _RANDOM):
+    if _is_random(node):
         return False
-    if name in METADATA_ONLY:
+    op = entry(node)
+    if op is not None and op.reads == ():
         first, *rest = node.all_input_nodes
         fixed = all(isinstance(n, int) for n in getattr(node.meta["val"], "shape", [torch.SymInt]))
-        return fixed and all(p in values for p in rest if p is not first) and name != "aten::sym_size"
+        return fixed and all(p in values for p in rest if p is not first)
     if node.target is operator.getitem or node.all_input_nodes:
         return all(p in values for p in node.all_input_nodes)
     return isinstance(node.meta.get("val"), Tensor)
 
 
+def _is_random(node: fx.Node) -> bool:
+    """Whether a call draws random numbers: torch tags such ops, some of which draw none in evaluation mode."""
+    if torch.Tag.nondeterministic_seeded not in getattr(node.target, "tags", ()):
+        return False
+    arguments = arguments_of(node)
+    return not any(arguments.get(name, True) in (False, 0.0) for name in ("train", "training", "dropout_p"))
+
+
 def _stand_in(node: fx.Node) -> Tensor:
-    """A tensor with the dtype of a value whose shape alone matters."""
+    """An empty tensor in place of a value of which only shape and dtype are read."""
     fake = node.meta["val"]
     return torch.empty([n if isinstance(n, int) else 2 for n in fake.shape], dtype=fake.dtype, device=fake.device)
 
 
 def drop_unused(module: fx.GraphModule) -> None:
-    """Erase ops and constants that nothing reads."""
+    """Eliminate dead code: ops and constants that nothing reads."""
     graph = module.graph
     for node in reversed(list(graph.nodes)):
         if not node.users and node.op in {"call_function", "get_attr"}:

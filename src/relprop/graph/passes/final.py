@@ -1,21 +1,20 @@
-"""A final softmax or sigmoid is taken off: the logit is explained."""
+"""Remove a final softmax or sigmoid: the logit is explained."""
 
 from torch import fx
 
 from relprop.graph.passes.constants import drop_unused
-from relprop.ops.op import op_name
-
-_FINAL = frozenset(
-    {"aten::softmax", "aten::_softmax", "aten::log_softmax", "aten::_log_softmax", "aten::sigmoid", "aten::log_sigmoid"}
-)
+from relprop.ops.table import entry
 
 
-def take_off_final_softmax(module: fx.GraphModule) -> bool:
-    """Let the graph return logits; return whether anything had to be taken off."""
+def take_off_final_softmax(module: fx.GraphModule) -> str | None:
+    """Let the graph return logits; return a note where a final softmax or sigmoid was removed."""
     output = module.graph.output_node()
     (result,) = output.args[0] if isinstance(output.args[0], tuple | list) else (output.args[0],)
-    if not (isinstance(result, fx.Node) and result.op == "call_function" and op_name(result.target) in _FINAL):
-        return False
+    if not isinstance(result, fx.Node) or result.op != "call_function":
+        return None
+    op = entry(result)
+    if op is None or not op.probabilities:
+        return None
     output.args = ((result.args[0],),)
     drop_unused(module)
-    return True
+    return "The final softmax or sigmoid was taken off: logits are explained."

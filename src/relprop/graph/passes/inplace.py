@@ -4,7 +4,6 @@ import torch
 from torch import fx
 
 from relprop.graph.aliasing import depends_on_values, mutated
-from relprop.graph.nodes import OUTPUTS, PATH
 
 
 def make_out_of_place(module: fx.GraphModule) -> None:
@@ -21,5 +20,3 @@ def make_out_of_place(module: fx.GraphModule) -> None:
         later = list(module.graph.nodes)
         later = later[later.index(node) + 1 :]
         target.replace_all_uses_with(node, delete_user_cb=lambda user, allowed=set(later): user in allowed)
-        if OUTPUTS in target.meta and target.meta.get(PATH) != node.meta.get(PATH):
-            node.meta[OUTPUTS] = [*node.meta.get(OUTPUTS, []), *target.meta.pop(OUTPUTS)]

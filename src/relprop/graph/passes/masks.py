@@ -1,4 +1,4 @@
-"""Constant masks: boolean ones become indices, so that the size of what they pick is known; added −∞ becomes a fill, as it takes no part."""
+"""Constant masks: boolean masks become indices, whose number is known; added −∞ becomes ``masked_fill``, which absorbs no relevance."""
 
 import math
 
@@ -6,17 +6,15 @@ import torch
 from torch import Tensor, fx
 
 from relprop.graph.nodes import add_constant, insert, recompute, replace
-from relprop.ops.op import op_name
 
 aten = torch.ops.aten
-_BY_INDEX = frozenset({"aten::index", "aten::index_put"})
 
 
 def index_by_constant_masks(module: fx.GraphModule) -> None:
     """Rewrite ``x[:, mask]`` with a constant mask as ``x[:, positions]``, and work out the shapes of all that follows anew."""
     rewritten: set[fx.Node] = set()
     for node in list(module.graph.nodes):
-        if node.op != "call_function" or op_name(node.target) not in _BY_INDEX:
+        if node.target not in {aten.index.Tensor, aten.index_put.default}:
             continue
         masks = {index: _mask(module, index) for index in node.args[1]}
         if any(mask is not None for mask in masks.values()):

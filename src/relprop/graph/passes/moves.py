@@ -1,4 +1,4 @@
-"""Chains of ops that only move elements, written as short as they can be: take dimensions apart, reorder them, put them together."""
+"""Canonicalize chains of views and transposes: unflatten → permute → flatten."""
 
 import itertools
 import operator
@@ -11,22 +11,10 @@ from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from relprop.graph.nodes import OUTPUTS, insert, replace, value_of
 from relprop.graph.passes.constants import drop_unused
-from relprop.ops.table import arguments_of
+from relprop.ops.table import arguments_of, entry
 
 aten = torch.ops.aten
 Size = int | torch.SymInt
-MOVES = frozenset(
-    {
-        aten.flatten.using_ints,
-        aten.permute.default,
-        aten.reshape.default,
-        aten.squeeze.dim,
-        aten.transpose.int,
-        aten.unflatten.int,
-        aten.unsqueeze.default,
-    }
-)
-"""Ops that only move elements."""
 
 
 class Atom(NamedTuple):
@@ -48,7 +36,7 @@ Steps = list[tuple[Any, tuple[Any, ...]]]
 
 
 def shorten_moves(module: fx.GraphModule) -> None:
-    """Replace chains of moves by shorter ones with the same result, and transpose rows on that side of a dense layer where it costs less."""
+    """Canonicalize chains of moves, and transpose rows before or after a dense layer, whichever costs less."""
     for node in list(module.graph.nodes):
         if node.target is aten.linear.default:
             _transpose_after_linear(node)
@@ -61,24 +49,30 @@ def shorten_moves(module: fx.GraphModule) -> None:
     drop_unused(module)
 
 
+def is_move(node: fx.Node) -> bool:
+    """Whether an op is a view or permutation of one value: it reshapes it, or reorders its dimensions."""
+    op = entry(node)
+    return op is not None and (op.reshapes or op.order is not None)
+
+
 def _in_chain(node: fx.Node) -> bool:
-    """Whether an op is a move; the transposed matrix of a product is none, since products read it as it lies."""
+    """Whether an op is a move; the transposed matrix of a product is none, since matmul reads strided matrices."""
     of_matrix = node.target is aten.transpose.int and all(user.target is aten.matmul.default for user in node.users)
-    return node.target in MOVES and not of_matrix
+    return is_move(node) and not of_matrix
 
 
 def _goes_on(node: fx.Node) -> bool:
-    """Whether the next op is a move of this one's value, which nothing else reads."""
+    """Whether the only reader of a value is another move."""
     return len(node.users) == 1 and _in_chain(next(iter(node.users))) and OUTPUTS not in node.meta
 
 
 def _transpose_after_linear(node: fx.Node) -> None:
-    """``linear(transpose(x))`` as ``transpose(linear(x))``: a dense layer on its rows as they lie in memory."""
+    """``linear(transpose(x))`` as ``transpose(linear(x))``: a dense layer on contiguous rows."""
     transposed = node.args[0]
     if not isinstance(transposed, fx.Node) or not _moves_rows(transposed):
         return
     x, *dims = cast("tuple[fx.Node, int, int]", transposed.args)
-    if x.target not in MOVES:  # else all moves are put in order together
+    if not is_move(x):  # else all moves are put in order together
         replace(node, insert(node, aten.transpose.int, insert(node, aten.linear.default, x, *node.args[1:]), *dims))
 
 
@@ -88,13 +82,13 @@ def _transpose_before_linear(node: fx.Node) -> None:
     if linear.target is not aten.linear.default or len(linear.users) > 1 or OUTPUTS in linear.meta or not _moves_rows(node):
         return
     rows = linear.args[0]
-    if isinstance(rows, fx.Node) and rows.target in MOVES:
+    if isinstance(rows, fx.Node) and is_move(rows):
         replace(node, insert(node, aten.linear.default, insert(node, aten.transpose.int, rows, *dims), *linear.args[1:]))
         linear.graph.erase_node(linear)
 
 
 def _moves_rows(node: fx.Node) -> bool:
-    """Whether an op is a transposition that leaves the last dimension where it is."""
+    """Whether an op is a transpose of two dimensions before the last."""
     dims = value_of(node).dim() if node.target is aten.transpose.int else 0
     return dims > 0 and dims - 1 not in {int(dim) % dims for dim in node.args[1:]}  # pyright: ignore[reportArgumentType]
 
@@ -125,19 +119,15 @@ def take(steps: Steps, source: fx.Node, before: fx.Node) -> fx.Node:
 
 
 def axes_of(source: fx.Node) -> Axes:
-    """The dimensions of a value that nothing has moved yet."""
+    """The axes of a value before any move."""
     return [[Atom(dim, (), size)] for dim, size in enumerate(value_of(source).shape)]
 
 
 def moved(move: fx.Node, axes: Axes) -> Axes | None:
-    """The factors of every dimension after a move; None where a dimension is cut where no factor ends."""
-    given = arguments_of(move)
-    if move.target is aten.permute.default:
-        return [axes[dim] for dim in given["dims"]]
-    if move.target is aten.transpose.int:
-        swapped, first, second = list(axes), given["dim0"] % len(axes), given["dim1"] % len(axes)
-        swapped[first], swapped[second] = axes[second], axes[first]
-        return swapped
+    """The axes after a move; None where it splits a factor of unknown size."""
+    op = entry(move)
+    if op is not None and op.order is not None:
+        return [axes[dim] for dim in op.order(arguments_of(move), len(axes))]
     return _regrouped([atom for axis in axes for atom in axis], value_of(move).shape)
 
 
@@ -202,7 +192,7 @@ def steps_to(axes: Axes) -> Steps | None:
 
 
 def _joined(axes: Axes) -> Axes:
-    """Put factors together that were taken apart and lie side by side all the same."""
+    """Merge factors of one dimension that stay side by side."""
     order = sorted((atom for axis in axes for atom in axis), key=_place)
     after = {_place(a): _place(b) for a, b in itertools.pairwise(order) if a.dim == b.dim}
     joined = Axes()

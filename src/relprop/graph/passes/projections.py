@@ -1,6 +1,6 @@
-"""A dense layer whose result is taken apart, such as queries, keys and values in one, becomes a layer for every part.
+"""Split fused projections: a dense layer whose result is read in parts, such as queries, keys and values, becomes one layer per part.
 
-Each part then needs its own relevance alone: nothing is put together with zeros, and a part without relevance costs nothing.
+Then a part without relevance costs nothing, and no part is padded with zeros.
 """
 
 import operator
@@ -10,7 +10,7 @@ import torch
 from torch import fx
 
 from relprop.graph.nodes import OUTPUTS, PATH, WINDOWS, Window, add_constant, insert, replace, value_of
-from relprop.graph.passes.moves import MOVES, Atom, Axes, Steps, axes_of, moved, shorten_moves, steps_to, take
+from relprop.graph.passes.moves import Atom, Axes, Steps, axes_of, is_move, moved, shorten_moves, steps_to, take
 from relprop.graph.passes.windows import readers_of
 from relprop.ops.table import arguments_of
 
@@ -60,7 +60,7 @@ def _moved_parts(node: fx.Node) -> list[_Part]:
             steps, rows = steps_to([axis for axis in axes if axis is not group]), outputs // int(group[0].size)
             return [_Part(reader, index * rows, rows, steps) for reader, index in picked] if steps is not None else []
         user, *others = value.users
-        following = moved(user, axes) if user.target in MOVES and not others and OUTPUTS not in user.meta else None
+        following = moved(user, axes) if is_move(user) and not others and OUTPUTS not in user.meta else None
         if following is None:
             return []
         value, axes = user, following

@@ -1,6 +1,7 @@
-"""Drop what does nothing at inference: dropout, copies, checks; write rare forms of an op as the common one."""
+"""Drop identities (dropout, copies, checks), and rewrite rare forms of an op as the common one."""
 
 import math
+import operator
 import sys
 from collections.abc import Mapping
 from typing import Any, cast
@@ -9,38 +10,17 @@ import torch
 from torch import fx
 
 from relprop.graph.nodes import OUTPUTS, insert, replace, value_of
-from relprop.ops.op import op_name
-from relprop.ops.table import arguments_of
+from relprop.ops.op import Role
+from relprop.ops.table import arguments_of, entry
 
 aten = torch.ops.aten
-_IDENTITIES = frozenset(
-    f"aten::{name}"
-    for name in [
-        "dropout",
-        "feature_dropout",
-        "alpha_dropout",
-        "feature_alpha_dropout",
-        "native_dropout",
-        "alias",
-        "contiguous",
-        "clone",
-        "detach",
-        "detach_",
-        "lift",
-        "lift_fresh",
-        "lift_fresh_copy",
-        "dropout_",
-        "identity",
-    ]
-)
-_CASTS = frozenset(f"aten::{name}" for name in ["to", "_to_copy", "type_as", "float"])
 _CONV = {1: aten.conv1d.default, 2: aten.conv2d.default, 3: aten.conv3d.default}
 _CONV_TRANSPOSE = {1: aten.conv_transpose1d.default, 2: aten.conv_transpose2d.input, 3: aten.conv_transpose3d.input}
 _CHECKS = ("_assert", "sym_constrain", "_check")
 
 
 def drop_identities(module: fx.GraphModule) -> None:
-    """Remove ops whose output equals their input, and runtime assertions."""
+    """Remove identities, and runtime assertions."""
     for node in reversed(list(module.graph.nodes)):
         if node.op != "call_function":
             continue
@@ -51,17 +31,15 @@ def drop_identities(module: fx.GraphModule) -> None:
 
 
 def _is_identity(node: fx.Node) -> bool:
-    name = op_name(node.target)
-    if name in _IDENTITIES:
-        return True
-    if name in _CASTS:
+    op = entry(node)
+    if op is not None and op.identity:
         before, after = value_of(node.args[0]), node.meta["val"]
         return before.dtype == after.dtype and before.device == after.device
     return node.target is aten.slice.Tensor and _takes_all(arguments_of(node))
 
 
 def _takes_all(given: Mapping[str, Any]) -> bool:
-    """Whether a slice is the whole value, as the first of ``x[:, 0]`` is."""
+    """Whether a slice takes the whole dimension, as the first of ``x[:, 0]`` does."""
     size, end = value_of(given["self"]).shape[given["dim"]], given["end"]
     to_the_end = end is None or (isinstance(end, int) and (end == sys.maxsize or (isinstance(size, int) and end >= size)))
     return to_the_end and given["start"] in {None, 0} and given["step"] == 1
@@ -79,11 +57,9 @@ def _rewrite_subtraction(node: fx.Node) -> fx.Node | None:
 
 
 def _rewrite_same_convolution(node: fx.Node) -> fx.Node | None:
-    """``padding="same"`` in numbers, with a pad of its own where it is not symmetric."""
-    if (
-        op_name(node.target) not in {"aten::conv1d", "aten::conv2d", "aten::conv3d"}
-        or "padding" not in str(node.target).split(".")[-1]
-    ):
+    """A convolution with ``padding="same"`` with padding in numbers, and an op of its own that pads where it is not symmetric."""
+    op = entry(node)
+    if op is None or op.role is not Role.CONV or getattr(node.target, "_overloadname", "") != "padding":
         return None
     x, weight, bias, stride, mode, dilation, groups = arguments_of(node).values()
     dims = value_of(weight).dim() - 2
@@ -95,7 +71,7 @@ def _rewrite_same_convolution(node: fx.Node) -> fx.Node | None:
 
 
 def _rewrite_convolution(node: fx.Node) -> fx.Node | None:
-    """``convolution``, as traced TorchScript models have it, as the convolution of its number of dimensions."""
+    """``convolution``, as in traced TorchScript models, as the ``conv1d``, ``conv2d``, … of its number of dimensions."""
     if node.target not in {aten.convolution.default, aten._convolution.default}:
         return None
     x, weight, bias, stride, padding, dilation, transposed, output_padding, groups = list(arguments_of(node).values())[:9]
@@ -121,7 +97,7 @@ def _rewrite_pad(node: fx.Node) -> fx.Node | None:
 
 
 def _circular(node: fx.Node, x: fx.Node, pad: list[int]) -> fx.Node:
-    """Circular padding as a concatenation of what lies at the other end."""
+    """Circular padding as a concatenation with slices of the opposite ends."""
     for axis, (left, right) in enumerate(zip(pad[::2], pad[1::2], strict=True), start=1):
         dim = value_of(x).dim() - axis
         size = value_of(x).shape[dim]
@@ -138,7 +114,7 @@ def _rewrite_view(node: fx.Node) -> fx.Node | None:
 
 
 def _rewrite_flat_linear(node: fx.Node) -> fx.Node | None:
-    """A dense layer on flattened rows, whose result takes its rows back, as one on the rows in their places."""
+    """``reshape(linear(reshape(x)))`` as ``linear(reshape(x))``, where only the rows are flattened and unflattened."""
     if node.target is not aten.reshape.default:
         return None
     linear, shape = cast("tuple[fx.Node, list[Any]]", node.args)
@@ -152,7 +128,7 @@ def _rewrite_flat_linear(node: fx.Node) -> fx.Node | None:
 
 
 def _rewrite_accumulation(node: fx.Node) -> fx.Node | None:
-    """``scatter_add`` and ``index_add`` as a sum: what was there, plus what is added to zeros."""
+    """``scatter_add(x, …)`` and ``index_add(x, …)`` as ``x + scatter_add(0, …)``."""
     if node.target not in {aten.scatter_add.default, aten.index_add.default}:
         return None
     start, *rest = node.args
@@ -163,7 +139,7 @@ def _rewrite_accumulation(node: fx.Node) -> fx.Node | None:
 
 
 def _rewrite_variance(node: fx.Node) -> fx.Node | None:
-    """The variance as what it is the mean of: squared deviations from the mean."""
+    """The variance as ``Σ (x − mean)² / (n − correction)``."""
     if node.target not in {aten.var.correction, aten.var.dim}:
         return None
     given = arguments_of(node)
@@ -181,7 +157,7 @@ def _rewrite_variance(node: fx.Node) -> fx.Node | None:
 
 
 def _rewrite_cosine(node: fx.Node) -> fx.Node | None:
-    """The cosine as the sum of products of two vectors of length one."""
+    """The cosine as ``Σ (x₁/‖x₁‖)(x₂/‖x₂‖)``."""
     if node.target is not aten.cosine_similarity.default:
         return None
     given = arguments_of(node)
@@ -194,7 +170,32 @@ def _length(node: fx.Node, x: fx.Node, given: Mapping[str, Any]) -> fx.Node:
     return insert(node, aten.clamp_min.default, norm, given["eps"])
 
 
+def _rewrite_native_batch_norm(node: fx.Node) -> fx.Node | None:
+    """The output of ``_native_batch_norm_legit_no_training``, as decompositions leave it, as ``batch_norm``."""
+    if node.target is not operator.getitem or node.args[1] != 0:
+        return None
+    norm = cast("fx.Node", node.args[0])
+    if norm.target is not aten._native_batch_norm_legit_no_training.default:
+        return None
+    *statistics, momentum, epsilon = norm.args
+    return insert(node, aten.batch_norm.default, *statistics, False, momentum, epsilon, False)
+
+
+def _rewrite_copy(node: fx.Node) -> fx.Node | None:
+    """``copy(x, source)`` as the source, broadcast to the shape of ``x``, in its dtype."""
+    if node.target is not aten.copy.default:
+        return None
+    x, source = cast("tuple[fx.Node, fx.Node]", node.args[:2])
+    if value_of(source).shape != value_of(x).shape:
+        source = insert(node, aten.expand_as.default, source, x)
+    if value_of(source).dtype != value_of(x).dtype:
+        source = insert(node, aten._to_copy.default, source, dtype=value_of(x).dtype)
+    return source
+
+
 _REWRITES = (
+    _rewrite_native_batch_norm,
+    _rewrite_copy,
     _rewrite_subtraction,
     _rewrite_same_convolution,
     _rewrite_convolution,
@@ -208,7 +209,7 @@ _REWRITES = (
 
 
 def use_common_forms(module: fx.GraphModule) -> None:
-    """Rewrite ops as those that have rules: subtraction, convolutions, ``pad``, ``view``, accumulation, variance, cosine."""
+    """Canonicalize ops: subtraction, convolutions, ``pad``, ``view``, accumulation, variance, cosine."""
     for node in list(module.graph.nodes):
         for rewrite in _REWRITES:
             new = rewrite(node) if node.op == "call_function" else None

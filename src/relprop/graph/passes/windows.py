@@ -1,27 +1,18 @@
-"""Only what is read is computed: where a model reads one token of many, the ops before it that treat tokens one by one see that token alone."""
+"""Push slices towards the inputs (dead-code elimination along a dimension): if only the class token is read, compute only its row."""
 
-import math
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, fx
-from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from relprop.graph.nodes import OUTPUTS, WINDOWS, Window, insert, replace, value_of
 from relprop.graph.passes.constants import drop_unused
-from relprop.ops.elementwise import NON_NEGATIVE, SIGNED
-from relprop.ops.op import op_name
-from relprop.ops.table import arguments_of
+from relprop.ops.table import arguments_of, entry
 
 aten = torch.ops.aten
-_ELEMENTWISE = frozenset(
-    f"aten::{name}" for name in (*NON_NEGATIVE.split(), *SIGNED.split(), "pow", "neg", "add", "mul", "div", "to", "_to_copy")
-) - {"aten::prelu"}
-"""Ops on every element alone, whose tensors broadcast; the weights of ``prelu`` do not."""
-
 Dims = Mapping[str, int]
-"""By argument that is read window by window, the dimension in which the window lies."""
+"""By argument that is sliced, the dimension of the slice."""
 
 
 class Reader(NamedTuple):
@@ -39,7 +30,7 @@ class Reader(NamedTuple):
 
 
 def compute_windows(module: fx.GraphModule) -> None:
-    """Move slices and selections that leave at most half of a value ahead of what computes it, as far as they go.
+    """Move slices and selections of at most half of a value before the op that computes it, as far as they go.
 
     What modules returned is noted at the narrowed values: :func:`relprop.graph.nodes.widened` gives it back in full, zero outside of the window.
     """
@@ -105,99 +96,9 @@ def _narrow(node: fx.Node, readers: list[Reader], dims: Dims, window: Window, le
 
 
 def _dims(node: fx.Node, dim: int) -> Dims | None:
-    """Where the window of a value lies in the arguments of the op that computes it; None where the op needs more than a window."""
-    name, given = op_name(node.target), arguments_of(node)
-    if name in _DIMS:
-        return _DIMS[name](node, given, dim)
-    return _of_elementwise(node, given, dim) if name in _ELEMENTWISE else None
-
-
-def _of_elementwise(node: fx.Node, given: Mapping[str, Any], dim: int) -> Dims | None:
-    shape, dims = value_of(node).shape, dict[str, int]()
-    for name, argument in given.items():
-        if not isinstance(argument, fx.Node) or not isinstance(value_of(argument), Tensor):
-            continue
-        own = value_of(argument).shape
-        aligned = dim - (len(shape) - len(own))
-        if aligned >= 0 and own[aligned] != 1:
-            dims[name] = aligned
-    return dims
-
-
-def _of_linear(node: fx.Node, _: Mapping[str, Any], dim: int) -> Dims | None:
-    return {"input": dim} if dim < value_of(node).dim() - 1 else None
-
-
-def _of_norm(node: fx.Node, given: Mapping[str, Any], dim: int) -> Dims | None:
-    return {"input": dim} if dim < value_of(node).dim() - len(given["normalized_shape"]) else None
-
-
-def _of_softmax(node: fx.Node, given: Mapping[str, Any], dim: int) -> Dims | None:
-    return {"self": dim} if dim != given["dim"] % value_of(node).dim() else None
-
-
-def _of_matmul(node: fx.Node, given: Mapping[str, Any], dim: int) -> Dims | None:
-    dims = [value_of(given[name]).dim() for name in ("self", "other")]
-    if min(dims) < 2 or dim < value_of(node).dim() - 2:
+    """The dimensions of the arguments to slice for a slice of the value; None where the op needs more, or is no function of slices."""
+    op = entry(node)
+    if op is None or op.slices is None:
         return None
-    return {"self": dims[0] - 2} if dim == value_of(node).dim() - 2 else {"other": dims[1] - 1}
-
-
-def _of_transpose(node: fx.Node, given: Mapping[str, Any], dim: int) -> Dims:
-    first, second = (given[name] % value_of(node).dim() for name in ("dim0", "dim1"))
-    return {"self": {first: second, second: first}.get(dim, dim)}
-
-
-def _of_permute(node: fx.Node, given: Mapping[str, Any], dim: int) -> Dims:
-    return {"self": given["dims"][dim] % value_of(node).dim()}
-
-
-def _of_select(node: fx.Node, given: Mapping[str, Any], dim: int) -> Dims:
-    taken = given["dim"] % (value_of(node).dim() + 1)
-    return {"self": dim + (taken <= dim)}
-
-
-def _of_squeeze(node: fx.Node, given: Mapping[str, Any], dim: int) -> Dims:
-    dims = value_of(given["self"]).dim()
-    return {"self": dim + (dims > value_of(node).dim() and given["dim"] % dims <= dim)}
-
-
-def _of_unsqueeze(node: fx.Node, given: Mapping[str, Any], dim: int) -> Dims | None:
-    added = given["dim"] % value_of(node).dim()
-    return {"self": dim - (added < dim)} if dim != added else None
-
-
-def _of_unflatten(_: fx.Node, given: Mapping[str, Any], dim: int) -> Dims | None:
-    divided, pieces = given["dim"] % value_of(given["self"]).dim(), len(given["sizes"])
-    if dim < divided:
-        return {"self": dim}
-    return {"self": dim - pieces + 1} if dim >= divided + pieces else None
-
-
-def _of_reshape(node: fx.Node, given: Mapping[str, Any], dim: int) -> Dims | None:
-    """The dimension of the same size before which, and after which, as many elements lie."""
-    shape, own = value_of(node).shape, value_of(given["self"]).shape
-    for d, size in enumerate(own):
-        if statically_known_true(size == shape[dim]) and statically_known_true(
-            math.prod(own[d + 1 :]) == math.prod(shape[dim + 1 :])
-        ):
-            return {"self": d}
-    return None
-
-
-_DIMS: Mapping[str, Callable[[fx.Node, Mapping[str, Any], int], Dims | None]] = {
-    "aten::flatten": _of_reshape,
-    "aten::layer_norm": _of_norm,
-    "aten::linear": _of_linear,
-    "aten::matmul": _of_matmul,
-    "aten::permute": _of_permute,
-    "aten::reshape": _of_reshape,
-    "aten::rms_norm": _of_norm,
-    "aten::select": _of_select,
-    "aten::softmax": _of_softmax,
-    "aten::squeeze": _of_squeeze,
-    "aten::transpose": _of_transpose,
-    "aten::unflatten": _of_unflatten,
-    "aten::unsqueeze": _of_unsqueeze,
-}
-"""By op, where a window of its result lies in its arguments."""
+    arguments = {name: value_of(argument) for name, argument in arguments_of(node).items()}
+    return op.slices(arguments, value_of(node), dim)

@@ -1,0 +1,49 @@
+"""What every method offers, whatever its engine."""
+
+from typing import Any, Protocol, runtime_checkable
+
+from relprop.explanation import Answer
+from relprop.graph.model import CapturedModel
+from relprop.inputs import Request
+from relprop.propagation.trace import Trace
+
+
+class MethodPlan(Protocol):
+    """A method applied to a captured model; prints the table of ops."""
+
+    @property
+    def model(self) -> CapturedModel:
+        """The captured model, with the passes that the method asks for."""
+        ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know."""
+        ...
+
+    @property
+    def layers(self) -> Any:  # noqa: ANN401 - a mapping whose keys matter
+        """By module path, the values at which relevance can be returned."""
+        ...
+
+
+@runtime_checkable
+class AnyMethod(Protocol):
+    """A way of explaining: it plans once per captured model, and explains batches by its plan."""
+
+    @property
+    def name(self) -> str:
+        """As the registry calls it."""
+        ...
+
+    def plan(self, captured: CapturedModel) -> Any:  # noqa: ANN401 - the method's own kind of plan
+        """Return the :class:`MethodPlan` of a model."""
+        ...
+
+    def explain(self, plan: Any, request: Request) -> Answer:  # noqa: ANN401
+        """Explain one batch."""
+        ...
+
+    def trace(self, plan: Any, request: Request) -> Trace:  # noqa: ANN401
+        """Add up relevance at every op."""
+        ...

@@ -1,0 +1,45 @@
+"""Options given by name, checked against the signature of what takes them."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, Literal, get_args, get_origin
+
+from relprop.errors import OptionError, suggestion
+
+
+def check_options(owner: str, known: Mapping[str, inspect.Parameter], given: Mapping[str, Any]) -> None:
+    """Check options against the signature of what takes them.
+
+    Args:
+        owner: What takes them, as an error names it, such as ``"method 'rap'"``.
+        known: Its parameters.
+        given: Values by option.
+
+    Raises:
+        OptionError: An unknown option, or a value of the wrong type.
+    """
+    for key, value in given.items():
+        if key not in known:
+            listed = ", ".join(known) or "none"
+            raise OptionError(
+                f"{owner[:1].upper()}{owner[1:]} has no option {key!r}.{suggestion(key, known)} Its options: {listed}."
+            )
+        _check_option(owner, key, value, known[key].annotation)
+
+
+def _check_option(owner: str, key: str, value: object, annotation: Any) -> None:  # noqa: ANN401 - a type form
+    if annotation is inspect.Parameter.empty:
+        return
+    choices = get_args(annotation)
+    if get_origin(annotation) is Literal:
+        if value not in choices:
+            listed = ", ".join(map(repr, choices))
+            raise OptionError(
+                f"Option {key}={value!r} of {owner} must be one of {listed}.{suggestion(str(value), map(str, choices))}"
+            )
+        return
+    kinds = tuple(get_origin(kind) or kind for kind in choices or (annotation,))
+    fits = any(isinstance(value, kind) and (kind is bool or not isinstance(value, bool)) for kind in kinds)
+    if not fits and not (float in kinds and isinstance(value, int) and not isinstance(value, bool)):
+        names = " or ".join(getattr(kind, "__name__", str(kind)) for kind in kinds)
+        raise OptionError(f"Option {key}={value!r} of {owner} must be {names}.")

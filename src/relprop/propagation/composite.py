@@ -1,0 +1,134 @@
+"""Composites: which rule every op takes, and with which relevance the output starts."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from typing import Any, Self
+
+from torch import Tensor
+
+from relprop.errors import OptionError, suggestion
+from relprop.ops.op import Role
+from relprop.ops.table import OPS
+from relprop.rules.affine import unchanged
+from relprop.rules.registry import make_rule
+from relprop.rules.rule import Rule
+from relprop.rules.starts import STARTS, Start
+from relprop.rules.sums import split_sum
+
+Bounds = tuple[float | Tensor, float | Tensor] | None
+
+_PASSING = (Role.GATE, Role.NORM, Role.ACTIVATION, Role.SCALE, Role.BIAS, Role.SOFTMAX)
+_TABLES = ("rules", "by_op", "by_path", "with_attention")
+_LIKE_DENSE = (Role.POOL, Role.ATTENTION, Role.PRODUCT)
+
+
+@dataclass(frozen=True)
+class Composite:
+    """The rule of every op, by module path, op name or role, and the start.
+
+    Attributes:
+        name: As the registry and the plan call it.
+        rules: The rule of every role, such as ``"dense"``, ``"conv"``, ``"add"``, see :class:`relprop.ops.op.Role`; a rule, or its
+            name in ``relprop.rules.RULES``. Where left out, ``"input"`` and ``"output"``, the first and the last layer, count as the
+            dense or conv layers that they are; ``"pool"``, ``"attention"`` and ``"product"`` as ``"dense"``; sums split by signed value; ops with one contributor
+            pass relevance unchanged.
+        by_op: Rules of single ops, by name, such as ``"conv2d"``; they go before roles.
+        by_path: Rules of the dense and conv layers in a module, by path or pattern, such as ``"features.0"``, ``"layer4"`` or
+            ``"layer?.0"``; the first that fits decides, before ``by_op`` and ``rules``.
+        with_attention: Rules that go before ``rules`` in models with attention.
+        start: How the explained logits become relevance of the output, see :data:`relprop.methods.STARTS`.
+        fold_batchnorm: Whether BatchNorm folds into the layer before it.
+        bounds: Bounds of the model's input for the z-box rule, or None for those of every sample.
+        conserves: Whether the relevance of the inputs and what was absorbed add up to the explained logit.
+
+    Raises:
+        OptionError: An unknown role, or something that is no rule.
+    """
+
+    name: str
+    rules: Mapping[Role | str, Rule | str]
+    by_op: Mapping[str, Rule | str] = field(default_factory=dict[str, Rule | str])
+    by_path: Mapping[str, Rule | str] = field(default_factory=dict[str, Rule | str])
+    with_attention: Mapping[Role | str, Rule | str] = field(default_factory=dict[Role | str, Rule | str])
+    start: Start = STARTS["logit"]
+    fold_batchnorm: bool = True
+    bounds: Bounds = None
+    conserves: bool = True
+
+    def __post_init__(self) -> None:
+        for where in _TABLES:
+            table: Mapping[Any, Rule | str] = getattr(self, where)
+            object.__setattr__(self, where, {key: self._made(where, key, rule) for key, rule in table.items()})
+        for role in (*self.rules, *self.with_attention):
+            if role not in list(Role):
+                near = suggestion(role, map(str, Role))
+                raise OptionError(f"Method {self.name!r}: unknown role {role!r}.{near} Known roles: {', '.join(Role)}.")
+        given = {Role(role): rule for role, rule in self.rules.items()}
+        like_dense = {role: given[Role.DENSE] for role in _LIKE_DENSE if Role.DENSE in given}
+        object.__setattr__(self, "rules", transparent() | {Role.ADD: split_sum("signed", 1e-6)} | like_dense | given)
+
+    def _made(self, where: str, key: object, rule: object) -> Rule:
+        """The rule itself, or by its name."""
+        if isinstance(rule, Rule):
+            return rule
+        try:
+            if isinstance(rule, str):
+                return make_rule(rule, {})
+        except OptionError as error:
+            raise OptionError(f"Method {self.name!r}: {where}[{str(key)!r}]: {error}") from error
+        wrong = f"{where}[{str(key)!r}] must be a rule of relprop.rules or its name, not {rule!r}."
+        raise OptionError(f"Method {self.name!r}: {wrong}")
+
+    @property
+    def local(self) -> bool:
+        """Whether all rules are local, so that values which nothing reads need not be computed."""
+        return all(rule.local for where in _TABLES for rule in self._table(where).values())
+
+    def _table(self, where: str) -> Mapping[str, Rule]:
+        """One of the tables, in which every name has become a rule."""
+        return getattr(self, where)
+
+    def suited(self, kinds: Collection[Role]) -> Self:
+        """Return the method for a model with ops of these kinds."""
+        if not self.with_attention or Role.ATTENTION not in kinds:
+            return self
+        before = {Role(role): rule for role, rule in self.with_attention.items()}
+        return replace(self, rules={**self.rules, **before}, with_attention={})
+
+    def rule(self, role: Role, kind: Role, op: str, path: str) -> Rule | None:
+        """Return the rule of an op, by its module path, its name, its refined role, or the kind of layer that it is."""
+        if kind in {Role.CONV, Role.DENSE}:
+            for pattern, rule in self._table("by_path").items():
+                if _fits(path, pattern):
+                    return rule
+        by_op, rules = self._table("by_op").get(op.removeprefix("aten::")), self._table("rules")
+        return by_op or rules.get(role) or rules.get(kind)
+
+    def check_matches(self, ops: Iterable[str], paths: Iterable[str]) -> None:
+        """Refuse rules of ops that do not exist, and of paths without a layer of the model; ``paths`` are those of its dense and conv layers.
+
+        Raises:
+            OptionError: A name or pattern fits nothing; the message suggests near ones.
+        """
+        known = {op.removeprefix("aten::") for op in ops}
+        for op in self.by_op:
+            if op not in known and op not in OPS and f"aten::{op}" not in OPS:
+                near = suggestion(op, known)
+                raise OptionError(f"Method {self.name!r}: there is no op {op!r}.{near} `relprop inspect` lists those of a model.")
+        layers = list(dict.fromkeys(paths))
+        for pattern in self.by_path:
+            if not any(_fits(path, pattern) for path in layers):
+                near = suggestion(pattern, layers)
+                wrong = f"no dense or conv layer lies in {pattern!r}.{near} `relprop inspect` lists the modules."
+                raise OptionError(f"Method {self.name!r}: {wrong}")
+
+
+def _fits(path: str, pattern: str) -> bool:
+    """Whether a module is what the pattern names, or lies in it."""
+    return fnmatchcase(path, pattern) or fnmatchcase(path, f"{pattern}.*")
+
+
+def transparent() -> dict[Role | str, Rule]:
+    """What most methods agree on: ops with one contributor pass relevance unchanged."""
+    return dict.fromkeys(_PASSING, unchanged())

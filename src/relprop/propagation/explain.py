@@ -1,0 +1,91 @@
+"""Explain or trace one batch by propagation: starts at the output, backward passes of one run, relevance at modules on the way."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from relprop.errors import OptionError, TargetError, suggestion
+from relprop.explanation import Answer
+from relprop.graph.nodes import OUTPUTS, module_outputs, output_notes, widened
+from relprop.inputs import Question, Request
+from relprop.propagation.plan import Plan
+from relprop.propagation.run import Run
+from relprop.propagation.trace import Trace, trace_run
+
+Start = tuple[float, Tensor]
+"""A factor and the relevance of the output, ``(B, C)`` or ``(B, K, C)``; the maps of several starts, times their factors, add up."""
+
+
+def explain(plan: Plan, request: Request) -> Answer:
+    """Run a plan forward, then backward from every start of its method.
+
+    Raises:
+        TargetError: The target or the relevance of the output does not fit the output.
+        OptionError: An unknown module path, or one at whose output no relevance passes.
+    """
+    layers = request.layers
+    _check_layers(plan, layers)
+    run = Run(plan, request.given, inspected=bool(layers))
+    question = request.question(run.logits)
+    starts = _starts(plan, question)
+    several = starts[0][1].dim() > run.logits.dim()
+    total: list[Any] | None = None
+    for i, (factor, start) in enumerate(starts):
+        last = i == len(starts) - 1 and not several
+
+        def propagate(start: Tensor, *, last: bool = last) -> Any:  # noqa: ANN401 - tensors in lists and dicts
+            return _propagate(run, start, layers, last=last)
+
+        found = torch.func.vmap(propagate, in_dims=1, out_dims=1)(start) if several else propagate(start)
+        leaves, structure = tree_flatten(found)
+        scaled = [leaf * factor for leaf in leaves] if factor != 1 else leaves
+        total = scaled if total is None else [a + b for a, b in zip(total, scaled, strict=True)]
+    parts, at_layers, absorbed = tree_unflatten(total, structure)  # pyright: ignore[reportArgumentType, reportPossiblyUnboundVariable]
+    return Answer(parts, absorbed, question, layers=at_layers, notes=output_notes(plan.module, layers))
+
+
+def trace(plan: Plan, request: Request) -> Trace:
+    """Run a plan and add up relevance at every op.
+
+    Raises:
+        TargetError: Several targets per sample, or a target that does not fit the output.
+    """
+    run = Run(plan, request.given, inspected=True)
+    _, start = _starts(plan, request.question(run.logits))[0]
+    if start.dim() > run.logits.dim():
+        raise TargetError("A trace follows one target per sample; call it once for each.")
+    return trace_run(run, start)
+
+
+def _starts(plan: Plan, question: Question) -> list[Start]:
+    logits, target = question.logits, question.target
+    if target is None:
+        return [(1.0, question.output_relevance)]  # pyright: ignore[reportReturnType]
+    return plan.method.start(logits if target.dim() == 1 else logits.unsqueeze(1).expand(-1, target.shape[1], -1), target)
+
+
+def _propagate(run: Run, start: Tensor, layers: Sequence[str], *, last: bool) -> tuple[list[Tensor], dict[str, Tensor], Tensor]:
+    seen: dict[str, Tensor] = {}
+
+    def watch(node: fx.Node, relevance: Tensor) -> None:
+        for path in node.meta.get(OUTPUTS, ()):
+            if path in layers:
+                part = widened(node, path, relevance)
+                seen[path] = seen[path] + part if path in seen else part
+
+    parts, absorbed = run.backward(start, watch=watch if layers else None, last=last)
+    missing = [path for path in layers if path not in seen]
+    if missing:
+        raise OptionError(f"No relevance passes the output of module {missing[0]!r}; explainer.plan shows which ops it passes.")
+    return parts, {path: seen[path] for path in layers}, absorbed
+
+
+def _check_layers(plan: Plan, layers: Sequence[str]) -> None:
+    known = module_outputs(plan.module.graph)
+    for path in layers:
+        if path not in known:
+            near = suggestion(str(path), known)
+            raise OptionError(f"No module {path!r} with an output of its own.{near} explainer.plan lists the modules.")

@@ -1,0 +1,48 @@
+"""Explanations are saved in the format of the suffix."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from relprop.errors import OutputError
+from relprop.explanation import Explanation
+from relprop.viz import plot_explanation, save_figure
+
+
+def explanation(targets=None):
+    """Two images of 12 × 16 pixels and 5 classes; with ``targets`` that many maps each."""
+    torch.manual_seed(0)
+    shape = (2, 3, 12, 16) if targets is None else (2, targets, 3, 12, 16)
+    target = torch.tensor([1, 4]) if targets is None else torch.arange(targets).expand(2, -1)
+    return Explanation(
+        torch.randn(shape), torch.randn(2, 5), target, torch.zeros(target.shape), torch.rand(2, 3, 12, 16), method="rap"
+    )
+
+
+@pytest.mark.parametrize("suffix", ["png", "pdf", "svg", "jpg", "webp"])
+def test_pictures_are_written_in_the_format_of_the_suffix(tmp_path, suffix):
+    explanation().save(tmp_path / f"a.{suffix}")
+    start = (tmp_path / f"a.{suffix}").read_bytes()[:200]
+    assert {"png": b"PNG", "pdf": b"%PDF", "svg": b"<?xml", "jpg": b"\xff\xd8", "webp": b"WEBP"}[suffix] in start
+    assert [path.name for path in tmp_path.iterdir()] == [f"a.{suffix}"]
+
+
+def test_raw_files_hold_the_numbers(tmp_path):
+    made = explanation(targets=2)
+    made.save(tmp_path / "a.npy")
+    assert np.array_equal(np.load(tmp_path / "a.npy"), made.relevance.numpy())
+    made.save(tmp_path / "a.safetensors")
+    tensors = load_file(tmp_path / "a.safetensors")
+    assert torch.equal(tensors["relevance"], made.relevance)
+    assert set(tensors) == {"relevance", "inputs", "logits", "absorbed", "target"}
+
+
+def test_unknown_suffixes_are_refused(tmp_path):
+    for save in (
+        lambda path: explanation().save(path),
+        lambda path: save_figure(plot_explanation(explanation()), path),
+    ):
+        with pytest.raises(OutputError, match="suffix"):
+            save(tmp_path / "a.xyz")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,30 @@
+"""Tables line up, typed values are read as JSON, and classes are called by their first synonym."""
+
+import pytest
+
+from relprop.text import class_name, draw_table, plain_value, short
+
+
+def test_tables_have_even_columns_under_an_underlined_header():
+    assert draw_table(("op", "rule"), [("conv2d", "zbox"), ("relu", "")]) == [
+        "op      rule",
+        "──────  ────",
+        "conv2d  zbox",
+        "relu",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1", 1), ("0.5", 0.5), ("true", True), ("True", True), ("null", None), ("None", None), ("[1, 2]", [1, 2]), ("rap", "rap")],
+)
+def test_values_are_read_as_json_or_stay_text(text, value):
+    assert plain_value(text) == value
+    assert type(plain_value(text)) is type(value)
+
+
+def test_classes_are_called_by_their_first_synonym():
+    labels = ["tabby, tabby cat", " boxer "]
+    assert short(labels[0]) == "tabby"
+    assert [class_name(index, labels) for index in range(3)] == ["tabby", "boxer", "class 2"]
+    assert class_name(7, None) == "class 7"
