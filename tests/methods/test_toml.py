@@ -105,7 +105,7 @@ def test_compare_draws_it_beside_others():
     ("text", "message"),
     [
         ("base = ", "is not valid TOML"),
-        ('name = "x"', "The key base is missing"),
+        ('name = "x"', "neither a base, such as"),
         ('bas = "rap"', "Did you mean 'base'"),
         ("base = 3", "base must be a string"),
         ('base = "epsilon-pluss"', "Did you mean 'epsilon-plus'"),
@@ -139,3 +139,44 @@ def test_every_mistake_gets_one_sentence(text, message):
 def test_a_missing_file_is_named():
     result = run("explain", "cat.png", "--method", "nix.toml", "-o", "out.png")
     assert "There is no method file nix.toml" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["attnlrp", "abslrp"])
+def test_methods_of_the_registry_can_be_written_by_rule_names_alone(name, tmp_path):
+    page = (ROOT / "docs" / "extending.md").read_text("utf-8")
+    (text,) = re.findall(rf"`{name}\.toml`[^`]*```toml\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "own.toml").write_text(text)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.SiLU(), nn.MaxPool2d(2), nn.Flatten(2), nn.LayerNorm(9), nn.Flatten())
+    model = nn.Sequential(model, nn.Linear(36, 4)).eval()
+    captured = relprop.capture(model, torch.randn(2, 3, 8, 8))
+    x = torch.randn(2, 3, 8, 8)
+    own, named = captured.explainer(tmp_path / "own.toml"), captured.explainer(name)
+    assert torch.equal(own(x, 1).relevance, named(x, 1).relevance)
+    assert own.method.conserves == named.method.conserves
+
+
+def test_a_rule_of_ones_own_is_used_by_name(tmp_path, monkeypatch):
+    monkeypatch.setattr("relprop.rules.registry.RULES", dict(RULES))
+    relprop.register_rule("halved", lambda share=0.5: rules.epsilon(epsilon=share))
+    (tmp_path / "own.toml").write_text("[rules]\ndense = { rule = 'halved', share = 0.25 }\n")
+    method = relprop.methods.read_method(tmp_path / "own.toml")
+    assert method.rules[Role.DENSE].name == "epsilon"
+    assert relprop.Method("mine", {"dense": "halved"}).rules[Role.DENSE].name == "epsilon"
+    (tmp_path / "own.toml").write_text("[rules]\ndense = { rule = 'halved', shar = 0.25 }\n")
+    with pytest.raises(OptionError, match=r"\[rules\] dense: Rule 'halved' has no option 'shar'. Did you mean 'share'"):
+        relprop.methods.read_method(tmp_path / "own.toml")
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "reason"),
+    [
+        ("epsilon", rules.flat, "already is a rule 'epsilon'"),
+        ("", rules.flat, "must be a text"),
+        ("own", "flat", "made by a function, not str"),
+        ("own", lambda: "flat", "returns a relprop.rules.Rule, not str"),
+        ("own", lambda share: rules.flat(), "option 'share' has no default"),
+    ],
+)
+def test_nonsense_is_no_rule(name, make, reason):
+    with pytest.raises(OptionError, match=reason):
+        relprop.register_rule(name, make)
