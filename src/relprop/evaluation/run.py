@@ -99,9 +99,8 @@ def _stored(evaluation: Evaluation) -> dict[str, object] | None:
 
 def _checker(prepared: Prepared, fingerprints: Mapping[str, str]) -> Worker:
     """Return this process's worker, which for other engines than the local only checks what can run."""
-    evaluation = prepared.evaluation
-    here = evaluation if evaluation.engine == "local" else replace(evaluation, device="cpu")
-    return Worker(here, prepared.dataset, fingerprints)
+    device = None if prepared.evaluation.engine == "local" else "cpu"
+    return Worker(prepared.evaluation, prepared.dataset, fingerprints, device=device)
 
 
 def check_pair(worker: Worker, prepared: Prepared, pair: Pair) -> tuple[list[Choice], dict[str | None, str]]:

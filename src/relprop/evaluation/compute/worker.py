@@ -50,15 +50,23 @@ class Worker:
         evaluation: The settings.
         dataset: Where images come from.
         fingerprints: Of the models' weights by ``ModelChoice.key``, as far as they are known: other weights are refused.
+        device: Where it computes, if not where the settings say; the process that hands units to other machines only checks them.
 
     Attributes:
         fingerprints: The same, with those of the models that were loaded since.
     """
 
-    def __init__(self, evaluation: Evaluation, dataset: Dataset, fingerprints: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        evaluation: Evaluation,
+        dataset: Dataset,
+        fingerprints: Mapping[str, str] | None = None,
+        *,
+        device: str | None = None,
+    ) -> None:
         self.evaluation, self.dataset = evaluation, dataset
         self.fingerprints = dict(fingerprints or {})
-        self.device = torch.device(evaluation.device)
+        self.device = torch.device(device or evaluation.device)
         self.loader = Loader(dataset)
         self._told: list[str] = []
         self._current = _Current()
@@ -147,7 +155,7 @@ class Worker:
             seed=self.evaluation.seed,
             relprop=__version__,
             torch=str(torch.__version__),
-            device=self.device.type,
+            device=torch.device(self.evaluation.device).type,
         )
 
 
