@@ -1,4 +1,4 @@
-"""The coefficients of the sign-splitting rules: what each output gives per unit of positive and of negative contribution, see `kernel`."""
+"""The coefficients of the sign-splitting rules: what each output gives per unit of positive and of negative contribution, see ``kernel``."""
 
 from collections.abc import Callable
 
