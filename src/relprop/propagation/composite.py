@@ -31,8 +31,8 @@ class Composite:
         name: As the registry and the plan call it.
         rules: The rule of every role, such as ``"dense"``, ``"conv"``, ``"add"``, see :class:`relprop.ops.op.Role`; a rule, or its
             name in ``relprop.rules.RULES``. Where left out, ``"input"`` and ``"output"``, the first and the last layer, count as the
-            dense or conv layers that they are; ``"pool"``, ``"attention"`` and ``"product"`` as ``"dense"``; sums split by signed value; ops with one contributor
-            pass relevance unchanged.
+            dense or conv layers that they are; ``"pool"``, ``"attention"`` and ``"product"`` as ``"dense"``; sums split by signed value;
+            ops with one contributor pass relevance unchanged.
         by_op: Rules of single ops, by name, such as ``"conv2d"``; they go before roles.
         by_path: Rules of the dense and conv layers in a module, by path or pattern, such as ``"features.0"``, ``"layer4"`` or
             ``"layer?.0"``; the first that fits decides, before ``by_op`` and ``rules``.

@@ -50,15 +50,23 @@ class Worker:
         evaluation: The settings.
         dataset: The source of the images.
         fingerprints: Known fingerprints of weights by ``ModelChoice.key``; a model with other weights is refused.
+        device: The device, if not that of the settings: the process that hands tasks to other machines only checks them, on the CPU.
 
     Attributes:
         fingerprints: The same, and those of the models loaded since.
     """
 
-    def __init__(self, evaluation: Evaluation, dataset: Dataset, fingerprints: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        evaluation: Evaluation,
+        dataset: Dataset,
+        fingerprints: Mapping[str, str] | None = None,
+        *,
+        device: str | None = None,
+    ) -> None:
         self.evaluation, self.dataset = evaluation, dataset
         self.fingerprints = dict(fingerprints or {})
-        self.device = torch.device(evaluation.device)
+        self.device = torch.device(device or evaluation.device)
         self.loader = Loader(dataset)
         self._told: list[str] = []
         self._current = _Current()
@@ -147,7 +155,7 @@ class Worker:
             seed=self.evaluation.seed,
             relprop=__version__,
             torch=str(torch.__version__),
-            device=self.device.type,
+            device=torch.device(self.evaluation.device).type,
         )
 
 
