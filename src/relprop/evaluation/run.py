@@ -98,7 +98,7 @@ def _stored(evaluation: Evaluation) -> dict[str, object] | None:
 
 
 def _checker(prepared: Prepared, fingerprints: Mapping[str, str]) -> Worker:
-    """Return this process's worker, which for other engines than the local only checks what can run."""
+    """Return the worker of this process; with a remote engine it only checks the pairs, on the CPU."""
     device = None if prepared.evaluation.engine == "local" else "cpu"
     return Worker(prepared.evaluation, prepared.dataset, fingerprints, device=device)
 
@@ -113,7 +113,7 @@ def check_pair(worker: Worker, prepared: Prepared, pair: Pair) -> tuple[list[Cho
     worker.model(pair.model)
     try:
         subject = worker.subject(pair)
-    except Exception as error:  # whatever a model raises while it is captured is a reason to leave the pair out
+    except Exception as error:  # any error during capture leaves the pair out
         return [], {None: sentence(error)}
     classes = len(prepared.dataset.classes)
     if prepared.evaluation.target == "label" and _classes(subject) != classes:
@@ -146,7 +146,7 @@ class _Run:
         """Find the missing tasks and leave out pairs that cannot be computed; in reverse, so that the worker then holds the first pair."""
         for pair in reversed(self.prepared.pairs):
             if not self._missing(pair, self.prepared.evaluation.metrics):
-                self.store.compact(pair_file(pair))  # a run may have been killed just before
+                self.store.compact(pair_file(pair))  # a run may have been killed just before compacting
                 continue
             self.observer.stage(f"Checking {pair} …")
             metrics, reasons = check_pair(self.worker, self.prepared, pair)

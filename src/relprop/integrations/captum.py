@@ -1,14 +1,11 @@
 """Every method of relprop as a captum attribution."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from relprop.explainer import Explainer
-
-if TYPE_CHECKING:
-    pass
 
 
 class CaptumAttribution:

@@ -30,7 +30,7 @@ def quantus_metrics() -> dict[str, Any]:
         OptionError: Quantus is not installed.
     """
     if find_spec("torchvision"):
-        import_torchvision()  # Quantus imports it through zennit where that is installed
+        import_torchvision()  # Quantus imports it through zennit, if that is installed
     try:
         import quantus
     except ImportError as error:

@@ -29,7 +29,7 @@ class Need(StrEnum):
     MODULE = "module"  # the torch.nn.Module
     EXPLAIN = "explain"  # inputs, target → relevance
     EXPLAIN_LAYERS = "explain_layers"  # inputs, relevance of the output → relevance of each layer
-    MAKE_EXPLAIN = "make_explain"  # a module → its explain
+    MAKE_EXPLAIN = "make_explain"  # module → its explain function
 
 
 OF_EXPLANATION = frozenset({Need.RELEVANCE, Need.ABSORBED, Need.LOGITS, Need.TARGET})
@@ -64,7 +64,7 @@ class MetricSpec:
             images' scores.
         source: Paper and equation.
         options: Preset keyword arguments of ``update``.
-        group: How many consecutive inputs make one row (4 for a metric on mosaics).
+        group: Number of consecutive inputs per row (4 for a metric on mosaics).
 
     Raises:
         OptionError: A need that a run does not provide.

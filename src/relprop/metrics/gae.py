@@ -144,7 +144,7 @@ def dice(left: Tensor, right: Tensor) -> Tensor:
     """Return Σ|left − right| / (Σ|left| + Σ|right|) in [0, 1]; ``(G, …)`` and ``(G, …)`` or ``(S, G, …)`` → ``(G,)`` or ``(S, G)``."""
     dims = tuple(range(right.ndim - left.ndim + 1, right.ndim))
     total = left.abs().sum(tuple(range(1, left.ndim))) + right.abs().sum(dims)
-    return ((left - right).abs().sum(dims) / total.where(total > 0, 1)).clamp(max=1)  # rounding may pass 1
+    return ((left - right).abs().sum(dims) / total.where(total > 0, 1)).clamp(max=1)  # rounding may exceed 1
 
 
 def _score_mask(scores: Tensor, positive: Tensor, inputs: Tensor) -> Tensor:

@@ -166,7 +166,7 @@ def _huggingface_geometry(config: Mapping[str, Any]) -> tuple[int | tuple[int, i
     edge = int(size["shortest_edge"])
     if config.get("crop_pct"):  # ConvNeXt's rule: below 384 pixels enlarge, then crop; from 384 on squash
         return (int(edge / config["crop_pct"]) if edge < 384 else (edge, edge)), (edge, edge)
-    if config.get("image_processor_type", "").startswith("Levit"):  # LeViT's rule: the edge is that of the crop
+    if config.get("image_processor_type", "").startswith("Levit"):  # LeViT's rule: the edge is given for the crop
         edge = int(edge * 256 / 224)
     final = crop if config.get("do_center_crop") else {"height": edge, "width": edge}
     return edge, (final.get("height", edge), final.get("width", edge))

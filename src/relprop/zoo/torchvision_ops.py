@@ -8,7 +8,7 @@ import torch
 
 from relprop.errors import ModelError
 
-_libraries: list[torch.library.Library] = []  # an op lives as long as the library that declared it
+_libraries: list[torch.library.Library] = []  # keeps the declared ops alive: an op dies with its library
 
 
 def import_torchvision() -> ModuleType:

@@ -50,7 +50,7 @@ class Worker:
         evaluation: The settings.
         dataset: The source of the images.
         fingerprints: Known fingerprints of weights by ``ModelChoice.key``; a model with other weights is refused.
-        device: Where it computes, if not where the settings say; the process that hands units to other machines only checks them.
+        device: The device, if not that of the settings: the process that hands tasks to other machines only checks them, on the CPU.
 
     Attributes:
         fingerprints: The same, and those of the models loaded since.

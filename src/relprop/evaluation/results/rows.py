@@ -56,9 +56,9 @@ class Row:
         model: The requested name of the model.
         weights: ``pretrained``, ``random``, or the file of the weights.
         method: A name of ``relprop.methods.METHODS``, or a TOML file.
-        method_options: As JSON, keys sorted; ``{}`` where none were given.
+        method_options: JSON with sorted keys; ``{}`` without options.
         metric: A name of ``relprop.metrics.METRICS``.
-        metric_options: As JSON, keys sorted; ``{}`` where none were given.
+        metric_options: JSON with sorted keys; ``{}`` without options.
         seed: The run's seed; each image draws from ``image_seed(seed, image)``.
         relprop: The version of relprop.
         torch: The version of PyTorch.
