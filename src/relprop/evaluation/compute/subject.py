@@ -8,11 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from relprop import Explainer, capture
 from relprop.errors import OptionError
 from relprop.evaluation.compute.loading import with_geometry
 from relprop.evaluation.settings import Choice, Evaluation, ModelChoice
-from relprop.explainer import Captured
+from relprop.explainer import Captured, Explainer, capture
 from relprop.inputs import Inputs
 from relprop.methods import METHODS
 from relprop.metrics.randomization import spread
