@@ -369,6 +369,17 @@ class Cumulative(nn.Module):
         return x.cumprod(-1)
 
 
+@pytest.mark.parametrize("reduce", ["add", "multiply"])
+def test_scatter_that_does_not_overwrite_is_refused(reduce):
+    class Scattering(nn.Module):
+        def forward(self, x):
+            return x.scatter(1, torch.zeros_like(x[:, :1], dtype=torch.long), 2.0, reduce=reduce)
+
+    model = nn.Sequential(nn.Linear(4, 4), Scattering(), nn.Linear(4, 2)).double()
+    with pytest.raises(UnsupportedOpError, match=rf"scatter with reduce='{reduce}' \(in 1\)"):
+        relprop.Explainer(model, IMAGE)
+
+
 def test_ops_without_a_rule_are_all_listed():
     model = nn.Sequential(
         nn.Linear(4, 4), Cumulative(), nn.Linear(4, 4), nn.ModuleDict({"inner": Cumulative()})["inner"], nn.Linear(4, 2)

@@ -67,6 +67,10 @@ MOVES = {
     "tile": (lambda x: x.tile((1, 2)), (2, 3)),
     "repeat_interleave": (lambda x: x.repeat_interleave(2, dim=1), (2, 3)),
     "repeat_interleave, negative dim": (lambda x: torch.repeat_interleave(x, 3, dim=-1), (2, 2)),
+    "repeat_interleave, each its own times": (
+        lambda x: torch.repeat_interleave(x, torch.tensor([2, 0, 1]), 1, output_size=3),
+        (3, 2),
+    ),
     "slice": (lambda x: x[:, 1:3], (4, 2)),
     "negative slice": (lambda x: x[..., -3:-1], (2, 4)),
     "stepped slice": (lambda x: x[:, 1::2, ::3], (4, 5)),

@@ -71,6 +71,11 @@ def _gradient_of_relu(call: Call, c: Tensor) -> Tensor:
     return c * (call.x > 0)
 
 
+def _gradient_of_steps(call: Call, c: Tensor) -> Tensor:
+    """Zero, as of rounding; torch differentiates some of such ops only."""
+    return torch.zeros_like(call.x, dtype=c.dtype)
+
+
 def _floor_sign(arguments: Arguments, known: Known) -> bool:
     """A ceiling below the floor would win."""
     floor, ceiling = (arguments.get(name, arguments.get(f"{name}_val")) for name in ("min", "max"))
@@ -120,13 +125,14 @@ add_ops(["clamp", "clip"], replace(_CLIPPED, bounded=True))
 add_ops(["clamp_min"], _CLIPPED)
 add_ops(["hardtanh"], replace(_CLIPPED, floor="min_val", bounded=True))
 _SIGNED = """hardshrink softshrink atan log log1p log2 log10 expm1 sin cos asinh sinh reciprocal clamp_max floor ceil round trunc
-    nan_to_num sign logit tan asin acos atanh erfinv lgamma i0 sinc frac fmod remainder floor_divide"""
+    nan_to_num sign logit tan asin acos atanh erfinv lgamma i0 sinc frac fmod remainder"""
 add_ops(_SIGNED.split(), _ACTIVATION)
+add_ops(["floor_divide"], replace(_ACTIVATION, gradient=_gradient_of_steps))
 add_ops(["pow"], Op(Role.ACTIVATION, data=("self", "exponent"), nonnegative=_power_sign, slices=slices_with_broadcasting))
 _CASTS = MultiplierRule(_cast, throughout=True)
 _CAST = Op(Role.SCALE, _cast, multiplier=_CASTS, nonnegative="inherits", identity="alias")
 add_ops(["positive"], Op(Role.SCALE, pass_unchanged, nonnegative="inherits", identity="alias"))
-add_ops(["to"], replace(_CAST, slices=slices_with_broadcasting))
+add_ops(["to"], replace(_CAST, reads=("self",), slices=slices_with_broadcasting))
 add_ops(["_to_copy"], replace(_CAST, identity="copy", slices=slices_with_broadcasting))
 add_ops(["type_as"], replace(_CAST, reads=("self",)))
 add_ops(["clone", "lift_fresh_copy"], replace(_CAST, identity="copy"))

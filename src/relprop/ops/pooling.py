@@ -123,9 +123,15 @@ def _grid_sample(call: Call) -> tuple[Linear, None]:
     return _fixed(lambda x: sample(x, *settings), lambda c: back(c, x, *settings, [True, False])[0])
 
 
+def _scales(call: Call) -> list[float | None]:
+    """The scale of every spatial axis, None where only its size is given: a list in one overload, an argument per axis in the other."""
+    by_axis = [scale for name, scale in call.arguments.items() if name.startswith("scales")]
+    return call.arguments.get("scale_factors") or by_axis or [None] * (call.x.dim() - 2)
+
+
 def _resize_matrix(mode: str, size_in: int, size_out: int, scale: float | None, call: Call) -> Tensor:
     """The ``(size_out, size_in)`` weights of resizing one axis; all modes are separable."""
-    eye = torch.eye(size_in, dtype=call["input"].dtype, device=call["input"].device)
+    eye = torch.eye(size_in, dtype=call.x.dtype, device=call.x.device)
     settings: dict[str, Any] = {"mode": mode.removesuffix("-aa")}
     if "nearest" not in mode:
         settings["align_corners"] = bool(call["align_corners"])
@@ -180,9 +186,8 @@ def _signed_resize(rows: Tensor, columns: Tensor) -> tuple[Linear, None]:
 
 def _resize(mode: str) -> Callable[[Call], tuple[Linear, None]]:
     def linear(call: Call) -> tuple[Linear, None]:
-        x, out = call["input"], call.output
-        scales = call["scale_factors"] or [None] * (x.dim() - 2)
-        matrices = [_resize_matrix(mode, i, o, s, call) for i, o, s in zip(x.shape[2:], out.shape[2:], scales, strict=True)]
+        sizes = zip(call.x.shape[2:], call.output.shape[2:], _scales(call), strict=True)
+        matrices = [_resize_matrix(mode, size_in, size_out, scale, call) for size_in, size_out, scale in sizes]
         # a bicubic kernel has negative lobes: its weights enter as a tensor, of which rules take the positive part
         if any(bool((m < 0).any()) for m in matrices):
             return _signed_resize(*matrices)

@@ -199,6 +199,16 @@ def _without_scattered(call: Call, relevance: Tensor) -> Tensor:
     return relevance.scatter(call["dim"], call["index"], 0.0)
 
 
+def _reinterpretation(arguments: Mapping[str, Any]) -> str:
+    """``view`` in another dtype reads other numbers from the same memory."""
+    return "as a dtype" if "dtype" in arguments else ""
+
+
+def _reduction(arguments: Mapping[str, Any]) -> str:
+    """``scatter`` that adds to what is there, or multiplies it, does not overwrite."""
+    return f"with reduce={arguments['reduce']!r}" if arguments.get("reduce") else ""
+
+
 def _filled(call: Call, relevance: Tensor) -> Tensor:
     return relevance.index_select(call["dim"], call["index"]).sum_to_size(call["value"].shape)
 
@@ -293,7 +303,7 @@ def _shape_op(inverse: Callable[[Call, Tensor], Tensor], needs: tuple[str, ...] 
 
 _RESHAPE = replace(_shape_op(_reshape), reshapes=True)
 add_ops(["reshape", "flatten"], replace(_RESHAPE, slices=_same_order))
-add_ops(["view", "_unsafe_view"], _RESHAPE)
+add_ops(["view", "_unsafe_view"], replace(_RESHAPE, limit=_reinterpretation))
 add_ops(["view_as", "reshape_as"], replace(_RESHAPE, reads=("self",)))
 add_ops(["unflatten"], replace(_RESHAPE, slices=_slices_of_unflatten))
 add_ops(["squeeze"], replace(_RESHAPE, slices=_slices_of_squeeze))
@@ -304,7 +314,7 @@ add_ops(["t"], replace(_shape_op(lambda _, relevance: relevance.t()), order=_ord
 add_ops(["expand", "broadcast_to"], _shape_op(_expand))
 add_ops(["expand_as"], replace(_shape_op(_expand), reads=("self",)))
 add_ops(["repeat", "tile"], _shape_op(_repeat))
-add_ops(["repeat_interleave"], replace(_shape_op(_repeat_interleave), repeats=_repeats))
+add_ops(["repeat_interleave.self_int"], replace(_shape_op(_repeat_interleave), repeats=_repeats))
 add_ops(["slice"], _shape_op(_slice))
 add_ops(["select"], replace(_shape_op(_select), slices=_slices_of_select))
 add_ops(["narrow"], _shape_op(_narrow))
@@ -335,7 +345,8 @@ _WRITES = {
 }
 for _name, (_source, _read, _clear, _needs) in _WRITES.items():
     _back = _written(_source, _read, _clear)
-    add_ops([_name], Op(Role.SHAPE, _back, data=("self", _source, "value"), needs=_needs, nonnegative="inherits"))
+    _writes = Op(Role.SHAPE, _back, data=("self", _source, "value"), needs=_needs, limit=_reduction, nonnegative="inherits")
+    add_ops([_name], _writes)
 _back = _written("values", _put, _without_put)
 add_ops(
     ["index_put"],
