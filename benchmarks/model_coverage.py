@@ -1,11 +1,11 @@
 """Which models relprop explains, measured: every method over every torchvision, timm and Hugging Face family.
 
-    python benchmarks/model_coverage.py                         # all methods, all models; continues where it stopped
+    python benchmarks/model_coverage.py                         # all methods, all models; resumes a stopped run
     python benchmarks/model_coverage.py --methods rap --only timm:
     python benchmarks/model_coverage.py --report                # only write the page from what was measured
 
-Every model runs in a process of its own, with limited time and memory; results are appended to a file, so that a run can be
-stopped and started again. The models have random weights and random norm statistics, and run in float64.
+Every model runs in a process of its own, with limited time and memory; results are appended to a file, so that a stopped run
+resumes. The models have random weights and random norm statistics, and run in float64.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def _is_open(result: dict[str, Any] | None, redo: str | None) -> bool:
 
 
 def _run_apart(name: str, methods: list[str], options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Measure one model in a process of its own; what it did not get to is reported with the reason."""
+    """Measure one model in a process of its own; methods that it did not reach are reported with the reason."""
     command = [sys.executable, __file__, "--one", name, "--methods", ",".join(methods), "--memory", str(options.memory)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)  # noqa: S603 - ourselves
@@ -97,30 +98,17 @@ def _run_apart(name: str, methods: list[str], options: argparse.Namespace) -> li
 def _run_here(name: str, methods: list[str], memory: float) -> None:
     import torch
 
+    import relprop
+
     os.nice(10)
     torch.set_num_threads(1)
     limit = int(memory * 2**30)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     model, inputs = build(name)
-    make = _capture_once(model, inputs)
+    captured = cache(lambda: relprop.capture(model, inputs))  # a refused capture is tried again, so that every method reports it
     for method in methods:
-        sys.stdout.write(json.dumps(_measure(name, model, inputs, method, make)) + "\n")
+        sys.stdout.write(json.dumps(_measure(name, model, inputs, method, captured)) + "\n")
         sys.stdout.flush()
-
-
-def _capture_once(model: Any, inputs: Any) -> Callable[[str], Any]:  # noqa: ANN401 - torch is imported late
-    """Return what makes the explainer of a method, capturing the model for the first one that can be planned."""
-    from relprop import Explainer
-
-    made: list[Explainer] = []
-
-    def make(method: str) -> Explainer:
-        explainer = made[0].with_method(method) if made else Explainer(model, inputs, method)
-        made.append(explainer)
-        del made[1:]
-        return explainer
-
-    return make
 
 
 def _result(name: str, method: str, **found: Any) -> dict[str, Any]:  # noqa: ANN401 - json values
@@ -136,13 +124,13 @@ def _result(name: str, method: str, **found: Any) -> dict[str, Any]:  # noqa: AN
     } | found
 
 
-def _measure(name: str, model: Any, inputs: Any, method: str, make: Callable[[str], Any]) -> dict[str, Any]:  # noqa: ANN401
+def _measure(name: str, model: Any, inputs: Any, method: str, captured: Callable[[], Any]) -> dict[str, Any]:  # noqa: ANN401
     from relprop.errors import CaptureError, RelpropError
 
     start = time.perf_counter()
     found: dict[str, Any] = {}
     try:
-        _check(found, model, inputs, make, method)
+        _check(found, model, inputs, captured, method)
     except RelpropError as error:
         found |= {"captured": not isinstance(error, CaptureError), "problem": str(error), "refused": True}
     except Exception as error:  # the sweep reports every failure and goes on
@@ -151,11 +139,11 @@ def _measure(name: str, model: Any, inputs: Any, method: str, make: Callable[[st
     return _result(name, method, **found) | {"seconds": round(time.perf_counter() - start, 1)}
 
 
-def _check(found: dict[str, Any], model: Any, inputs: Any, make: Callable[[str], Any], method: str) -> None:  # noqa: ANN401
+def _check(found: dict[str, Any], model: Any, inputs: Any, captured: Callable[[], Any], method: str) -> None:  # noqa: ANN401
     """Explain a batch of two and one sample of it; note what holds."""
     import torch
 
-    explainer = make(method)
+    explainer = captured().explainer(method)
     found |= {"captured": True, "planned": True}
     start = time.perf_counter()
     explanation = explainer(inputs)
@@ -171,11 +159,11 @@ def _check(found: dict[str, Any], model: Any, inputs: Any, make: Callable[[str],
     missing = (relevance.flatten(1).sum(1) + explanation.absorbed - logit).abs()
     found["deviation"] = float((missing / logit.abs().clamp(min=1)).max())
     found["absorbed"] = float((explanation.absorbed.abs() / logit.abs().clamp(min=1e-12)).max())
-    found["magnitude"] = magnitude = _magnitude(explainer, inputs, explanation.target)
+    found["magnitude"] = magnitude = _magnitude(explainer.plan, inputs, explanation.target)
     allowed = (
         TOLERANCE[_precision(explainer)] * logit.abs().clamp(min=1) + ROUNDINGS * torch.finfo(relevance.dtype).eps * magnitude
     )
-    promised = getattr(explainer.plan.method, "conserves", False)  # gradient methods do not promise it
+    promised = getattr(explainer.method, "conserves", False)  # gradient methods do not promise it
     found["conserved"] = not promised or bool((missing <= allowed).all())
     alone = explainer(inputs[1:2], explanation.target[1:2]).relevance
     change = float((alone[0] - relevance[1]).norm() / relevance[1].norm().clamp(min=1e-30))
@@ -183,21 +171,22 @@ def _check(found: dict[str, Any], model: Any, inputs: Any, make: Callable[[str],
     found["problem"] = _problem(found, change)
 
 
-def _magnitude(explainer: Any, inputs: Any, target: Any) -> float:  # noqa: ANN401
-    """The largest sum of |relevance| of a sample at any op: sums of so large numbers round to its share."""
-    from relprop.inputs import as_inputs, batch_size
+def _magnitude(plan: Any, inputs: Any, target: Any) -> float:  # noqa: ANN401
+    """The largest sum of |relevance| of a sample at any op: the rounding of one op after the other is proportional to it."""
+    from relprop.inputs import as_inputs
+    from relprop.propagation.plan import Plan
+    from relprop.propagation.run import Run
 
-    runner, given = getattr(explainer, "_runner", None), as_inputs(inputs)
-    if runner is None or not explainer.plan.dynamic:
+    if not isinstance(plan, Plan) or not plan.model.dynamic:
         return 0.0
+    run = Run(plan, as_inputs(inputs), inspected=True)
     sums: list[float] = []
 
     def watch(node: Any, relevance: Any) -> None:  # noqa: ANN401
-        sums.append(float(explainer.plan.facts.layouts[node].sum(relevance.abs(), batch_size(given)).max()))
+        sums.append(float(plan.facts.layouts[node].sum(relevance.abs(), run.batch).max()))
 
-    values = runner.forward(given.flat)
-    for _, start in explainer._starts(target, None, values[explainer.plan.output]):
-        runner.backward(values, start, batch_size(given), watch, free=False)
+    for _, start in plan.method.start(run.logits, target):
+        run.backward(start, watch=watch, last=False)
     return max(sums)
 
 
@@ -243,7 +232,7 @@ def _read() -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def _page(known: dict[tuple[str, str], dict[str, Any]], models: list[Subject]) -> str:
-    """Write what was measured as a page: how many by library, what is not covered and why, and a table of all."""
+    """Write the page: the number of models by library, the failures with their reasons, and a table of all results."""
     methods = sorted({method for _, method in known})
     return "\n\n".join([_HEAD, _summary(known, models, methods), _uncovered(known), _table(known, models, methods)]) + "\n"
 
@@ -252,11 +241,11 @@ _HEAD = """# Coverage
 
 Which models relprop explains, measured by `python benchmarks/model_coverage.py`: one small variant of every torchvision and timm family, and
 small configurations of the image classifiers of Hugging Face. Weights and norm statistics are random and the models run in float64.
-A model counts as covered where it was captured and planned, its logits are those of the original, relevance is finite, relevance and what
-was absorbed add up to the logit (for methods that conserve; to 1e-9 of it, or 1e-3 where the model casts parts of itself to
+A model counts as covered where it was captured and planned, its logits are those of the original, relevance is finite, relevance and
+absorbed relevance add up to the logit (for methods that conserve; to 1e-9 of it, or 1e-3 where the model casts parts of itself to
 float32, and to the rounding of the largest sum of |relevance| at any op, the column magnitude: rules that share by signed value let
 positive and negative relevance grow to many times the logit in models of random weights), and a sample's relevance does not depend on
-the other samples of its batch. EfficientFormer is among timm's models; transformers has it no more."""
+the other samples of its batch. EfficientFormer is among timm's models; transformers no longer has it."""
 
 
 def _summary(known: dict[tuple[str, str], dict[str, Any]], models: list[Subject], methods: list[str]) -> str:

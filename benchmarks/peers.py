@@ -5,8 +5,8 @@
 Every repetition times relprop and each peer in turn, a whole explanation each; setting up (capturing, registering hooks, folding BatchNorm)
 is not timed. Printed are the median over repetitions of the peer's time over relprop's, relprop's time over input×gradient's, and the
 correlation of the two maps, as a check that both compute the same. Weights are random. A peer that does not import, or does not run on a
-model, is listed with its reason. Peers: zennit, captum, LXT, autoLRP (`pip install autoLRP`) and pnpxai
-(`pip install --no-deps pnpxai`, then `pip install shap optuna`).
+model, is listed with its reason. Peers: zennit, captum, LXT, autoLRP (``pip install autoLRP``) and pnpxai
+(``pip install --no-deps pnpxai``, then ``pip install shap optuna``).
 """
 
 import argparse

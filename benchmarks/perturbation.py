@@ -6,7 +6,7 @@ Both remove the same pixels, most relevant first, from the same images and ask t
 every step; the curves are compared before anything is timed. Quantus removes single values, so its attribution makes the three
 values of a pixel neighbors (and the sides of color images are multiples of three, as its steps must divide the number of pixels).
 Models: LeNet on 28 × 28 (one pixel per step, the classic setting of pixel flipping), a small network for color images, and
-EfficientNet-Lite0, whose forward passes take most of the time: the last column says how much, which bounds every ratio.
+EfficientNet-Lite0, whose forward passes take most of the time: the last column is their time, which bounds every ratio.
 Measured on one core: Quantus 0.5.3, which runs image by image, takes 18 (LeNet) and 4 (small network) times as long as ours;
 0.6.0, which runs batches, 2.2 and 1.1 times, with more than half of its time in the forward passes.
 """
@@ -65,7 +65,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int], int]] = {
 
 
 def by_quantus(model: nn.Module, inputs: Tensor, target: Tensor, relevance: Tensor, per_step: int) -> Callable[[], Tensor]:
-    """Return what times Quantus: its curve `(B, steps)`."""
+    """Return the function to time for Quantus: it returns the curve, ``(B, steps)``."""
     flipping_class = quantus_metrics()["PixelFlipping"]
     channels = inputs.shape[1]
     rank = relevance.flatten(1).argsort(1).argsort(1).view(len(inputs), 1, *inputs.shape[2:]).double()
@@ -82,7 +82,7 @@ def by_quantus(model: nn.Module, inputs: Tensor, target: Tensor, relevance: Tens
 
 
 def by_relprop(model: nn.Module, inputs: Tensor, target: Tensor, relevance: Tensor, per_step: int) -> Callable[[], Tensor]:
-    """Return what times ours: the same curve."""
+    """Return the function to time for relprop: the same curve."""
     steps = -(-relevance[0].numel() // per_step)
     measured = metric("morf", per_step=per_step, steps=steps)
     tensors = {"relevance": relevance, "inputs": inputs, "target": target, "model": model, "seeds": 0}
@@ -90,7 +90,7 @@ def by_relprop(model: nn.Module, inputs: Tensor, target: Tensor, relevance: Tens
 
 
 def deletion(model: nn.Module, inputs: Tensor, target: Tensor, relevance: Tensor, per_step: int) -> Callable[[], Tensor]:
-    """Return what times deletion and insertion together, two such curves."""
+    """Return the function to time for deletion and insertion together, two such curves."""
     steps = -(-relevance[0].numel() // per_step)
     measured = metric("insertion-deletion", steps=steps)
     tensors = {"relevance": relevance, "inputs": inputs, "target": target, "model": model}
@@ -98,7 +98,7 @@ def deletion(model: nn.Module, inputs: Tensor, target: Tensor, relevance: Tensor
 
 
 def forwards(model: nn.Module, inputs: Tensor, steps: int) -> Callable[[], Tensor]:
-    """Return what times the model's forward passes alone, which no implementation can go below batch by batch."""
+    """Return the function to time for the forward passes alone, the lower bound of every implementation."""
 
     def run() -> Tensor:
         with torch.no_grad():

@@ -17,7 +17,7 @@ from relprop.zoo.torchvision_ops import import_torchvision
 
 VARIABLE = "RELPROP_WEIGHTS"
 _CAFFE = {"scale": 1.0, "mean": (104.0, 117.0, 123.0), "std": (1.0, 1.0, 1.0), "channels": "BGR"}
-PREPROCESSING = {  # what the folder's `preprocess` does
+PREPROCESSING = {  # what the folder's ``preprocess`` does
     "resnet50": Preprocessing(scale=1.0, mean=(123.68, 116.78, 103.94), std=(1.0, 1.0, 1.0)),
     "vgg16_voc5": Preprocessing(),
     "deit_tiny": Preprocessing(interpolation="bicubic"),
@@ -29,7 +29,7 @@ Loaded = tuple[nn.Module, Preprocessing, list[str] | None]
 
 
 def load_reference(name: str, folder: Path) -> Loaded:
-    """Load one of `PREPROCESSING` in evaluation mode, with its preprocessing and, where they are not ImageNet's, its class names."""
+    """Load one of ``PREPROCESSING`` in evaluation mode, with its preprocessing and, where they are not ImageNet's, its class names."""
     path = folder / "load.py"
     if not path.is_file():
         raise ModelError(f"There is no {path}; set {VARIABLE} to the folder of the reference weights.")

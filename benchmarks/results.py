@@ -1,10 +1,10 @@
-"""The runs of `results.toml` on the reference models, and the page `docs/generated/results.md` with its figures.
+"""The runs of ``results.toml`` on the reference models, and the page ``docs/generated/results.md`` with its figures.
 
     RELPROP_WEIGHTS=FOLDER python benchmarks/results.py run --voc VOCdevkit --imagenet ILSVRC2012 --results RESULTS [RUN …]
     python benchmarks/results.py page --results RESULTS
 
 A run that was stopped goes on where it was; several runs may go on at once, each in a process of its own. The remarks in
-`results_remarks.md` open the page.
+``results_remarks.md`` open the page.
 """
 
 import argparse
@@ -109,7 +109,7 @@ def _model(name: str) -> str:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Compute what is missing of the runs."""
+    """Compute the missing rows of the runs."""
     for name in options.runs or SETTINGS["runs"]:
         for evaluation in evaluations(name, options):
             with RunProgress(evaluation.output) as terminal:

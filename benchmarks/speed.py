@@ -74,7 +74,7 @@ def peak_growth(model_name: str, method: str) -> float:
 
 
 def memory(what: str) -> float:
-    """MiB of this process: `VmRSS` now, or `VmHWM`, the peak since the last reset (Linux)."""
+    """MiB of this process: ``VmRSS`` now, or ``VmHWM``, the peak since the last reset (Linux)."""
     return int(re.findall(rf"{what}:\s+(\d+) kB", Path("/proc/self/status").read_text())[0]) / 1024
 
 

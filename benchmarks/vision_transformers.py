@@ -1,4 +1,4 @@
-"""Measure how propagation methods ought to treat transformers, on DeiT-tiny's real weights and annotated photos.
+"""Measure treatments of transformers by propagation methods, on DeiT-tiny's real weights and annotated photos.
 
     python benchmarks/vision_transformers.py WEIGHTS_FOLDER VOC_FOLDER [--images N] [--curves] [--only NAME …]
 
@@ -42,7 +42,7 @@ class Plain:
         return image.resize((_SIZE, _SIZE), Image.Resampling.NEAREST if nearest else Image.Resampling.BICUBIC)
 
     def tensor(self, image: Image.Image) -> Tensor:
-        """Return the model's input, `(3, H, W)`."""
+        """Return the model's input, ``(3, H, W)``."""
         import numpy as np
 
         pixels = torch.from_numpy(np.array(self.crop(image))).permute(2, 0, 1) / 255
@@ -52,7 +52,7 @@ class Plain:
 
 @dataclass(frozen=True)
 class Treatment:
-    """A method and how it treats what transformers have; ``None`` leaves it as the registry has it."""
+    """A method and its treatment of sums, norms, attention and constants; ``None`` keeps the registry's."""
 
     method: str
     add: str | None = None
@@ -63,7 +63,7 @@ class Treatment:
     spread: bool = False
 
     def build(self) -> Method | str:
-        """Return the method; its name where nothing is changed."""
+        """Return the method, or its name where nothing is changed."""
         if self == Treatment(self.method):
             return self.method
         given = {"start": self.start, "constants": self.constants}

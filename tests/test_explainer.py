@@ -394,11 +394,20 @@ def test_ops_without_a_rule_are_all_listed():
 
 
 def test_registered_op_works():
+    seen = []
+
+    def backward(call, relevance):
+        seen.append(call.function)
+        return {"self": relevance}
+
     try:
-        relprop.register_op("aten::cumprod", lambda call, relevance: {"self": relevance}, needs=())
+        relprop.register_op("aten::cumprod", backward, needs=())
         model = nn.Sequential(nn.Linear(4, 4), Cumulative(), nn.Linear(4, 2)).double()
-        explanation = relprop.explain(model, IMAGE, 0)
-        check_conservation(explanation)
+        for method in ("rap", "lrp-epsilon", "abslrp-plain"):
+            explanation = relprop.explain(model, IMAGE, 0, method=method)
+            assert seen.pop() is torch.ops.aten.cumprod.default, method
+            if method != "abslrp-plain":
+                check_conservation(explanation)
     finally:
         OPS.pop("aten::cumprod", None)
 

@@ -21,20 +21,21 @@ BLOCK = re.compile(r"`(?P<file>[\w.]+\.toml)`[^`]*?```toml\n(?P<toml>.*?)```|```
 @pytest.fixture(scope="module")
 def names(tmp_path_factory):
     """What the page's snippets leave behind, run in order in an empty folder."""
-    before = [dict(table) for table in TABLES]
-    made = {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("page"))
-        torch.manual_seed(0)
-        for block in BLOCK.finditer(PAGE):
-            if block["python"]:
-                exec(compile(block["python"], "docs/extending.md", "exec"), made)
-            else:
-                (tmp_path_factory.getbasetemp() / "page0" / block["file"]).write_text(block["toml"])
-        yield made
-    for table, old in zip(TABLES, before, strict=True):
-        table.clear()
-        table.update(old)
+    before, made, folder = [dict(table) for table in TABLES], {}, tmp_path_factory.mktemp("page")
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            torch.manual_seed(0)
+            for block in BLOCK.finditer(PAGE):
+                if block["python"]:
+                    exec(compile(block["python"], "docs/extending.md", "exec"), made)
+                else:
+                    (folder / block["file"]).write_text(block["toml"])
+            yield made
+    finally:
+        for table, old in zip(TABLES, before, strict=True):
+            table.clear()
+            table.update(old)
 
 
 def conserves(explanation):

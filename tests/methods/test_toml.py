@@ -6,10 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 from typer.testing import CliRunner
 
 import relprop
+from relprop import rules
 from relprop.cli import app
+from relprop.errors import OptionError
 from relprop.images import open_photo
 from relprop.methods.toml import _KEYS
 from relprop.ops.op import Role
@@ -146,7 +150,9 @@ def test_methods_of_the_registry_can_be_written_by_rule_names_alone(name, tmp_pa
     page = (ROOT / "docs" / "extending.md").read_text("utf-8")
     (text,) = re.findall(rf"`{name}\.toml`[^`]*```toml\n(.*?)```", page, re.DOTALL)
     (tmp_path / "own.toml").write_text(text)
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.SiLU(), nn.MaxPool2d(2), nn.Flatten(2), nn.LayerNorm(9), nn.Flatten())
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.SiLU(), nn.MaxPool2d(2), nn.Flatten(2), nn.LayerNorm(9), nn.Flatten()
+    )
     model = nn.Sequential(model, nn.Linear(36, 4)).eval()
     captured = relprop.capture(model, torch.randn(2, 3, 8, 8))
     x = torch.randn(2, 3, 8, 8)

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+import relprop
 from tests.rules.reference import TIGHT, assert_same, check_passed, check_winner, probe
 
 ACTIVATIONS = [
@@ -210,3 +211,24 @@ def test_rewriting_an_input_in_place_leaves_other_readers_alone():
 
     p = probe(Block(), (2, 3))
     torch.testing.assert_close(p.relevance_in[0], p.relevance_out, **TIGHT)
+
+
+class Subtracted(nn.Module):
+    """A number minus a value, written in one of several ways."""
+
+    def __init__(self, write):
+        super().__init__()
+        self.write, self.first, self.last = write, nn.Linear(4, 5), nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.last(self.write(self.first(x)))
+
+
+@pytest.mark.parametrize("method", ["lrp-epsilon", "lrp-zplus", "rap", "abslrp", "attnlrp"])
+@pytest.mark.parametrize("write", [lambda y: 2.0 - y, lambda y: torch.rsub(y, 2.0), lambda y: torch.sub(torch.tensor(2.0), y)])
+def test_a_number_minus_a_value_is_its_negative_plus_the_number(write, method):
+    torch.manual_seed(0)
+    ours, expected = Subtracted(write).double(), Subtracted(lambda y: y * -1 + 2.0).double()
+    expected.load_state_dict(ours.state_dict())
+    x = torch.randn(3, 4, dtype=torch.float64)
+    assert_same(*(relprop.explain(model, x, 1, method=method).relevance for model in (ours, expected)))

@@ -9,12 +9,12 @@ import numpy as np
 from PIL import Image
 from rich.markup import escape
 
-from relprop import Explanation
 from relprop.cli.options import parse_device, parse_options
 from relprop.cli.outputs import choose_pictures
 from relprop.cli.terminal import complain, describe, note, out, progress
 from relprop.cli.tools import Classifier, load_classifier
 from relprop.errors import OptionError, TargetError, suggestion
+from relprop.explanation import Explanation
 from relprop.images import open_photo
 from relprop.methods import METHODS, choose_method
 from relprop.methods.protocol import AnyMethod

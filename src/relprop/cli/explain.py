@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from rich.markup import escape
 
-from relprop import Explainer, Explanation
 from relprop.cli.options import method_label, parse_device, parse_options
 from relprop.cli.outputs import choose_pictures
 from relprop.cli.terminal import complain, describe, err, note, out, progress
 from relprop.cli.tools import Classifier, load_classifier
+from relprop.explainer import Explainer
+from relprop.explanation import Explanation
 from relprop.files import atomic, write_text
 from relprop.images import Photo, check_photo, open_photo
 from relprop.text import class_name

@@ -46,7 +46,7 @@ def print_methods() -> None:
 
 def print_plan(model: str, weights: Path | None, method: str, options: Sequence[str]) -> None:
     """Print the table of ops of a model under a method."""
-    from relprop import Explainer
+    from relprop.explainer import Explainer
     from relprop.zoo import load
 
     with err.status(f"Capturing {model} …"):

@@ -10,9 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from relprop import Explainer, capture
 from relprop.cli.terminal import err
-from relprop.explainer import Captured, MethodChoice
+from relprop.explainer import Captured, Explainer, MethodChoice, capture
 from relprop.zoo import LoadedModel, Top, load, parse_target
 
 

@@ -1,4 +1,4 @@
-"""Datasets of annotated images, read in their official layouts."""
+"""Data sets of annotated images in their official layouts."""
 
 from relprop.datasets.registry import DATASETS, open_dataset, register_dataset
 from relprop.datasets.sample import Annotated, Dataset, Failure, Problem, Sample, load

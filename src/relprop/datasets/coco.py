@@ -15,15 +15,15 @@ from relprop.files import as_path
 
 
 def open_coco(root: Path | str, *, split: str = "val2017", annotations: Path | str | None = None) -> Dataset:
-    """Open a COCO detection set; labels count its categories in the order of their ids, 0 to 79.
+    """Open a COCO detection set; labels are the indices, 0 to 79, of its categories in the order of their ids.
 
     Args:
         root: The folder that holds the image folder ``split`` and ``annotations``.
         split: The image folder's name.
-        annotations: The JSON; by default ``annotations/instances_SPLIT.json``.
+        annotations: The JSON file; by default ``annotations/instances_SPLIT.json``.
 
     Raises:
-        InputError: No such files, or pycocotools is not installed.
+        InputError: The files do not exist, or the package pycocotools is not installed.
     """
     root = as_path(root, "The folder of a data set")
     folder = root / split
@@ -47,7 +47,7 @@ def open_coco(root: Path | str, *, split: str = "val2017", annotations: Path | s
 
 @cache
 def _api(path: Path) -> Any:  # noqa: ANN401 - pycocotools has no types
-    """Read the annotations once in each process; pycocotools prints while it does, which is swallowed."""
+    """Read the annotations, cached per process; the prints of pycocotools are suppressed."""
     try:
         from pycocotools.coco import COCO
     except ImportError as error:

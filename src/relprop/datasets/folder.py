@@ -24,20 +24,20 @@ def open_folder(
     classes: tuple[str, ...] | None = None,
     object_value: int | None = None,
 ) -> Dataset:
-    """Open a folder of images. Images in sub-folders have the folder's name as their class.
+    """Open a folder of images; the name of a subfolder is the class of its images.
 
     Args:
         images: The folder.
-        masks: Folder of palette or gray PNGs under the images' names (and sub-folders): 0 background, 255 void, other values
+        masks: Folder of palette or gray PNGs under the images' names (and subfolders): 0 background, 255 void, other values
             object.
         boxes: JSON ``{"sub/name.jpg": [{"box": [x0, y0, x1, y1], "label": "dog"}, …]}``, in pixels, the far edges exclusive;
             ``label`` may be left out.
         classes: The class names in the order of the model's classes; by default all names found, sorted.
-        object_value: The masks' value of the object, such as 255 in black-and-white masks; then they have no void.
+        object_value: The mask value of the object, such as 255 in black-and-white masks, which then have no void.
 
     Raises:
-        InputError: No images, a JSON file of another form, a class that is not in ``classes``, or black-and-white masks without
-            ``object_value``.
+        InputError: There are no images, the JSON file has another form, a class is not in ``classes``, or black-and-white masks are
+            given without ``object_value``.
     """
     folder = as_path(images, "The folder of images")
     if not folder.is_dir():

@@ -28,16 +28,16 @@ def open_huggingface(
 
     Args:
         source: A ``datasets.Dataset``, a folder that ``save_to_disk`` wrote, or a name for ``load_dataset``.
-        split: The split, where the source has several.
+        split: The split, if the source has several.
         image: The column of images.
-        label: The column of class numbers (or lists of them), where there is one.
-        mask: The column of mask images, where there is one: 0 background, 255 void, j the class j − 1 of the label column, or
-            any object.
-        objects: The column of objects, with ``bbox`` and ``category``.
+        label: The column of class indices (or lists of them), if there is one.
+        mask: The column of mask images, if there is one: 0 background, 255 void; j the class j − 1 for an image with several labels,
+            else any value the object.
+        objects: The column of objects, with ``bbox`` and ``category``, if there is one.
         box_format: ``xywh`` (COCO) or ``xyxy``.
 
     Raises:
-        InputError: No such data set or column; or the library is not installed.
+        InputError: The data set or a column does not exist, or the library is not installed.
         OptionError: An unknown box format.
     """
     if box_format not in BOX_FORMATS:

@@ -37,15 +37,14 @@ def open_imagenet(
     """Open the validation set of ILSVRC 2012.
 
     Args:
-        root: The folder that holds the parts below under one of their usual names.
+        root: The folder that holds images, labels and boxes under one of their usual names.
         images: Folder of the images, flat or in folders named by WordNet id.
         labels: CSV (``file,label`` or ``file,wnid``, or Kaggle's ``ImageId,PredictionString``), TXT (``file label`` on each line), or
-            the devkit's
-            ground truth with its ``meta.mat`` beside it. Class folders need none.
-        boxes: Folder of XML files.
+            the devkit's ground truth with its ``meta.mat`` beside it. Class folders need none.
+        boxes: Folder of the XML files of boxes.
 
     Raises:
-        InputError: No images or no labels, or a file that cannot be read as any of these forms.
+        InputError: There are no images or no labels, or a file has none of these forms.
     """
     root = as_path(root, "The folder of a data set")
     folder = as_path(images, "Option images") if images else _first_with_images(root)
@@ -144,7 +143,7 @@ def _index(label: str, where: str) -> int:
 
 
 def _from_devkit(numbers: list[int], path: Path) -> dict[str, int]:
-    """Translate the devkit's own class numbers, 1 to 1000 in another order, by its ``meta.mat``."""
+    """Map the devkit's class numbers (1 to 1000, in another order) to class indices by its ``meta.mat``."""
     wnids = _devkit_classes(path.parent / "meta.mat")
     unknown = sorted(set(numbers) - set(wnids))
     if unknown:

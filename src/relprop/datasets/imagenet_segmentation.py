@@ -26,7 +26,7 @@ def open_imagenet_segmentation(path: Path | str) -> Dataset:
         path: ``gtsegs_ijcv.mat`` (MATLAB 7.3, so HDF5), or the folder that holds it.
 
     Raises:
-        InputError: No such file, or not of that layout; or h5py is not installed.
+        InputError: The file does not exist or has another layout, or the package h5py is not installed.
     """
     path = as_path(path, "The path of gtsegs_ijcv.mat")
     path = path / "gtsegs_ijcv.mat" if path.is_dir() else path
@@ -38,7 +38,7 @@ def open_imagenet_segmentation(path: Path | str) -> Dataset:
 
 @cache
 def _file(path: Path) -> Any:  # noqa: ANN401 - h5py has no types
-    """Open the file once in each process that reads it."""
+    """Open the file, cached per process."""
     try:
         import h5py  # pyright: ignore[reportMissingImports]
     except ImportError as error:
@@ -74,7 +74,7 @@ def open_imagenet_s(root: Path | str, *, split: str = "validation") -> Dataset:
         split: ``validation`` or ``train-semi``.
 
     Raises:
-        InputError: No such folders, or class folders that do not say which class is which.
+        InputError: The folders do not exist, or the classes of the class folders cannot be told from their number or a list.
     """
     root = as_path(root, "The folder of a data set")
     base = next((folder for folder in (root, *sorted(root.glob("ImageNetS*"))) if (folder / split).is_dir()), None)
@@ -96,7 +96,7 @@ def open_imagenet_s(root: Path | str, *, split: str = "validation") -> Dataset:
 
 
 def _categories(base: Path, split: str) -> tuple[str, ...]:
-    """Return the WordNet ids in the order of the masks' values 1, 2, …, which is sorted."""
+    """Return the WordNet ids in the order of the mask values 1, 2, …, which is sorted order."""
     lists = sorted(base.glob("ImageNetS_categories_im*.txt")) + sorted(
         base.parent.glob(f"ImageNetS_categories_im{base.name[9:]}.txt")
     )

@@ -24,14 +24,14 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
 
 
 def register_dataset(name: str, opener: Callable[..., Dataset]) -> None:
-    """Make a data set of your own available by name, to ``open_dataset`` and evaluations.
+    """Register your own kind of data set by name, for ``open_dataset`` and evaluations.
 
     Args:
         name: The new kind, as in ``KIND:PATH``.
         opener: A function ``(path, *, options) -> Dataset``; its keyword-only parameters are the kind's options.
 
     Raises:
-        OptionError: The name is taken or is no name, or the function does not take a path.
+        OptionError: The name is taken or invalid, or the function does not take one path.
     """
     if not isinstance(name, str) or not name or ":" in name:  # pyright: ignore[reportUnnecessaryIsInstance] - users may give anything
         raise OptionError(f"The name of a kind of data set must be a text without a colon, not {name!r}.")
@@ -47,14 +47,14 @@ def register_dataset(name: str, opener: Callable[..., Dataset]) -> None:
 
 
 def open_dataset(source: str, **options: object) -> Dataset:
-    """Open a data set named as on the command line.
+    """Open a data set by its name on the command line, ``KIND:PATH``.
 
     Args:
         source: ``KIND:PATH``, such as ``voc:/data/VOCdevkit``, where KIND is a key of ``DATASETS``.
         options: Keyword arguments of that kind's function.
 
     Raises:
-        OptionError: An unknown kind or option, or no path.
+        OptionError: The kind or an option is unknown, or there is no path.
         InputError: The data set cannot be opened.
     """
     if not isinstance(source, str):  # pyright: ignore[reportUnnecessaryIsInstance] - users may give anything

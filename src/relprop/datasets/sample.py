@@ -1,4 +1,4 @@
-"""Samples, the data sets they come from, and what was wrong with either."""
+"""Samples, data sets, and the problems of either."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,33 +13,33 @@ from torch import Tensor
 from relprop.errors import InputError
 
 VOID = 255
-"""The mask value of pixels that count neither as object nor as background."""
+"""The mask value of void pixels, which count neither as object nor as background."""
 
 Box = tuple[float, float, float, float]
 
 
 class Geometry(Protocol):
-    """What of a model's preprocessing a data set uses; ``relprop.zoo.preprocessing.Preprocessing`` is one."""
+    """The part of a model's preprocessing that a data set uses; ``relprop.zoo.preprocessing.Preprocessing`` implements it."""
 
     def crop(self, image: Image.Image, *, nearest: bool = False) -> Image.Image:
-        """Return the part that the model sees at its input size; ``nearest=True`` keeps a mask's values what they are."""
+        """Return the part of the image that the model sees, at its input size; ``nearest=True`` keeps the values of a mask."""
         ...
 
     def tensor(self, image: Image.Image) -> Tensor:
-        """Crop, and return the ``(C, H, W)`` input of the model."""
+        """Crop and normalize: the model's ``(C, H, W)`` input."""
         ...
 
 
 @dataclass(frozen=True)
 class Annotated:
-    """One image with its annotations as they lie on the disk.
+    """One image with its annotations as stored on disk.
 
     Attributes:
         image: RGB.
         labels: The classes in the image, as indices into the data set's ``classes``; the main one first.
-        boxes: X0, y0, x1, y1 in pixels, the far edges exclusive.
+        boxes: Corners x0, y0, x1, y1 in pixels, the far edges exclusive.
         box_labels: The class of each box.
-        mask: Mode L, the image's size: 0 background, j the pixels of ``labels[j - 1]`` (of the object, where there are no labels),
+        mask: Mode L, the image's size: 0 background, j the pixels of ``labels[j - 1]`` (of the object, if there are no labels),
             255 void.
     """
 
@@ -52,7 +52,7 @@ class Annotated:
 
 @dataclass(frozen=True)
 class Sample:
-    """One image as a model sees it: ``image`` ``(C, H, W)``, and in its pixels ``boxes`` ``(N, 4)`` and ``mask`` ``(H, W)``, uint8."""
+    """One preprocessed image: ``image`` ``(C, H, W)``, and in its pixel coordinates ``boxes`` ``(N, 4)`` and ``mask`` ``(H, W)``, uint8."""
 
     id: str
     image: Tensor
@@ -62,7 +62,7 @@ class Sample:
     mask: Tensor | None
 
     def object_mask(self, label: int | None = None) -> Tensor:
-        """Return the ``(H, W)`` uint8 mask of one class (of any class where None): 1 its pixels, 0 others, 255 void.
+        """Return the ``(H, W)`` uint8 mask of one class (None: of any class): 1 its pixels, 0 others, 255 void.
 
         Raises:
             InputError: The sample has no mask.
@@ -80,7 +80,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Failure:
-    """A sample that could not be read, and why, in one sentence."""
+    """A sample that could not be read, with the reason in one sentence."""
 
     id: str
     reason: str
@@ -88,7 +88,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Problem:
-    """Files of a data set that are missing or odd: what is wrong, their names, and whether they are left out of the dataset."""
+    """Missing or inconsistent files of a data set: the problem, their names, and whether they are left out."""
 
     what: str
     names: tuple[str, ...]
@@ -101,14 +101,14 @@ class Problem:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A list of images that are read when asked for; it can be pickled and sent to workers.
+    """A lazy list of annotated images; it can be pickled and sent to workers.
 
     Attributes:
         name: The kind of data set, such as ``voc``.
         classes: The name of every class; labels are indices into it.
         ids: A unique name for each image, in the order of the official list.
         read: Id → ``Annotated``; raises an error for a file that cannot be read.
-        problems: What was missing or odd when the data set was opened.
+        problems: Missing or inconsistent files found when the data set was opened.
     """
 
     name: str
@@ -121,12 +121,12 @@ class Dataset:
         return len(self.ids)
 
     def samples(self, geometry: Geometry, ids: Iterable[str] | None = None) -> Iterator[Sample | Failure]:
-        """Yield the samples (of the given ids, else all) as a model sees them; one that cannot be read comes as a ``Failure``."""
+        """Yield the preprocessed samples (of the given ids, else all); one that cannot be read comes as a ``Failure``."""
         for name in self.ids if ids is None else ids:
             yield load(self, name, geometry)
 
     def select(self, keep: Callable[[Annotated], bool]) -> "Dataset":
-        """Return the data set with the images for which ``keep`` holds; all are read once, and one that cannot be read stays in."""
+        """Return the data set of the images for which ``keep`` holds; reads every image once, and keeps those that cannot be read."""
 
         def kept(name: str) -> bool:
             try:
@@ -150,7 +150,7 @@ def load(dataset: Dataset, name: str, geometry: Geometry) -> Sample | Failure:
 
 
 def prepare(name: str, raw: Annotated, geometry: Geometry) -> Sample:
-    """Put image, boxes and mask through the same geometry; a box of which nothing is left is dropped.
+    """Apply the same geometry to image, boxes and mask; a box that is cropped away is dropped.
 
     Raises:
         InputError: The mask has another size than the image.
@@ -174,7 +174,7 @@ def _by(image: Image.Image) -> str:
 
 
 def _move_box(box: Box, size: tuple[int, int], geometry: Geometry) -> Box | None:
-    """Send a box through the geometry as a drawn mask, so that boxes and masks cannot come apart."""
+    """Transform a box by drawing it as a mask, so that boxes and masks stay consistent."""
     canvas = Image.new("L", size)
     x0, y0, x1, y1 = box
     if x1 - x0 >= 1 and y1 - y0 >= 1:
@@ -211,12 +211,12 @@ def index_mask(values: np.ndarray, labels: Sequence[int], value_of: Callable[[in
 
 
 def listed(folder: Path) -> frozenset[str]:
-    """Return the names in a folder; empty where there is none."""
+    """Return the names in a folder; empty if it does not exist."""
     return frozenset(entry.name for entry in folder.iterdir()) if folder.is_dir() else frozenset()
 
 
 def problems_of(left_out: dict[str, list[str]], kept: dict[str, list[str]] | None = None) -> tuple[Problem, ...]:
-    """Return a ``Problem`` for each kind that has names, first those left out of the data set, then those that stay in it."""
+    """Return a ``Problem`` for each kind that has names: first those left out of the data set, then those kept in it."""
     out = (Problem(what, tuple(names)) for what, names in left_out.items() if names)
     stay = (Problem(what, tuple(names), left_out=False) for what, names in (kept or {}).items() if names)
     return (*out, *stay)

@@ -23,7 +23,7 @@ def open_voc(
 
     Args:
         root: The folder ``VOC2012``, the ``VOCdevkit`` that holds it, or the folder above.
-        year: 2007 or 2012 where both are there.
+        year: 2007 or 2012, if the folder holds both.
         split: A list of ``ImageSets``: ``train``, ``val``, ``trainval``, ``test``.
         task: ``segmentation`` (images with masks) or ``main`` (images with boxes).
         single_class: Keep only the images whose mask shows exactly one class (this reads every mask).
@@ -92,14 +92,14 @@ def read_boxes(path: Path, *, first_pixel: int = 1) -> tuple[tuple[Box, ...], tu
     """Return the boxes and class names of an annotation file of VOC or ImageNet.
 
     Args:
-        path: The XML file; its far edges are inclusive.
+        path: The XML file; the far edges in it are inclusive.
         first_pixel: The number of the first pixel, 1 in VOC and 0 in ImageNet.
 
     Raises:
-        InputError: The file is no such annotation.
+        InputError: The file is not such an annotation.
     """
     try:
-        objects = ET.parse(path).getroot().findall("object")  # noqa: S314 - see the import
+        objects = ET.parse(path).getroot().findall("object")  # noqa: S314 - the data set is the user's own file
         boxes = tuple(_box(entry, first_pixel) for entry in objects)
         return boxes, tuple(_text(entry, "name") for entry in objects)
     except (ET.ParseError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""What a run has to do: checked against the data and against what lies in the folder, before anything is computed."""
+"""Prepare a run: check its settings against the data set and the stored results, and list the missing tasks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from relprop.version import __version__
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run whose settings are in order: its data set, the names of its images, and its metrics."""
+    """A validated run: its data set, image names and metrics, and messages for the user (``notes``)."""
 
     evaluation: Evaluation
     dataset: Dataset
@@ -75,10 +75,10 @@ def _left_over(measures: Sequence[Measure], images: int) -> list[str]:
 
 
 def settings_of(prepared: Prepared, stored: dict[str, Any] | None) -> dict[str, Any]:
-    """Return the content of ``run.json``: new, or what is stored, with the models, methods and metrics that this run adds.
+    """Return the content of ``run.json``: the stored settings, or new ones, merged with this run's models, methods and metrics.
 
     Raises:
-        InputError: What is stored is of another run; the message names what differs.
+        InputError: The stored settings belong to another run; the message lists the differences.
     """
     evaluation = prepared.evaluation
     images = {"count": len(prepared.images), "digest": digest(prepared.images)}
@@ -130,18 +130,18 @@ def _model_table(model: ModelChoice) -> dict[str, Any]:
 
 
 def pair_file(pair: Pair) -> str:
-    """Return what the names of a pair's files begin with."""
+    """Return the prefix of a pair's file names."""
     return file_key(pair.model.name, pair.method.name, key=pair.key)
 
 
 def tasks_of(prepared: Prepared, pair: Pair, metrics: Sequence[Choice], done: Sequence[set[str]]) -> list[Task]:
-    """Return what is still to do for a pair: for each block the metrics whose rows are not stored.
+    """Return the remaining tasks of a pair: for each block, the metrics whose rows are not stored.
 
     Args:
         prepared: The run.
         pair: The pair.
-        metrics: Those that can be computed for it.
-        done: For each block the keys of the metrics that are stored.
+        metrics: The metrics that can be computed for the pair.
+        done: For each block, the keys of the stored metrics.
     """
     missing = [tuple(choice for choice in metrics if choice.key not in keys) for keys in done]
     parts = zip(prepared.blocks, missing, strict=True)

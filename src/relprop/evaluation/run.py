@@ -29,13 +29,13 @@ def _ignore(*_: object) -> None:
 
 @dataclass(frozen=True)
 class Observer:
-    """Who is told how a run goes; by default nobody.
+    """Callbacks for the progress of a run; by default they do nothing.
 
     Attributes:
-        tell: Gets a sentence that the user should know.
-        stage: Gets what is done now, before the first unit.
-        begin: Gets the number of images in all units, and how many of them are stored already.
-        advance: Gets the number of images of a unit that is done, and its pair.
+        tell: Called with each message for the user.
+        stage: Called with the name of each step before the first unit.
+        begin: Called with the number of images in all units, and the number of those that are already stored.
+        advance: Called with the number of images of a finished unit, and its pair.
     """
 
     tell: Callable[[str], None] = _ignore
@@ -46,13 +46,13 @@ class Observer:
 
 @dataclass
 class RunResult:
-    """What a run did.
+    """The summary of a run.
 
     Attributes:
-        rows: How many were stored.
-        failed: How many of them say ``failed``.
-        reasons: For every pair and metric with failed rows, their number and the first reason.
-        left_out: Pairs, or pairs with one metric, that cannot be computed, and why.
+        rows: Number of stored rows.
+        failed: Number of rows with the status ``failed``.
+        reasons: For each pair and metric with failed rows, their number and the first reason.
+        left_out: Pairs, or single metrics of a pair, that cannot be computed, with the reason.
     """
 
     rows: int = 0
@@ -62,19 +62,19 @@ class RunResult:
 
 
 def evaluate(evaluation: Evaluation, observer: Observer | None = None) -> RunResult:
-    """Compute what is missing in the folder of results; killed at any moment, the next call goes on where it was.
+    """Compute the missing rows of the folder of results; after an interruption, the next call resumes.
 
-    With ``redo_failed`` the blocks of rows that failed are computed again, and the new rows take the place of those.
+    With ``redo_failed``, blocks with failed rows are computed again, and the new rows replace the failed ones.
 
     Args:
         evaluation: The settings.
-        observer: Who is told how it goes.
+        observer: Callbacks for the progress.
 
     Raises:
         OptionError: An unknown model, data set, method, metric, engine or option.
-        InputError: The data set cannot be used, or the folder is of another run or in use.
+        InputError: The data set cannot be used, or the folder belongs to another run or is locked by another process.
         ModelError: A model cannot be loaded.
-        OutputError: The results cannot be written, as when the disk is full; what was finished is kept.
+        OutputError: The results cannot be written, for example because the disk is full; finished units are kept.
     """
     observer = observer or Observer()
     observer.stage("Looking at the images …")
@@ -98,14 +98,13 @@ def _stored(evaluation: Evaluation) -> dict[str, object] | None:
 
 
 def _checker(prepared: Prepared, fingerprints: Mapping[str, str]) -> Worker:
-    """Return this process's worker, which for other engines than the local only checks what can run."""
-    evaluation = prepared.evaluation
-    here = evaluation if evaluation.engine == "local" else replace(evaluation, device="cpu")
-    return Worker(here, prepared.dataset, fingerprints)
+    """Return the worker of this process; with a remote engine it only checks the pairs, on the CPU."""
+    device = None if prepared.evaluation.engine == "local" else "cpu"
+    return Worker(prepared.evaluation, prepared.dataset, fingerprints, device=device)
 
 
 def check_pair(worker: Worker, prepared: Prepared, pair: Pair) -> tuple[list[Choice], dict[str | None, str]]:
-    """Capture the pair; return the metrics that can be computed, and why others (or, by the key None, all) cannot.
+    """Capture the pair; return the metrics that can be computed, and the reason for each other one by its key (None: for all).
 
     Raises:
         ModelError: The model cannot be loaded.
@@ -114,7 +113,7 @@ def check_pair(worker: Worker, prepared: Prepared, pair: Pair) -> tuple[list[Cho
     worker.model(pair.model)
     try:
         subject = worker.subject(pair)
-    except Exception as error:  # whatever a model raises while it is captured is a reason to leave the pair out
+    except Exception as error:  # any error during capture leaves the pair out
         return [], {None: sentence(error)}
     classes = len(prepared.dataset.classes)
     if prepared.evaluation.target == "label" and _classes(subject) != classes:
@@ -132,7 +131,7 @@ def _classes(subject: Subject) -> int:
 
 
 class _Run:
-    """One run over one folder."""
+    """One run into one folder of results."""
 
     def __init__(self, prepared: Prepared, store: Store, worker: Worker, observer: Observer) -> None:
         self.prepared, self.store, self.worker, self.observer = prepared, store, worker, observer
@@ -144,10 +143,10 @@ class _Run:
         self.failed = failed_metrics(store.folder, store.settings, prepared.blocks) if redo else {}
 
     def check(self) -> None:
-        """Find what is missing, and leave out what cannot be computed; the first pair comes last, so that it is at hand then."""
+        """Find the missing tasks and leave out pairs that cannot be computed; in reverse, so that the worker then holds the first pair."""
         for pair in reversed(self.prepared.pairs):
             if not self._missing(pair, self.prepared.evaluation.metrics):
-                self.store.compact(pair_file(pair))  # a run may have been killed just before
+                self.store.compact(pair_file(pair))  # a run may have been killed just before compacting
                 continue
             self.observer.stage(f"Checking {pair} …")
             metrics, reasons = check_pair(self.worker, self.prepared, pair)
@@ -158,7 +157,7 @@ class _Run:
         self.store.add_fingerprints(self.worker.fingerprints)
 
     def compute(self) -> None:
-        """Run the engine on what is missing and store what it returns."""
+        """Run the engine on the missing tasks and store their results."""
         evaluation = self.prepared.evaluation
         total = self.pairs * len(self.prepared.images)
         waiting = Counter(task.pair for task in self.tasks)
@@ -207,17 +206,17 @@ class _Run:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a run of one pair would do.
+    """The forecast for one pair.
 
     Attributes:
         pair: The pair.
-        units: How many units are missing.
-        images: How many images they hold.
-        rows: How many rows will be computed.
-        done: How many images are stored already, with all metrics.
-        seconds: How long it will take, from ``sample`` images; None where nothing is missing.
-        sample: Images that were computed for the estimate.
-        left_out: What cannot be computed, and why.
+        units: Number of missing units.
+        images: Number of images in them.
+        rows: Number of rows to compute.
+        done: Number of images that are stored with all metrics.
+        seconds: Estimated time, extrapolated from ``sample`` images; None if nothing is missing.
+        sample: Number of images that were measured.
+        left_out: Metrics that cannot be computed, with the reason.
     """
 
     pair: str
@@ -231,14 +230,14 @@ class Forecast:
 
 
 SAMPLE = 4
-"""Images on which a forecast measures."""
+"""Number of images that a forecast measures."""
 
 
 def forecast(evaluation: Evaluation, observer: Observer | None = None) -> Iterator[Forecast]:
-    """Say what a run would do, pair by pair, and measure on a few images how long it takes; nothing is written.
+    """Yield a forecast for each pair, with the time extrapolated from a few images; nothing is written.
 
     Raises:
-        RelpropError: As ``evaluate``.
+        RelpropError: See ``evaluate``.
     """
     observer = observer or Observer()
     prepared = prepare(evaluation)
@@ -255,7 +254,7 @@ def forecast(evaluation: Evaluation, observer: Observer | None = None) -> Iterat
 
 
 def _kept(pair: Pair, prepared: Prepared, stored: Coverage, failed: Coverage) -> list[set[str]]:
-    """The keys of the metrics that need no computing, by block: those stored, without those to be done again."""
+    """Return by block the keys of the metrics that need no computing: the stored ones, except those to redo."""
     places = [(pair_file(pair), block) for block in range(len(prepared.blocks))]
     return [stored.get(place, set()) - failed.get(place, set()) for place in places]
 

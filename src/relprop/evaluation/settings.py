@@ -1,4 +1,4 @@
-"""What an evaluation is to do: one frozen value, from Python, from a TOML file or from the command line."""
+"""The settings of an evaluation: one frozen value, from Python, a TOML file or the command line."""
 
 import json
 import tomllib
@@ -17,29 +17,29 @@ TARGETS = ("predicted", "label")
 GEOMETRIES = ("model", "resize")
 ENGINES = ("local", "ray")
 GROUP = 4
-"""Blocks hold a multiple of so many images, so that no group of a metric on mosaics is torn apart."""
+"""The block size is a multiple of this, so that no group of a metric on mosaics spans two blocks."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A method or metric by name, with its options; two choices of one name with different options are two."""
+    """A method or metric by name and options; the same name with other options is another choice."""
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
 
     @property
     def key(self) -> str:
-        """A text that is the same for the same choice."""
+        """A text that identifies the choice."""
         return f"{self.name} {options_text(self.options)}"
 
     def __str__(self) -> str:
-        """Return the choice as the command line takes it."""
+        """Return the choice in command-line syntax."""
         return ":".join([self.name, *(f"{key}={_plain(value)}" for key, value in self.options.items())])
 
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """A model as ``relprop.zoo.load`` takes it."""
+    """A model by the arguments of ``relprop.zoo.load``."""
 
     name: str
     weights: Path | None = None
@@ -47,26 +47,26 @@ class ModelChoice:
 
     @property
     def source(self) -> str:
-        """Where its weights come from, as the column ``weights`` holds it."""
+        """The source of the weights, as in the column ``weights``: a path, ``pretrained`` or ``random``."""
         return str(self.weights) if self.weights else "pretrained" if self.pretrained else "random"
 
     @property
     def key(self) -> str:
-        """A text that is the same for the same model."""
+        """A text that identifies the model and its weights."""
         return f"{self.name} {self.source}"
 
     def __str__(self) -> str:
-        """Return the model as the command line takes it."""
+        """Return the model in command-line syntax."""
         return f"{self.name}={self.weights}" if self.weights else self.name
 
 
 def as_json(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values as they come back from a JSON file: lists for tuples, texts for paths."""
+    """Return the values after a JSON round trip: tuples become lists, paths become strings."""
     return json.loads(json.dumps(dict(values), default=str))
 
 
 def choices(*texts: str) -> tuple[Choice, ...]:
-    """Read methods or metrics as the command line takes them: ``rap``, ``rap:start=signed``, ``segmentation:threshold=percentile:90``.
+    """Parse methods or metrics in command-line syntax: ``rap``, ``rap:start=signed``, ``segmentation:threshold=percentile:90``.
 
     Raises:
         OptionError: A text without a name.
@@ -75,7 +75,7 @@ def choices(*texts: str) -> tuple[Choice, ...]:
 
 
 def models(*texts: str) -> tuple[ModelChoice, ...]:
-    """Read models as the command line takes them: ``NAME`` or ``NAME=WEIGHTS``.
+    """Parse models in command-line syntax: ``NAME`` or ``NAME=WEIGHTS``.
 
     Raises:
         OptionError: A text without a name or with an empty file name.
@@ -94,19 +94,19 @@ class Evaluation:
         metrics: See ``choices``; ``quantus:NAME`` is a metric of Quantus.
         output: The folder of results.
         data_options: Keyword arguments of the data set.
-        limit: Take only so many images, the first in the data set's order.
+        limit: Number of images to take, the first in the data set's order; None for all.
         target: ``predicted``, the class that the model predicts; or ``label``, the image's first label, for data sets whose classes are
-            the model's. With ``label`` the mask is that of the label, else that of any object.
+            the model's. With ``label`` the mask covers that class, else any object.
         geometry: ``model``, the model's own preprocessing; or ``resize``, the whole image resized to the model's input size.
-        seed: Of everything random; every image draws from a seed of its own made from this one and its name.
-        block: Images of one unit of work, a multiple of four; what is computed is stored unit by unit.
-        keep_maps: Whether the heat maps are stored too, see ``store.read_maps``.
-        batch_size: Images that run at once; halves itself where the memory does not suffice.
+        seed: Seed of all random draws; each image draws from a seed derived from this one and its name.
+        block: Number of images per unit of work, a multiple of four; results are stored unit by unit.
+        keep_maps: Whether to store the heat maps too, see ``store.read_maps``.
+        batch_size: Number of images per batch; halved when memory runs out.
         device: ``cpu``, ``cuda``, …
         engine: ``local``, in this process; or ``ray``.
-        workers: Of the engine ``ray``; None for one per GPU, or one per CPU where the device is ``cpu``.
-        address: Of a Ray cluster to join: ``auto`` or ``HOST:PORT``; None starts one on this machine.
-        redo_failed: Whether rows that failed are computed again, as after an image was repaired; the others stay as they are.
+        workers: Number of workers of the engine ``ray``; None for one per GPU, or one per CPU if the device is ``cpu``.
+        address: Address of a Ray cluster to join, ``auto`` or ``HOST:PORT``; None starts one on this machine.
+        redo_failed: Whether to compute failed rows again, for example after an image was repaired; other rows stay.
 
     Raises:
         OptionError: A value out of range, or no model, method or metric.
@@ -153,16 +153,16 @@ class Evaluation:
 
     @property
     def content(self) -> dict[str, Any]:
-        """What decides the rows, beside models, methods and metrics: two runs that differ here need two folders."""
+        """The settings that determine the rows, besides models, methods and metrics; runs that differ in them need two folders."""
         named = ("data", "limit", "target", "geometry", "seed", "block", "keep_maps")
         return as_json({"data_options": dict(self.data_options), **{name: getattr(self, name) for name in named}})
 
 
 def from_mapping(values: Mapping[str, Any], source: str = "The settings") -> Evaluation:
-    """Make an evaluation from plain values as a TOML file holds them: names as texts or, with options, as tables.
+    """Build an evaluation from the values of a TOML file: names as strings or, with options, as tables.
 
     Raises:
-        OptionError: An unknown or missing setting, or a value of the wrong type; ``source`` says where.
+        OptionError: An unknown or missing setting, or a value of the wrong type; the message begins with ``source``.
     """
     given = dict(values)
     for single, plural in (("model", "models"), ("method", "methods"), ("metric", "metrics")):
@@ -192,7 +192,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Return the values of a settings file, for ``from_mapping``.
 
     Raises:
-        OptionError: There is no such file, or it is no TOML.
+        OptionError: The file cannot be read or is not TOML.
     """
     try:
         return tomllib.loads(as_path(path, "The path of the settings").read_text("utf-8"))
@@ -237,7 +237,7 @@ def _choice(entry: object, source: str = "The command line") -> Choice:
 
 
 def _joined_parts(text: str) -> list[str]:
-    """Split at the colons before ``key=``: a colon may also be part of a name (``quantus:MPRT``) or a value (``percentile:90``)."""
+    """Split at the colons before ``key=``; other colons belong to a name (``quantus:MPRT``) or a value (``percentile:90``)."""
     parts: list[str] = []
     for part in text.strip().split(":"):
         if parts and "=" not in part:

@@ -12,6 +12,7 @@ from torch.fx.node import has_side_effect
 
 from relprop.graph.aliasing import family, is_view, mutated
 from relprop.graph.nodes import PATH
+from relprop.ops.op import op_name
 
 
 def _returned(_values: list[Tensor], _path: str, _passes_on: bool) -> None:
@@ -107,13 +108,18 @@ def _is_passed_on(value: fx.Node, path: str) -> bool:
     """Whether the ``value`` that a module returns is its unchanged input, or a view of it."""
     origin = value
     while path in module_stack(origin):
-        if mutated(origin) is not None or not (is_view(origin) and isinstance(origin.args[0], fx.Node)):
+        if _writes(origin) or not (is_view(origin) and isinstance(origin.args[0], fx.Node)):
             return False
         origin = origin.args[0]
     if origin.op == "get_attr" or origin.meta["val"].dtype != value.meta["val"].dtype:
         return False
     relatives = family(value)
-    return not any(mutated(node) in relatives and path in module_stack(node) for node in value.graph.nodes)
+    return not any(_writes(node) and mutated(node) in relatives and path in module_stack(node) for node in value.graph.nodes)
+
+
+def _writes(node: fx.Node) -> bool:
+    """Whether an op changes its argument; dropout in place does not at inference."""
+    return mutated(node) is not None and not any(name in op_name(node.target) for name in ("dropout", "detach"))
 
 
 def module_stack(node: fx.Node) -> list[str]:

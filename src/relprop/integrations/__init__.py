@@ -1,1 +1,1 @@
-"""relprop in the interfaces of other libraries, and their methods and metrics in ours."""
+"""Adapters to other libraries: captum and Quantus."""

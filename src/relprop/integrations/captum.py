@@ -1,20 +1,17 @@
-"""Every method of relprop in the form that other libraries expect: captum's ``attribute`` and Quantus' ``explain_func``."""
+"""Every method of relprop as a captum attribution."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from relprop.explainer import Explainer
 
-if TYPE_CHECKING:
-    pass
-
 
 class CaptumAttribution:
     """A method of relprop as a captum attribution: ``attribute(inputs, target=…)``.
 
-    The model is captured at the first call, and again where the inputs' shape, dtype or device changes.
+    The model is captured at the first call, and again when the shape of a sample, the dtype or the device changes.
 
     Args:
         model: Any classifier.
@@ -66,5 +63,5 @@ class CaptumAttribution:
         return self._explainer
 
     def has_convergence_delta(self) -> bool:
-        """Captum asks whether ``attribute`` can return an error of its sum; it cannot."""
+        """Return False: ``attribute`` gives no convergence delta."""
         return False

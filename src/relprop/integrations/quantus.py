@@ -1,4 +1,4 @@
-"""Every metric of the Quantus library, on the tensors that our own metrics take (extra ``quantus``)."""
+"""Every metric of Quantus on relprop's tensors, and every method of relprop as its ``explain_func`` (extra ``quantus``)."""
 
 import inspect
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from relprop.zoo.torchvision_ops import import_torchvision
 
 _DIRECTIONS: dict[str, Direction] = {"higher": "higher", "lower": "lower"}
 SET_LEVEL = frozenset({"SensitivityN", "ROAD", "Focus"})
-"""What correlates or counts over the images of a set, or takes mosaics of them; ``quantus_scores`` runs these."""
+"""Metrics that correlate or count over the images of a set, or take mosaics of them; ``quantus_scores`` runs these."""
 _NEEDS = (Need.RELEVANCE, Need.INPUTS, Need.TARGET, Need.MODULE, Need.MAKE_EXPLAIN)
 
 
@@ -30,7 +30,7 @@ def quantus_metrics() -> dict[str, Any]:
         OptionError: Quantus is not installed.
     """
     if find_spec("torchvision"):
-        import_torchvision()  # Quantus imports it through zennit where that is installed
+        import_torchvision()  # Quantus imports it through zennit, if that is installed
     try:
         import quantus
     except ImportError as error:
@@ -49,7 +49,7 @@ def quantus_scores(
     custom_batch: object = None,
     **options: object,
 ) -> Any:  # noqa: ANN401 - Quantus returns lists, arrays and dicts
-    """Run a metric of Quantus and return what it returns; some score a set as a whole (``SensitivityN``, ``ROAD``).
+    """Run a metric of Quantus and return its result; some score a set as a whole (``SensitivityN``, ``ROAD``).
 
     Args:
         name: The class's name, such as ``FaithfulnessCorrelation``.
@@ -57,10 +57,10 @@ def quantus_scores(
         inputs: ``(B, C, H, W)``.
         target: ``(B,)`` classes.
         module: The model, in evaluation mode.
-        make_explain: A model → its explain function, for the metrics that explain anew or randomize parameters.
+        make_explain: Model → its explain function, for metrics that explain other inputs or randomize parameters.
         mask: ``(B, H, W)``, for localization.
-        custom_batch: What ``Focus`` takes.
-        options: Of the metric's constructor; ``num_classes`` is filled in from the model.
+        custom_batch: The additional input of ``Focus``.
+        options: Options of the metric's constructor; ``num_classes`` is filled in from the model.
 
     Raises:
         OptionError: Quantus is not installed, or has no such metric or option.
@@ -98,11 +98,11 @@ def quantus_spec(name: str, **options: object) -> MetricSpec:
     Several values per image, such as a curve or a score per layer, are reported as a curve.
 
     Args:
-        name: As in ``quantus_scores``.
-        options: As in ``quantus_scores``.
+        name: See ``quantus_scores``.
+        options: See ``quantus_scores``.
 
     Raises:
-        OptionError: Quantus is not installed, has no such metric or option, or gives no score for each image.
+        OptionError: Quantus is not installed, has no such metric or option, or the metric does not score each image.
     """
     kind, _ = _kind(name, options)
     if name in SET_LEVEL:
@@ -147,7 +147,7 @@ def _array(tensor: Tensor) -> np.ndarray:
 
 
 def _explain_function(make_explain: MakeExplain, like: Tensor) -> Callable[..., np.ndarray]:
-    """Return Quantus' kind of explain function, which is handed the model: it may be a copy with random parameters."""
+    """Return an explain function with Quantus' signature, which takes the model: it may be a copy with random parameters."""
 
     def explain(model: nn.Module, inputs: np.ndarray, targets: np.ndarray, **_: object) -> np.ndarray:
         values = torch.as_tensor(inputs, dtype=like.dtype, device=like.device)
@@ -169,8 +169,8 @@ def _rows(scores: Any, name: str, count: int) -> Statistics:  # noqa: ANN401 - s
 def quantus_explain_func(method: str = "rap", **options: Any) -> Callable[..., np.ndarray]:  # noqa: ANN401 - options of the method
     """Return a function as Quantus calls it: ``(model, inputs, targets, **kwargs) -> relevance``, NumPy in and out.
 
-    The relevance is ``(B, 1, H, W)``, summed over channels, as Quantus compares maps with one channel. Further keyword arguments of the
-    call are Quantus' own and not the method's, except ``device``.
+    The relevance is ``(B, 1, H, W)``, summed over channels, as Quantus compares maps with one channel. Other keyword arguments of the
+    call are ignored, except ``device``.
 
     Args:
         method: A name of ``relprop.methods.METHODS``.

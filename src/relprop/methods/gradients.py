@@ -42,7 +42,7 @@ def captum_attr() -> Any:  # noqa: ANN401 - a module
     """Import captum's methods.
 
     Raises:
-        ModelError: captum is not installed.
+        ModelError: The package captum is not installed.
     """
     return optional("captum.attr", "captum")
 

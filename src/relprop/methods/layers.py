@@ -8,7 +8,7 @@ from torch import Tensor, fx
 from relprop.errors import OptionError, suggestion
 from relprop.graph.facts import is_softmax
 from relprop.graph.model import CapturedModel
-from relprop.graph.nodes import OUTPUTS, is_floating, module_outputs, tensor_inputs
+from relprop.graph.nodes import OUTPUTS, is_floating, module_outputs, returns, tensor_inputs
 from relprop.ops.op import Role
 from relprop.propagation.roles import Roles
 
@@ -91,6 +91,8 @@ def find_grid(model: CapturedModel, layer: str | None) -> Grid:
     if layer is not None:
         if layer not in layers:
             raise OptionError(f"No module {layer!r} with an output of its own.{suggestion(layer, layers)}")
+        if layers[layer].op == "placeholder":
+            raise OptionError(f"Module {layer!r} returns the model's input; choose a layer that computes something.")
         grid = as_grid(model, layer, layers[layer])
         if grid is None:
             raise OptionError(
@@ -102,8 +104,14 @@ def find_grid(model: CapturedModel, layer: str | None) -> Grid:
         grids = (as_grid(model, path, node) for path, node in reversed(choose(model, roles, layers)))
         found = next((grid for grid in grids if grid is not None), None)
         if found is not None:
-            return replace(found, path=min(found.node.meta[OUTPUTS], key=len))
+            return replace(found, path=_name(model, found.node))
     raise OptionError("The model has no module whose output is a grid of feature vectors; choose one with layer=….")
+
+
+def _name(model: CapturedModel, node: fx.Node) -> str:
+    """The shortest path of a module that computes a value, rather than passing it on."""
+    known, paths = returns(model.module), node.meta[OUTPUTS]
+    return min([path for path in paths if not known[path].passes_on] or paths, key=len)
 
 
 def _before_attention(model: CapturedModel, roles: Roles, layers: dict[str, fx.Node]) -> list[tuple[str, fx.Node]]:

@@ -1,4 +1,4 @@
-"""What a metric is: two pure functions, ``update`` and ``compute``, and a thin class that only adds state."""
+"""Metrics as two pure functions, ``update`` and ``compute``, and a thin class that adds state."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ Statistics = dict[str, Tensor]
 
 
 class Need(StrEnum):
-    """What ``update`` of a metric may take from a run, by the name of the keyword argument."""
+    """A keyword argument of a metric's ``update`` that a run provides."""
 
     RELEVANCE = "relevance"  # of the inputs, for the target, shaped like them
     ABSORBED = "absorbed"  # (B,)
@@ -29,11 +29,11 @@ class Need(StrEnum):
     MODULE = "module"  # the torch.nn.Module
     EXPLAIN = "explain"  # inputs, target → relevance
     EXPLAIN_LAYERS = "explain_layers"  # inputs, relevance of the output → relevance of each layer
-    MAKE_EXPLAIN = "make_explain"  # a module → its explain
+    MAKE_EXPLAIN = "make_explain"  # module → its explain function
 
 
 OF_EXPLANATION = frozenset({Need.RELEVANCE, Need.ABSORBED, Need.LOGITS, Need.TARGET})
-"""What comes from the explanation of the images themselves, which all metrics of a run share."""
+"""The needs met by the explanation of the images, which all metrics of a run share."""
 
 Direction = Literal["higher", "lower", "none"]
 Over = Literal["set", "images"]
@@ -41,7 +41,7 @@ Over = Literal["set", "images"]
 
 @dataclass(frozen=True)
 class Value:
-    """One number that a metric reports: its name, whether higher or lower is better, its range, and what it says."""
+    """One number that a metric reports: its name, whether higher or lower is better, its range and its meaning."""
 
     name: str
     direction: Direction
@@ -56,7 +56,7 @@ class MetricSpec:
 
     Attributes:
         name: The name in ``METRICS``.
-        values: What it reports.
+        values: The values that it reports.
         needs: The keyword arguments that ``update`` takes from the run.
         update: Tensors of a batch → statistics with one row per image.
         compute: Statistics → scores; works on one row per image and on sums over images alike.
@@ -64,10 +64,10 @@ class MetricSpec:
             images' scores.
         source: Paper and equation.
         options: Preset keyword arguments of ``update``.
-        group: How many consecutive inputs make one row (4 for a metric on mosaics).
+        group: Number of consecutive inputs per row (4 for a metric on mosaics).
 
     Raises:
-        OptionError: A need that a run does not have.
+        OptionError: A need that a run does not provide.
     """
 
     name: str
@@ -100,15 +100,15 @@ class MetricSpec:
 
 
 def identity(statistics: Statistics) -> Statistics:
-    """Return the statistics: for a metric whose statistics are already its scores."""
+    """Return the statistics unchanged, for a metric whose statistics are its scores."""
     return statistics
 
 
 class Metric:
-    """State over a stream of batches for one ``MetricSpec``.
+    """A ``MetricSpec`` with state over a stream of batches.
 
     ``update`` returns the scores of each image of the batch and adds to the state; ``compute`` returns the scores of the set; ``score``
-    leaves the state alone. States of several workers add up with ``merge``. An image for which a score is undefined (NaN, such as an
+    does not change the state; ``merge`` adds the state of another worker. An image for which a score is undefined (NaN, such as an
     overlap with an empty mask) counts in ``undefined`` and is left out of that score's mean.
 
     Args:
@@ -125,20 +125,20 @@ class Metric:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Clear the state."""
         self.images = 0
         self.statistics: Statistics = {}
         self.sums: Statistics = {}
         self.counts: Statistics = {}
 
     def score(self, **tensors: object) -> tuple[Statistics, Statistics]:
-        """Return the scores and the statistics of a batch, one row per image; the state stays as it is.
+        """Return the scores and the statistics of a batch, one row per image, without changing the state.
 
         Args:
             **tensors: The keyword arguments named in ``spec.needs``; others are ignored.
 
         Raises:
-            InputError: One of them is missing.
+            InputError: A needed argument is missing.
         """
         missing = [name for name in self.spec.needs if tensors.get(name) is None]
         if missing:
@@ -174,14 +174,14 @@ class Metric:
 
     @property
     def undefined(self) -> dict[str, int]:
-        """For each score, how many images had none (for a curve: in its worst point)."""
+        """The number of images for which each score is undefined (for a curve, at its worst point)."""
         return {name: self.images - int(count.min()) for name, count in self.counts.items()}
 
     def merge(self, other: "Metric") -> None:
         """Add the state of another worker's metric of the same spec and options.
 
         Raises:
-            InputError: The other metric is another one or has other options.
+            InputError: The other metric has another name or other options.
         """
         if other.spec.name != self.spec.name or other.options != self.options:
             raise InputError(

@@ -1,4 +1,4 @@
-"""How concentrated relevance is: Gini index and entropy of its magnitudes. Neither says whether it is right."""
+"""Complexity of an explanation: Gini index and entropy of the magnitudes of relevance. Neither measures correctness."""
 
 import torch
 from torch import Tensor
@@ -14,9 +14,8 @@ def complexity_update(relevance: Tensor) -> Statistics:
         relevance: ``(B, H, W)`` or ``(B, C, H, W)``, any scale.
 
     Returns:
-        ``gini`` ``(B,)`` in [0, 1): 0 where all pixels have the same magnitude. ``entropy`` ``(B,)`` in nats, from 0 (one pixel has all)
-        to
-        log(H·W). Both NaN for a map of zeros.
+        ``gini`` ``(B,)`` in [0, 1), ``Σ_i (2i − n − 1) s_i / n`` over the sorted shares ``s``: 0 if all pixels have the same magnitude.
+        ``entropy`` ``(B,)`` in nats, ``−Σ s log s``, from 0 (one pixel has all) to log(H·W). Both are NaN for a map of zeros.
     """
     magnitude = wide(heatmap(relevance).abs().flatten(1)).sort(1).values
     share = magnitude / magnitude.sum(1, keepdim=True)

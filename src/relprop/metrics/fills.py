@@ -1,4 +1,4 @@
-"""What takes the place of removed pixels: a fixed picture (zero, mean, blur, noise) or an imputation from what is left (ROAD)."""
+"""Fills for removed pixels: a fixed picture (zero, mean, blur, noise) or an imputation from the remaining pixels (ROAD)."""
 
 from collections.abc import Callable, Sequence
 
@@ -14,7 +14,7 @@ Fill = Callable[[Tensor], Tensor]
 
 
 def blurred(inputs: Tensor, sigma: float = 10.0) -> Tensor:
-    """Return the inputs under a Gaussian of ``sigma`` pixels, edges repeated; ``(B, C, H, W)`` → the same shape."""
+    """Blur the inputs with a Gaussian of ``sigma`` pixels, edges replicated; ``(B, C, H, W)`` → the same shape."""
     reach = min(int(3 * sigma + 0.5), *(side - 1 for side in inputs.shape[2:]))
     offsets = torch.arange(-reach, reach + 1, device=inputs.device, dtype=inputs.dtype)
     kernel = torch.exp(-(offsets**2) / (2 * sigma**2))
@@ -47,7 +47,7 @@ PICTURES: dict[str, Callable[[Tensor, Sequence[torch.Generator]], Tensor]] = {
     "blur": _blur,
     "noise": _noise,
 }
-"""Fills that do not depend on which pixels are removed: ``zero`` is the value 0 after preprocessing, ``mean`` each image's mean
+"""Fills independent of which pixels are removed: ``zero`` is the value 0 after preprocessing, ``mean`` each image's mean
 color, ``blur`` its Gaussian blur, ``noise`` uniform over each channel's range."""
 
 FILLS = (*PICTURES, "road")
@@ -59,7 +59,7 @@ def make_fill(name: str, inputs: Tensor, sources: Sequence[torch.Generator]) -> 
     Args:
         name: ``zero``, ``mean``, ``blur``, ``noise`` or ``road``.
         inputs: ``(B, C, H, W)``.
-        sources: One generator per image; noise is drawn once, so that a pixel gets the same noise at every step.
+        sources: One generator per image; noise is drawn once, so a pixel gets the same noise at every step.
 
     Raises:
         OptionError: An unknown fill.
@@ -79,19 +79,17 @@ _NEIGHBORS = ((1 / 12, 1 / 6, 1 / 12), (1 / 6, 0.0, 1 / 6), (1 / 12, 1 / 6, 1 / 
 def impute(inputs: Tensor, removed: Tensor, *, tolerance: float = 1e-5, limit: int = 2000) -> Tensor:
     """Replace each removed pixel by the weighted mean of its eight neighbors, removed ones included (ROAD's linear imputation).
 
-    The linear system is symmetric and positive semidefinite, so conjugate gradients solve it for all images at once, from the
-    mean color
-    of each image's remaining pixels (which is the answer where nothing remains).
+    Direct neighbors weigh 1/6, diagonal ones 1/12, neighbors beyond the edge are left out. The linear system is symmetric and positive
+    semidefinite, so conjugate gradients solve it for all images at once, starting from the mean color of each image's remaining pixels
+    (of the whole image, if none remain).
 
     Args:
         inputs: ``(B, C, H, W)``.
         removed: Boolean ``(B, H, W)``.
-        tolerance: Largest residual norm relative to the first one; an image that has reached it is left as it is.
-        limit: Most iterations.
+        tolerance: Largest residual norm relative to the initial one; an image that has reached it is not updated further.
+        limit: Largest number of iterations.
 
-    Source: Rong et al., A Consistent and Efficient Evaluation Strategy for Attribution Methods, ICML 2022, section 4.1; direct
-        neighbors
-    weigh 1/6, diagonal ones 1/12, neighbors beyond the edge are left out.
+    Source: Rong et al., A Consistent and Efficient Evaluation Strategy for Attribution Methods, ICML 2022, section 4.1.
     """
     kernel = inputs.new_tensor(_NEIGHBORS).expand(inputs.shape[1], 1, 3, 3)
 

@@ -28,10 +28,10 @@ def gae_update(inputs: Tensor, model: Model, explain: Explain, seeds: Seeds = 0,
     Args:
         inputs: ``(4·G, C, H, W)``.
         model: Inputs → logits, differentiable with respect to the inputs.
-        explain: Inputs, target → relevance, ``(…, C, H, W)`` or ``(…, H, W)``; its scale does not matter, each map is divided by its
-            maximum.
-        seeds: Of the draw of the positive image, one per image (the first of each group counts) or one for all.
-        steps: Parts in which the positive image is masked; the last, which leaves nothing, is not looked at.
+        explain: Inputs, target → relevance, ``(…, C, H, W)`` or ``(…, H, W)``, of any scale: each map is divided by its
+            largest magnitude.
+        seeds: Seeds of the draw of the positive image, one per image (the first of each group counts) or one for all.
+        steps: Number of equal parts in which the positive image is masked; the last, which masks everything, is not evaluated.
 
     Returns:
         ``faithfulness``, ``robustness``, ``local_consistency``, ``contrastiveness``, ``gae``, each ``(G,)``.
@@ -72,7 +72,7 @@ def gae_update(inputs: Tensor, model: Model, explain: Explain, seeds: Seeds = 0,
 
 
 def mosaic(inputs: Tensor) -> Tensor:
-    """Put each four consecutive images, at half size and in reading order, into one; ``(4·G, C, H, W)`` → ``(G, C, H, W)``."""
+    """Tile every four consecutive images, at half size and in reading order, into one; ``(4·G, C, H, W)`` → ``(G, C, H, W)``."""
     height, width = inputs.shape[2:]
     rows, columns = (height // 2, height - height // 2), (width // 2, width - width // 2)
     parts = [F.interpolate(inputs[place::4], (rows[place // 2], columns[place % 2])) for place in range(4)]
@@ -88,14 +88,14 @@ def _draw(scores: Tensor, seeds: Seeds) -> Tensor:
 
 
 def masked_steps(model: Model, inputs: Tensor, target: Tensor, *, largest: bool, steps: int) -> Masked:
-    """Mask the inputs with zeros in equal parts by |x·∂logit/∂x|, taken anew at every step; what is masked stays masked.
+    """Mask the inputs with zeros in equal parts by |x·∂logit/∂x|, recomputed at every step; masked values stay masked.
 
     Args:
         model: Inputs → logits, differentiable.
         inputs: ``(G, C, H, W)``.
         target: ``(G,)`` classes.
         largest: Whether the largest influence goes first, or the smallest.
-        steps: Parts; the states before each part are returned.
+        steps: Number of parts; the states before each part are returned.
     """
     values, gone = inputs.detach(), torch.zeros_like(inputs, dtype=torch.bool).flatten(1)
     states, logits, influence = [], [], torch.zeros_like(inputs)
@@ -116,7 +116,7 @@ def masked_steps(model: Model, inputs: Tensor, target: Tensor, *, largest: bool,
 
 
 def _positive_relevance(explain: Explain, states: Tensor, target: Tensor, at_once: int) -> Tensor:
-    """Explain ``(S, G, C, H, W)`` states in batches of ``at_once``; return the positive parts over each map's largest magnitude."""
+    """Explain ``(S, G, C, H, W)`` states in batches of ``at_once``; return each map's positive part divided by its largest magnitude."""
     flat, targets = states.flatten(0, 1), target.repeat(len(states))
     parts = [explain(flat[i : i + at_once], targets[i : i + at_once]).detach() for i in range(0, len(flat), at_once)]
     relevance = torch.cat(parts)
@@ -135,7 +135,7 @@ def _sign(difference: Tensor) -> Tensor:
 
 
 def overlap(relevance: Tensor, mask: Tensor) -> Tensor:
-    """Return each map's relevance-weighted mean of the mask; ``(G, …)`` → ``(G,)``, zero for relevance of zeros."""
+    """Return each map's relevance-weighted mean of the mask; ``(G, …)`` → ``(G,)``, 0 if all relevance is zero."""
     total = relevance.flatten(1).sum(1)
     return (relevance * mask).flatten(1).sum(1) / total.where(total > 0, 1)
 
@@ -144,11 +144,11 @@ def dice(left: Tensor, right: Tensor) -> Tensor:
     """Return Σ|left − right| / (Σ|left| + Σ|right|) in [0, 1]; ``(G, …)`` and ``(G, …)`` or ``(S, G, …)`` → ``(G,)`` or ``(S, G)``."""
     dims = tuple(range(right.ndim - left.ndim + 1, right.ndim))
     total = left.abs().sum(tuple(range(1, left.ndim))) + right.abs().sum(dims)
-    return ((left - right).abs().sum(dims) / total.where(total > 0, 1)).clamp(max=1)  # rounding may pass 1
+    return ((left - right).abs().sum(dims) / total.where(total > 0, 1)).clamp(max=1)  # rounding may exceed 1
 
 
 def _score_mask(scores: Tensor, positive: Tensor, inputs: Tensor) -> Tensor:
-    """Spread 2·p(class of quadrant)/p(positive class) − 1 over the quadrants, with the two lines at each seam counting 1."""
+    """Return the mask 2·p(class of quadrant)/p(positive class) − 1 of each quadrant, and 1 on the two lines at each seam."""
     height, width = inputs.shape[2:]
     ratio = (scores - scores.gather(1, positive[:, None])).exp()
     top = torch.arange(height, device=inputs.device)[:, None] >= height // 2

@@ -1,4 +1,4 @@
-"""Insertion and deletion: the target's probability while all pixels come or go, most relevant first."""
+"""Insertion and deletion: the target's probability while pixels are inserted or deleted, most relevant first."""
 
 import torch
 from torch import Tensor
@@ -27,10 +27,10 @@ def insertion_deletion_update(
         inputs: ``(B, C, H, W)``.
         target: ``(B,)`` classes.
         model: Inputs → logits.
-        steps: Equal parts in which all pixels go.
+        steps: Number of equal parts into which the pixels are split.
         deletion_fill: See ``fills.make_fill``.
-        sigma: Of the blur, in pixels.
-        at_once: Steps that share one forward pass; by default as many as keep a small model busy.
+        sigma: Standard deviation of the blur, in pixels.
+        at_once: Number of steps per forward pass; by default as many as make up ``perturbation.PASS_VALUES`` input values.
 
     Returns:
         ``insertion_curve``, ``deletion_curve`` ``(B, steps + 1)``: the target's probability.
@@ -56,7 +56,7 @@ def insertion_deletion_update(
 
 
 def insertion_deletion_compute(curves: Statistics) -> Statistics:
-    """Add to the curves the areas under them, by trapezoids over the share of pixels from 0 to 1."""
+    """Add the areas under the curves, by the trapezoidal rule over the share of pixels from 0 to 1."""
     areas = {f"{name}_auc": _area(curves[f"{name}_curve"]) for name in ("insertion", "deletion")}
     return {**curves, **areas}
 

@@ -1,4 +1,4 @@
-"""How well relevance points at the object: pointing game, energy, relevance mass and rank accuracy."""
+"""Localization of the object by relevance: pointing game, energy, relevance mass and rank accuracy."""
 
 from collections.abc import Callable
 
@@ -11,15 +11,15 @@ from relprop.metrics.maps import dilate, heatmap, object_and_valid, wide
 
 
 def pointing_game_update(relevance: Tensor, mask: Tensor, *, tolerance: int = 15) -> Statistics:
-    """Say whether the most relevant pixel lies on the object, or within ``tolerance`` pixels of it.
+    """Return whether the most relevant pixel lies on the object, or within ``tolerance`` pixels of it.
 
     Args:
-        relevance: ``(B, H, W)`` or ``(B, C, H, W)``; of equal pixels the first in reading order counts.
-        mask: ``(B, H, W)``: object, or box (``maps.box_mask``); void pixels cannot be pointed at.
+        relevance: ``(B, H, W)`` or ``(B, C, H, W)``; ties go to the first pixel in reading order.
+        mask: ``(B, H, W)``: object, or box (``maps.box_mask``); void pixels are excluded.
         tolerance: Radius in pixels.
 
     Returns:
-        ``pointing_game`` ``(B,)``: 0 or 1; NaN without object.
+        ``pointing_game`` ``(B,)``: 0 or 1; NaN without an object.
     """
     heat = heatmap(relevance)
     truth, valid = object_and_valid(heat, mask)
@@ -33,7 +33,7 @@ POOLS: dict[str, Callable[[Tensor], Tensor]] = {
     "absolute": lambda relevance: heatmap(relevance).abs(),
     "l2": lambda relevance: heatmap(relevance**2).sqrt(),
 }
-"""From signed relevance to what is counted: the positive part of the heat map, its magnitude, or the norm over channels."""
+"""Poolings of signed relevance to nonnegative mass: the positive part of the heat map, its magnitude, or the L2 norm over channels."""
 
 
 def relevance_mass_update(relevance: Tensor, mask: Tensor, *, pool: str = "positive") -> Statistics:
@@ -41,11 +41,11 @@ def relevance_mass_update(relevance: Tensor, mask: Tensor, *, pool: str = "posit
 
     Args:
         relevance: ``(B, H, W)`` or ``(B, C, H, W)``.
-        mask: ``(B, H, W)``; void pixels are left out.
+        mask: ``(B, H, W)``; void pixels are excluded.
         pool: A key of ``POOLS``.
 
     Returns:
-        ``relevance_mass`` ``(B,)``; NaN without object or without relevance.
+        ``relevance_mass`` ``(B,)``, ``Σ_object mass / Σ mass``; NaN without an object or without relevance.
 
     Raises:
         OptionError: An unknown pool.
@@ -56,10 +56,12 @@ def relevance_mass_update(relevance: Tensor, mask: Tensor, *, pool: str = "posit
 
 
 def relevance_rank_update(relevance: Tensor, mask: Tensor, *, pool: str = "positive") -> Statistics:
-    """Return the share of the K most relevant pixels that lie on the object, where K is the object's size; arguments as above.
+    """Return the share of the K most relevant pixels that lie on the object, where K is the object's size.
+
+    Arguments and errors are those of ``relevance_mass_update``.
 
     Returns:
-        ``relevance_rank`` ``(B,)``; NaN without object. Pixels of equal relevance enter in reading order.
+        ``relevance_rank`` ``(B,)``; NaN without an object. Ties are ranked in reading order.
     """
     mass, truth, valid = _pooled(relevance, mask, pool)
     order = mass.masked_fill(~valid, -torch.inf).flatten(1).sort(dim=1, descending=True, stable=True).indices

@@ -1,4 +1,4 @@
-"""Heat maps, object masks and thresholds: what the location metrics share."""
+"""Heat maps, object masks and thresholds, shared by the localization metrics."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,11 +9,11 @@ from torch import Tensor
 from relprop.errors import InputError, OptionError, suggestion
 
 VOID = 255
-"""The mask value of pixels that count neither as object nor as background."""
+"""The mask value of void pixels, which count neither as object nor as background."""
 
 
 def heatmap(relevance: Tensor) -> Tensor:
-    """Return ``(B, H, W)`` from ``(B, C, H, W)`` summed over channels, or from ``(B, H, W)`` as it is.
+    """Return the ``(B, H, W)`` heat map: ``(B, C, H, W)`` summed over channels, ``(B, H, W)`` unchanged.
 
     Raises:
         InputError: Another number of dimensions, or NaN or infinite relevance.
@@ -29,7 +29,7 @@ def object_and_valid(heat: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Return boolean ``(B, H, W)`` maps of the object (mask neither 0 nor 255) and of all pixels that are not void (255).
 
     Raises:
-        InputError: The mask's shape is not the heat map's.
+        InputError: The mask and the heat map differ in shape.
     """
     if mask.shape != heat.shape:
         raise InputError(f"The mask has shape {tuple(mask.shape)} but the heat map has {tuple(heat.shape)}; resize them alike.")
@@ -56,7 +56,7 @@ def box_mask(boxes: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
 
 
 def wide(tensor: Tensor) -> Tensor:
-    """Return the tensor in float64 where the device has it, else in float32."""
+    """Return the tensor in float64, or in float32 on a device without it (MPS)."""
     return tensor.to(torch.float32 if tensor.device.type == "mps" else torch.float64)
 
 
@@ -73,7 +73,7 @@ def _zero(heat: Tensor) -> Tensor:
 
 
 def percentile(heat: Tensor, percent: float) -> Tensor:
-    """Return each map's percentile, linear between the two nearest values; ``(B, H, W)`` → ``(B,)``."""
+    """Return each map's percentile, interpolated linearly between the two nearest values; ``(B, H, W)`` → ``(B,)``."""
     ordered = heat.flatten(1).sort(1).values
     position = percent / 100 * (ordered.shape[1] - 1)
     low = int(position)
@@ -85,7 +85,7 @@ def _median(heat: Tensor) -> Tensor:
 
 
 def otsu(heat: Tensor, bins: int = 256) -> Tensor:
-    """Return each map's threshold of largest variance between two classes (Otsu 1979), by histogram; ``(B, H, W)`` → ``(B,)``."""
+    """Return each map's Otsu threshold (1979): maximize the between-class variance over a histogram; ``(B, H, W)`` → ``(B,)``."""
     flat = wide(heat.flatten(1))
     low, high = flat.amin(1, keepdim=True), flat.amax(1, keepdim=True)
     width = (high - low) / bins
@@ -112,7 +112,7 @@ def threshold_of(heat: Tensor, threshold: str) -> Tensor:
     """Return each map's threshold ``(B,)``; a pixel above it counts as object.
 
     Args:
-        heat: ``(B, H, W)`` maps; void pixels count too, as whoever thresholds a map does not know them.
+        heat: ``(B, H, W)`` maps; void pixels count too, since the threshold does not use the mask.
         threshold: ``mean-positive`` (the mean over all pixels of the positive part), ``mean``, ``zero``, ``median``, ``otsu``, or
             ``percentile:Q``.
 
@@ -135,7 +135,7 @@ def threshold_of(heat: Tensor, threshold: str) -> Tensor:
 
 
 def dilate(mask: Tensor, pixels: int) -> Tensor:
-    """Return the boolean mask grown by a disk of the given radius; ``(B, H, W)`` → ``(B, H, W)``."""
+    """Return the boolean mask dilated by a disk of radius ``pixels``; ``(B, H, W)`` → ``(B, H, W)``."""
     if pixels == 0:
         return mask
     offsets = torch.arange(-pixels, pixels + 1, device=mask.device)

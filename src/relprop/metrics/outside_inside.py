@@ -1,4 +1,4 @@
-"""The outside–inside relevance ratio: how much relevance an image's background pixels get for each unit on an object pixel."""
+"""The outside–inside relevance ratio: mean relevance of the background over mean relevance of the object."""
 
 import torch
 from torch import Tensor
@@ -8,16 +8,16 @@ from relprop.metrics.maps import heatmap, object_and_valid, wide
 
 
 def outside_inside_update(relevance: Tensor, mask: Tensor) -> Statistics:
-    """Return each image's mean relevance on and off the object, by sign; zeros for an image that has not both.
+    """Return each image's mean relevance on and off the object, by sign; zeros for an image without object or background.
 
-    Void pixels are left out.
+    Void pixels are excluded.
 
     Args:
         relevance: ``(B, H, W)`` or ``(B, C, H, W)``, any scale; summed over channels first.
         mask: ``(B, H, W)``: 0 outside, 255 void, anything else inside; or boolean (boxes: ``maps.box_mask``).
 
     Raises:
-        InputError: Shapes that do not fit, or NaN or infinite relevance.
+        InputError: Relevance and mask differ in shape, or the relevance has NaN or infinite values.
     """
     heat = heatmap(relevance)
     truth, valid = object_and_valid(heat, mask)
@@ -31,7 +31,7 @@ def outside_inside_update(relevance: Tensor, mask: Tensor) -> Statistics:
 
 
 def outside_inside_compute(means: Statistics) -> Statistics:
-    """Return the three ratios; NaN where what a ratio divides by is zero, as for an image without inside or outside."""
+    """Return the three ratios; NaN where the denominator is zero, as for an image without object or background."""
     positive_in, positive_out = means["positive_inside"], means["positive_outside"]
     negative_in, negative_out = means["negative_inside"], means["negative_outside"]
     return {

@@ -1,4 +1,4 @@
-"""Region perturbation: how the model's output changes while pixels are removed, or inserted, in the order of their relevance."""
+"""Region perturbation: the change of the model's output while pixels are removed in the order of their relevance."""
 
 from collections.abc import Callable, Sequence
 
@@ -17,18 +17,18 @@ Model = Callable[[Tensor], Tensor]
 
 ORDERS = ("morf", "lerf", "random")
 PASS_VALUES = 2**17
-"""Input values from which on a forward pass on a CPU is large enough (measured); below, several steps share one."""
+"""Number of input values from which on a forward pass keeps a CPU busy (measured); smaller steps share a pass."""
 
 
 def removal_step(relevance: Tensor, *, order: str, region: int, per_step: int, sources: Sequence[torch.Generator]) -> Tensor:
-    """Return for every pixel the step, counted from 0, at which it is removed; ``(B, H, W)``.
+    """Return the step, counted from 0, at which each pixel is removed; ``(B, H, W)``.
 
     Args:
         relevance: ``(B, H, W)`` or ``(B, C, H, W)``.
         order: ``morf`` (most relevant first), ``lerf`` (least relevant first), ``random``.
-        region: Side of the squares that are removed together, ranked by their mean relevance; 1 for pixels. Equal ones go in
+        region: Side of the squares that are removed together, ranked by their mean relevance; 1 for pixels. Ties go in
             reading order.
-        per_step: Regions per step.
+        per_step: Number of regions per step.
         sources: One generator per image, for ``random``.
 
     Raises:
@@ -55,9 +55,9 @@ def output_curves(
     Args:
         model: Inputs → logits.
         pictures: Point → ``(B, C, H, W)`` inputs.
-        points: How many.
+        points: Number of points of the path.
         target: ``(B,)`` class indices.
-        at_once: Points that share one forward pass; by default as many as make up ``PASS_VALUES`` input values.
+        at_once: Number of points per forward pass; by default as many as make up ``PASS_VALUES`` input values.
     """
     at_once = at_once or max(1, PASS_VALUES // pictures(0).numel())
     curves: dict[str, list[Tensor]] = {"accuracy": [], "probability": [], "logit": []}
@@ -91,16 +91,15 @@ def perturbation_update(  # noqa: PLR0913 - options by keyword
     Args:
         relevance: ``(B, H, W)`` or ``(B, C, H, W)``.
         inputs: ``(B, C, H, W)``, as the model takes them.
-        target: ``(B,)``: the class whose accuracy, probability and logit are recorded; for the accuracy of the network the true
-            one.
+        target: ``(B,)`` classes whose accuracy, probability and logit are recorded; true labels give the accuracy of the network.
         model: Inputs → logits.
-        seeds: Of the random order and of noise, one per image or one for all.
+        seeds: Seeds of the random order and of noise, one per image or one for all.
         order: ``morf``, ``lerf`` or ``random``.
         region: Side of the squares that are removed together.
-        per_step: Regions per step.
-        steps: How many; fewer where the image has no more pixels.
+        per_step: Number of regions per step.
+        steps: Number of steps; fewer if the image has no more pixels.
         fill: See ``fills.make_fill``.
-        at_once: Steps that share one forward pass; by default as many as keep a small model busy.
+        at_once: Number of steps per forward pass; by default as many as make up ``PASS_VALUES`` input values.
 
     Returns:
         ``accuracy_curve``, ``probability_curve``, ``logit_curve`` ``(B, steps + 1)``, the first point before any removal.
@@ -115,7 +114,12 @@ def perturbation_update(  # noqa: PLR0913 - options by keyword
 
 
 def check_shapes(inputs: Tensor, relevance: Tensor, region: int, per_step: int, steps: int) -> None:
-    """Raise ``OptionError`` for counts below one, ``InputError`` where relevance and inputs do not fit."""
+    """Check the counts and the shapes.
+
+    Raises:
+        OptionError: A count is below one.
+        InputError: The shapes of relevance and inputs do not fit.
+    """
     if min(region, per_step, steps) < 1:
         raise OptionError(f"Options region, per_step and steps must be at least 1, not {region}, {per_step} and {steps}.")
     if inputs.ndim != 4 or relevance.shape[0] != inputs.shape[0] or relevance.shape[-2:] != inputs.shape[-2:]:
@@ -125,7 +129,7 @@ def check_shapes(inputs: Tensor, relevance: Tensor, region: int, per_step: int, 
 
 
 def perturbation_compute(curves: Statistics) -> Statistics:
-    """Add to the curves the scores of each: its mean, and AOPC, the mean drop from its first point."""
+    """Add each curve's mean and AOPC, ``mean(curve[0] − curve)``."""
     scores = dict(curves)
     for name in ("accuracy", "probability", "logit"):
         curve = curves[f"{name}_curve"]
@@ -147,7 +151,7 @@ def abpc_update(  # noqa: PLR0913 - options by keyword
     fill: str = "zero",
     at_once: int | None = None,
 ) -> Statistics:
-    """Record the curves of both orders, least and most relevant first; arguments as in ``perturbation_update``."""
+    """Return the curves of both orders, least and most relevant first; arguments as in ``perturbation_update``."""
     curves: Statistics = {}
     for order in ("lerf", "morf"):
         found = perturbation_update(
@@ -168,7 +172,7 @@ def abpc_update(  # noqa: PLR0913 - options by keyword
 
 
 def abpc_compute(curves: Statistics) -> Statistics:
-    """Return for each output the area between its curves: the mean of (least relevant first − most relevant first)."""
+    """Return the area between the curves of each output: ``mean(lerf − morf)``."""
     names = ("accuracy", "probability", "logit")
     return {f"{name}_abpc": (curves[f"lerf_{name}_curve"] - curves[f"morf_{name}_curve"]).mean(-1) for name in names}
 

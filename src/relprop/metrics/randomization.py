@@ -1,4 +1,4 @@
-"""Copies of a model whose parameters are drawn anew, layer by layer; the model itself is never touched."""
+"""Copies of a model with randomized parameters, layer by layer; the model itself is never changed."""
 
 import copy
 import math
@@ -13,13 +13,13 @@ MODES = ("cascading", "independent")
 
 
 def parameter_layers(module: nn.Module) -> list[str]:
-    """Return the paths of the submodules with parameters of their own, last registered first: from the output back."""
+    """Return the paths of the submodules with parameters of their own in reverse order of registration: from the output back."""
     paths = [path for path, part in module.named_modules() if any(True for _ in part.parameters(recurse=False))]
     return paths[::-1]
 
 
 def spread(paths: Sequence[str], count: int | None) -> list[str]:
-    """Return ``count`` of the paths at even distances, always with the last; all of them where ``count`` is None or not smaller."""
+    """Return ``count`` of the paths at even distances, always with the last; all of them if ``count`` is None or not smaller."""
     if count is None or count >= len(paths):
         return list(paths)
     return [paths[math.ceil((place + 1) * len(paths) / count) - 1] for place in range(count)]
@@ -37,12 +37,11 @@ def randomized_models(
     """Yield (layer, model) with randomized copies of the model.
 
     Args:
-        module: The model; neither it nor its random state changes.
-        mode: ``cascading`` draws the layers anew one after the other, from the output back, and keeps them so; ``independent`` only
-            one at a time.
+        module: The model; neither it nor the global random state changes.
+        mode: ``cascading`` randomizes the layers cumulatively, from the output back; ``independent`` one layer at a time.
         layers: Module paths from the output back; None for all that hold parameters.
-        count: Yield only so many models, at even distances; a cascade still draws every layer in between.
-        seed: Of the draws; a layer gets the same numbers in both modes.
+        count: Number of models to yield, at even distances; a cascade still randomizes every layer in between.
+        seed: Seed of the draws; a layer gets the same numbers in both modes.
         reinit: A key of ``REINITS``.
 
     Raises:
@@ -96,5 +95,5 @@ def _set(parameter: Tensor, values: Tensor) -> None:
 
 
 REINITS: dict[str, Callable[[nn.Module], None]] = {"normal": _normal, "reset": _reset}
-"""``normal`` draws each tensor from a normal distribution of its own mean and deviation, so activations keep their
-size; ``reset`` calls the layer's ``reset_parameters``, keeping running statistics (where it has no such method: ``normal``)."""
+"""Initializers: ``normal`` draws each tensor from a normal distribution of its own mean and standard deviation, so activations keep
+their scale; ``reset`` calls the layer's ``reset_parameters`` but keeps running statistics (without such a method: ``normal``)."""

@@ -63,22 +63,22 @@ def register_metric(
     over: tuple[Over, ...] = ("images",),
     source: str = "-",
 ) -> MetricSpec:
-    """Make a metric of your own available by name, to ``metric``, evaluations and their reports.
+    """Register your own metric by name, for ``metric``, evaluations and their reports.
 
     Args:
         name: The new name.
-        update: A function of a batch that returns one row per image: a tensor ``(B,)``, which is the score itself, or named tensors. Its
-            parameters named as a :class:`relprop.metrics.Need` (``relevance``, ``mask``, ``inputs``, ``target``, ``model``, …) are what it
-            takes from the run; the others are its options and have defaults.
-        values: What it reports: whether ``"higher"`` or ``"lower"`` is better (or ``"none"``) for one score of the metric's name, or a
-            :class:`relprop.metrics.Value` per score.
+        update: A function of a batch that returns one row per image: the score as a tensor ``(B,)``, or named tensors. Parameters named
+            like a :class:`relprop.metrics.Need` (``relevance``, ``mask``, ``inputs``, ``target``, ``model``, …) come from the run; the
+            others are options and have defaults.
+        values: The reported values: ``"higher"``, ``"lower"`` (which is better) or ``"none"`` for a single score of the metric's name,
+            or a :class:`relprop.metrics.Value` per score.
         compute: Statistics → scores, for metrics that score a set by the sum of their statistics.
         over: See :class:`relprop.metrics.MetricSpec`.
         source: Paper and equation.
 
     Raises:
-        OptionError: The name is taken or is no name, or the function takes nothing of the run, or has a parameter without a default that a
-            run does not have; or it is to be scored over a set without ``compute``.
+        OptionError: The name is taken or invalid; the function takes nothing from the run, or has a parameter that is neither a need nor
+            an option with a default; or ``over`` has ``"set"`` without ``compute``.
     """
     if not isinstance(name, str) or not name or ":" in name or "," in name:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise OptionError(f"A metric's name must be a text without colons and commas, not {name!r}.")
@@ -121,7 +121,7 @@ def _values(name: str, update: Callable[..., object], values: Direction | Sequen
 
 
 def _named(name: str, update: Callable[..., Statistics | Tensor]) -> Callable[..., Statistics]:
-    """The function with its single score under the metric's name."""
+    """Wrap the function so that a single score gets the metric's name."""
 
     @functools.wraps(update)
     def named(**given: object) -> Statistics:

@@ -1,4 +1,4 @@
-"""Sanity checks: does an explanation depend on the parameters and on the class, and does it conserve the logit?"""
+"""Sanity checks of an explanation: its dependence on the parameters and the class, and the conservation of the logit."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -15,10 +15,10 @@ from relprop.metrics.sensitivity import Explain
 from relprop.metrics.similarity import cosine, similarities
 
 MakeExplain = Callable[[nn.Module], Explain]
-"""A model → how to explain it."""
+"""Model → its explain function."""
 
 ExplainLayers = Callable[[Tensor, Tensor], Mapping[str, Tensor]]
-"""Inputs, and a seed shaped like the logits → relevance at the input and at layers, from the output back to the input."""
+"""Inputs, relevance of the output (shaped like the logits) → relevance of layers and of the input, from the output back."""
 
 SIMILAR = ("spearman", "spearman_abs", "ssim")
 
@@ -40,20 +40,20 @@ def parameter_randomization_update(  # noqa: PLR0913 - options by keyword
     """Compare each explanation with those of copies of the model whose parameters are random.
 
     Args:
-        relevance: Of the inputs by the model as it is.
-        inputs: ``(B, C, H, W)``; every batch explains every copy anew, so large batches are cheaper.
+        relevance: Relevance of the inputs by the original model.
+        inputs: ``(B, C, H, W)``; every batch captures every copy anew, so large batches are cheaper.
         target: ``(B,)`` classes, kept for the copies.
-        module: The model; it stays as it is.
-        make_explain: A model → its explain function.
+        module: The model; it is not changed.
+        make_explain: Model → its explain function.
         mode: ``cascading`` from the output back, or ``independent``.
         layers: Module paths; None for all that hold parameters.
-        count: At how many of them, at even distances, to compare; None for all.
-        seed: Of the random parameters.
+        count: Number of layers to compare at, at even distances; None for all.
+        seed: Seed of the random parameters.
         reinit: See ``randomization.REINITS``.
         similarity: Keys of ``similarity.SIMILARITIES``.
 
     Returns:
-        For each similarity its ``…_curve`` ``(B, layers)``, from the output back; the layers are those of ``randomization.spread``.
+        ``NAME_curve`` ``(B, layers)`` for each similarity, from the output back; the layers are those of ``randomization.spread``.
     """
     heat, rows = heatmap(relevance), list[dict[str, Tensor]]()
     for _, model in randomized_models(module, mode=mode, layers=layers, count=count, seed=seed, reinit=reinit):
@@ -77,19 +77,22 @@ def random_logit_update(
     *,
     similarity: Sequence[str] = SIMILAR,
 ) -> Statistics:
-    """Compare each explanation with that of a random other class of the same image.
+    """Compare each explanation with that of another, random class of the same image.
 
     Args:
-        relevance: Of ``target``.
+        relevance: Relevance for ``target``.
         inputs: ``(B, C, H, W)``.
         target: ``(B,)`` classes.
-        model: Inputs → logits; says how many classes there are.
+        model: Inputs → logits; their width is the number of classes.
         explain: Inputs, target → relevance.
-        seeds: Of the other class, one per image or one for all.
+        seeds: Seeds of the other class, one per image or one for all.
         similarity: Keys of ``similarity.SIMILARITIES``.
 
     Returns:
         Each similarity ``(B,)``.
+
+    Raises:
+        InputError: The model has fewer than two classes.
     """
     with torch.no_grad():
         classes = model(inputs[:1]).shape[1]
@@ -103,13 +106,13 @@ def random_logit_update(
 
 
 def cosine_convergence_update(inputs: Tensor, model: Model, explain_layers: ExplainLayers, seeds: Seeds = 0) -> Statistics:
-    """Propagate two random vectors from the output and compare what arrives: towards 1 the method forgets what it explains.
+    """Return the cosine of the relevance of two random output vectors at each layer; near 1, relevance is independent of the output.
 
     Args:
         inputs: ``(B, C, H, W)``.
-        model: Inputs → logits; says the shape of a seed.
-        explain_layers: Inputs, seed → relevance of each layer from the output back, the input's last.
-        seeds: Of the two normal vectors, one per image or one for all.
+        model: Inputs → logits; their shape is that of the vectors.
+        explain_layers: Inputs, relevance of the output → relevance of each layer from the output back, the input's last.
+        seeds: Seeds of the two normal vectors, one per image or one for all.
 
     Returns:
         ``cosine_convergence_curve`` ``(B, layers)`` and its last value, at the input, ``cosine_convergence`` ``(B,)``.
@@ -123,16 +126,16 @@ def cosine_convergence_update(inputs: Tensor, model: Model, explain_layers: Expl
 
 
 def conservation_update(relevance: Tensor, absorbed: Tensor, logits: Tensor, target: Tensor) -> Statistics:
-    """Return how far the relevance is from adding up to the logit.
+    """Return the conservation error ``|Σ relevance + absorbed − logit| / max(1, |logit|)``.
 
     Args:
         relevance: ``(B, …)``.
-        absorbed: ``(B,)``: relevance that ended in constants or biases.
+        absorbed: ``(B,)``: relevance absorbed by constants or biases.
         logits: ``(B, classes)``.
         target: ``(B,)`` classes.
 
     Returns:
-        ``conservation_error`` ``(B,)``: |Σ relevance + absorbed − logit| / max(1, |logit|).
+        ``conservation_error`` ``(B,)``.
     """
     logit = wide(logits.gather(1, target.to(logits.device)[:, None])[:, 0])
     total = wide(relevance.flatten(1)).sum(1) + wide(absorbed)

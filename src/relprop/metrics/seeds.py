@@ -1,4 +1,4 @@
-"""Random draws that depend on the image's seed alone, not on its batch, its batch mates or the device."""
+"""Random draws that depend only on the seed of each image, not on its batch or the device."""
 
 from collections.abc import Callable, Sequence
 
@@ -15,7 +15,7 @@ def generators(seeds: Seeds, count: int) -> list[torch.Generator]:
     """Return one generator per image.
 
     Raises:
-        InputError: Another number of seeds than images.
+        InputError: The number of seeds differs from the number of images.
     """
     numbers = [seeds] * count if isinstance(seeds, int) else list(seeds)
     if len(numbers) != count:
@@ -24,7 +24,7 @@ def generators(seeds: Seeds, count: int) -> list[torch.Generator]:
 
 
 def draw(sources: Sequence[torch.Generator], like: Tensor, how: Callable[[torch.Generator], Tensor]) -> Tensor:
-    """Stack one draw per generator, on the device of ``like`` and with its dtype where it is floating."""
+    """Stack one draw per generator on the device of ``like``; a floating-point draw takes its dtype."""
     values = torch.stack([how(source) for source in sources]).to(like.device)
     return values.to(like.dtype) if values.is_floating_point() else values
 
@@ -40,5 +40,5 @@ def uniform(sources: Sequence[torch.Generator], like: Tensor) -> Tensor:
 
 
 def permutation(sources: Sequence[torch.Generator], like: Tensor, length: int) -> Tensor:
-    """Return ``(B, length)`` random orders."""
+    """Return random permutations, ``(B, length)``."""
     return draw(sources, like, lambda source: torch.randperm(length, generator=source))

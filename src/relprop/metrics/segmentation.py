@@ -16,9 +16,9 @@ def average_precision(score: Tensor, positive: Tensor, valid: Tensor) -> Tensor:
     It is NaN for a row without positives.
 
     Args:
-        score: ``(B, N)``; pixels of equal score enter together.
+        score: ``(B, N)``; ties enter together.
         positive: ``(B, N)`` boolean.
-        valid: ``(B, N)`` boolean; others are left out.
+        valid: ``(B, N)`` boolean; other pixels are excluded.
     """
     score, order = score.sort(1, descending=True)
     hits = wide((positive & valid).gather(1, order))
@@ -31,18 +31,17 @@ def average_precision(score: Tensor, positive: Tensor, valid: Tensor) -> Tensor:
 
 
 def segmentation_update(relevance: Tensor, mask: Tensor, *, threshold: str = "mean-positive", ap: str = "object") -> Statistics:
-    """Count each image's pixels by prediction and truth, and take its average precision.
+    """Count each image's true and false positives and negatives, and compute its average precision.
 
     Args:
         relevance: ``(B, H, W)`` or ``(B, C, H, W)``, any scale.
-        mask: ``(B, H, W)``: 0 background, 255 void (left out), anything else object; or boolean.
+        mask: ``(B, H, W)``: 0 background, 255 void (excluded), anything else object; or boolean.
         threshold: See ``maps.threshold_of``.
         ap: ``object`` ranks the pixels for the object class; ``two-class`` ranks the min–max normalized map for the object and its
-            complement for the
-            background in one list, as the released code of the transformer papers does.
+            complement for the background in one list, as the released code of the transformer papers does.
 
     Raises:
-        InputError: Shapes that do not fit, or NaN or infinite relevance.
+        InputError: Relevance and mask differ in shape, or the relevance has NaN or infinite values.
         OptionError: An unknown threshold or kind of average precision.
     """
     if ap not in {"object", "two-class"}:
@@ -73,7 +72,7 @@ def _two_class(heat: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
 
 
 def segmentation_compute(counts: Statistics) -> Statistics:
-    """Return the scores of pixel counts; a class of which neither map nor mask has a pixel is left out of the mean IoU."""
+    """Return the scores of pixel counts; the mean IoU excludes a class of which neither map nor mask has a pixel."""
     hit, extra = counts["true_positive"], counts["false_positive"]
     missed, rejected = counts["false_negative"], counts["true_negative"]
     object_iou, background_iou = hit / (hit + extra + missed), rejected / (rejected + extra + missed)

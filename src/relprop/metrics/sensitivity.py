@@ -1,4 +1,4 @@
-"""Whether relevance predicts what the model does under perturbation: sensitivity-n, infidelity, max-sensitivity."""
+"""Agreement of relevance with the logit under perturbation (sensitivity-n, infidelity), and its own stability (max-sensitivity)."""
 
 from collections.abc import Callable, Sequence
 
@@ -34,20 +34,20 @@ def sensitivity_n_update(
     samples: int = 32,
     fill: str = "zero",
 ) -> Statistics:
-    """Correlate, over random sets of n pixels, the set's relevance with the drop of the logit when the set is removed.
+    """Return the correlation, over random sets of n pixels, of the set's relevance with the drop of the logit when the set is removed.
 
     Args:
         relevance: ``(B, H, W)`` or ``(B, C, H, W)``.
         inputs: ``(B, C, H, W)``.
         target: ``(B,)`` classes.
         model: Inputs → logits.
-        seeds: Of the sets, one per image or one for all.
+        seeds: Seeds of the sets, one per image or one for all.
         shares: The sizes n as shares of the image's pixels.
-        samples: Sets per size.
+        samples: Number of sets per size.
         fill: See ``fills.make_fill``.
 
     Returns:
-        ``sensitivity_n_curve`` ``(B, sizes)``: Pearson's correlation, NaN where either side is constant.
+        ``sensitivity_n_curve`` ``(B, sizes)``: Pearson correlation, NaN if either side is constant.
 
     Raises:
         OptionError: A share outside (0, 1].
@@ -72,7 +72,7 @@ def sensitivity_n_update(
 
 
 def sensitivity_n_compute(statistics: Statistics) -> Statistics:
-    """Add the mean over the sizes to the curve."""
+    """Add the mean of the curve over the sizes."""
     return {**statistics, "sensitivity_n": statistics["sensitivity_n_curve"].mean(-1)}
 
 
@@ -88,24 +88,24 @@ def infidelity_update(  # noqa: PLR0913 - options by keyword
     side: int = 56,
     samples: int = 32,
 ) -> Statistics:
-    """Return the mean square of (perturbation · relevance − drop of the logit) over random perturbations of the input.
+    """Return ``mean((Σ perturbation · relevance − drop of the logit)²)`` over random perturbations of the input.
 
     Args:
         relevance: ``(B, C, H, W)``, the inputs' shape, per unit of input (a gradient, not gradient × input), as in the paper.
         inputs: ``(B, C, H, W)``.
         target: ``(B,)`` classes.
         model: Inputs → logits.
-        seeds: Of the perturbations, one per image or one for all.
+        seeds: Seeds of the perturbations, one per image or one for all.
         perturbation: ``noise``, normal of standard deviation ``scale``; or ``square``, a random square set to zero.
-        scale: Of the noise.
-        side: Of the square in pixels.
-        samples: Perturbations.
+        scale: Standard deviation of the noise.
+        side: Side of the square in pixels.
+        samples: Number of perturbations.
 
     Returns:
-        ``infidelity`` ``(B,)``, and ``infidelity_scaled`` with the relevance first multiplied by the number that makes it least.
+        ``infidelity`` ``(B,)``, and ``infidelity_scaled`` with the relevance multiplied by the factor that minimizes it.
 
     Raises:
-        InputError: Relevance of another shape than the inputs.
+        InputError: The relevance and the inputs differ in shape.
         OptionError: An unknown perturbation.
     """
     if relevance.shape != inputs.shape:
@@ -146,19 +146,19 @@ def max_sensitivity_update(
     radius: float = 0.02,
     samples: int = 10,
 ) -> Statistics:
-    """Return the largest relative change of the relevance over random inputs nearby.
+    """Return the largest and mean relative change of the relevance over random inputs within ``radius``.
 
     Args:
-        relevance: Of the inputs, as ``explain`` returns it.
+        relevance: Relevance of the inputs, as ``explain`` returns it.
         inputs: ``(B, C, H, W)``.
         target: ``(B,)`` classes, kept for the perturbed inputs.
         explain: Inputs, target → relevance.
-        seeds: Of the perturbations, one per image or one for all.
+        seeds: Seeds of the perturbations, one per image or one for all.
         radius: The perturbation is uniform in [−radius, radius] for every input value.
-        samples: Perturbed inputs.
+        samples: Number of perturbed inputs.
 
     Returns:
-        ``max_sensitivity`` and ``avg_sensitivity`` ``(B,)``: ‖R(x + δ) − R(x)‖ / ‖R(x)‖; NaN for relevance of zeros.
+        ``max_sensitivity`` and ``avg_sensitivity`` ``(B,)``: ‖R(x + δ) − R(x)‖ / ‖R(x)‖; NaN if all relevance is zero.
     """
     sources, size = generators(seeds, len(inputs)), relevance.flatten(1).norm(dim=1)
     changes: list[Tensor] = []

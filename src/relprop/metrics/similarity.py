@@ -1,4 +1,4 @@
-"""How alike two maps are: Pearson and Spearman correlation, cosine, structural similarity, oriented gradients."""
+"""Similarity of two maps: Pearson and Spearman correlation, cosine, structural similarity, histograms of oriented gradients."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from relprop.metrics.maps import wide
 
 
 def pearson(left: Tensor, right: Tensor) -> Tensor:
-    """Return each row's correlation; ``(B, …)`` twice → ``(B,)``, NaN where either is constant (to rounding)."""
+    """Return each row's Pearson correlation; ``(B, …)`` twice → ``(B,)``, NaN where either is constant (up to rounding)."""
     return cosine(_centered(left), _centered(right))
 
 
@@ -30,7 +30,7 @@ def cosine(left: Tensor, right: Tensor) -> Tensor:
 
 
 def ranks(values: Tensor) -> Tensor:
-    """Return each row's ranks, equal values sharing the mean of theirs; ``(B, N)`` → ``(B, N)``."""
+    """Return each row's ranks, with the mean rank for ties; ``(B, N)`` → ``(B, N)``."""
     ordered, order = values.sort(1)
     places = torch.arange(values.shape[1], device=values.device).expand_as(order)
     new = ordered[:, 1:] != ordered[:, :-1]
@@ -51,10 +51,9 @@ def spearman_abs(left: Tensor, right: Tensor) -> Tensor:
 
 
 def ssim(left: Tensor, right: Tensor) -> Tensor:
-    """Return the structural similarity of maps ``(B, H, W)``, each scaled to a largest magnitude of one; ``(B,)`` in [−1, 1].
+    """Return the structural similarity of maps ``(B, H, W)``, each divided by its largest magnitude; ``(B,)`` in [−1, 1].
 
-    Source: Wang et al., Image Quality Assessment, TIP 2004, Eq. 13, with its Gaussian window of 11 pixels (smaller for smaller
-        maps).
+    Source: Wang et al., Image Quality Assessment, TIP 2004, Eq. 13, with its Gaussian window of 11 pixels (less for small maps).
     """
     left, right = _unit(left)[:, None], _unit(right)[:, None]
     reach = min(5, (min(left.shape[2:]) - 1) // 2)
@@ -83,7 +82,7 @@ def hog(left: Tensor, right: Tensor) -> Tensor:
     """Return the correlation of the maps' histograms of oriented gradients; ``(B, H, W)`` twice → ``(B,)``. Needs scikit-image.
 
     Raises:
-        OptionError: Scikit-image is not installed.
+        OptionError: The package scikit-image is not installed.
     """
     try:
         from skimage.feature import hog as histograms

@@ -33,7 +33,7 @@ def register_op(  # noqa: PLR0913 - facts by keyword
     name: str,
     backward: BackwardFunction | None = None,
     *,
-    role: Role | str = Role.ACTIVATION,
+    role: Role | str | None = None,
     linear: LinearFunction | None = None,
     gradient: GradientFunction | None = None,
     data: tuple[str, ...] | None = None,
@@ -49,7 +49,8 @@ def register_op(  # noqa: PLR0913 - facts by keyword
         name: Qualified name as an error or a plan prints it, such as ``"mylib::swish"``; torch must know the op.
         backward: ``(call, relevance) -> {argument name: relevance of that argument}``. None with a role whose rule the method
             chooses, such as ``"activation"`` (pass unchanged) or, with ``linear``, ``"dense"``.
-        role: What the op does, one of :class:`Role`.
+        role: What the op does, one of :class:`Role`; where left out, ``"select"`` for an op with a ``backward`` of its own, which no method
+            replaces, and ``"activation"`` for others.
         linear: For ops that are linear in one argument: ``call -> (Linear, bias or None)``.
         gradient: ``(call, c) -> ∂(Σ c y)/∂x`` of an activation, for the rules that read it (absLRP); without it they pass relevance unchanged.
         data: Arguments that can carry relevance; the first tensor argument where left out.
@@ -71,7 +72,7 @@ def register_op(  # noqa: PLR0913 - facts by keyword
         wanted = "'always', 'inherits', 'never' or a function"
         raise OptionError(f"Op {name!r}: `nonnegative` must be {wanted}, not {nonnegative!r}.")
     try:
-        known = Role(role)
+        known = Role(role or (Role.SELECT if backward is not None else Role.ACTIVATION))
     except ValueError:
         near = suggestion(str(role), map(str, Role))
         raise OptionError(f"Unknown role {role!r} for op {name!r}.{near} Known roles: {', '.join(Role)}.") from None

@@ -77,6 +77,9 @@ def _propagate(run: Run, start: Tensor, layers: Sequence[str], *, last: bool) ->
                 seen[path] = seen[path] + part if path in seen else part
 
     parts, absorbed = run.backward(start, watch=watch if layers else None, last=last)
+    for leaf, part in zip(run.plan.leaves, parts, strict=True):
+        if leaf.op == "placeholder":  # the output of a module that returns the model's input
+            watch(leaf, part)
     missing = [path for path in layers if path not in seen]
     if missing:
         raise OptionError(f"No relevance passes the output of module {missing[0]!r}; explainer.plan shows which ops it passes.")

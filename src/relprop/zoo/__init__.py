@@ -35,7 +35,7 @@ def load(name: str = DEFAULT, weights: str | Path | None = None, *, pretrained: 
         pretrained: Without ``weights``, False leaves the weights random.
 
     Raises:
-        OptionError: A name that no source knows.
+        OptionError: The name matches no source.
         InputError: The path of the weights is neither a string nor a path.
         ModelError: A library or the weights are missing, or do not fit the model.
     """

@@ -1,6 +1,6 @@
-"""Class names: ImageNet's, and from what a user writes to a class index.
+"""Class names: ImageNet's labels, and parsing a target into a class index.
 
-A label may hold synonyms, separated by commas (``"tabby, tabby cat"``); the first is the one that pictures show.
+A label may hold synonyms, separated by commas (``"tabby, tabby cat"``); figures show the first.
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,7 +25,7 @@ def imagenet_classes() -> tuple[str, ...]:
 
 
 def parse_target(text: str, labels: Sequence[str] | None = None, num_classes: int | None = None) -> int | Top:
-    """Turn ``"281"``, ``"tabby cat"`` or ``"top:3"`` into a class index or a ``Top``.
+    """Parse ``"281"``, ``"tabby cat"`` or ``"top:3"`` into a class index or a ``Top``.
 
     Raises:
         TargetError: An unknown or ambiguous name, or a number out of range.
@@ -50,7 +50,7 @@ def _number(digits: str, text: str, low: int, high: int | None) -> int:
 
 
 def _index_of(name: str, labels: Sequence[str]) -> int:
-    """Find the label that equals the name; else the one synonym that does."""
+    """Return the index of the label that equals the name, else of the only label with it as a synonym."""
     wanted = name.casefold()
     whole = [index for index, label in enumerate(labels) if label.casefold() == wanted]
     found = whole or [index for index, label in enumerate(labels) if wanted in _synonyms(label)]

@@ -1,4 +1,4 @@
-"""What loading a model gives, and what was asked for."""
+"""The request for a model, and the loaded model."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +10,14 @@ from relprop.zoo.preprocessing import Preprocessing
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A classifier in eval mode, how photos become its input, and what its classes are called.
+    """A classifier in eval mode, its preprocessing and its class names.
 
     Attributes:
         model: Maps a preprocessed batch to logits ``(B, C)``.
         preprocessing: The model's own, from its config.
-        labels: One per class, synonyms separated by commas; None where they are not known.
-        name: As it was asked for.
-        notes: What a user should know about this model.
+        labels: One per class, synonyms separated by commas; None if they are unknown.
+        name: The requested name.
+        notes: Remarks on the model for the user.
     """
 
     model: nn.Module
@@ -29,7 +29,7 @@ class LoadedModel:
 
 @dataclass(frozen=True)
 class Request:
-    """A model by name: ``rest`` is the name without its source; random weights where ``pretrained`` is off."""
+    """A requested model: ``rest`` is the name without its source; the weights are random if ``pretrained`` is False."""
 
     name: str
     rest: str

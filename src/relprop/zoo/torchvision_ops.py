@@ -1,4 +1,4 @@
-"""Importing torchvision beside a torch build that its compiled ops were not made for."""
+"""Import torchvision even if its compiled ops do not match the build of torch."""
 
 import importlib
 import sys
@@ -8,17 +8,17 @@ import torch
 
 from relprop.errors import ModelError
 
-_libraries: list[torch.library.Library] = []  # an op lives as long as the library that declared it
+_libraries: list[torch.library.Library] = []  # keeps the declared ops alive: an op dies with its library
 
 
 def import_torchvision() -> ModuleType:
-    """Import torchvision; where its compiled ops do not load, declare the two ops that its import needs, and import again.
+    """Import torchvision; if its compiled ops do not load, declare the two ops that its import needs, and import again.
 
     A wheel's compiled ops load only beside the torch build they were made for. No classifier uses them, but the import fails
     at ``torchvision::nms``. Declaring the schemas changes nothing else; it is done only after the plain import has failed.
 
     Raises:
-        ModelError: Torchvision is not installed.
+        ModelError: The package torchvision is not installed.
     """
     try:
         return importlib.import_module("torchvision")

@@ -1,4 +1,4 @@
-"""Weights from a file: safetensors or a PyTorch state dict, never unpickled, fitted to a model or refused in one sentence."""
+"""Load weights from a file: safetensors or a PyTorch state dict, never unpickled; a mismatch is one clear error."""
 
 import pickle
 from collections.abc import Mapping
@@ -13,17 +13,17 @@ from relprop.files import as_path
 
 State = dict[str, Tensor]
 
-# Under these keys training scripts keep the state dict of what they save.
+# Training scripts store the state dict of a checkpoint under these keys.
 WRAPPERS = ("state_dict", "model_state_dict", "model", "state_dict_ema", "model_ema", "weights", "params", "net")
 # These prefixes come from DataParallel, torch.compile and Lightning.
 PREFIXES = ("module.", "_orig_mod.", "model.")
 
 
 def read_state(path: str | Path) -> State:
-    """Read a state dict on the CPU, out of the common wrappers around it.
+    """Read a state dict onto the CPU, and unwrap it from the common checkpoint formats.
 
     Raises:
-        ModelError: A missing file, an unknown format, or a file that holds more than tensors.
+        ModelError: The file is missing, has an unknown format, or holds more than tensors.
     """
     path = as_path(path, "The path of weights")
     if not path.is_file():
@@ -41,10 +41,10 @@ def read_state(path: str | Path) -> State:
 
 
 def load_weights(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Copy a state dict into a model; counters of batches that BatchNorm saw may be missing.
+    """Copy a state dict into a model; ``num_batches_tracked`` of BatchNorm may be missing.
 
     Raises:
-        ModelError: Keys are missing or too many, or shapes differ; it names the first ones.
+        ModelError: Keys are missing or unexpected, or shapes differ; the message names the first ones.
     """
     own = model.state_dict()
     state = _without_prefix(state, own)
@@ -62,7 +62,7 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], source: str) -> 
 
 
 def number_of_classes(state: Mapping[str, Tensor], model: nn.Module, default: int) -> int:
-    """Return how many classes the state was trained for, told from where it differs from a model of ``default`` classes."""
+    """Return the state's number of classes, inferred from shapes that differ from those of a model of ``default`` classes."""
     own = model.state_dict()
     state = _without_prefix(state, own)
     lengths = {
@@ -109,7 +109,7 @@ def _unwrap(content: Any, path: Path) -> State:  # noqa: ANN401
 
 
 def _without_prefix(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Take a prefix that all keys share off them, unless the model's own keys have it too."""
+    """Strip a common prefix off the keys if none of them is a key of the model."""
     for prefix in PREFIXES:
         if state and not state.keys() & own.keys() and all(key.startswith(prefix) for key in state):
             return _without_prefix({key.removeprefix(prefix): value for key, value in state.items()}, own)

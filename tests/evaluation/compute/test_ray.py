@@ -83,3 +83,12 @@ def test_a_unit_of_which_workers_keep_dying_fails_and_the_rest_is_done(big, monk
 def test_more_workers_than_there_are_is_refused(big):
     with pytest.raises(OptionError, match="has 2 CPUs for 3 workers"):
         evaluate(evaluation(big, "many", methods=("gradient",), metrics=("segmentation",), engine="ray", workers=3))
+
+
+def test_the_actors_get_the_device_of_the_settings(world):
+    from relprop.evaluation.prepare import prepare
+    from relprop.evaluation.run import _checker
+
+    worker = _checker(prepare(evaluation(world, engine="ray", device="cuda")), {})
+    assert worker.evaluation.device == "cuda"  # what the actors compute on
+    assert worker.device.type == "cpu"  # where this process checks models

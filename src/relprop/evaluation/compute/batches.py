@@ -1,4 +1,4 @@
-"""Work on batches that halve themselves: where the memory does not suffice, and to find the item that fails."""
+"""Run work in batches, which are halved when memory runs out and to isolate a failing item."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -11,22 +11,22 @@ T = TypeVar("T")
 
 
 class NoMemory(Exception):  # noqa: N818 - names a state, and never reaches a user
-    """The memory does not even suffice for the smallest batch."""
+    """Even the smallest batch does not fit into memory."""
 
 
 @dataclass(frozen=True)
 class Failed:
-    """Why the work on some items failed, in one sentence."""
+    """The failure of a batch, with the reason in one sentence."""
 
     reason: str
 
 
 class Batches:
-    """The number of images that run at once, and who is told when it shrinks.
+    """The batch size, which shrinks when memory runs out.
 
     Args:
-        size: Images.
-        tell: Called with a sentence at every halving.
+        size: Number of images per batch.
+        tell: Called with a message at every halving.
     """
 
     def __init__(self, size: int, tell: Callable[[str], None]) -> None:
@@ -34,17 +34,17 @@ class Batches:
         self.tell = tell
 
     def run(self, items: Sequence[int], work: Callable[[list[int]], T], each: int = 1) -> Iterator[tuple[list[int], T | Failed]]:
-        """Do the work on all items, in batches, in order; yield each batch with its result, or with why it failed.
+        """Run the work on all items in order, in batches; yield each batch with its result or its failure.
 
-        A batch that fails is halved until the failing item stands alone.
+        A failing batch is halved until the failing item is alone.
 
         Args:
-            items: What to work on.
-            work: Some of the items → a result.
-            each: How many images an item is; 0 for work that takes all items at once and itself keeps to ``size``.
+            items: Indices of the items.
+            work: The items of a batch → a result.
+            each: Number of images per item; 0 for work that takes all items at once and itself keeps to ``size``.
 
         Raises:
-            NoMemory: The memory does not suffice for one item.
+            NoMemory: A single item does not fit into memory.
         """
         waiting = deque(self._split(list(items), each))
         while waiting:
@@ -61,13 +61,13 @@ class Batches:
                 yield part, result
 
     def _attempt(self, part: list[int], work: Callable[[list[int]], T]) -> T | Failed | None:
-        """Return the result, or why there is none; None where the memory does not suffice."""
+        """Return the result or the failure; None when memory ran out."""
         try:
             return work(part)
         except Exception as error:
             if not is_out_of_memory(error):
                 return Failed(sentence(error))
-        # outside of the handler, which holds on to the tensors of the failed batch
+        # outside the handler, whose exception keeps the tensors of the failed batch alive
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         return None
@@ -84,7 +84,7 @@ class Batches:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that the memory, of the device or of the machine, does not suffice."""
+    """Return whether an error reports that the device or the machine ran out of memory."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     text = str(error).lower()
@@ -92,7 +92,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def sentence(error: BaseException) -> str:
-    """Return what went wrong in one line."""
+    """Return an error as one line: the message, after the error's type unless it is an error of relprop."""
     lines = str(error).strip().splitlines()
     if lines and type(error).__module__.startswith("relprop"):
         return " ".join(lines)

@@ -1,4 +1,4 @@
-"""Where units are computed: a table of engines, each a function from tasks to what became of them, in any order."""
+"""Engines that compute tasks: a table of functions from tasks to their outcomes, in any order."""
 
 from collections.abc import Callable, Generator, Sequence
 
@@ -7,13 +7,13 @@ from relprop.evaluation.compute.tasks import Pair, Task
 from relprop.evaluation.compute.worker import Outcome, Worker, attempt
 
 AHEAD = 2
-"""Units whose images are read ahead."""
+"""Number of units whose images are prefetched."""
 
 Engine = Callable[[Worker, Sequence[Task]], Generator[tuple[Task, Outcome], None, None]]
 
 
 def run_here(worker: Worker, tasks: Sequence[Task]) -> Generator[tuple[Task, Outcome], None, None]:
-    """Compute the tasks one after the other; the rest of a pair that cannot be computed is skipped."""
+    """Compute the tasks one after the other in this process; skip the other tasks of a pair that cannot be computed."""
     broken: set[Pair] = set()
     for number, task in enumerate(tasks):
         if task.pair in broken:

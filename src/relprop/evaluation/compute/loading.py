@@ -1,4 +1,4 @@
-"""The images of a run: read ahead in parallel, each with a seed of its own."""
+"""The images of a run: prefetched by threads, each with its own seed."""
 
 import hashlib
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ Loaded = Sample | Failure
 
 
 def image_seed(seed: int, image: str) -> int:
-    """Return the seed from which everything random about one image is drawn; it depends on nothing but the two."""
+    """Return the random seed of an image, a hash of the run's seed and the image's name."""
     return int.from_bytes(hashlib.sha256(f"{seed}\n{image}".encode()).digest()[:7], "big")
 
 
@@ -24,13 +24,13 @@ def digest(names: Sequence[str]) -> str:
 
 
 def with_geometry(preprocessing: Preprocessing, geometry: str) -> Preprocessing:
-    """Return the preprocessing; for ``resize`` the whole image is resized to the input size, nothing cropped away."""
+    """Return the preprocessing; with ``resize`` it resizes the whole image to the input size, without a crop."""
     return replace(preprocessing, resize=preprocessing.size) if geometry == "resize" else preprocessing
 
 
 @dataclass(frozen=True)
 class Annotations:
-    """Which annotations a data set has, as seen on its first readable image."""
+    """The kinds of annotations of a data set, from its first readable images."""
 
     mask: bool
     boxes: bool
@@ -38,7 +38,7 @@ class Annotations:
 
 
 def find_annotations(dataset: Dataset, names: Sequence[str]) -> Annotations:
-    """Look at the first images until one can be read.
+    """Return the kinds of annotations, from images read until one has a mask or eight were readable.
 
     Raises:
         InputError: None of the first 100 images can be read.
@@ -60,7 +60,7 @@ def find_annotations(dataset: Dataset, names: Sequence[str]) -> Annotations:
 
 
 class Loader:
-    """Reads blocks of images in a few threads, ahead of their use; holds only what was asked for and not yet taken."""
+    """A reader that prefetches blocks of images in a few threads and keeps a block until it is taken."""
 
     def __init__(self, dataset: Dataset, threads: int = THREADS) -> None:
         self.dataset = dataset
@@ -68,16 +68,16 @@ class Loader:
         self._ahead: dict[tuple[Preprocessing, tuple[str, ...]], list[Future[Loaded]]] = {}
 
     def start(self, names: tuple[str, ...], geometry: Preprocessing) -> None:
-        """Begin to read a block."""
+        """Start reading a block."""
         if (geometry, names) not in self._ahead:
             self._ahead[geometry, names] = [self._pool.submit(load, self.dataset, name, geometry) for name in names]
 
     def take(self, names: tuple[str, ...], geometry: Preprocessing) -> list[Loaded]:
-        """Return a block, and forget it."""
+        """Return a block and drop it."""
         self.start(names, geometry)
         return [future.result() for future in self._ahead.pop((geometry, names))]
 
     def close(self) -> None:
-        """Drop what was not taken and end the threads."""
+        """Cancel pending reads and stop the threads."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._ahead.clear()

@@ -1,4 +1,4 @@
-"""The metrics of a run: found by name and checked before anything runs."""
+"""The metrics of a run, looked up by name and checked before the run starts."""
 
 import inspect
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ _QUANTUS = "quantus:"
 
 @dataclass(frozen=True)
 class Measure:
-    """A metric as the settings name it.
+    """A metric with its name in the settings.
 
     Attributes:
-        choice: Its name and options in the settings.
-        metric: The metric.
+        choice: The name and options in the settings.
+        metric: The metric with its options.
     """
 
     choice: Choice
@@ -30,17 +30,17 @@ class Measure:
 
     @property
     def explained(self) -> bool:
-        """Whether it takes the explanation of the images themselves."""
+        """Whether the metric needs the explanations of the block's images."""
         return not OF_EXPLANATION.isdisjoint(self.spec.needs)
 
     @property
     def images_each(self) -> int:
-        """How many images one row takes; 0 for a metric that captures other models at every call, which then takes a whole block."""
+        """Number of images per row; 0 for a metric that captures other models in every call and thus takes a whole block."""
         return 0 if Need.MAKE_EXPLAIN in self.spec.needs else self.spec.group
 
 
 def make_measure(choice: Choice, seed: int) -> Measure:
-    """Find a metric; one that draws the same for all images takes the run's seed where none is given.
+    """Look up a metric; if it has an option ``seed``, the run's seed is the default.
 
     Raises:
         OptionError: An unknown metric or option.

@@ -1,4 +1,4 @@
-"""Units on a Ray cluster: actors compute, this process hands out the units and takes their results; a lost actor is replaced."""
+"""Run units on a Ray cluster: actors compute, this process distributes tasks and collects results; a lost actor is replaced."""
 
 import contextlib
 import importlib
@@ -15,29 +15,29 @@ from relprop.evaluation.compute.worker import Outcome, Worker, attempt
 from relprop.evaluation.settings import Evaluation
 
 DEATHS = 3
-"""So many actors may die of one unit before it is recorded as failed."""
+"""Number of actors that may die while computing a unit before it is recorded as failed."""
 _STORE_BYTES = 100 * 2**20
 
 
 class RemoteWorker:
-    """What an actor is: a worker, and its process."""
+    """The class of the actors: a worker in its own process."""
 
     def __init__(self, data: tuple[Evaluation, Dataset, dict[str, str]]) -> None:
         self.worker = Worker(*data)
 
     def process(self) -> int:
-        """Return the process's number; says that the actor is there."""
+        """Return the process ID; the answer proves that the actor has started."""
         return os.getpid()
 
     def compute(self, task: Task, following: Sequence[Task]) -> Outcome:
-        """Compute a task, and begin to read the images of the next."""
+        """Compute a task, and prefetch the images of the next."""
         self.worker.prefetch([task, *following])
         return attempt(self.worker, task)
 
 
 @dataclass
 class _Seat:
-    """An actor, the task that it computes, and the one that it gets next."""
+    """An actor with its current and its next task."""
 
     actor: Any
     task: Task | None = None
@@ -48,8 +48,8 @@ def run_on_ray(worker: Worker, tasks: Sequence[Task]) -> Generator[tuple[Task, O
     """Compute the tasks on the actors of a cluster.
 
     Args:
-        worker: This process's; its settings say where the cluster is, and its data set and fingerprints go to the actors.
-        tasks: What to do.
+        worker: The worker of this process: its settings name the cluster, its data set and fingerprints are sent to the actors.
+        tasks: The tasks to compute.
 
     Raises:
         OptionError: Ray is not installed, the cluster cannot be joined, or its actors cannot start.
@@ -63,7 +63,7 @@ def run_on_ray(worker: Worker, tasks: Sequence[Task]) -> Generator[tuple[Task, O
 
 
 class Crew:
-    """The actors and what they are at."""
+    """The pool of actors and its queue of tasks."""
 
     def __init__(self, ray: Any, worker: Worker, tasks: Sequence[Task]) -> None:  # noqa: ANN401 - the module
         self.ray, self.worker, self.waiting = ray, worker, deque(tasks)
@@ -77,7 +77,7 @@ class Crew:
         self._greet()
 
     def run(self) -> Iterator[tuple[Task, Outcome]]:
-        """Yield the tasks as they are done."""
+        """Yield each task with its outcome as it completes."""
         for seat in self.seats:
             seat.following = self._next()
             self._start(seat)
@@ -92,7 +92,7 @@ class Crew:
                     yield task, outcome
 
     def dismiss(self) -> None:
-        """End the actors."""
+        """Kill the actors."""
         for seat in self.seats:
             with contextlib.suppress(Exception):
                 self.ray.kill(seat.actor)
@@ -126,7 +126,7 @@ class Crew:
             self.running[seat.actor.compute.remote(seat.task, following)] = seat
 
     def _outcome(self, ready: Any, seat: _Seat, task: Task) -> Outcome | None:  # noqa: ANN401 - an object reference
-        """Return what became of the task; None where its actor died and it is to be done again."""
+        """Return the outcome of the task; None if its actor died and it is queued again, or if its pair has already failed."""
         try:
             outcome: Outcome = self.ray.get(ready)
         except self.ray.exceptions.RayTaskError:
@@ -167,7 +167,7 @@ def _number_of_workers(ray: Any, evaluation: Evaluation) -> int:  # noqa: ANN401
 
 @contextlib.contextmanager
 def _cluster(evaluation: Evaluation) -> Generator[Any, None, None]:
-    """Join the cluster of the settings, one that this process is part of already, or start one on this machine."""
+    """Join the cluster of the settings, reuse one that this process has joined, or start one on this machine."""
     try:
         ray = importlib.import_module("ray")
     except ImportError as error:
@@ -184,7 +184,7 @@ def _cluster(evaluation: Evaluation) -> Generator[Any, None, None]:
         options |= {"include_dashboard": False, "num_cpus": cpus, "object_store_memory": _STORE_BYTES}
     try:
         ray.init(**options)
-    except Exception as error:  # a cluster that does not start in time raises just that
+    except Exception as error:  # Ray raises a bare Exception when a cluster does not start in time
         lines = str(error).strip().splitlines()
         raise OptionError(f"The Ray cluster {evaluation.address or ''} cannot be used: {lines[0] if lines else error}") from error
     try:

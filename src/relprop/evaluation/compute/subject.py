@@ -1,4 +1,4 @@
-"""What is evaluated: one model, and how one method explains it."""
+"""The subject of an evaluation: one model and its explainer by one method."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -8,25 +8,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from relprop import Explainer, capture
 from relprop.errors import OptionError
 from relprop.evaluation.compute.loading import with_geometry
 from relprop.evaluation.settings import Choice, Evaluation, ModelChoice
-from relprop.explainer import Captured
+from relprop.explainer import Captured, Explainer, capture
 from relprop.inputs import Inputs
 from relprop.methods import METHODS
 from relprop.metrics.randomization import spread
 from relprop.zoo import LoadedModel, load
 
 LAYERS = 12
-"""At how many layers ``cosine-convergence`` looks."""
+"""Number of layers that ``cosine-convergence`` compares."""
 
 
 def load_model(choice: ModelChoice, evaluation: Evaluation) -> LoadedModel:
-    """Load a model, with the run's geometry; what is random in it depends on the run's seed alone.
+    """Load a model with the run's geometry; random weights depend on the run's seed alone.
 
     Raises:
-        RelpropError: As ``relprop.zoo.load`` does.
+        RelpropError: See ``relprop.zoo.load``.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(evaluation.seed)
@@ -51,10 +50,10 @@ class Subject:
     """A model with an explainer.
 
     Attributes:
-        explainer: Of the model, by one method.
+        explainer: The explainer of the model by one method.
         module: The model itself.
-        build: A model → its explainer by the same method.
-        example: Inputs of zeros, ``(1, C, H, W)``.
+        build: Model → its explainer by the same method.
+        example: A zero input ``(1, C, H, W)``.
     """
 
     explainer: Explainer
@@ -64,20 +63,20 @@ class Subject:
 
     @property
     def device(self) -> torch.device:
-        """Where it runs."""
+        """The device of the model and its inputs."""
         return self.example.device
 
     @property
     def gives_layers(self) -> bool:
-        """Whether the method gives relevance at layers."""
+        """Whether the method returns the relevance of layers."""
         return bool(self.explainer.plan.layers)
 
     def logits(self, inputs: Tensor) -> Tensor:
-        """Return the logits of the captured model, those that are explained; gradients reach the inputs, as GAE asks."""
+        """Return the logits of the captured model, differentiable with respect to the inputs (which GAE needs)."""
         return self.explainer.plan.model(Inputs((inputs,)))
 
     def explain(self, inputs: Tensor, target: Tensor) -> Tensor:
-        """Return the relevance."""
+        """Return the relevance of the inputs."""
         return self.explainer(inputs, target).relevance
 
     def explain_layers(self, inputs: Tensor, seed: Tensor) -> Mapping[str, Tensor]:
@@ -86,7 +85,7 @@ class Subject:
         return {**found.layers, "input": found.relevance}
 
     def layers(self) -> list[str]:
-        """Return the modules at whose outputs relevance is looked at, from the output back, each value once."""
+        """Return at most ``LAYERS`` module paths at even distances, from the output back, one per node."""
         plan = self.explainer.plan
         if not plan.layers:
             raise OptionError(f"Method {self.explainer.method.name!r} gives relevance to inputs only.")
@@ -95,7 +94,7 @@ class Subject:
 
 
 def method_options(choice: Choice, seed: int) -> dict[str, Any]:
-    """Return the options that the method runs with: a method that draws takes the run's seed where none is given."""
+    """Return the options of a method; if it has an option ``seed``, the run's seed is the default."""
     entry = METHODS.get(choice.name)
     drawn = {"seed": seed} if entry is not None and "seed" in entry.options else {}
     return {**drawn, **choice.options}
@@ -104,10 +103,10 @@ def method_options(choice: Choice, seed: int) -> dict[str, Any]:
 def make_subject(
     loaded: LoadedModel, method: Choice, evaluation: Evaluation, device: torch.device, captured: Captured | None
 ) -> Subject:
-    """Make the explainer of a model by a method, from one by another method where there is one; the model is moved to the device.
+    """Build the subject of a model and a method on the device; an existing capture of the model is reused.
 
     Raises:
-        RelpropError: As ``relprop.Explainer`` does.
+        RelpropError: See ``relprop.Explainer``.
     """
     example = loaded.preprocessing.zeros(device)
     options = method_options(method, evaluation.seed)

@@ -1,4 +1,4 @@
-"""What a run consists of: pairs of a model and a method, and for each its blocks of images."""
+"""The parts of a run: pairs of a model and a method, and tasks, one block of images each."""
 
 from dataclasses import dataclass
 
@@ -14,17 +14,17 @@ class Pair:
 
     @property
     def key(self) -> str:
-        """A text that is the same for the same pair."""
+        """A text that identifies the pair."""
         return f"{self.model.key}\n{self.method.key}"
 
     def __str__(self) -> str:
-        """Return the pair as messages name it."""
+        """Return the name of the pair in messages."""
         return f"{self.model} × {self.method}"
 
 
 @dataclass(frozen=True)
 class Task:
-    """One unit of work: a block of images, for one pair, and the metrics that are to be computed on it."""
+    """One unit of work: a block of images, a pair, and the metrics to compute."""
 
     pair: Pair
     block: int

@@ -1,4 +1,4 @@
-"""The core of a run: the rows of one block of images, for one model explained by one method."""
+"""Compute the rows of one block of images, for one model and one method."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ NOT_FINITE = "The relevance has NaN or infinite values."
 
 @dataclass(frozen=True)
 class Explained:
-    """The explanations of some images, in the block's order, and the seconds that each took."""
+    """The explanations of some images, in the block's order, and the seconds per image."""
 
     relevance: Tensor
     absorbed: Tensor
@@ -33,7 +33,7 @@ class Explained:
     seconds: float = 0.0
 
     def row(self, place: int, seconds: float) -> "Explained | str":
-        """Return the explanation of one image; a sentence where its relevance is not finite."""
+        """Return the explanation of one image, or ``NOT_FINITE``."""
         if not bool(self.relevance[place].isfinite().all()):
             return NOT_FINITE
         rows = slice(place, place + 1)
@@ -49,13 +49,13 @@ class Maps:
 
 
 class Unit:
-    """One block, for one subject: what its metrics share.
+    """One block of images for one subject; its metrics share the explanations.
 
     Args:
         subject: The model and its explainer.
-        images: The block, with what could not be read.
-        batches: How many images run at once.
-        stamp: A row with everything that the rows have in common.
+        images: The images of the block; a ``Failure`` for each that cannot be read.
+        batches: The batch size.
+        stamp: A row with the columns that all rows share.
         labeled: Whether the first label is explained instead of the predicted class.
     """
 
@@ -68,7 +68,7 @@ class Unit:
         """Return the rows of one metric, image by image.
 
         Raises:
-            NoMemory: The memory does not suffice for one image.
+            NoMemory: A single image does not fit into memory.
         """
         return self._grouped(measure) if measure.spec.group > 1 else self._single(measure)
 
@@ -82,10 +82,10 @@ class Unit:
 
     @cached_property
     def explained(self) -> Mapping[int, Explained | str]:
-        """The explanation of every image, once for all metrics, or why it failed or has no finite relevance.
+        """The explanation of each image, cached for all metrics, or the reason why there is none.
 
         Raises:
-            NoMemory: The memory does not suffice for one image.
+            NoMemory: A single image does not fit into memory.
         """
         unlabeled = [index for index, sample in self.samples.items() if self.labeled and not sample.labels]
         explained: dict[int, Explained | str] = {index: f"{self.samples[index].id} has no label." for index in unlabeled}
@@ -117,7 +117,7 @@ class Unit:
         return [rows[index] for index in sorted(rows)]
 
     def _lacks(self, measure: Measure, index: int) -> str | None:
-        """Say what of the image the metric lacks: its explanation, or an annotation."""
+        """Return the missing explanation or annotation as a sentence; None if the metric can score the image."""
         explanation = self.explained[index] if measure.explained else None
         if isinstance(explanation, str):
             return explanation
@@ -126,7 +126,7 @@ class Unit:
         return f"{self.samples[index].id} has neither mask nor boxes{' of its label' if self.labeled else ''}."
 
     def _mask(self, sample: Sample) -> Tensor | None:
-        """Return the mask of the label, or of any object; from boxes where there is no mask."""
+        """Return the mask of the label's class, or of any object, from boxes if there is no mask; None without either."""
         label = sample.labels[0] if self.labeled and sample.labels else None
         if sample.mask is not None:
             return sample.object_mask(label)
@@ -135,14 +135,14 @@ class Unit:
         return box_mask([boxes], (height, width))[0].to(torch.uint8) if len(boxes) else None
 
     def _measure(self, measure: Measure, part: list[int]) -> list[dict[str, Tensor]]:
-        """Return the statistics and the scores of some images, one row each."""
+        """Return the scores and, for metrics scored over a set, the statistics of some images, one row each."""
         wanted = {name: NEEDS[name](self, part) for name in measure.spec.needs}
         scores, statistics = measure.metric.score(**wanted)
         summed = statistics if "set" in measure.spec.over else {}
         return [{name: value.detach().cpu().double() for name, value in table.items()} for table in (scores, summed)]
 
     def stacked(self, name: str, part: list[int]) -> Tensor:
-        """Return one tensor of the explanations of some images."""
+        """Concatenate one tensor of the explanations of some images."""
         return torch.cat([getattr(self.explained[index], name) for index in part])
 
     def masks(self, part: list[int]) -> Tensor:
@@ -159,7 +159,7 @@ class Unit:
         return torch.stack([self.samples[index].image for index in part]).to(self.subject.device)
 
     def make_explain(self, module: torch.nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
-        """Capture another model by the same method; return how it explains, a batch at a time."""
+        """Capture another model for the same method; return its explain function, which runs in batches."""
         explainer = self.subject.build(module)
 
         def explain(inputs: Tensor, target: Tensor) -> Tensor:
@@ -194,7 +194,7 @@ class Unit:
     def _timed(
         self, items: Sequence[int], work: Callable[[list[int]], Any], each: int = 1
     ) -> Iterator[tuple[list[int], tuple[Any, float]]]:
-        """Yield each batch with its result and the seconds that one item of it took."""
+        """Yield each batch with its result and the seconds per item."""
         if not items:
             return
         start = time.perf_counter()
@@ -229,7 +229,7 @@ def _blank(stamp: Row, measure: Measure, image: str) -> Row:
 
 
 def failed_rows(stamp: Row, measure: Measure, images: Sequence[str], reason: str) -> list[Row]:
-    """Return the rows of a block of which nothing could be computed."""
+    """Return the failed rows of a block that could not be computed."""
     size = measure.spec.group
     groups = [tuple(images[start : start + size]) for start in range(0, len(images) - size + 1, size)]
     rows = [replace(_blank(stamp, measure, group[0]), status=FAILED, reason=reason) for group in groups]
@@ -250,4 +250,4 @@ NEEDS: Mapping[Need, Callable[[Unit, list[int]], Any]] = {
     Need.EXPLAIN_LAYERS: lambda unit, _: unit.subject.explain_layers,
     Need.MAKE_EXPLAIN: lambda unit, _: unit.make_explain,
 }
-"""How a unit provides what a metric needs."""
+"""The provider of each need: unit, indices of images → keyword argument of ``update``."""

@@ -1,4 +1,4 @@
-"""What computes units, in this process or in an actor: it keeps one model, one explainer and the images of the next units."""
+"""A worker that computes units, in this process or in an actor; it caches one model, one explainer and prefetched images."""
 
 import time
 from collections.abc import Iterable, Mapping
@@ -22,7 +22,7 @@ from relprop.zoo import LoadedModel
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a task: its rows and maps; ``told`` is what the user should know."""
+    """The result of a task: its rows, its maps, and messages for the user (``told``)."""
 
     table: Table
     maps: Maps | None
@@ -30,12 +30,12 @@ class Result:
 
 
 Outcome = Result | str
-"""What became of a task: its result, or why its pair cannot be computed."""
+"""The outcome of a task: its result, or the reason why its pair cannot be computed."""
 
 
 @dataclass
 class _Current:
-    """The model and the subject that a worker holds; at most one of each."""
+    """The cache of a worker: at most one model and one subject."""
 
     model: ModelChoice | None = None
     loaded: LoadedModel | None = None
@@ -44,21 +44,29 @@ class _Current:
 
 
 class Worker:
-    """Computes tasks.
+    """A worker that computes tasks.
 
     Args:
         evaluation: The settings.
-        dataset: Where images come from.
-        fingerprints: Of the models' weights by ``ModelChoice.key``, as far as they are known: other weights are refused.
+        dataset: The source of the images.
+        fingerprints: Known fingerprints of weights by ``ModelChoice.key``; a model with other weights is refused.
+        device: The device, if not that of the settings: the process that hands tasks to other machines only checks them, on the CPU.
 
     Attributes:
-        fingerprints: The same, with those of the models that were loaded since.
+        fingerprints: The same, and those of the models loaded since.
     """
 
-    def __init__(self, evaluation: Evaluation, dataset: Dataset, fingerprints: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        evaluation: Evaluation,
+        dataset: Dataset,
+        fingerprints: Mapping[str, str] | None = None,
+        *,
+        device: str | None = None,
+    ) -> None:
         self.evaluation, self.dataset = evaluation, dataset
         self.fingerprints = dict(fingerprints or {})
-        self.device = torch.device(evaluation.device)
+        self.device = torch.device(device or evaluation.device)
         self.loader = Loader(dataset)
         self._told: list[str] = []
         self._current = _Current()
@@ -68,10 +76,10 @@ class Worker:
         return Batches(self.evaluation.batch_size, self._told.append)
 
     def model(self, choice: ModelChoice) -> LoadedModel:
-        """Return the model, loading it if it is not the current one.
+        """Return the model; load it unless it is cached.
 
         Raises:
-            RelpropError: It cannot be loaded, or its weights are not those that the run started with.
+            RelpropError: The model cannot be loaded, or its weights differ from those at the start of the run.
         """
         if self._current.model != choice or self._current.loaded is None:
             self._current = _Current()
@@ -85,7 +93,7 @@ class Worker:
         return self._current.loaded  # pyright: ignore[reportReturnType]
 
     def subject(self, pair: Pair) -> Subject:
-        """Return the explainer of a pair, building it if it is not the current one.
+        """Return the subject of a pair; build it unless it is cached.
 
         Raises:
             RelpropError: The model cannot be loaded, or the method cannot explain it.
@@ -99,7 +107,7 @@ class Worker:
         return self._current.subject
 
     def prefetch(self, tasks: Iterable[Task]) -> None:
-        """Begin to read the images of the next tasks, as far as they are of the current model."""
+        """Start reading the images of the next tasks, if they use the cached model."""
         for task in tasks:
             if task.pair.model == self._current.model and self._current.loaded is not None:
                 self.loader.start(task.images, self._current.loaded.preprocessing)
@@ -108,8 +116,8 @@ class Worker:
         """Compute a task.
 
         Raises:
-            NoMemory: The memory does not suffice for one image.
-            RelpropError: The pair cannot be computed at all.
+            NoMemory: A single image does not fit into memory.
+            RelpropError: The pair cannot be computed.
         """
         subject = self.subject(task.pair)
         images = self.loader.take(task.images, self.model(task.pair.model).preprocessing)
@@ -125,14 +133,14 @@ class Worker:
         return Result(to_table(row for m in measures for row in failed_rows(stamp, m, task.images, reason)), None)
 
     def time(self, task: Task) -> float:
-        """Return the seconds that a task takes, after its subject is there."""
+        """Return the seconds that a task takes, without the time to build its subject."""
         self.subject(task.pair)
         start = time.perf_counter()
         self.compute(task)
         return time.perf_counter() - start
 
     def close(self) -> None:
-        """End the threads that read images."""
+        """Stop the threads that read images."""
         self.loader.close()
 
     def _stamp(self, pair: Pair) -> Row:
@@ -147,12 +155,12 @@ class Worker:
             seed=self.evaluation.seed,
             relprop=__version__,
             torch=str(torch.__version__),
-            device=self.device.type,
+            device=torch.device(self.evaluation.device).type,
         )
 
 
 def attempt(worker: Worker, task: Task) -> Outcome:
-    """Compute a task; return why where its pair cannot be computed at all."""
+    """Compute a task; return the reason if its pair cannot be computed."""
     try:
         return worker.compute(task)
     except NoMemory:

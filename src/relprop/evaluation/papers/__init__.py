@@ -1,1 +1,1 @@
-"""The papers' experiments: what they ran, what they published, and running them again."""
+"""The papers' experiments: their settings, their published numbers and their reproduction."""

@@ -20,9 +20,9 @@ class ProtocolModel:
     """A model of a paper.
 
     Attributes:
-        key: What ``--weights KEY=FILE`` and the published numbers call it.
-        title: What tables call it.
-        name: As ``relprop.zoo.load`` takes it.
+        key: The key in ``--weights KEY=FILE`` and in the published numbers.
+        title: The name in tables.
+        name: The name for ``relprop.zoo.load``.
     """
 
     key: str
@@ -35,10 +35,10 @@ class Experiment:
     """A part of an experiment that needs one data set.
 
     Attributes:
-        name: Of the flag that says where the data is, without dashes, and of the folder of results.
-        what: What it measures, on what.
-        kind: Of data set, see ``relprop.datasets.DATASETS``.
-        metrics: What is measured.
+        name: The name of the data's flag (without dashes) and of the folder of results.
+        what: The measurement and its images, as the caption of tables.
+        kind: The kind of data set, see ``relprop.datasets.DATASETS``.
+        metrics: The metrics to compute.
         values: The values of these metrics that tables show.
         target: See ``Evaluation.target``.
     """
@@ -69,7 +69,7 @@ INCEPTION_V3 = ProtocolModel("inception_v3", "Inception-V3", "torchvision:incept
 VIT_B = ProtocolModel("vit_b_16", "ViT-B/16", "torchvision:vit_b_16@IMAGENET1K_V1")
 
 PATTERNS = "pattern-attribution"
-"""The method that takes patterns fitted to the model, ``--patterns MODEL=FILE``."""
+"""The method that needs patterns fitted to the model, ``--patterns MODEL=FILE``."""
 
 RAP_METHODS = choices(
     "rap",

@@ -1,4 +1,4 @@
-"""The numbers that the papers print, as they print them: ratios, and percent for pixel accuracy and mean IoU."""
+"""The published numbers of the papers, in their units: ratios as they are, pixel accuracy and mean IoU in percent."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ RAP_TABLE_1 = "Nam et al., Relative Attributing Propagation, AAAI 2020, Table 1"
 RAP_TABLE_2 = "Nam et al., Relative Attributing Propagation, AAAI 2020, Table 2"
 
 BOXES, OBJECTS, VOC = "imagenet", "imagenet-seg", "voc"
-"""The parts of a protocol, by the flag that says where their data is."""
+"""The parts of a protocol, named by the flag of their data."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Published:
 
 
 def _ratios(model: str, rows: dict[str, tuple[float | None, float]]) -> tuple[Published, ...]:
-    """Return the outside–inside ratios ``all`` and ``pos``; where a paper prints one for maps without a negative part, it is ``pos``."""
+    """Return the outside–inside ratios ``all`` and ``pos``; a single printed ratio, for maps without a negative part, is ``pos``."""
     named = ((method, pair) for method, both in rows.items() for pair in zip(("all", "pos"), both, strict=True))
     return tuple(Published(model, method, BOXES, value, number) for method, (value, number) in named if number is not None)
 

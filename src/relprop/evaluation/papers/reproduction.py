@@ -1,4 +1,4 @@
-"""A paper's experiment, run on the data and weights that are there, and its numbers beside the published ones."""
+"""Reproduce a paper's experiment: run it on the available data and weights, and compare with the published numbers."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,13 +21,13 @@ PERCENT = frozenset({"pixel_accuracy", "miou"})
 
 @dataclass(frozen=True)
 class Sources:
-    """Where data, weights and patterns are, and how much to run.
+    """Paths of data, weights and patterns, and the settings of the runs.
 
     Attributes:
-        data: Path by part (``imagenet``, ``imagenet-seg``, ``voc``).
-        weights: File by model key; the published weights where a model has none here.
-        patterns: File by model key, made by ``relprop fit-patterns``.
-        limit: Take only so many images of each data set.
+        data: Path of the data by part (``imagenet``, ``imagenet-seg``, ``voc``).
+        weights: File by model key; other models take their published weights.
+        patterns: File by model key, written by ``relprop fit-patterns``.
+        limit: Number of images to take of each data set; None for all.
         device: See ``Evaluation.device``.
         batch_size: See ``Evaluation.batch_size``.
     """
@@ -42,7 +42,7 @@ class Sources:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One number of ours, of the paper, or of both, in the paper's units."""
+    """A measured number, a published one, or both, in the paper's units."""
 
     part: str
     model: str
@@ -55,13 +55,13 @@ class Comparison:
 
     @property
     def difference(self) -> float | None:
-        """Ours minus the published number."""
+        """The measured number minus the published one."""
         return None if self.ours is None or self.published is None else self.ours.value - self.published
 
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What came of an experiment; ``reports`` holds the full summary of each part that ran."""
+    """The result of an experiment; ``reports`` holds the full report of each part that ran."""
 
     protocol: Protocol
     comparisons: tuple[Comparison, ...]
@@ -73,7 +73,7 @@ def protocol_named(name: str) -> Protocol:
     """Return an experiment of ``PROTOCOLS``.
 
     Raises:
-        OptionError: There is none of this name.
+        OptionError: There is no experiment of this name.
     """
     if name not in PROTOCOLS:
         raise OptionError(f"There is no experiment {name!r}; there are {', '.join(PROTOCOLS)}.{suggestion(name, PROTOCOLS)}")
@@ -81,10 +81,10 @@ def protocol_named(name: str) -> Protocol:
 
 
 def of_models(protocol: Protocol, keys: Sequence[str]) -> Protocol:
-    """Return the experiment on some of its models only, with what was published of them and of no model of its own.
+    """Restrict an experiment to some of its models, and its published numbers to theirs and those of models that it does not run.
 
     Raises:
-        OptionError: It has no such model.
+        OptionError: The experiment has no such model.
     """
     _check_keys(protocol, keys)
     others = {model.key for model in protocol.models} - set(keys)
@@ -98,18 +98,18 @@ def of_models(protocol: Protocol, keys: Sequence[str]) -> Protocol:
 def reproduce(
     protocol: Protocol, sources: Sources, output: Path, observer: Observer | None = None, say: Callable[[str], None] | None = None
 ) -> Reproduction:
-    """Run what can run of an experiment, and compare it with the paper; an interrupted run goes on where it was.
+    """Run the available parts of an experiment and compare them with the paper; an interrupted run resumes.
 
     Args:
-        protocol: One of ``PROTOCOLS``, or one of your own.
-        sources: Where the data and the weights are.
-        output: A folder; each part's rows go into a folder of it.
-        observer: Who is told how the runs go.
-        say: Gets, before anything runs, a sentence for everything that is missing.
+        protocol: One of ``PROTOCOLS``, or your own.
+        sources: The paths of data, weights and patterns.
+        output: The folder of results; the rows of each part go into a subfolder.
+        observer: Callbacks for the progress of the runs.
+        say: Called with a sentence for everything that is missing, before anything runs.
 
     Raises:
-        OptionError: Weights or patterns of a model that the experiment does not have.
-        InputError: Nothing of it can run.
+        OptionError: Weights or patterns for a model that the experiment does not have.
+        InputError: No part of the experiment can run.
     """
     _check_keys(protocol, [*sources.weights, *sources.patterns])
     parts, notes = _parts_there(protocol, sources)
@@ -134,7 +134,7 @@ def reproduce(
 def evaluations(
     protocol: Protocol, part: Experiment, models: Sequence[ProtocolModel], sources: Sources, folder: Path
 ) -> Iterator[Evaluation]:
-    """Yield the runs of one part: one of the methods that all models share, and one for each model with patterns of its own."""
+    """Yield the runs of one part: one with the methods that need no patterns, and one for each model that has patterns."""
     choices = {model.key: ModelChoice(model.name, sources.weights.get(model.key)) for model in models}
     common = Evaluation(
         data=f"{part.kind}:{sources.data[part.name]}",
@@ -179,7 +179,7 @@ def _parts_there(protocol: Protocol, sources: Sources) -> tuple[list[Experiment]
 
 
 def _models_there(protocol: Protocol, sources: Sources) -> tuple[list[ProtocolModel], list[str]]:
-    """Load every model once, so that what is missing is known before the first one runs."""
+    """Load every model once, to find missing ones before the first run."""
     there, notes = list[ProtocolModel](), list[str]()
     for model in protocol.models:
         try:
@@ -203,7 +203,7 @@ def _patterns_missing(protocol: Protocol, models: Sequence[ProtocolModel], sourc
 
 
 def _comparisons(protocol: Protocol, reports: Mapping[str, Report]) -> Iterator[Comparison]:
-    """Yield what was measured beside what was published, then what was only published."""
+    """Yield the measured numbers with their published counterparts, then the numbers that were only published."""
     published = {(p.part, p.model, p.method, p.value): p for p in protocol.published}
     seen: set[tuple[str, str, str, str]] = set()
     for part in protocol.parts:

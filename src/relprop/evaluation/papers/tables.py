@@ -1,4 +1,4 @@
-"""A reproduced experiment as tables: our number, the published one, and the difference."""
+"""Tables of a reproduction: the measured number, the published one and the difference."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ COLUMNS = (
 
 
 def reproduction_grids(found: Reproduction) -> Iterator[Grid]:
-    """Yield one table per part and metric; what was only published stands below the first metric of its part."""
+    """Yield one table per part and metric; numbers that were only published end the first table of their part."""
     for part in found.protocol.parts:
         rows = [row for row in found.comparisons if row.part == part.name]
         only = [row for row in rows if not row.metric]

@@ -1,1 +1,1 @@
-"""Rows of results become scores, tables and figures."""
+"""Summarize rows of results as scores, tables and figures."""

@@ -1,4 +1,4 @@
-"""What a results folder lacks: rows of an unfinished run, and what the run left out."""
+"""Completeness of a results folder: missing rows of an unfinished run, and pairs that it left out."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,15 +8,15 @@ from relprop.evaluation.settings import Choice
 from relprop.metrics import METRICS
 
 Counts = Mapping[tuple[str, ...], int]
-"""Rows by model, weights, metric, its options, method, its options."""
+"""Number of rows by (model, weights, metric, its options, method, its options)."""
 
 
 def lacking(settings: Mapping[str, Any], counts: Counts) -> tuple[str, ...]:
-    """Say in sentences how many rows are missing, which pairs have none, and what was left out and why.
+    """Return sentences on missing rows, pairs without rows, and what was left out and why.
 
     Args:
         settings: The content of ``run.json``.
-        counts: How many rows there are.
+        counts: The numbers of stored rows.
     """
     begun = {(row[:2], row[4:6]) for row in counts}
     left_out = {(entry["model"], entry["method"], entry["metric"]) for entry in settings["left_out"]}
@@ -50,7 +50,7 @@ def _key(table: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _model_name(table: Mapping[str, str]) -> str:
-    """Return the model as ``ModelChoice`` writes it."""
+    """Return the text of the model's ``ModelChoice``."""
     return table["name"] if table["weights"] in {"pretrained", "random"} else f"{table['name']}={table['weights']}"
 
 

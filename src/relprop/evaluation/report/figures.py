@@ -39,7 +39,7 @@ def write_figures(report: Report, folder: Path | str) -> list[Path]:
 
 
 def draw_bars(table: Table) -> Figure | None:
-    """Return panels, one per headline value, with a bar and interval per method, the best first; None without scores."""
+    """Return one panel per headline value, with a bar and interval per method, the best on top; None without scores."""
     lines = [line for line in table.lines if line.over == table.headline and np.isfinite(line.score.value)]
     values = list(dict.fromkeys(line.value for line in lines))
     if not values:
@@ -68,7 +68,7 @@ def _bars(axes: Axes, lines: Sequence[Line]) -> None:
 
 
 def _zoom(axes: Axes, scores: np.ndarray, ends: np.ndarray) -> None:
-    """Keep a few methods far off from hiding what the others do: cut the axis where they are far beyond the rest."""
+    """Clip the axis at four times the upper quartile of the scores, so that outliers do not hide the other methods."""
     limit = 4 * float(np.percentile(scores, 75))
     if limit > 0 and float(ends.max()) > limit:
         axes.set_xlim(min(0.0, float(ends.min())), limit)
@@ -76,7 +76,7 @@ def _zoom(axes: Axes, scores: np.ndarray, ends: np.ndarray) -> None:
 
 
 def draw_curves(table: Table) -> Figure | None:
-    """Return panels, one per curve, with a line per method; None where there is no curve."""
+    """Return one panel per curve, with a line per method; None without curves."""
     names = list(dict.fromkeys(curve.name for curve in table.curves))
     if not names:
         return None
@@ -101,7 +101,7 @@ def _lines(axes: Axes, name: str, curves: Sequence[Curve], looks: Mapping[str, M
 
 
 def _looks(methods: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return a color and line style for each method, no two alike among thirty."""
+    """Return a color and line style for each method; they repeat after thirty."""
     return {
         method: {"color": f"C{place % _COLORS}", "linestyle": _STYLES[place // _COLORS % len(_STYLES)], "lw": 1.4}
         for place, method in enumerate(dict.fromkeys(methods))

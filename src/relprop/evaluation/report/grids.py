@@ -1,4 +1,4 @@
-"""Tables of results as grids of cells: what Markdown, LaTeX and the terminal all show."""
+"""Tables of results as grids of cells, the common form of Markdown, LaTeX and the terminal."""
 
 import math
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ WAYS = {"set": "score of the whole set", "images": "mean over images"}
 
 @dataclass(frozen=True)
 class Cell:
-    """A text, in bold where it is the best of its column."""
+    """A text; bold if it is the best of its column."""
 
     text: str
     bold: bool = False
@@ -24,7 +24,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Grid:
-    """A table to be shown: the first columns name, the others are numbers."""
+    """A table for display; the columns in ``NAMING`` hold names, the others numbers."""
 
     caption: str
     header: tuple[str, ...]
@@ -32,7 +32,7 @@ class Grid:
 
 
 def grids(table: Table) -> Iterator[Grid]:
-    """Yield a grid of scores for each way to score, each followed by one of the differences where there is a baseline."""
+    """Yield a grid of scores for each way to score, followed by a grid of differences if there is a baseline."""
     for over in dict.fromkeys(line.over for line in table.lines):
         lines = [line for line in table.lines if line.over == over]
         values = {line.value: f"{line.value} {ARROWS[line.direction]}".rstrip() for line in lines}
@@ -49,13 +49,13 @@ def grids(table: Table) -> Iterator[Grid]:
 
 
 def _counted(table: Table) -> str:
-    """Name what has one row: an image, or a group of images."""
+    """Return the unit of the scores: images, or groups of images."""
     spec = METRICS.get(table.metric.partition(":")[0])
     return "images" if spec is None or spec.group == 1 else f"groups of {spec.group}"
 
 
 def number(value: float, *, signed: bool = False) -> str:
-    """Return a number with three decimals, or three digits where it is very large or small; a dash where it is undefined."""
+    """Format a number with three decimals, one from 100 on, scientific if very large or small; a dash if it is undefined."""
     if not math.isfinite(value):
         return "–"
     size = abs(value)
@@ -64,7 +64,7 @@ def number(value: float, *, signed: bool = False) -> str:
 
 
 def interval(estimate: Estimate, *, signed: bool = False) -> str:
-    """Return a score with its interval, as ``0.812 [0.801, 0.823]``."""
+    """Format a score with its interval: ``0.812 [0.801, 0.823]``."""
     ends = f" [{number(estimate.low, signed=signed)}, {number(estimate.high, signed=signed)}]"
     return number(estimate.value, signed=signed) + (ends if math.isfinite(estimate.low) else "")
 

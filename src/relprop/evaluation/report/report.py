@@ -1,4 +1,4 @@
-"""A report: what it says, and as Markdown, LaTeX and CSV."""
+"""The report of a run, and its form in Markdown, LaTeX and CSV."""
 
 import csv
 import io
@@ -47,12 +47,12 @@ class Report:
     """The summary of a run.
 
     Attributes:
-        name: Of the results folder.
+        name: The name of the results folder.
         tables: One per model and metric.
         failures: Every row that failed, by method and reason.
-        notes: What a reader should know: failed rows, an unfinished run.
-        method: How the intervals were made.
-        meanings: What the values of each metric say.
+        notes: Remarks for the reader: failed rows, an unfinished run.
+        method: How the intervals were computed.
+        meanings: The values of each metric, with their meanings.
     """
 
     name: str
@@ -101,7 +101,7 @@ def markdown(report: Report) -> str:
 
 
 def markdown_grid(grid: Grid) -> str:
-    """Return a grid as a Markdown table, numbers to the right."""
+    """Return a grid as a Markdown table with right-aligned numbers."""
 
     def row(cells: Iterable[str]) -> str:
         return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"

@@ -1,4 +1,4 @@
-"""What one method scored on the images of one model and metric, as arrays."""
+"""The scores of one method for one model and metric, as arrays."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ Rows = Any  # a pyarrow table, which has no types
 
 @dataclass(frozen=True)
 class Scored:
-    """What one method scored on the images of one model and metric, sorted by image.
+    """The scores of one method for one model and metric, sorted by image.
 
     Attributes:
         images: ``(images,)`` names.
         scores: Per score ``(images,)``, NaN where undefined.
         curves: Per curve ``(images, points)``.
-        statistics: Per name ``(images, K)``, what adds up over images.
+        statistics: Per name ``(images, K)`` summable numbers.
         failed: Image and reason of every row that failed.
     """
 
@@ -65,7 +65,7 @@ def numbers(column: MapArray) -> dict[str, Array]:
 
 
 def lists(column: MapArray) -> dict[str, Array]:
-    """Return a column ``map<string, list<double>>`` as one ``(rows, longest)`` array per name; what a row lacks is NaN."""
+    """Return a column ``map<string, list<double>>`` as one ``(rows, longest)`` array per name, padded with NaN."""
     starts, values = column.items.offsets.to_numpy(), _plain(column.items.values)
     found: dict[str, Array] = {}
     for name, rows, places in _entries(column):
@@ -78,7 +78,7 @@ def lists(column: MapArray) -> dict[str, Array]:
 
 
 def _entries(column: MapArray) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """Return for each name the rows that have it, and where in the column's flat entries they have it."""
+    """Return for each name the rows that have it, and the positions of its entries in the flat column."""
     offsets = column.offsets.to_numpy()
     places = np.arange(offsets[0], offsets[-1])
     rows = np.repeat(np.arange(len(column)), np.diff(offsets))

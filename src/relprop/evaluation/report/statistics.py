@@ -16,7 +16,7 @@ ROUNDS = 2000
 LEVEL = 0.95
 _DRAWS_AT_ONCE = 2**22
 _KEPT = 2**28
-"""Draws up to which they are kept for the next method: 256 MiB."""
+"""Largest number of draws (images × rounds) that is cached for the next method: 256 MiB."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Estimate:
 
 
 def resamples(images: int, rounds: int = ROUNDS, seed: int = 0) -> Iterator[NDArray[np.int64]]:
-    """Yield which images each round draws, with replacement, some rounds at a time: ``(rounds at once, images)`` indices."""
+    """Yield the indices of the images that each round draws with replacement, in chunks of rounds: ``(rounds, images)``."""
     generator = np.random.default_rng(seed)
     at_once = max(1, _DRAWS_AT_ONCE // max(1, images))
     for first in range(0, rounds, at_once):
@@ -37,12 +37,12 @@ def resamples(images: int, rounds: int = ROUNDS, seed: int = 0) -> Iterator[NDAr
 
 
 def resampled_sums(rows: Array, rounds: int = ROUNDS, seed: int = 0) -> Array:
-    """Return the sums over the images that each round draws.
+    """Return the sums of the rows over the images that each round draws.
 
     Args:
         rows: ``(images, K)``.
-        rounds: How many times the images are drawn.
-        seed: Of the draws; equal for equal numbers of images.
+        rounds: Number of resamples.
+        seed: Seed of the draws, which are equal for equal numbers of images.
 
     Returns:
         ``(rounds, K)``.
@@ -51,7 +51,7 @@ def resampled_sums(rows: Array, rounds: int = ROUNDS, seed: int = 0) -> Array:
 
 
 def _multiplicities(images: int, rounds: int, seed: int) -> Iterable[NDArray[np.uint8]]:
-    """Return how often each round draws each image, some rounds at a time: ``(rounds at once, images)``."""
+    """Return how often each round draws each image, in chunks of rounds: ``(rounds, images)``."""
     kept = images * rounds <= _KEPT
     return _drawn_once(images, rounds, seed) if kept else (_counted(drawn) for drawn in resamples(images, rounds, seed))
 
@@ -62,7 +62,7 @@ def _drawn_once(images: int, rounds: int, seed: int) -> tuple[NDArray[np.uint8],
 
 
 def _counted(drawn: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Count in bytes; for an image to be drawn 256 times in a round of as many draws as images is out of the question."""
+    """Count the draws of each image in uint8; a count beyond 255 has a negligible probability and is clipped."""
     rounds, images = drawn.shape
     places = drawn + images * np.arange(rounds)[:, None]
     times = np.bincount(places.ravel(), minlength=drawn.size)
@@ -75,8 +75,8 @@ def estimates(rows: Array, score: Score, *, rounds: int = ROUNDS, seed: int = 0)
     Args:
         rows: ``(images, K)``, one row of summable numbers per image.
         score: Sums ``(…, K)`` → scores ``(…, V)``; a score that a sum does not define is NaN.
-        rounds: How many resampled sets.
-        seed: Of the resampling.
+        rounds: Number of resampled sets.
+        seed: Seed of the resampling.
 
     Returns:
         One estimate per score.
@@ -111,7 +111,7 @@ def mean_score(sums: Array) -> Array:
 
 
 def difference(score: Score) -> Score:
-    """Return the score of rows that hold two methods' numbers side by side: the first's score minus the second's."""
+    """Return the score of rows that hold two methods' numbers side by side: ``score(first) − score(second)``."""
 
     def between(sums: Array) -> Array:
         first, second = np.split(sums, 2, axis=-1)

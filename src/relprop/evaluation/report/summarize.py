@@ -1,4 +1,4 @@
-"""The summary of a results folder: every table of every model and metric."""
+"""Summarize a results folder: one table per model and metric."""
 
 import functools
 import json
@@ -27,7 +27,7 @@ _NEEDED = ("image", "method", "method_options", "status", "reason", "scores", "c
 
 
 class _Key(NamedTuple):
-    """A model and metric as rows name them."""
+    """A model and metric, by the columns of a row."""
 
     model: str
     weights: str
@@ -40,18 +40,17 @@ def report(
 ) -> Report:
     """Summarize a results folder, finished or not.
 
-    The rows of one model and metric are in memory at a time.
+    Memory holds the rows of one model and metric at a time.
 
     Args:
-        folder: What ``evaluate`` wrote.
-        baseline: A method to which the others are compared, image by image; with options as ``rap:start=signed`` where there are several
-            of a name.
-        metrics: Names of metrics, with or without options; all where empty.
-        rounds: How many times the images are resampled for an interval.
-        seed: Of the resampling.
+        folder: The folder that ``evaluate`` wrote.
+        baseline: The method to compare the others with, image by image; with its options (``rap:start=signed``) if the name is ambiguous.
+        metrics: Names of metrics, with or without options; empty for all.
+        rounds: Number of resamples for an interval.
+        seed: Seed of the resampling.
 
     Raises:
-        InputError: The folder holds no results, or not one row was scored.
+        InputError: The folder holds no results, or no scored row.
         OptionError: A baseline or metric that the results do not have.
     """
     folder = as_path(folder, "The folder of results")
@@ -78,7 +77,7 @@ def report(
 
 
 def _counts(folder: Path) -> dict[tuple[str, ...], int]:
-    """Return how many rows there are of each model, weights, metric, its options, method and its options."""
+    """Return the number of rows by (model, weights, metric, its options, method, its options)."""
     columns = ["model", "weights", "metric", "metric_options", "method", "method_options"]
     found: Counter[tuple[str, ...]] = Counter()
     for batch in read_rows(folder):
@@ -105,7 +104,7 @@ def _label(name: str, options: str) -> str:
 
 
 def _model_names(models: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """Return short names: the function of a Python file, without the weights where that is not needed to tell models apart."""
+    """Return short names: only the function of a Python file, and the weights only where needed to tell models apart."""
     models = list(models)
     short = {model: model[0].rpartition(":")[2] if ".py:" in model[0] else model[0] for model in models}
 
@@ -126,7 +125,7 @@ def _chosen(keys: Sequence[_Key], metrics: Sequence[str]) -> list[_Key]:
 
 
 def _baseline(name: str, methods: Sequence[str]) -> str:
-    """Return the method of this name, or the only one of this name with options."""
+    """Return the method of this name, or the only one with this name and options."""
     fitting = [label for label in methods if label == name] or [label for label in methods if label.partition(":")[0] == name]
     if len(fitting) != 1:
         what = f"have several methods {name!r}" if fitting else f"have no method {name!r}"

@@ -17,15 +17,15 @@ class Line:
     """One value of one method.
 
     Attributes:
-        method: With its options.
-        value: Its name, such as ``miou``.
+        method: The method with its options.
+        value: The name of the value, such as ``miou``.
         over: ``set`` (score of the summed statistics) or ``images`` (mean of the images' scores).
         direction: Whether ``higher`` or ``lower`` is better, or ``none``.
-        images: How many were scored.
-        failed: How many failed.
-        undefined: For how many of the scored images the value is undefined; they are left out of the mean.
-        score: With its 95 % interval.
-        difference: To the baseline, over the images that both scored; None for the baseline and where none was chosen.
+        images: Number of scored images.
+        failed: Number of failed images.
+        undefined: Number of scored images whose value is undefined; they are left out of the mean.
+        score: The score with its 95 % interval.
+        difference: The difference to the baseline over the images that both scored; None for the baseline or without one.
         best: Whether no method of the table is better.
     """
 
@@ -52,7 +52,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Table:
-    """All methods on one model and metric; ``lines`` go by over, value and method, the headline's first."""
+    """All methods on one model and metric; ``lines`` are sorted by over, value and method, the headline's first."""
 
     model: str
     metric: str
@@ -62,7 +62,7 @@ class Table:
 
     @property
     def headline(self) -> Over | None:
-        """How the first lines are scored."""
+        """The ``over`` of the first lines; None without lines."""
         return self.lines[0].over if self.lines else None
 
     def line(self, method: str, value: str, over: Over | None = None) -> Line | None:
@@ -75,8 +75,8 @@ class Table:
 class _Way:
     """A way to score a set of images.
 
-    ``raw`` gives the numbers of each image, ``rows`` makes them summable and ``score`` scores their sums; ``paired`` makes those of two
-    methods on the same images summable and ``paired_score`` scores their difference.
+    The score of a set is ``score(Σ rows(raw(data)))``; the difference of two methods on the same images is
+    ``paired_score(Σ paired(raw(first), raw(second)))``. The sums run over images.
     """
 
     over: Over
@@ -101,13 +101,13 @@ def make_table(
     """Score every method, and compare it with the baseline.
 
     Args:
-        model: As tables name it.
-        metric: As tables name it.
-        spec: Of the metric; None for one that is not in the registry.
-        methods: What each method scored.
-        baseline: One of them, or None.
-        rounds: Of the bootstrap.
-        seed: Of the bootstrap.
+        model: The name of the model in tables.
+        metric: The name of the metric in tables.
+        spec: The metric as data; None if the registry has no such metric.
+        methods: The scores of each method.
+        baseline: One of the methods, or None.
+        rounds: Number of bootstrap resamples.
+        seed: Seed of the bootstrap.
     """
     lines: list[Line] = []
     for way in _ways(spec, methods):
@@ -118,7 +118,7 @@ def make_table(
 
 
 def _ways(spec: MetricSpec | None, methods: Mapping[str, Scored]) -> list[_Way]:
-    """Return how the metric can be scored, its own default first."""
+    """Return the ways to score the metric, its default first."""
     values = _values(spec, methods)
     means = _Way(
         "images", values, lambda data: _columns(data.scores, values, len(data.images)), mean_rows, mean_score, _gaps, mean_score
@@ -132,7 +132,7 @@ def _ways(spec: MetricSpec | None, methods: Mapping[str, Scored]) -> list[_Way]:
 
 
 def _values(spec: MetricSpec | None, methods: Mapping[str, Scored]) -> tuple[Value, ...]:
-    """Return the values that are single numbers, in the metric's order, then others that rows hold."""
+    """Return the scalar values, in the metric's order, then other scores found in the rows."""
     names = list(dict.fromkeys(name for data in methods.values() for name in data.scores))
     known = tuple(value for value in (spec.values if spec else ()) if value.name in names)
     others = [name for name in names if name not in {value.name for value in known}]
@@ -149,7 +149,7 @@ def _statistics(data: Scored, widths: Mapping[str, int]) -> Array:
 
 
 def _set_score(spec: MetricSpec, widths: Mapping[str, int], values: Sequence[Value]) -> Score:
-    """Return the metric's ``compute`` of summed statistics that lie side by side."""
+    """Return the metric's ``compute`` on summed statistics concatenated along the last axis."""
     ends = np.cumsum(list(widths.values()))[:-1]
 
     def score(sums: Array) -> Array:

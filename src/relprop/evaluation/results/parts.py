@@ -1,4 +1,4 @@
-"""The files of rows in a folder of results: what their names say, and how they are read and written whole."""
+"""The part files of a results folder: their names, and reading and crash-safe writing of their rows."""
 
 import hashlib
 import os
@@ -22,7 +22,7 @@ _ROWS_AT_ONCE = 4096
 
 @dataclass(frozen=True)
 class RowFile:
-    """A part file by what its name says: the pair, the set of metrics, and the block or ``all``."""
+    """A part file and the fields of its name: the pair, the set of metrics, and the block or ``all``."""
 
     path: Path
     pair: str
@@ -31,21 +31,21 @@ class RowFile:
 
 
 def file_key(*labels: str, key: str) -> str:
-    """Return a text for file names: readable, and as unique as ``key``."""
+    """Return a readable text for file names, as unique as ``key``."""
     readable = "--".join(re.sub(r"[^A-Za-z0-9.]+", "-", label)[-40:].strip("-.") for label in labels)
     return f"{readable}-{short_digest(key)}"
 
 
 def short_digest(text: str) -> str:
-    """Return eight digits that stand for a text."""
+    """Return a hash of a text, eight hexadecimal digits."""
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def valid_parts(folder: Path, sets: Mapping[str, Iterable[str]]) -> tuple[list[RowFile], list[RowFile]]:
-    """Return the part files by name, those that count and those that a file of the whole pair has made superfluous.
+    """Return the valid part files and those superseded by a file of the whole pair, both sorted by name.
 
     Raises:
-        InputError: A part whose metrics ``run.json`` does not know.
+        InputError: The metrics of a part are not in ``run.json``.
     """
     parts = [
         RowFile(path, *(str(match[name]) for name in ("pair", "metrics", "block")))
@@ -61,7 +61,7 @@ def valid_parts(folder: Path, sets: Mapping[str, Iterable[str]]) -> tuple[list[R
 
 
 Coverage = Mapping[tuple[str, int], set[str]]
-"""Keys of metrics, by the file key of a pair and the number of a block."""
+"""Keys of metrics by (file key of the pair, number of the block)."""
 
 
 def coverage(folder: Path, settings: Mapping[str, Any]) -> dict[tuple[str, int], set[str]]:
@@ -92,7 +92,7 @@ def read_batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[B
 
 
 def read_tables(parts: Iterable[RowFile]) -> Iterator[Table]:
-    """Yield the rows of parts block by block, in tables large enough to be stored well."""
+    """Yield the rows of parts block by block, merged into tables of at least ``_ROWS_AT_ONCE`` rows (the last may be smaller)."""
     waiting: list[Batch] = []
     for part in sorted(parts, key=lambda part: (part.block, part.metrics)):
         for batch in read_batches(part.path):
@@ -105,7 +105,7 @@ def read_tables(parts: Iterable[RowFile]) -> Iterator[Table]:
 
 
 def write_tables(path: Path, tables: Iterable[Table]) -> None:
-    """Write rows to a Parquet file, as whole as ``write_whole`` does.
+    """Write rows to a Parquet file, as crash-safe as ``write_whole``.
 
     Raises:
         OutputError: The file cannot be written.
@@ -119,7 +119,7 @@ def write_tables(path: Path, tables: Iterable[Table]) -> None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that after a crash, of the process or of the machine, it is there whole or not at all.
+    """Write a file atomically and flush it to disk: a crash of the process or the machine leaves the old state or the new file.
 
     Raises:
         OutputError: The file cannot be written.
@@ -132,7 +132,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Let the system write a file, or the names in a folder, to the disk."""
+    """Flush a file, or the names in a folder, to disk."""
     if path.is_dir() and os.name == "nt":
         return  # Windows cannot open folders
     try:

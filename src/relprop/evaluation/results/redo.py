@@ -1,4 +1,4 @@
-"""Rows that failed: of which metrics and blocks they are, and new ones in their place."""
+"""Find failed rows, and replace them with new ones."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ def failed_metrics(folder: Path, settings: Mapping[str, Any], blocks: Sequence[S
     """Return the keys of the metrics that have failed rows, for each pair and block.
 
     Args:
-        folder: Of the results.
+        folder: The folder of results.
         settings: The content of its ``run.json``.
         blocks: The names of the images of each block.
 
@@ -34,16 +34,16 @@ def failed_metrics(folder: Path, settings: Mapping[str, Any], blocks: Sequence[S
 
 
 def metric_keys(table: Table) -> list[str]:
-    """Return for every row the key of its metric, as ``Choice.key`` has it."""
+    """Return the key of each row's metric, equal to ``Choice.key``."""
     return [f"{metric} {options}" for metric, options, _ in _identities(table)]
 
 
 def replace_failed(parts: Iterable[RowFile], table: Table) -> Table:
-    """Put rows in the place of those of the same metric and image that failed; each file is written whole. Return the rows put.
+    """Replace failed rows with the new rows of the same metric and image, file by file; return the new rows that were used.
 
     Raises:
         InputError: A part is damaged.
-        OutputError: A part cannot be written; what was put into others is kept.
+        OutputError: A part cannot be written; replacements in other parts are kept.
     """
     places = {identity: number for number, identity in enumerate(_identities(table))}
     put: set[int] = set()

@@ -52,26 +52,26 @@ class Row:
     """One row.
 
     Attributes:
-        image: The image's name in its data set; for a metric on groups the first image's.
-        model: As it was asked for.
-        weights: ``pretrained``, ``random``, or the file that was given.
+        image: The image's name in its data set; for a metric on groups, that of the first image.
+        model: The requested name of the model.
+        weights: ``pretrained``, ``random``, or the file of the weights.
         method: A name of ``relprop.methods.METHODS``, or a TOML file.
-        method_options: As JSON, keys sorted; ``{}`` where none were given.
+        method_options: JSON with sorted keys; ``{}`` without options.
         metric: A name of ``relprop.metrics.METRICS``.
-        metric_options: As JSON, keys sorted; ``{}`` where none were given.
-        seed: Of the run; each image draws from ``image_seed(seed, image)``.
-        relprop: The version.
-        torch: The version.
+        metric_options: JSON with sorted keys; ``{}`` without options.
+        seed: The run's seed; each image draws from ``image_seed(seed, image)``.
+        relprop: The version of relprop.
+        torch: The version of PyTorch.
         device: The kind of device, such as ``cpu`` or ``cuda``.
         group: The images of a metric that scores several at once, else None.
         status: ``ok`` or ``failed``.
         reason: Why it failed, in one sentence, else None.
-        target: The explained class; None for groups and where it is not known.
+        target: The explained class; None for groups and if it is unknown.
         scores: The metric's numbers by name; NaN where one is undefined for this image.
         curves: The metric's curves by name.
-        statistics: What adds up over images, for metrics that are scored over the set: ``MetricSpec.compute`` of the sums is the set's
+        statistics: The summable statistics of metrics that are scored over the set: ``MetricSpec.compute`` of their sums is the set's
             score; a single number is a list of one.
-        seconds: What the image took, its share of the explanation (which metrics share) and its metric.
+        seconds: The image's share of the time of the explanation (which metrics share) and of the metric.
     """
 
     image: str
@@ -106,5 +106,5 @@ def _plain(row: Row) -> dict[str, object]:
 
 
 def options_text(options: Mapping[str, object]) -> str:
-    """Return options as the columns ``method_options`` and ``metric_options`` hold them."""
+    """Return options in the form of the columns ``method_options`` and ``metric_options``: JSON with sorted keys."""
     return json.dumps(dict(options), sort_keys=True, ensure_ascii=False, default=str)

@@ -1,4 +1,4 @@
-"""The folder of results: ``run.json`` with the settings, and the rows in part files, each written whole or not at all."""
+"""The folder of results: ``run.json`` with the settings, and the rows in part files, each written atomically."""
 
 import contextlib
 import io
@@ -39,7 +39,7 @@ def read_settings(folder: Path | str) -> dict[str, Any]:
     """Return the content of ``run.json``.
 
     Its keys: ``format``; ``content`` (the settings that decide the rows); ``images`` (``count``, ``digest``) and ``blocks``; ``models``, ``methods``
-    and ``metrics``, everything that was ever asked for in this folder, as tables with their options; ``metric_sets`` (the metrics of a
+    and ``metrics``, everything ever requested in this folder, as tables with their options; ``metric_sets`` (the metrics of a
     part file by the digest in its name); ``fingerprints`` (of the weights); ``left_out`` (``model``, ``method``, ``metric`` or null, ``reason``);
     ``problems`` of the data set; the versions ``relprop`` and ``torch``.
 
@@ -73,7 +73,7 @@ def read_maps(folder: Path | str) -> Iterator[tuple[str, str, np.ndarray]]:
     """Yield (file, image, ``(H, W)`` float32 heat map) of all maps that a run kept; the file's name begins with model and method.
 
     Raises:
-        InputError: The folder holds no evaluation, or a file of it is damaged.
+        InputError: The folder holds no evaluation, or one of its files is damaged.
     """
     read_settings(folder)
     for path in sorted((Path(folder) / MAPS).glob("[!.]*.npz")):
@@ -92,11 +92,11 @@ def _load_maps(path: Path) -> list[np.ndarray]:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Generator[None, None, None]:
-    """Keep other processes from writing to the folder; the system takes the lock from a process that dies.
+    """Lock the folder against writes of other processes; the system releases the lock of a process that dies.
 
     Raises:
-        InputError: Another process holds it.
-        OutputError: The folder cannot be made.
+        InputError: Another process holds the lock.
+        OutputError: The folder cannot be created.
     """
     make_folder(folder / PARTS)
     lock = FileLock(folder / ".lock")
@@ -111,10 +111,10 @@ def locked(folder: Path) -> Generator[None, None, None]:
 
 
 class Store:
-    """What a run knows of its folder; to be made while it is ``locked``, by one process.
+    """The results folder of a run; create it only while holding the lock (``locked``).
 
     Args:
-        folder: Of the results.
+        folder: The folder of results.
         settings: The content of ``run.json``, which is written at once.
     """
 
@@ -143,7 +143,7 @@ class Store:
         self.save()
 
     def write(self, pair: str, block: int, metrics: Iterable[str], table: Table) -> Table:
-        """Store the rows of a block; of metrics that are stored already, only in the place of rows that failed. Return what was stored.
+        """Store the rows of a block; rows of metrics that are already stored only replace failed ones. Return the stored rows.
 
         Raises:
             OutputError: The disk is full, or the folder cannot be written to.
@@ -159,10 +159,10 @@ class Store:
         return pa.concat_tables([new, replace_failed(parts, known)])
 
     def write_maps(self, pair: str, block: int, images: Iterable[str], maps: np.ndarray) -> None:
-        """Store the ``(N, H, W)`` heat maps of a block in half precision, each over its largest magnitude; maps of other images stay.
+        """Store the ``(N, H, W)`` heat maps of a block in float16, each divided by its largest magnitude; maps of other images stay.
 
         Raises:
-            InputError: The maps that are there are damaged.
+            InputError: The stored maps are damaged.
             OutputError: The disk is full, or the folder cannot be written to.
         """
         scale = np.abs(maps).max((1, 2)).astype(np.float64)
@@ -179,9 +179,9 @@ class Store:
         write_whole(path, buffer.getvalue())
 
     def compact(self, pair: str) -> None:
-        """Put the parts of a pair into one file, if every block has the same metrics; killed at any instant, no row is lost or twice.
+        """Merge the parts of a pair into one file if all blocks have the same metrics; a crash neither loses nor duplicates rows.
 
-        The new file makes the others superfluous by its name, before they are deleted.
+        The name of the new file supersedes the other parts before they are deleted.
         """
         parts = self._parts(pair)
         covered = [self._done.get((pair, block), set[str]()) for block in range(self.settings["blocks"])]
@@ -193,7 +193,7 @@ class Store:
             part.path.unlink(missing_ok=True)
 
     def leave_out(self, model: str, method: str, metric: str | None, reason: str) -> None:
-        """Note in ``run.json`` that a pair, or one metric of it, cannot be computed."""
+        """Record in ``run.json`` that a pair, or one metric of it, cannot be computed."""
         entry = {"model": model, "method": method, "metric": metric, "reason": reason}
         if entry not in self.settings["left_out"]:
             self.settings["left_out"].append(entry)

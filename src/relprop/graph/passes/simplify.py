@@ -47,6 +47,9 @@ def _takes_all(given: Mapping[str, Any]) -> bool:
 
 def _rewrite_subtraction(node: fx.Node) -> fx.Node | None:
     """``a − αb`` as ``a + (−α)b``: contributions then carry their sign."""
+    if node.target is aten.rsub.Scalar:
+        x, number, alpha = arguments_of(node).values()
+        return insert(node, aten.add.Tensor, insert(node, aten.mul.Tensor, x, -alpha), number)
     if node.target not in {aten.sub.Tensor, aten.rsub.Tensor}:
         return None
     alpha = -node.kwargs.get("alpha", 1)  # pyright: ignore[reportOperatorIssue, reportOptionalOperand]
