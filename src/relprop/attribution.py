@@ -1,4 +1,4 @@
-"""Attribution functions: methods that explain a captured model as a whole, by its gradient or by its outputs alone."""
+"""Attribution methods: functions of the whole captured model, by its gradient or by its outputs alone."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -36,7 +36,7 @@ class Problem:
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
-        """The floating inputs, detached: what relevance is given to."""
+        """The floating inputs, which receive relevance, detached."""
         return tuple(v.detach() for _, v in self.given.tensors if v.is_floating_point())
 
     @property
@@ -97,9 +97,9 @@ class Attributed:
 
     Attributes:
         relevance: One tensor per floating input, shaped like it.
-        reference: Score of the reference input that relevance is relative to, ``(B,)``; the score that no input takes.
-        complete: Whether relevance and reference ought to add up to the score.
-        notes: What the user should know.
+        reference: Score of the reference input, ``(B,)``; it counts as absorbed relevance.
+        complete: Whether the method is complete: relevance and the reference's score add up to the score.
+        notes: Notes for the user.
     """
 
     relevance: Sequence[Tensor]
@@ -119,8 +119,8 @@ class Attribution:
     Attributes:
         name: As the registry calls it.
         attribute: Explains one batch.
-        check: Refuses models that it cannot explain, when the explainer is made; returns notes.
-        any_output: Whether any weights of the outputs can be explained, or classes only.
+        check: Refuses models that it cannot explain, at planning time; returns notes.
+        any_output: Whether any relevance of the output can be explained, or classes only.
         fold_batchnorm: Whether BatchNorm folds into the layer before it.
     """
 
@@ -171,12 +171,12 @@ class Attribution:
 
 @dataclass(frozen=True)
 class AttributionPlan:
-    """What is explained and how; prints the table of ops of the captured model.
+    """An attribution method applied to a captured model; prints the table of its ops.
 
     Attributes:
         method: The method.
-        model: The captured model, with the passes that the method asks for.
-        notes: What the user should know.
+        model: The captured model after the method's passes.
+        notes: Notes for the user.
     """
 
     method: Attribution
@@ -185,7 +185,7 @@ class AttributionPlan:
 
     @property
     def layers(self) -> Mapping[str, fx.Node]:
-        """Relevance is given to inputs only, so there are none."""
+        """Empty: only inputs receive relevance."""
         return {}
 
     def __str__(self) -> str:
@@ -216,7 +216,7 @@ def _one_hot(target: Tensor, logits: Tensor) -> Tensor:
 
 
 def _answer(problems: Sequence[Problem], results: Sequence[Attributed], question: Question) -> Answer:
-    """Put the results of all targets side by side."""
+    """Stack the results of all targets in dimension 1."""
     logits, given = question.logits, problems[0].given
     asked = question.output_relevance if question.target is None else question.target.unsqueeze(-1)
     several = asked.dim() > logits.dim()  # pyright: ignore[reportOptionalMemberAccess]
@@ -237,7 +237,7 @@ def _answer(problems: Sequence[Problem], results: Sequence[Attributed], question
 
 
 def _completeness_error(problem: Problem, result: Attributed, logits: Tensor) -> Tensor:
-    """What lacks for relevance and the reference's score to add up to the score, ``(B,)``."""
+    """``score − Σ relevance − reference``, ``(B,)``."""
     total = sum(part.double().flatten(1).sum(1) for part in result.relevance)
     missing = problem.weigh(logits).double() - total - (0.0 if result.reference is None else result.reference.double())
     return missing.to(logits.dtype)

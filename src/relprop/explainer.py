@@ -1,4 +1,4 @@
-"""The public way in: capture a model once, then explain any batch."""
+"""The public interface: capture a model once, then explain any batch."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -73,8 +73,8 @@ class Explainer(nn.Module):
     Attributes:
         captured: The captured model.
         method: The method.
-        plan: What every op does; prints itself.
-        module: The graph that runs, with the passes that the method asks for.
+        plan: The role and the rule of every op; ``print`` shows the table.
+        module: The graph that runs, after the method's passes.
 
     Raises:
         CaptureError: The model cannot be exported, or returns no tensor.
@@ -168,7 +168,7 @@ class Explainer(nn.Module):
 
     @torch.no_grad()
     def trace(self, inputs: object, target: object = None, *, output_relevance: Tensor | None = None) -> Trace:
-        """Print, and return, the sum of relevance at every op, and where it deviates most from what came in.
+        """Print and return the sums of relevance at every op, and the op where they deviate most from conservation.
 
         Arguments and errors are those of a call; ``target`` is one class per sample.
 
@@ -182,7 +182,7 @@ class Explainer(nn.Module):
         return table
 
     def _parts(self, request: Request) -> list[Request]:
-        """The batch as one, or, where the model fixes its batch size, its samples."""
+        """The whole batch, or one request per sample where the model fixes its batch size."""
         return [request] if self.captured.dynamic else request.samples()
 
     def _assembled(self, request: Request, answer: Answer) -> Explanation:
@@ -214,7 +214,7 @@ class Explainer(nn.Module):
 
 
 def _method_of(arguments: Sequence[Any], options: dict[str, Any]) -> AnyMethod:
-    """The method among the further arguments of an explainer; what is left of ``options`` are the method's own."""
+    """Read the method from an explainer's further arguments; the remaining ``options`` are the method's own."""
     method = arguments[0] if arguments else options.pop("method", "rap")
     if len(arguments) > 1 or "method" in options or "example_inputs" in options:
         raise OptionError("Write Explainer(model, example_inputs, method) or Explainer(captured, method), options by name.")

@@ -1,4 +1,4 @@
-"""What users pass in: the model's inputs, targets, and relevance of the output."""
+"""What a call takes: the model's inputs, the target, and the relevance of the output."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace

@@ -1,4 +1,4 @@
-"""What ops read and write: the values that matter to them, in-place writes, and views that share memory."""
+"""Alias analysis: the values that ops read, in-place writes, and views that share memory."""
 
 from torch import fx
 
@@ -56,7 +56,7 @@ def writes_through_views(graph: fx.Graph) -> bool:
         target = mutated(node)
         if target is None or not depends_on_values(node):
             continue
-        # views made after the write are made from its result; those made before it would go stale
+        # after the write, views read its result; views from before it would be stale
         earlier = [other for other in family(target) if other is not target and order[other] < order[node]]
         if any(order[user] > order[node] for other in earlier for user in other.users):
             return True

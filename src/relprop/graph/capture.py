@@ -104,7 +104,7 @@ def capture(model: nn.Module, inputs: Inputs, output: str | int | None = None) -
 
 
 def export(model: nn.Module, inputs: Inputs, output: str | int | None = None) -> CapturedModel:
-    """Export ``model`` to a graph that takes any batch size, as it comes; arguments and errors are those of :func:`capture`."""
+    """Export ``model`` to a graph with a dynamic batch, before any pass; arguments and errors are those of :func:`capture`."""
     _check_not_scripted(model)
     _check_weights(model)
     wrapper = _Selected(model, tuple(inputs.kwargs), output)
@@ -121,7 +121,7 @@ def export(model: nn.Module, inputs: Inputs, output: str | int | None = None) ->
 
 
 def _check_not_scripted(model: nn.Module) -> None:
-    """Traced TorchScript still runs as a module does; once scripted, frozen or loaded from a file, nothing can follow it."""
+    """Refuse TorchScript that was scripted, frozen or loaded from a file: export cannot trace it, unlike ``torch.jit.trace``."""
     for path, module in model.named_modules():
         if type(module) is torch.jit.RecursiveScriptModule:  # pyright: ignore[reportPrivateImportUsage]
             where = f"module {path!r}" if path else "the model itself"
@@ -195,14 +195,14 @@ def _refusal(error: Exception) -> RelpropError:
 
 
 def _is_of_the_model(filename: str) -> bool:
-    """Whether code lies neither in torch, nor here, nor in Python's own library, nor in a text that was run."""
+    """Whether a file is the user's: not of torch, this module, Python's standard library, or generated code."""
     library = sysconfig.get_path("stdlib").replace("\\", "/")
     of_python = filename.startswith(f"{library}/") and "/site-packages/" not in filename
     return not (of_python or "/torch/" in filename or filename.endswith("relprop/graph/capture.py") or filename.startswith("<"))
 
 
 def _own_buffers(module: fx.GraphModule) -> fx.GraphModule:
-    """Return a graph module of its own: constants as detached buffers, module paths in ``node.meta``."""
+    """Return a graph module that owns its tensors: constants as detached buffers, module paths in ``node.meta``."""
     graph = module.graph
     for node in list(graph.nodes):
         if node.op == "call_module" and "guards" in str(node.target):

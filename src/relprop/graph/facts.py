@@ -21,11 +21,11 @@ from relprop.ops.table import arguments_of, entry, known_op
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a graph's values, by node.
+    """The result of the static analysis of a graph's values, by node.
 
     Attributes:
         active: Nodes that depend on the values of the input.
-        carriers: Those of them that can carry relevance, see :func:`find_carriers`.
+        carriers: Those among them that can carry relevance, see :func:`find_carriers`.
         nonnegative: Nodes none of whose elements can be negative.
         layouts: Where the samples lie, for every active tensor.
     """
@@ -37,7 +37,7 @@ class Facts:
 
 
 def is_softmax(node: fx.Node) -> bool:
-    """Whether a node is a softmax, whose outputs may be attention weights."""
+    """Whether a node is a softmax; its outputs may be attention weights."""
     op = entry(node)
     return op is not None and op.gives_weights
 
@@ -55,7 +55,7 @@ def from_softmax(node: object, active: Collection[fx.Node]) -> bool:
 
 
 def analyze(module: fx.GraphModule, *, dynamic: bool) -> Facts:
-    """Work out the facts of a normalized graph; without a dynamic batch, every tensor holds a single sample.
+    """Analyze a normalized graph; without a dynamic batch, every tensor holds a single sample.
 
     Raises:
         UnsupportedOpError: An op whose result has a size that depends on the input's values.
@@ -80,9 +80,9 @@ def _refuse_unknown_sizes(graph: fx.Graph) -> None:
 
 
 def find_carriers(graph: fx.Graph) -> frozenset[fx.Node]:
-    """Return the values that can carry relevance: floating inputs, and floating values made from values that carry.
+    """Return the values that can carry relevance: floating inputs, and floating values computed from carriers.
 
-    Integers, comparisons and what is made from them count as constants, but for the first floating values made from integer inputs.
+    Integers, comparisons and whatever is computed from them count as constants, except the first floating values computed from integer inputs.
     """
     carriers = {n for n in tensor_inputs(graph) if is_floating(n)}
     integers = set(tensor_inputs(graph)) - carriers
@@ -154,7 +154,7 @@ def _batch_symbol(graph: fx.Graph) -> Any:  # noqa: ANN401 - a sympy symbol, or 
 
 
 def _multiple(size: int | torch.SymInt, batch: Any) -> int:  # noqa: ANN401
-    """How many times the batch a dimension is; 0 where it does not depend on the batch."""
+    """The size of a dimension as a multiple of the batch; 0 where it does not depend on the batch."""
     if isinstance(size, int):
         return 0
     ratio = size.node.expr / batch
@@ -162,7 +162,7 @@ def _multiple(size: int | torch.SymInt, batch: Any) -> int:  # noqa: ANN401
 
 
 def _stride(shape: torch.Size, layout: SampleLayout) -> int:
-    """How many elements of one sample lie next to each other in row-major order."""
+    """How many elements of one sample are contiguous in row-major order."""
     stride = layout.inner
     for size in shape[layout.dim + 1 :]:  # pyright: ignore[reportOptionalOperand]
         stride *= size
@@ -183,7 +183,7 @@ def _layout(node: fx.Node, value: Tensor, batch: Any, sources: Mapping[fx.Node, 
 
 
 def _inner(node: fx.Node, source: fx.Node, after: torch.Size, layout: SampleLayout) -> int:
-    """How many consecutive entries of a result's batch dimension belong to one sample; 0 where they do not lie together."""
+    """How many consecutive entries of a result's batch dimension belong to one sample; 0 where a sample is not contiguous in it."""
     op = entry(node)
     if op is None or not (op.reshapes or op.repeats):
         return layout.inner

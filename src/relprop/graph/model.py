@@ -1,4 +1,4 @@
-"""A captured model as a function: its logits, what computes them, and values on the way; gradients reach the inputs."""
+"""A captured model as a differentiable function: its logits, its ops, and intermediate values."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ from relprop.ops.table import arguments_of, entry
 _FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 Handler = Callable[..., Any]
-"""Computes one op in another way: ``(*args, **kwargs) -> value``, as the op itself takes them."""
+"""A replacement of one op: ``(*args, **kwargs) -> value``, with the op's own arguments."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class CapturedModel:
 
     Attributes:
         module: The normalized graph.
-        example: The inputs that it was captured on, without their values.
+        example: The inputs that it was captured on, hollow: shapes without values.
         dynamic: Whether it takes any batch size; if not, samples are run one at a time.
         original: The user's own model, for registered functions.
-        notes: What the user should know of the capture.
+        notes: Notes for the user.
     """
 
     module: fx.GraphModule
@@ -90,7 +90,7 @@ class CapturedModel:
 
         Args:
             given: The inputs of one batch.
-            handlers: What computes an op in place of the op itself.
+            handlers: Replacements of ops, by node.
             keep: Nodes whose values are returned; all others are dropped at their last use.
         """
         kept = {self.output, *keep}

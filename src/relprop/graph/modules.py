@@ -1,4 +1,4 @@
-"""Modules in a graph: to which one an op belongs, and what each returned, noted at the moment of the return."""
+"""Modules in a graph: the module that every op belongs to, and the value that each module returned, noted at its return."""
 
 import contextlib
 import dataclasses
@@ -38,7 +38,7 @@ has_side_effect(RETURNED)  # else it is dropped as dead code
 
 @contextlib.contextmanager  # pyright: ignore[reportDeprecated]
 def noted_returns(model: nn.Module) -> Iterator[None]:
-    """Have modules note what they return, while the model is exported, where it is not simply the last value that they computed."""
+    """While the model is exported, note the values that modules return, unless it is the last value that they computed."""
     handles = [
         module.register_forward_hook(_note) for module in model.modules() if not isinstance(module, torch.jit.ScriptModule)
     ]
@@ -105,7 +105,7 @@ def _graphs(module: fx.GraphModule) -> list[fx.Graph]:
 
 
 def _is_passed_on(value: fx.Node, path: str) -> bool:
-    """Whether a module returns, in ``value``, what it was given or a view of it, and has not written to it."""
+    """Whether the ``value`` that a module returns is its unchanged input, or a view of it."""
     origin = value
     while path in module_stack(origin):
         if _writes(origin) or not (is_view(origin) and isinstance(origin.args[0], fx.Node)):

@@ -1,4 +1,4 @@
-"""Working on ``fx`` graphs: what nodes are marked with, and how passes make, replace and add nodes."""
+"""Tools for ``fx`` graphs: metadata of nodes; inserting, replacing and running nodes."""
 
 import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ PATH = "module_path"
 """Key of ``node.meta``: the path of the module that an op belongs to."""
 
 WINDOWS = "windows"
-"""Key of ``node.meta``: by path of a module of whose output a node is a part, which part: windows in one dimension each."""
+"""Key of ``node.meta``: by path of a module of whose output a node is a part, the windows, in one dimension each, that make that part."""
 
 
 RETURNS = "returns"
@@ -25,11 +25,11 @@ RETURNS = "returns"
 
 
 class Returns(NamedTuple):
-    """What to know of a module's marked output.
+    """How a module's marked output relates to its calls and tensors.
 
     Attributes:
         calls: How often the module is called; the last output is marked.
-        tensors: How many of the returned tensors are read later; the one computed last is marked.
+        tensors: How many of the returned tensors are read later; the last one computed is marked.
         passes_on: Whether the module returns its input or a view of it.
     """
 
@@ -39,7 +39,7 @@ class Returns(NamedTuple):
 
 
 class Window(NamedTuple):
-    """A part of a value: what lies at ``start`` and after in a dimension of ``size``."""
+    """A slice of a value that begins at ``start`` in a dimension of ``size``."""
 
     dim: int
     start: int
@@ -63,7 +63,7 @@ def call_op(
     device: torch.device | None = None,
     function: Callable[..., Any] | None = None,
 ) -> Any:  # noqa: ANN401 - what the op returns
-    """Run one op, or ``function`` in its place, on the values of its arguments; what it makes anew lies on ``device``."""
+    """Run one op, or ``function`` in its place, on the values of its arguments; new tensors are allocated on ``device``."""
     args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)  # pyright: ignore[reportAttributeAccessIssue]
     if kwargs.get("device") is not None:
         kwargs = {**kwargs, "device": device}
@@ -73,12 +73,12 @@ def call_op(
 def interpret(
     module: fx.GraphModule, inputs: Sequence[object], functions: Mapping[fx.Node, Callable[..., Any]] | None = None
 ) -> Iterator[tuple[fx.Node, dict[fx.Node, Any]]]:
-    """Run a graph node by node; after each, yield it and all values so far, of which the reader may drop what it is done with.
+    """Run a graph node by node; after each, yield it and the dict of values, from which the caller may drop dead ones.
 
     Args:
         module: The graph with its tensors.
-        inputs: One for every placeholder; new tensors lie on the device of the first tensor among them.
-        functions: What computes an op in place of the op itself.
+        inputs: One for every placeholder; new tensors are allocated on the device of the first tensor among them.
+        functions: Replacements of ops, by node.
     """
     functions, given = functions or {}, iter(inputs)
     device = next(v.device for v in inputs if isinstance(v, Tensor))
@@ -118,12 +118,12 @@ def module_outputs(graph: fx.Graph) -> dict[str, fx.Node]:
 
 
 def returns(module: fx.GraphModule) -> dict[str, Returns]:
-    """What to know of the outputs of the model's modules, by module path."""
+    """The :class:`Returns` of the model's modules, by module path."""
     return module.meta.setdefault(RETURNS, {})
 
 
 def output_notes(module: fx.GraphModule, paths: Iterable[str]) -> tuple[str, ...]:
-    """Say of modules what a user who asks for their outputs may not expect: a view of the input, several calls, several tensors."""
+    """Notes on modules whose outputs may surprise: a view of the input, several calls, several tensors."""
     notes: list[str] = []
     for path in paths:
         known = returns(module).get(path, Returns(1, 1, passes_on=False))
@@ -137,7 +137,7 @@ def output_notes(module: fx.GraphModule, paths: Iterable[str]) -> tuple[str, ...
 
 
 def widened(node: fx.Node, path: str, relevance: Tensor) -> Tensor:
-    """The relevance of a module's whole output, zero outside of the part that a node is."""
+    """Pad the relevance of a part of a module's output with zeros to the whole output."""
     for window in node.meta.get(WINDOWS, {}).get(path, ()):
         after = window.size - window.start - relevance.shape[window.dim]
         relevance = nn.functional.pad(relevance, [0, 0] * (relevance.dim() - window.dim - 1) + [window.start, after])
@@ -145,7 +145,7 @@ def widened(node: fx.Node, path: str, relevance: Tensor) -> Tensor:
 
 
 def insert(before: fx.Node, target: Any, *args: Any, **kwargs: Any) -> fx.Node:  # noqa: ANN401 - an op and its arguments
-    """Insert a call before a node and on behalf of it: same module path, shape worked out on fake tensors."""
+    """Insert a call before a node, with its module path; the shape is computed on fake tensors."""
     with before.graph.inserting_before(before):
         node = before.graph.call_function(target, args, kwargs)
     node.meta[PATH] = before.meta.get(PATH, "")
@@ -154,7 +154,7 @@ def insert(before: fx.Node, target: Any, *args: Any, **kwargs: Any) -> fx.Node: 
 
 
 def replace(node: fx.Node, new: fx.Node) -> None:
-    """Let ``new`` stand for ``node`` everywhere, as a module's output too, and drop ``node``."""
+    """Replace all uses of ``node``, as a module's output too, by ``new``, and erase ``node``."""
     if OUTPUTS in node.meta:
         new.meta[OUTPUTS] = [*new.meta.get(OUTPUTS, []), *node.meta[OUTPUTS]]
     node.replace_all_uses_with(new)
@@ -173,7 +173,7 @@ def add_constant(module: fx.GraphModule, before: fx.Node, name: str, value: Tens
 
 
 def recompute(graph: fx.Graph, changed: Collection[fx.Node]) -> None:
-    """Work out anew the fake values of nodes that were rewritten, and of all that follow from them."""
+    """Recompute the fake values of rewritten nodes and of all their descendants."""
     stale = set(changed)
     for node in list(graph.nodes):
         if node.op != "call_function" or (node not in stale and stale.isdisjoint(node.all_input_nodes)):
@@ -196,7 +196,7 @@ def _put_number(node: fx.Node, number: int) -> None:
 
 
 def copy_module(module: fx.GraphModule, change: Callable[[Tensor], Tensor] | None = None) -> fx.GraphModule:
-    """Return a graph module of its own, with tensors as ``change`` returns them, or shared; fake values, which never change, are shared."""
+    """Copy a graph module; tensors are those that ``change`` returns, or shared; fake values, which are immutable, are shared."""
     owner, changed = nn.Module(), dict[int, Tensor]()
     for name, tensor in module.named_buffers(remove_duplicate=False):
         if change is not None and id(tensor) not in changed:
@@ -211,7 +211,7 @@ def copy_module(module: fx.GraphModule, change: Callable[[Tensor], Tensor] | Non
 
 
 def change_dtypes(graph: fx.Graph, dtypes: Mapping[torch.dtype, torch.dtype]) -> None:
-    """Let ops that name a dtype name the new one, and let the fake values have it."""
+    """Replace dtypes in the arguments of ops and in the fake values."""
 
     def changed(value: Any) -> Any:  # noqa: ANN401 - an argument, or a fake value
         if isinstance(value, torch.dtype):

@@ -1,4 +1,4 @@
-"""Every method that has a name, with its options and its source; methods of the user's own; methods from TOML files."""
+"""Methods: the registry, with options and sources; registered functions; TOML files."""
 
 from relprop.methods.choose import choose_method
 from relprop.methods.custom import register_method

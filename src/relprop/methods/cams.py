@@ -21,7 +21,7 @@ def _activation(problem: Problem, grid: Grid) -> Tensor:
 
 
 def _activation_and_gradient(problem: Problem, grid: Grid) -> tuple[Tensor, Tensor]:
-    """The layer's values and the gradient of the score by them, as maps ``(B, C, h, w)``; nothing before the layer is differentiated."""
+    """The layer's values and the score's gradient by them, as maps ``(B, C, h, w)``; ops before the layer are not differentiated."""
     kept: list[Tensor] = []
 
     def cut(*arguments: object) -> Tensor:
@@ -100,7 +100,7 @@ def build_score_cam(*, layer: str | None = None, channels: int | None = None, in
     Args:
         layer: Path of the module whose output is mapped; left out, the last one that fits.
         channels: Use only this many channels, those that vary most over the image; left out, all.
-        internal_batch_size: Masked images that run at once.
+        internal_batch_size: Masked images per forward pass.
     """
     at_least(1, channels=channels, internal_batch_size=internal_batch_size)
 

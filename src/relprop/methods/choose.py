@@ -1,4 +1,4 @@
-"""What a user may give as a method: a name, a TOML file, or a method of their own."""
+"""Resolve what a user gives as a method: a name, a TOML file, or a method object."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +14,7 @@ def choose_method(method: str | Path | AnyMethod, options: Mapping[str, Any]) ->
     """Return a method as it is, read it from a file that ends in ``.toml``, or make it by its name.
 
     Raises:
-        OptionError: Unknown method or option, a file that cannot be used, or options for a method that is complete.
+        OptionError: Unknown method or option, a file that cannot be used, or options for a method object.
     """
     if isinstance(method, AnyMethod):
         if options:

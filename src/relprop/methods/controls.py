@@ -1,4 +1,4 @@
-"""Maps that know nothing of the model: noise and edges. A method that is no better explains nothing."""
+"""Controls: maps that do not depend on the model, noise and edges; a method must do better."""
 
 import zlib
 
@@ -12,10 +12,10 @@ from relprop.methods.options import at_least
 
 
 def build_random(*, seed: int = 0) -> Attribution:
-    """Standard normal noise, the same for the same sample wherever it lies in a batch.
+    """Standard normal noise, the same for the same sample whatever its batch.
 
     Args:
-        seed: Other seeds give other noise.
+        seed: Seed of the noise.
     """
     at_least(0, seed=seed)
 
@@ -31,7 +31,7 @@ def build_random(*, seed: int = 0) -> Attribution:
 
 
 def build_edge() -> Attribution:
-    """Length of the Sobel gradient of the image's mean over its channels."""
+    """Magnitude of the Sobel gradient of the image's mean over its channels."""
 
     def attribute(problem: Problem) -> Attributed:
         image = problem.image

@@ -1,4 +1,4 @@
-"""Methods of the user's own: any function, and any captum attribution, under a name of the registry."""
+"""Registered methods: any function, and any captum attribution, under a name of the registry."""
 
 import inspect
 import types
@@ -21,9 +21,9 @@ _CAPTUM_ARGUMENTS = frozenset({"self", "inputs", "target", "additional_forward_a
 
 
 def register_method(name: str, attribution: Any, *, summary: str = "A method of your own", source: str = "-") -> None:  # noqa: ANN401
-    """Make a method of your own available by name, to :class:`relprop.Explainer` and everything that is built on it.
+    """Make a method of your own available by name, to :class:`relprop.Explainer`, the command line and evaluations.
 
-    The model that it gets is the user's own, in evaluation mode; training flags, gradients, ``requires_grad`` and hooks are put back
+    The model that it receives is the user's own, in evaluation mode; training flags, gradients, ``requires_grad`` and hooks are put back
     afterwards.
 
     Args:

@@ -1,10 +1,10 @@
-"""DeepLIFT with the rescale rule, on the captured graph: differences to a reference input, shared by multipliers.
+"""DeepLIFT with the rescale rule, on the captured graph: the difference to a reference, propagated by multipliers.
 
 Every op gets a surrogate that is linear in its inputs, equals the op in the value, and whose slope is the multiplier: the plain gradient of
 the surrogates is then DeepLIFT's product of multipliers. Linear ops are their own surrogate. An elementwise nonlinearity has the slope
 ``Δy/Δx`` (Shrikumar et al. 2017, Eq. 10); a maximum gives ``Δy`` to the winner; a product ``a·b`` shares by
-``Δ(ab) = Δa (b + b₀)/2 + Δb (a + a₀)/2``, which are its Shapley values. Softmax and norms are made of these. So relevance always adds up to
-the score's difference to the reference's.
+``Δ(ab) = Δa (b + b₀)/2 + Δb (a + a₀)/2``, which are its Shapley values. Softmax and norms are compositions of these. So relevance
+always adds up to the score's difference to that of the reference.
 """
 
 import math
@@ -29,7 +29,7 @@ _LINEAR = frozenset({Role.CONV, Role.DENSE, Role.POOL, Role.ADD, Role.BIAS, Role
 
 
 class Pair:
-    """A value and what it is for the reference input; the gradient flows through the value alone."""
+    """A value and its counterpart for the reference input; the gradient flows through the value alone."""
 
     def __init__(self, value: Tensor, reference: Tensor) -> None:
         self.value, self.reference = value, reference.detach()
@@ -45,7 +45,7 @@ class Pair:
 
 
 def rescale(x: Pair, function: Callable[[Tensor], Tensor]) -> Pair:
-    """An elementwise nonlinearity: the slope is ``Δy/Δx``, and the derivative halfway where ``Δx`` drowns in rounding."""
+    """An elementwise nonlinearity: the slope is ``Δy/Δx``, or the derivative halfway where ``Δx`` is within rounding error."""
     value, reference = function(x.value.detach()), function(x.reference)
     difference = x.value.detach() - x.reference
     tiny = difference.abs() <= _rounding(x)
@@ -73,7 +73,7 @@ def product(a: Pair, b: Pair, multiply: Callable[[Tensor, Tensor], Tensor] = tor
 
 
 def winner(x: Pair, select: Callable[[Tensor], tuple[Tensor, Tensor]], dims: int) -> Pair:
-    """A maximum over some of the last ``dims`` dimensions: ``Δy`` goes to the winner, to that of the reference where ``y < y₀``.
+    """A maximum over some of the last ``dims`` dimensions: ``Δy`` goes to the winner, or, where ``y < y₀``, to the reference's winner.
 
     ``select`` returns the maxima and their flat positions in the last ``dims`` dimensions.
     """
@@ -85,7 +85,7 @@ def winner(x: Pair, select: Callable[[Tensor], tuple[Tensor, Tensor]], dims: int
     return Pair(with_slope(value, chosen.value * slope), reference)
 
 
-# --- ops made of several steps ----------------------------------------------------------------------------------------------------
+# --- compositions -----------------------------------------------------------------------------------------------------------------
 
 
 def softmax(x: Pair, dim: int) -> Pair:

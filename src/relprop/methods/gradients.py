@@ -14,7 +14,7 @@ from relprop.errors import InputError, OptionError
 from relprop.methods.options import as_reference, at_least, optional
 
 _NOTABLE_ERROR = 0.05
-"""Completeness error, as a share of the score's difference to the reference, from which on a note is made."""
+"""Threshold of the note on completeness: its error over the score's difference to the reference's."""
 
 
 def gradient(problem: Problem) -> list[Tensor]:
@@ -27,7 +27,7 @@ def gradient(problem: Problem) -> list[Tensor]:
 
 
 def by_sample(problem: Problem, explain: Callable[[Problem], Attributed]) -> Attributed:
-    """Explain every sample on its own, so that what is drawn or batched inside does not depend on its batch mates."""
+    """Explain every sample on its own, so that random draws and inner batches do not depend on the rest of the batch."""
     results = [explain(sample) for sample in problem.samples()]
     references = [r.reference for r in results if r.reference is not None]
     return Attributed(
@@ -48,7 +48,7 @@ def captum_attr() -> Any:  # noqa: ANN401 - a module
 
 
 def scored_rows(problem: Problem) -> tuple[Callable[..., Tensor], tuple[Tensor]]:
-    """Return the score as captum calls it, and the additional argument that it repeats with the inputs: which sample each one is of."""
+    """Return the score with captum's signature, and its additional argument, the index of the sample, which captum repeats like the inputs."""
     rows = torch.zeros(1, dtype=torch.long, device=problem.inputs[0].device)
 
     def score(*arguments: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ def build_integrated_gradients(*, steps: int = 50, baseline: float | Tensor = 0.
     Args:
         steps: Points on the line from the reference to the input.
         baseline: The reference input, in the model's own units: a number, or a tensor that fits a sample.
-        internal_batch_size: Points whose gradients are taken at once.
+        internal_batch_size: Points per forward and backward pass.
     """
     at_least(1, steps=steps, internal_batch_size=internal_batch_size)
 
@@ -129,8 +129,8 @@ def build_expected_gradients(
         baselines: Reference inputs ``(N, …)``, best of the training data, or an ``.npy`` file of them. Left out, they are uniform noise
             between the smallest and the largest value of the sample.
         samples: Draws of a reference and of a point on the line from it.
-        seed: For the draws; every sample gets the same.
-        internal_batch_size: Draws whose gradients are taken at once.
+        seed: Seed of the draws, which are the same for every sample.
+        internal_batch_size: Draws per forward and backward pass.
     """
     at_least(1, samples=samples, internal_batch_size=internal_batch_size)
     at_least(0, seed=seed)
@@ -205,8 +205,8 @@ def build_smoothgrad(*, samples: int = 50, noise: float = 0.15, seed: int = 0, i
     Args:
         samples: Noisy copies.
         noise: Standard deviation of the noise, as a share of the sample's range of values.
-        seed: For the noise; every sample gets the same.
-        internal_batch_size: Copies whose gradients are taken at once.
+        seed: Seed of the noise, which is the same for every sample.
+        internal_batch_size: Copies per forward and backward pass.
     """
     return _over_noise("smoothgrad", "smoothgrad", samples, noise, seed, internal_batch_size)
 
@@ -217,15 +217,15 @@ def build_vargrad(*, samples: int = 50, noise: float = 0.15, seed: int = 0, inte
     Args:
         samples: Noisy copies.
         noise: Standard deviation of the noise, as a share of the sample's range of values.
-        seed: For the noise; every sample gets the same.
-        internal_batch_size: Copies whose gradients are taken at once.
+        seed: Seed of the noise, which is the same for every sample.
+        internal_batch_size: Copies per forward and backward pass.
     """
     return _over_noise("vargrad", "vargrad", samples, noise, seed, internal_batch_size)
 
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Generator[None, None, None]:
-    """Seed the global generators of torch and NumPy, which captum draws from; put them back afterwards."""
+    """Seed the global generators of torch and NumPy, which captum draws from; restore their states afterwards."""
     numpy = sys.modules.get("numpy")
     state = numpy.random.get_state() if numpy is not None else None
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
@@ -240,7 +240,7 @@ def seeded(seed: int, device: torch.device) -> Generator[None, None, None]:
 
 
 def with_slope(value: Tensor, surrogate: Tensor) -> Tensor:
-    """Return ``value`` with the gradient of ``surrogate``."""
+    """Return ``value`` with the gradient of ``surrogate`` (straight-through)."""
     return value.detach() + (surrogate - surrogate.detach())
 
 

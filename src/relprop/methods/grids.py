@@ -1,4 +1,4 @@
-"""From coarse maps to relevance shaped like an image."""
+"""Upsample coarse maps to relevance shaped like an image."""
 
 import torch.nn.functional as F
 from torch import Tensor

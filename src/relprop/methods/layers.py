@@ -1,4 +1,4 @@
-"""Finding the layer whose activation a class activation map is made of, and its values as a grid of feature vectors."""
+"""Find the layer of a class activation map, and read its output as a grid of feature vectors."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from relprop.ops.op import Role
 from relprop.propagation.roles import Roles
 
 _MOST_EXTRA_TOKENS = 16
-"""Class, distillation and register tokens that may stand before the patches."""
+"""Numbers of class, distillation and register tokens that may precede the patches."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def as_grid(model: CapturedModel, path: str, node: fx.Node) -> Grid | None:
 
 
 def find_grid(model: CapturedModel, layer: str | None) -> Grid:
-    """Return the layer to make a map of: the named one, or the last one that fits.
+    """Return the layer of the map: the named one, or the last one that fits.
 
     In a convolutional network that is the last grid before pooling; in a transformer the last norm before attention mixes the tokens for
     the last time, since the class token alone carries the decision after that.
@@ -115,7 +115,7 @@ def _name(model: CapturedModel, node: fx.Node) -> str:
 
 
 def _before_attention(model: CapturedModel, roles: Roles, layers: dict[str, fx.Node]) -> list[tuple[str, fx.Node]]:
-    """Outputs of norms that the last attention is made of."""
+    """Outputs of norms that the last attention reads."""
     attention = [n for n in model.active if is_softmax(n)]
     if not attention:
         return []

@@ -29,20 +29,20 @@ def _method(name: str, table: dict[Role | str, Rule], shared: Shared, epsilon: f
 
 
 def _single(name: str, rule: Rule, shared: Shared, epsilon: float = _EPSILON, **others: Rule) -> Method:
-    """One rule for all layers, but for the roles in ``others``."""
+    """One rule for all layers, except for the roles in ``others``."""
     table: dict[Role | str, Rule] = {Role.DENSE: rule, Role.CONV: rule} | INPUT_RULES[shared.input_rule]
     return _method(name, table | {Role(role): own for role, own in others.items()}, shared, epsilon)
 
 
 @sharing()
 def build_epsilon(shared: Shared) -> Method:
-    """LRP-ε: shares by signed contribution, through layer norms too; ``epsilon`` takes what weak outputs hold; 0 for LRP-0."""
+    """LRP-ε: shares by signed contribution, through layer norms too; the stabilizer ``epsilon`` absorbs relevance of small outputs; 0 for LRP-0."""
     method = _single("lrp-epsilon", rules.epsilon(shared.epsilon, shared.bias), shared, shared.epsilon)
     return replace(method, by_op=linear_norms(shared.epsilon))
 
 
 _ZPLUS: dict[str, Any] = {"add": "positive", "attention": "half"}
-"""The usual treatments of rules that let positive contributions alone count."""
+"""The defaults of rules that count positive contributions alone."""
 
 
 @sharing(**_ZPLUS)
@@ -52,7 +52,7 @@ def build_zplus(shared: Shared) -> Method:
 
 
 def _alpha_beta(name: str, alpha: float, beta: float, shared: Shared) -> Method:
-    """Averages, whose contributions are mostly of one sign, share by positive contribution: α would multiply their relevance."""
+    """Averages share by positive contribution: where most contributions have one sign, α would multiply the relevance."""
     epsilon, bias = shared.epsilon, shared.bias
     return _single(name, alpha_beta(alpha, beta, epsilon, bias), shared, pool=zplus(epsilon, bias))
 

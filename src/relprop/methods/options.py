@@ -1,4 +1,4 @@
-"""Options that several methods share: their types, their usual values, and how a method takes them."""
+"""Options that several methods share: their types and defaults, and a decorator that adds them to a builder."""
 
 import functools
 import importlib
@@ -26,12 +26,12 @@ class Shared:
     Attributes:
         epsilon: Stabilizer of the denominators; 0 for none.
         bias: Whether biases ``"absorb"`` their share or are left out.
-        add: How residual sums split: by ``"signed"`` value, ``"absolute"`` value or ``"positive"`` part; ``"usual"`` is signed, and absolute
-            in models with attention, where it was measured to be better.
+        add: How residual sums split: by ``"signed"`` value, ``"absolute"`` value or ``"positive"`` part; ``"usual"`` is signed, but absolute
+            in models with attention, where measurements favor it.
         constants: Whether constants added to a value, such as position embeddings, ``"absorb"`` their share, split as ``add`` says, or are
             left out. Those between the input and the first layer, such as the means of its channels, always are.
         attention: Whether attention weights are a ``"constant"`` or take ``"half"`` of the relevance, which their softmax passes on.
-        start: What the output starts with, see :data:`relprop.methods.STARTS`.
+        start: Relevance of the output, see :data:`relprop.methods.STARTS`.
         input_rule: The first layer's rule: ``"layer"`` for the same as any other layer's, ``"zbox"`` between the sample's smallest and largest
             value, ``"flat"``, or ``"wsquare"``.
     """
@@ -49,8 +49,8 @@ def sharing(*, without: Sequence[str] = (), **values: Any) -> Callable[[Callable
     """Give a builder ``(Shared, own options) -> Method`` the shared options as keyword arguments of its own.
 
     Args:
-        without: Those that the method fixes, and does not offer.
-        values: Their usual values, where they are not those of :class:`Shared`.
+        without: Options that the method fixes and does not offer.
+        values: Defaults that differ from those of :class:`Shared`.
     """
     usual = Shared(**values)
     offered = [field for field in fields(Shared) if field.name not in without]

@@ -1,8 +1,8 @@
-"""Patterns: which change of a layer's input its output tells of (Kindermans et al., ICLR 2018), estimated in one pass over data.
+"""Patterns: the direction of a layer's input that its output detects (Kindermans et al., ICLR 2018), estimated in one pass over data.
 
-A neuron's input is taken for signal plus distractor, ``x = a y + d``, of which the weights keep the signal and filter out the distractor.
-The linear estimator is ``a = cov(x, y) / wᵀ cov(x, y)``. Before a ReLU, the two-component estimator looks at what the ReLU lets through:
-``a₊ = (E₊[xy] − E₊[x] E[y]) / wᵀ(E₊[xy] − E₊[x] E[y])`` with ``E₊`` the mean over ``y > 0``. All of it follows from running sums.
+A neuron's input is modeled as signal plus distractor, ``x = a y + d``; the weights extract the signal and filter out the distractor.
+The linear estimator is ``a = cov(x, y) / wᵀ cov(x, y)``. Before a ReLU, the two-component estimator uses the samples that pass the ReLU:
+``a₊ = (E₊[xy] − E₊[x] E[y]) / wᵀ(E₊[xy] − E₊[x] E[y])`` with ``E₊`` the mean over ``y > 0``. All of it is computed from running sums.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -28,7 +28,7 @@ _OPEN_SUMS = ("count_open", "x_open", "xy_open")
 
 
 def capture_for_patterns(model: nn.Module, example: Inputs) -> CapturedModel:
-    """Capture a model as the pattern methods see it: BatchNorm folded into the layers."""
+    """Capture a model as the pattern methods do: BatchNorm folded into the layers."""
     captured = capture(model, example)
     for_method(captured.module, fold_batchnorm=True, local=False)
     return captured
@@ -114,7 +114,7 @@ class LayerSums:
             self.sums[name] += value
 
     def pattern(self, weight: Tensor, kind: str) -> Tensor:
-        """Return the pattern, shaped like the weight; zero for outputs that tell nothing, such as a ReLU that never opened."""
+        """Return the pattern, shaped like the weight; zero for outputs without covariance, such as a ReLU that never opened."""
         shape = [-1] + [1] * (weight.dim() - 1)
         mean_y = (self.sums["y"] / self.sums["count"]).reshape(shape)
         if kind == "relu":
@@ -127,7 +127,7 @@ class LayerSums:
         weight = weight.double().cpu()
         (below,) = _fan_in(weight, covariance)
         (reach,) = _fan_in(weight.abs(), mean_xy.abs() + (mean_x * mean_y).abs())
-        tells = below.abs() > reach * 1e-6  # below that, it is rounding of single precision
+        tells = below.abs() > reach * 1e-6  # smaller values are rounding errors of single precision
         return torch.where(tells, covariance / torch.where(tells, below, 1.0), 0.0)
 
 
@@ -197,7 +197,7 @@ class PatternFit:
         return found
 
     def save_state(self, path: str | Path, note: str = "") -> None:
-        """Write the running sums, to go on from later; ``note`` says of what data they are.
+        """Write the running sums, to resume from later; ``note`` describes the data.
 
         Raises:
             OutputError: The file cannot be written.
@@ -206,7 +206,7 @@ class PatternFit:
         _write(tensors, path, {"samples": str(self.samples), "note": note, "content": "sums"})
 
     def load_state(self, path: str | Path) -> None:
-        """Go on from running sums that :meth:`save_state` wrote.
+        """Resume from running sums that :meth:`save_state` wrote.
 
         Raises:
             ModelError: The file cannot be read, or is of another model.

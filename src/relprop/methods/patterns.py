@@ -111,7 +111,7 @@ def _build(name: str, patterns: Any, estimator: str) -> Attribution:  # noqa: AN
         with torch.enable_grad():
             inputs = [x.clone().requires_grad_() for x in problem.inputs]
             output, _ = model.run(problem.with_inputs(inputs), handlers)
-            # the start is the logit itself, as in the propagation methods
+            # starts with the logit, as the propagation methods do
             score = (output * output.detach() * problem.weights).sum()
             parts = torch.autograd.grad(score, inputs, allow_unused=True, materialize_grads=True)
         if not all(bool(torch.isfinite(part).all()) for part in parts):
@@ -136,7 +136,7 @@ def _scales(model: CapturedModel, node: fx.Node) -> bool:
 def build_pattern_net(
     *, patterns: str | Path | dict[str, Tensor] | None = None, estimator: Literal["relu", "linear"] = "relu"
 ) -> Attribution:
-    """PatternNet: what of the input is signal for the logit.
+    """PatternNet: the signal in the input for the logit.
 
     Args:
         patterns: The file that ``relprop fit-patterns`` wrote, or the patterns themselves.

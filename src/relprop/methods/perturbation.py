@@ -1,4 +1,4 @@
-"""Methods that see the model's outputs alone: what changes where parts of the image are hidden."""
+"""Black-box methods: changes of the model's outputs where parts of the image are hidden."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -23,7 +23,7 @@ def build_occlusion(
         window: Side of the window, in pixels.
         stride: Pixels between neighboring windows.
         baseline: What the window shows, in the model's own units: a number, or a tensor that fits a sample.
-        internal_batch_size: Hidden images that run at once.
+        internal_batch_size: Images per forward pass.
     """
     at_least(1, window=window, stride=stride, internal_batch_size=internal_batch_size)
     if stride > window:
@@ -64,10 +64,10 @@ def build_rise(
     Args:
         masks: Random masks; every sample gets the same.
         grid: Cells along each side of a mask before it is enlarged.
-        probability: That a cell is open.
+        probability: Probability that a cell is open.
         score: What weights a mask; the paper takes the class probability.
-        seed: For the masks.
-        internal_batch_size: Masked images that run at once.
+        seed: Seed of the masks.
+        internal_batch_size: Masked images per forward pass.
     """
     at_least(1, masks=masks, grid=grid, internal_batch_size=internal_batch_size)
     at_least(0, seed=seed)
@@ -181,9 +181,9 @@ def build_lime(
         count: About how many segments.
         baseline: What hidden segments show, in the model's own units: a number, or a tensor that fits a sample.
         samples: Images that the linear model is fitted on.
-        alpha: How much the linear model is drawn to few segments (Lasso), in units of the score; too much leaves none.
-        seed: For the choice of what is hidden.
-        internal_batch_size: Images that run at once.
+        alpha: Strength of the Lasso penalty, in units of the score; too large a value leaves no segment.
+        seed: Seed of the choice of hidden segments.
+        internal_batch_size: Images per forward pass.
     """
     at_least(0, alpha=alpha)
 
@@ -210,8 +210,8 @@ def build_kernel_shap(
         count: About how many segments.
         baseline: What hidden segments show, in the model's own units: a number, or a tensor that fits a sample.
         samples: Images that the linear model is fitted on.
-        seed: For the choice of what is hidden.
-        internal_batch_size: Images that run at once.
+        seed: Seed of the choice of hidden segments.
+        internal_batch_size: Images per forward pass.
     """
     return _surrogate(
         "kernel-shap",

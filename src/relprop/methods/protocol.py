@@ -1,4 +1,4 @@
-"""What every method offers, whatever its engine."""
+"""The interface of every method."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -13,12 +13,12 @@ class MethodPlan(Protocol):
 
     @property
     def model(self) -> CapturedModel:
-        """The captured model, with the passes that the method asks for."""
+        """The captured model after the method's passes."""
         ...
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user should know."""
+        """Notes for the user."""
         ...
 
     @property
@@ -29,7 +29,7 @@ class MethodPlan(Protocol):
 
 @runtime_checkable
 class AnyMethod(Protocol):
-    """A way of explaining: it plans once per captured model, and explains batches by its plan."""
+    """A method: it plans once per captured model, and explains batches by its plan."""
 
     @property
     def name(self) -> str:
@@ -45,5 +45,5 @@ class AnyMethod(Protocol):
         ...
 
     def trace(self, plan: Any, request: Request) -> Trace:  # noqa: ANN401
-        """Add up relevance at every op."""
+        """Sum the relevance at every op."""
         ...

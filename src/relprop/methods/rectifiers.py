@@ -1,7 +1,7 @@
-"""Guided backpropagation and deconvnet: the gradient, but rectifiers treat what comes back in their own way.
+"""Guided backpropagation and deconvnet: the gradient with another backward rule for rectifiers.
 
 Both are defined for ReLU by a rule for the gradient ``R`` that comes back to ``y = relu(x)``. For the smooth and leaky relatives of ReLU
-the derivative takes the place of the mask ``1[x > 0]``.
+the derivative replaces the mask ``1[x > 0]``.
 """
 
 from collections.abc import Callable
@@ -59,7 +59,7 @@ def build_guided_backprop() -> Attribution:
 
 
 def build_deconvnet() -> Attribution:
-    """Deconvnet: like the gradient, but rectifiers let positive values back and ignore where they were closed."""
+    """Deconvnet: the gradient, but rectifiers pass positive gradients back whether they were open or not."""
     return Attribution("deconvnet", partial(_gradient_with, deconvolved), partial(_notes, "deconvnet"))
 
 

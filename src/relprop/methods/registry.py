@@ -1,4 +1,4 @@
-"""Methods by name, with their options and where they come from."""
+"""The registry: methods by name, with their options and sources."""
 
 import inspect
 from collections.abc import Callable, Mapping

@@ -32,7 +32,7 @@ class Attention:
 
     Attributes:
         weights: Its weights ``(B, heads, N, N)``.
-        result: What they make of the values, ``(B, heads, N, d)``.
+        result: The weighted sums of the values, ``(B, heads, N, d)``.
     """
 
     weights: fx.Node
@@ -111,7 +111,7 @@ def _with_residual(attention: Tensor) -> Tensor:
 
 
 def _gradients(problem: Problem, tokens: Tokens) -> tuple[list[Tensor], list[Tensor], Tensor]:
-    """The weights of every layer, the gradient of the score by them, and by what the last layer makes of the values."""
+    """The weights of every layer, the gradient of the score by them, and by the result of the last layer."""
     nodes = [layer.weights for layer in tokens.layers]
     last = tokens.layers[-1].result
     with torch.enable_grad():
@@ -132,7 +132,7 @@ def _rows_read(gradient: Tensor) -> Tensor:
 
 
 def _as_map(problem: Problem, tokens: Tokens, joined: Tensor, gradient: Tensor) -> Attributed:
-    """Read the rows of the deciding tokens and lay out their patches over the image."""
+    """Average the rows of the tokens that are read, and arrange their patches over the image."""
     patches = (_rows_read(gradient) @ joined)[:, 0, tokens.extra :]
     maps = patches.unflatten(1, (tokens.height, tokens.width))
     return Attributed([over_channels(resized(maps, problem.image), problem.image)])
@@ -179,7 +179,7 @@ def _propagation(start: StartName) -> Method:
 
 
 def _attention_relevance(problem: Problem, tokens: Tokens) -> list[Tensor]:
-    """The relevance of every layer's attention weights, the score's classes starting with their weights."""
+    """The relevance of every layer's attention weights; the output starts with the weights of the score."""
     found: dict[fx.Node, Tensor] = {}
     run = Run(make_plan(problem.model, _propagation("one")), problem.given, inspected=True)
     wanted = {layer.weights for layer in tokens.layers}

@@ -1,4 +1,4 @@
-"""What the options of a method add to its table of rules: sums, constants, attention weights, the first layer."""
+"""Rules that shared options add to a method: sums, constants, attention weights, the first layer."""
 
 from dataclasses import replace
 from typing import Literal
@@ -24,7 +24,7 @@ INPUT_RULES: dict[InputRuleName, dict[Role | str, Rule]] = {
     "flat": {Role.INPUT: flat()},
     "wsquare": {Role.INPUT: wsquare()},
 }
-"""What the option ``input_rule`` adds to a method's rules."""
+"""The rules that the option ``input_rule`` adds to a method."""
 
 
 def split_choices(add: AddName) -> tuple[SumName, SumName]:
@@ -39,7 +39,7 @@ def additions(add: SumName, constants: ConstantsName, epsilon: float = 0.0) -> d
 
 
 def attention_weights(attention: AttentionName, rule: Rule) -> dict[Role | str, Rule]:
-    """The rule of attention weights times values: all to the values, or half to the weights, whose softmax passes it on unchanged."""
+    """The rule of attention weights times values: all relevance to the values, or half to the weights, whose softmax passes it unchanged."""
     return {Role.ATTENTION: replace(rule, all_operands=True)} if attention == "half" else {}
 
 

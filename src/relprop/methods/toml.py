@@ -1,8 +1,8 @@
-"""Methods from TOML files: a method of the registry, its options, and rules that go before its own.
+"""Methods from TOML files: a base method of the registry, its options, and rules that override its own.
 
 ::
 
-    base = "epsilon-plus"       # a method of the registry; it holds wherever nothing else is said; may be left out
+    base = "epsilon-plus"       # a method of the registry, whose rules are the defaults; may be left out
     name = "mine"               # the name of the file where left out
     fold_batchnorm = true
     start = "logit"             # relevance of the output: logit, one, abslrp, clrp, sglrp
@@ -55,7 +55,7 @@ def read_method(path: Path, options: Mapping[str, Any] | None = None) -> Method:
 
     Args:
         path: The file.
-        options: Options of the base method that go before those of the file.
+        options: Options of the base method; they override those of the file.
 
     Raises:
         OptionError: The file cannot be read or is no TOML, or a key, method, option, role or rule is unknown; each says where.
@@ -100,7 +100,7 @@ def _compose(stem: str, content: Mapping[str, Any], options: Mapping[str, Any]) 
 
 
 def _base(content: Mapping[str, Any], options: Mapping[str, Any]) -> Method:
-    """The method to start from; without one, a method whose rules all stand in the file."""
+    """The base method; without one, an empty method, whose rules are all in the file."""
     if "base" not in content:
         if options:
             raise OptionError(f"Options are those of a base, and the key base is missing ({', '.join(options)}).")

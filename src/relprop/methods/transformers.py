@@ -20,7 +20,7 @@ def _build(name: str, shared: Shared, norm: NormName) -> tuple[Method, Rule]:
     """ε everywhere; layer norm passes relevance unchanged (``"identity"``) or shares it with its variance constant (``"linear"``)."""
     rule = rules.epsilon(shared.epsilon, shared.bias)
     table: dict[Role | str, Rule] = {Role.DENSE: rule, Role.CONV: rule} | INPUT_RULES[shared.input_rule]
-    # sums by signed value as published, with attention too, unless asked otherwise
+    # by default sums split by signed value, as published, in models with attention too
     table |= additions(split_choices(shared.add)[0], shared.constants, shared.epsilon)
     by_op = linear_norms(shared.epsilon) if norm == "linear" else {}
     return Method(name, table, by_op=by_op, start=STARTS[shared.start], conserves=shared.start == "logit"), rule

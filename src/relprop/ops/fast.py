@@ -1,4 +1,4 @@
-"""Ops that are computed in a faster way than torch's own, with the same result."""
+"""Faster implementations of ops, with the same result as torch's own."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,10 +17,10 @@ def linear(x: Tensor, weight: Tensor | None, bias: Tensor | None = None) -> Tens
 
 
 def permute(x: Tensor, dims: list[int]) -> Tensor:
-    """Rows that change places are put there at once: else every matrix product of attention, forwards and backwards, would do it again."""
+    """Make a permuted tensor contiguous once, instead of in every matmul that reads it."""
     moved = aten.permute(x, dims)
     return moved.contiguous() if moved.dim() and moved.stride(-1) == 1 else moved
 
 
 FASTER: Mapping[Any, Callable[..., Any]] = {aten.linear.default: linear, aten.permute.default: permute}
-"""By op, what computes it."""
+"""The faster implementation of an op."""

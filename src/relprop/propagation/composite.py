@@ -30,17 +30,17 @@ class Composite:
     Attributes:
         name: As the registry and the plan call it.
         rules: The rule of every role, such as ``"dense"``, ``"conv"``, ``"add"``, see :class:`relprop.ops.op.Role`; a rule, or its
-            name in ``relprop.rules.RULES``. Where left out, ``"input"`` and ``"output"``, the first and the last layer, count as the
-            dense or conv layers that they are; ``"pool"``, ``"attention"`` and ``"product"`` as ``"dense"``; sums split by signed value;
-            ops with one contributor pass relevance unchanged.
-        by_op: Rules of single ops, by name, such as ``"conv2d"``; they go before roles.
+            name in ``relprop.rules.RULES``. Defaults: ``"input"`` and ``"output"``, the first and the last layer, take the rule of
+            their kind, dense or conv; ``"pool"``, ``"attention"`` and ``"product"`` that of ``"dense"``; sums split by signed value; ops
+            with one contributor pass relevance unchanged.
+        by_op: Rules of single ops, by name, such as ``"conv2d"``; they override ``rules``.
         by_path: Rules of the dense and conv layers in a module, by path or pattern, such as ``"features.0"``, ``"layer4"`` or
-            ``"layer?.0"``; the first that fits decides, before ``by_op`` and ``rules``.
-        with_attention: Rules that go before ``rules`` in models with attention.
+            ``"layer?.0"``; the first match wins, and overrides ``by_op`` and ``rules``.
+        with_attention: Rules that override ``rules`` in models with attention.
         start: How the explained logits become relevance of the output, see :data:`relprop.methods.STARTS`.
         fold_batchnorm: Whether BatchNorm folds into the layer before it.
         bounds: Bounds of the model's input for the z-box rule, or None for those of every sample.
-        conserves: Whether the relevance of the inputs and what was absorbed add up to the explained logit.
+        conserves: Whether the relevance of the inputs and the absorbed relevance add up to the explained logit.
 
     Raises:
         OptionError: An unknown role, or something that is no rule.
@@ -69,7 +69,7 @@ class Composite:
         object.__setattr__(self, "rules", transparent() | {Role.ADD: split_sum("signed", 1e-6)} | like_dense | given)
 
     def _made(self, where: str, key: object, rule: object) -> Rule:
-        """The rule itself, or by its name."""
+        """Return a rule as it is, or make it by its name."""
         if isinstance(rule, Rule):
             return rule
         try:
@@ -82,11 +82,11 @@ class Composite:
 
     @property
     def local(self) -> bool:
-        """Whether all rules are local, so that values which nothing reads need not be computed."""
+        """Whether all rules are local, so that dead code can be eliminated along dimensions and in fused projections."""
         return all(rule.local for where in _TABLES for rule in self._table(where).values())
 
     def _table(self, where: str) -> Mapping[str, Rule]:
-        """One of the tables, in which every name has become a rule."""
+        """One of the tables, names resolved to rules."""
         return getattr(self, where)
 
     def suited(self, kinds: Collection[Role]) -> Self:
@@ -106,7 +106,7 @@ class Composite:
         return by_op or rules.get(role) or rules.get(kind)
 
     def check_matches(self, ops: Iterable[str], paths: Iterable[str]) -> None:
-        """Refuse rules of ops that do not exist, and of paths without a layer of the model; ``paths`` are those of its dense and conv layers.
+        """Refuse rules for ops that do not exist, and for paths without a layer; ``paths`` are those of the model's dense and conv layers.
 
         Raises:
             OptionError: A name or pattern fits nothing; the message suggests near ones.
@@ -125,10 +125,10 @@ class Composite:
 
 
 def _fits(path: str, pattern: str) -> bool:
-    """Whether a module is what the pattern names, or lies in it."""
+    """Whether the module at ``path`` matches the pattern, or is nested in a module that does."""
     return fnmatchcase(path, pattern) or fnmatchcase(path, f"{pattern}.*")
 
 
 def transparent() -> dict[Role | str, Rule]:
-    """What most methods agree on: ops with one contributor pass relevance unchanged."""
+    """The default of ops with one contributor: relevance passes unchanged."""
     return dict.fromkeys(_PASSING, unchanged())

@@ -1,4 +1,4 @@
-"""Explain or trace one batch by propagation: starts at the output, backward passes of one run, relevance at modules on the way."""
+"""Explain or trace one batch: one forward pass, a backward pass per start, relevance at modules on the way."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -48,7 +48,7 @@ def explain(plan: Plan, request: Request) -> Answer:
 
 
 def trace(plan: Plan, request: Request) -> Trace:
-    """Run a plan and add up relevance at every op.
+    """Run a plan and sum the relevance at every op.
 
     Raises:
         TargetError: Several targets per sample, or a target that does not fit the output.

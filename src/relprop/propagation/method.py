@@ -1,4 +1,4 @@
-"""Methods that propagate relevance by rules."""
+"""Methods that propagate relevance by rules, as users make them."""
 
 from dataclasses import dataclass
 
@@ -14,13 +14,13 @@ from relprop.propagation.trace import Trace
 
 @dataclass(frozen=True)
 class Method(Composite):
-    """A composite that explains.
+    """A composite with the interface of a method: plan, explain, trace.
 
     A method of your own is made of rules of :mod:`relprop.rules`, and given to :class:`relprop.Explainer` in place of a name::
 
         Method("mine", {"dense": rules.epsilon(), "conv": rules.gamma(0.1)}, by_path={"features.0": rules.flat()})
 
-    To change a method of the registry, say ``dataclasses.replace(make_method("epsilon-plus", {}), by_path=…)``.
+    To change a method of the registry, write ``dataclasses.replace(make_method("epsilon-plus", {}), by_path=…)``.
     Its fields are those of :class:`relprop.propagation.composite.Composite`.
     """
 

@@ -1,8 +1,8 @@
 """Multipliers ``c = R / x``: signed rules without a stabilizer divide by the value that the next rule multiplies by.
 
 Between such ops the plan carries ``c`` alone. Where every operand takes relevance in proportion to its signed value, as in LRP-0, a value
-``x`` has the relevance ``R = x c``, and the rule of the op that made it needs ``c`` only (Montavon et al. 2019; LXT computes it as a modified
-gradient; DeepLIFT has the name). A value's multiplier is carried where all ops that read the value, and the op that made it, support it.
+``x`` has the relevance ``R = x c``, and the rule of the op that computed it needs ``c`` only (Montavon et al. 2019; LXT computes it as a modified
+gradient; DeepLIFT has the name). A value's multiplier is carried where all ops that read the value, and the op that computed it, support it.
 """
 
 from collections.abc import Collection, Sequence
@@ -51,7 +51,7 @@ def with_multipliers(step: Step, carried: Collection[fx.Node]) -> Step:
 
 
 def _converted(multipliers_of: BackwardFunction, names: Collection[str], *, receives: bool) -> BackwardFunction:
-    """Convert at the borders: ``c = R / z`` where relevance arrives, zeros absorbing theirs, and ``R_i = x_i c_i`` where it leaves."""
+    """Convert at the borders: ``c = R / z`` on the way in (where ``z = 0`` relevance is absorbed), ``R_i = x_i c_i`` on the way out."""
 
     def backward(call: Call, relevance: Tensor) -> Relevances:
         factor = relevance if receives else divide_signed(relevance, call.output)

@@ -26,18 +26,18 @@ from relprop.text import draw_table
 
 @dataclass(frozen=True)
 class Plan:
-    """A method applied to a captured model: what every op will do.
+    """A method applied to a captured model: the role and the rule of every op.
 
     Attributes:
-        model: The captured model, with the passes that the method asks for.
+        model: The captured model after the method's passes.
         method: The method.
         steps: One per op, in forward order.
-        facts: What is known of the values.
-        leaves: Per tensor input, the value at which its relevance is read: the input itself, or the first floating value made from it.
+        facts: The static analysis of the graph's values.
+        leaves: Per tensor input, the value at which its relevance is read: the input itself, or the first floating value computed from it.
         output: The explained value.
-        before: The nodes between the input and the first layers, in forward order, through which bounds of the input are carried.
+        before: The nodes between the input and the first layers, in forward order, through which the input's bounds are computed.
         multipliers: The values whose multiplier is carried in place of their relevance, see :mod:`relprop.propagation.multipliers`.
-        notes: What the user should know.
+        notes: Notes for the user.
     """
 
     model: CapturedModel
@@ -63,12 +63,12 @@ class Plan:
 
     @cached_property
     def schedule(self) -> Schedule:
-        """When a run frees its values."""
+        """When a run frees each value."""
         return make_schedule(self.module.graph, self.steps, {self.output})
 
     @cached_property
     def inspected_schedule(self) -> Schedule:
-        """The same where relevance is looked at on its way, so that values whose multipliers are carried must stay."""
+        """The schedule of runs that are watched or audited: relevance ``R = x c`` is computed from multipliers, so their values stay."""
         return make_schedule(self.module.graph, self.steps, {self.output, *self.multipliers})
 
     def __str__(self) -> str:
@@ -144,7 +144,7 @@ def _step(node: fx.Node, method: Composite, roles: Roles, facts: Facts, *, reach
 
 
 def _multiplier_rule(op: Op | None, rule: Rule | None, operands: tuple[str, ...]) -> MultiplierRule | None:
-    """The multiplier rule of the rule, or of the op, where the rule leaves relevance unchanged or to the op."""
+    """The multiplier rule of the propagation rule, or of the op where that rule passes relevance unchanged or is the op's own."""
     found = (
         rule.multiplier
         if rule is not None and not rule.passes
@@ -175,7 +175,7 @@ def _printed_shape(node: fx.Node) -> tuple[str, ...]:
 
 
 def _leaves(graph: fx.Graph, facts: Facts, reached: set[fx.Node]) -> tuple[tuple[fx.Node, ...], list[str]]:
-    """Where the relevance of every tensor input is read, and notes on those that are not floating point."""
+    """The node at which the relevance of every tensor input is read, and notes on inputs that are not floating point."""
     leaves, notes = list[fx.Node](), list[str]()
     for node in tensor_inputs(graph):
         made = node if is_floating(node) else _first_made_from(node, graph, facts, reached)
@@ -187,7 +187,7 @@ def _leaves(graph: fx.Graph, facts: Facts, reached: set[fx.Node]) -> tuple[tuple
 
 
 def _first_made_from(source: fx.Node, graph: fx.Graph, facts: Facts, reached: set[fx.Node]) -> fx.Node | None:
-    """The first floating value that relevance reaches and that is made from an integer input, through integers alone."""
+    """The first floating value that relevance reaches and that is computed from an integer input, through integers alone."""
     family = {source}
     for node in graph.nodes:
         if not family.isdisjoint(node.all_input_nodes):
@@ -210,7 +210,7 @@ def _refuse_without_path(roles: Roles, facts: Facts) -> None:
 
 
 def _refuse_unsupported(steps: Sequence[Step]) -> None:
-    """Refuse ops that relevance reaches and that have no rule, or none for the argument that carries it, all in one message."""
+    """Refuse ops that relevance reaches and that have no rule, or no operand that carries it; one message lists them all."""
     lacking = [s for s in steps if (s.backward is None and s.node.target is not operator.getitem) or not s.operands]
     if lacking:
         raise UnsupportedOpError(

@@ -1,4 +1,4 @@
-"""Roles: what every op of a graph does with relevance, and which of its arguments take it."""
+"""Roles: what every op of a graph does with relevance, and which of its arguments are operands."""
 
 import operator
 from collections.abc import Callable, Mapping
@@ -14,10 +14,10 @@ from relprop.ops.op import AFFINE, Op, Role
 from relprop.ops.table import arguments_of, entry, known_op
 
 _THROUGH = frozenset({Role.SHAPE, Role.SCALE, Role.BIAS})
-"""Roles between the input and the first layer, through which the bounds of the input are carried."""
+"""Roles of ops between the input and the first layer, through which the input's bounds are computed."""
 
 _TO_OUTPUT = _THROUGH | {Role.POOL, Role.ADD, Role.ACTIVATION, Role.GATE, Role.SELECT}
-"""Roles between the last weighted layer and the output."""
+"""Roles of ops between the last weighted layer and the output."""
 
 
 class Roles:
@@ -26,9 +26,9 @@ class Roles:
     Attributes:
         output: The explained value.
         kinds: The role of every op that can carry relevance.
-        unknown: Those of them that the table of ops does not know.
+        unknown: Those among them without an entry in the table of ops.
         refined: The roles, with the first and the last layers marked as such.
-        before: The nodes between the input and the first layers, in forward order, through which bounds of the input are carried.
+        before: The nodes between the input and the first layers, in forward order, through which the input's bounds are computed.
     """
 
     def __init__(self, graph: fx.Graph) -> None:
@@ -65,18 +65,18 @@ class Roles:
         return op.role
 
     def carriers(self, node: fx.Node, op: Op) -> tuple[str, ...]:
-        """The arguments of ``node`` that could take relevance: those that carry it, and are meant to by the op."""
+        """The arguments of ``node`` that could be operands: those that carry relevance, among the entry's ``data``."""
         arguments = arguments_of(node)
         carrying = arguments_with(arguments, self._carriers.__contains__)
         found = tuple(name for name in (op.data or tuple(arguments)[:1]) if name in carrying)
         return found[:1] if op.role is Role.SCALE else found
 
     def operands(self, node: fx.Node) -> tuple[str, ...]:
-        """The arguments that take relevance where a rule does not say otherwise."""
+        """The operands of an op, unless its rule asks for all carriers: the arguments that take relevance."""
         if node.target is operator.getitem:
             return ("self",)
         op, role = known_op(node), self.refined[node]
-        if op is None:  # followed further back all the same, so that every unknown op is listed at once
+        if op is None:  # relevance is followed further back, so that one error lists all unknown ops
             return arguments_with(arguments_of(node), self._carriers.__contains__)
         operands = self.carriers(node, op)
         if role is Role.GATE:
@@ -130,7 +130,7 @@ class Roles:
             if parents and all(p in before for p in parents):
                 if kind in _THROUGH:
                     before[node] = None
-                    if kind is Role.BIAS:  # a constant that prepares the input takes nothing
+                    if kind is Role.BIAS:  # a constant of the preprocessing takes no relevance
                         self.refined[node] = Role.SCALE
                 elif kind in {Role.CONV, Role.DENSE}:
                     self.refined[node] = Role.INPUT
@@ -153,12 +153,12 @@ class Roles:
 
 
 def arguments_with(arguments: Mapping[str, Any], chosen: Callable[[fx.Node], bool]) -> tuple[str, ...]:
-    """Names of the arguments that are, or in a list contain, a node that ``chosen`` accepts."""
+    """Names of the arguments that are a node which ``chosen`` accepts, or a list with such a node."""
     return tuple(name for name, value in arguments.items() if any(chosen(node) for node in nodes_in(value)))
 
 
 def for_one(size: int | torch.SymInt) -> int:
-    """A size, with a batch of one."""
+    """A size for a batch of one."""
     if isinstance(size, int):
         return size
     expression = size.node.expr
@@ -166,7 +166,7 @@ def for_one(size: int | torch.SymInt) -> int:
 
 
 def _per_sample(node: fx.Node) -> int:
-    """Number of elements, with a batch of one."""
+    """Number of elements for a batch of one."""
     total = 1
     for size in node.meta["val"].shape:
         total *= for_one(size)

@@ -1,4 +1,4 @@
-"""Run a plan: the graph forward, keeping only what the plan needs, then backward, freeing each value at its last use."""
+"""Run a plan: a forward pass that keeps the values which the plan needs, then backward passes; each value is freed at its last use."""
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +22,7 @@ Bounds = tuple[Tensor, Tensor]
 
 
 def _filled(value: Any, values: Values) -> Any:  # noqa: ANN401 - an argument of an op
-    """An argument, or a list of arguments, with values in place of nodes."""
+    """Replace nodes by their values, in an argument or a list of arguments."""
     if isinstance(value, fx.Node):
         return values[value]
     return [_filled(item, values) for item in value] if isinstance(value, list | tuple) else value
@@ -37,7 +37,7 @@ def _like(bound: Tensor, value: Tensor) -> Tensor:
 
 
 class Run:
-    """One run of a plan: the forward pass when it is made, then backward passes through its values.
+    """One run of a plan: the constructor runs the forward pass, ``backward`` the backward passes.
 
     Args:
         plan: The plan.
@@ -66,8 +66,8 @@ class Run:
         Args:
             output_relevance: Relevance of the output, shaped like it.
             watch: Called with every value's node and its relevance, once it is complete; the run must be ``inspected``.
-            audit: Called after every step with its relevance, the shares that it handed on, and what it absorbed; likewise.
-            last: Whether values may be freed on the way, because no other backward pass reads them.
+            audit: Called after every step with its relevance, the shares of its operands and the absorbed relevance; likewise.
+            last: Whether this is the last backward pass, which frees values.
 
         Returns:
             The relevance of every tensor input (of its first floating value where it is not floating), and the absorbed relevance,
@@ -96,20 +96,20 @@ class Run:
             if audit is not None:
                 whole = [(node, self._whole(node, part, values)) for node, part in shares]
                 audit(step, self._whole(step.node, relevance, values), whole, absorbed_here)
-            for target, part in shares:  # relevance that arrives over several uses of one value adds up
+            for target, part in shares:  # a value with several readers: their relevance adds up
                 relevances[target] = relevances[target] + part if target in relevances else part
             _free(self._schedule.backward.get(step.node, ()), values)
         found = [relevances.get(leaf) for leaf in plan.leaves]
         return [_zeros(values[leaf]) if r is None else r for leaf, r in zip(plan.leaves, found, strict=True)], absorbed
 
     def _whole(self, node: fx.Node, relevance: Any, values: Values) -> Any:  # noqa: ANN401 - a tensor, or a list with gaps
-        """Relevance, also where the multiplier is carried in its place."""
+        """Relevance: ``R = x c`` where the multiplier ``c`` is carried in its place."""
         return relevance * values[node] if node in self.plan.multipliers else relevance
 
     def _bounds(self) -> Mapping[fx.Node, Bounds]:
-        """By node, the bounds of the model's input, carried forward to the first layers: a padded zero stays a zero.
+        """By node, the bounds of the model's input, run through the ops before the first layers: a padded zero stays a zero.
 
-        Empty where the method fixes no bounds and the first layers read the input itself: then their rule takes each sample's own.
+        Empty where the method fixes no bounds and the first layers read the input itself: their rule takes each sample's extremes.
         """
         if self.plan.method.bounds is None and all(node.op == "placeholder" for node in self.plan.before):
             return {}
@@ -124,7 +124,7 @@ class Run:
         return bounds
 
     def _input_bounds(self, node: fx.Node, value: Tensor) -> Bounds:
-        """The bounds that the method fixes, else each sample's smallest and largest value, both of the input's shape."""
+        """The bounds that the method fixes, else each sample's extremes; both have the input's shape."""
         if self.plan.method.bounds is not None:
             low, high = (_like(torch.as_tensor(bound), value) for bound in self.plan.method.bounds)
             return low, high
@@ -178,7 +178,7 @@ def _zeros(value: Tensor) -> Tensor:
 
 
 def _put_item(step: Step, relevance: Tensor, relevances: dict[fx.Node, Any], values: Values) -> None:
-    """Put the relevance of one item into that of the list which it was taken from."""
+    """Accumulate the relevance of one item of a list in the relevance of the list."""
     source, index = step.node.args[0], int(step.node.args[1])  # pyright: ignore[reportArgumentType]
     items = relevances.setdefault(source, [None] * len(values[source]))  # pyright: ignore[reportArgumentType, reportCallIssue]
     items[index] = relevance if items[index] is None else items[index] + relevance

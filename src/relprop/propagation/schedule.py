@@ -1,4 +1,4 @@
-"""When the values of a run are freed: each at its last use."""
+"""Liveness: a run frees each value at its last use."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from torch import fx
 from relprop.propagation.step import Step
 
 Forget = Mapping[fx.Node, Sequence[fx.Node]]
-"""By node, the values that are no longer needed once the run has reached it."""
+"""By node, the values that are dead once the node has run."""
 
 
 @dataclass(frozen=True)
@@ -16,8 +16,8 @@ class Schedule:
     """When values are freed.
 
     Attributes:
-        forward: By op of the forward pass, the values that no later op reads and the backward pass does not need.
-        backward: By op of the backward pass, the values that no op further back needs.
+        forward: By op of the forward pass, the values whose last reader it is and which the backward pass does not need.
+        backward: By op of the backward pass, the values whose last reader it is.
     """
 
     forward: Forget
@@ -44,7 +44,7 @@ def _needed(step: Step) -> list[fx.Node]:
 
 
 def _grouped(last: Mapping[fx.Node, fx.Node]) -> Forget:
-    """The values by the node that uses them last; inputs and constants are never freed."""
+    """The values, grouped by their last reader; inputs and constants are never freed."""
     grouped: dict[fx.Node, list[fx.Node]] = {}
     for value, node in last.items():
         if value.op == "call_function":

@@ -15,22 +15,22 @@ class Step:
     """One op of the plan, in the order of the forward pass.
 
     Attributes:
-        node: The op's name in the graph.
+        node: The call in the graph.
         path: The path of the module that it belongs to.
         op: The op, such as ``aten::conv2d``.
         role: Its role.
         rule: The rule's name; empty where no relevance arrives.
-        shape: The shape of its output for a batch of one, ``B`` standing for multiples of the batch in print.
+        shape: The shape of its output in print; ``B`` stands for the batch.
         backward: The rule, or None where no relevance arrives.
-        arguments: Arguments by schema name, nodes standing for values.
-        operands: Arguments that take relevance.
-        needs: Arguments, and ``"output"``, whose values the rule reads.
-        nonnegative: Arguments that cannot be negative.
-        entry: What is known of the op; None where the table has no entry.
+        arguments: Arguments by schema name, with nodes in place of values.
+        operands: Names of the arguments that take relevance.
+        needs: Names of the arguments, ``"output"`` included, whose values the rule reads.
+        nonnegative: Names of the arguments that cannot be negative.
+        entry: The op's entry in the table; None where it has none.
         layout: Layout of the samples in the output.
         layouts: Layout of the samples in each tensor argument.
-        multiplier: How the rule turns the output's multiplier into those of the operands, where it can; see :mod:`relprop.propagation.multipliers`.
-        multiplier_needs: The values that this reads, like ``needs``.
+        multiplier: The rule for multipliers, where it has one; see :mod:`relprop.propagation.multipliers`.
+        multiplier_needs: Like ``needs``, for that rule.
     """
 
     node: fx.Node

@@ -1,4 +1,4 @@
-"""The trace: does relevance add up at every op?"""
+"""The trace: a check of conservation at every op."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ class TraceRow:
 
     @property
     def deviation(self) -> float:
-        """The largest ``|received − handed on − absorbed|`` of any sample, over the larger of one and what was received."""
+        """The largest ``|received − handed on − absorbed| / max(|received|, 1)`` of any sample."""
         rest = (self.received - self.handed_on - self.absorbed).abs() / self.received.abs().clamp(min=1)
         return float(rest.max())
 
@@ -77,7 +77,7 @@ def join_traces(traces: Sequence[Trace]) -> Trace:
 
 
 def trace_run(run: Run, output_relevance: Tensor) -> Trace:
-    """Propagate relevance through a run, which must be inspected, and add it up at every op."""
+    """Propagate relevance through a run, which must be ``inspected``, and sum it at every op."""
     rows: list[TraceRow] = []
 
     def audit(step: Step, relevance: Any, shares: Shares, absorbed: Tensor | float) -> None:  # noqa: ANN401

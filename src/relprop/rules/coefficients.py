@@ -1,4 +1,4 @@
-"""The coefficients of the sign-splitting rules: what each output gives per unit of positive and of negative contribution, see ``kernel``."""
+"""Coefficients of the sign-splitting rules: every output's multiplier for its positive and its negative contributions, see ``kernel``."""
 
 from collections.abc import Callable
 

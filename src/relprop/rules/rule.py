@@ -17,7 +17,7 @@ class Rule:
         needs: Values that it reads: ``"x"`` (the operands that carry relevance), ``"output"``, or argument names.
         all_operands: Whether gates and attention weights take relevance too, instead of counting as constants.
         local: Whether shares depend on nothing but the outputs that have relevance and what they are made of.
-        multiplier: The same as ``backward`` for relevance per unit, for rules that share in proportion to signed values, without a stabilizer.
+        multiplier: The same as ``backward`` for multipliers ``c = R / x``, for rules that share in proportion to signed values, without a stabilizer.
         passes: Whether relevance passes unchanged.
     """
 

@@ -23,7 +23,7 @@ def _split_signed(call: Call, a: Tensor, b: Tensor, relevance: Tensor, epsilon: 
 
 
 def _summands_by_multiplier(call: Call, factor: Tensor) -> Relevances:
-    """Every summand takes what comes to it per unit; a constant's share is absorbed."""
+    """Every summand has the multiplier of the sum; a constant's share is absorbed."""
     shares, absorbed = dict[str, Tensor](), 0.0
     for name, scale in (("self", 1), ("other", call.arguments.get("alpha", 1))):
         value, part = call[name], factor if scale == 1 else factor * scale

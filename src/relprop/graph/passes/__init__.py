@@ -1,4 +1,4 @@
-"""Passes: small rewrites of a graph, each of which leaves the model's output as it was, in the order that a model goes through."""
+"""Passes: small rewrites of a graph, each of which leaves the model's output as it was, in the order in which they run."""
 
 from collections.abc import Callable
 
@@ -19,7 +19,7 @@ from relprop.graph.passes.simplify import drop_identities, use_common_forms
 from relprop.graph.passes.windows import compute_windows
 
 Pass = Callable[[fx.GraphModule], str | None]
-"""Rewrites a graph in place; returns what the user should know of it, if anything."""
+"""Rewrites a graph in place; may return notes for the user."""
 
 PASSES: tuple[Pass, ...] = (
     inline_regions,
@@ -39,11 +39,11 @@ PASSES: tuple[Pass, ...] = (
     take_off_final_softmax,
     drop_unused,
 )
-"""The passes of every model, in order."""
+"""The passes that every model goes through, in order."""
 
 
 def normalize(module: fx.GraphModule) -> tuple[str, ...]:
-    """Bring a captured graph, in place, to the form that plans are made for; return what the user should know."""
+    """Normalize a captured graph in place: run :data:`PASSES`; return notes for the user."""
     notes = [note for run in PASSES if (note := run(module))]
     module.graph.lint()
     return tuple(notes)
@@ -55,7 +55,7 @@ def for_method(module: fx.GraphModule, *, fold_batchnorm: bool, local: bool) -> 
     Args:
         module: A normalized graph.
         fold_batchnorm: Whether BatchNorm folds into the layer before it.
-        local: Whether all rules are local, so that fused projections may be separated, and values that nothing reads left out.
+        local: Whether all rules are local, so that fused projections are split and slices pushed towards the inputs.
     """
     if fold_batchnorm:
         fold_batchnorms(module)

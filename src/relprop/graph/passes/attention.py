@@ -1,4 +1,4 @@
-"""Fused attention becomes what it computes: scores, softmax, weighted sum of the values."""
+"""Expand fused attention: scores, softmax, weighted sum of the values."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Ops without an entry in the table are taken apart into ops that have one, where torch knows how."""
+"""Decompose ops without an entry in the table, by torch's own decompositions, into ops with one."""
 
 import contextlib
 from collections.abc import Callable
@@ -18,7 +18,7 @@ _ROUNDS = 4
 
 
 def decompose_unknown(module: fx.GraphModule) -> None:
-    """Replace ops that the table does not know by their definition in terms of others, several levels deep."""
+    """Replace ops without an entry by their decompositions, several levels deep."""
     for _ in range(_ROUNDS):
         unknown = [n for n in module.graph.nodes if n.op == "call_function" and _definition(n) is not None]
         for node in unknown:
@@ -48,14 +48,14 @@ def _take_apart(node: fx.Node) -> None:
         return definition(*args, **kwargs)  # pyright: ignore[reportOptionalCall]
 
     with contextlib.suppress(NotImplementedError, RuntimeError, TypeError):
-        # before dispatch, a composite op would record itself instead of its parts
+        # a composite op traced before dispatch would record itself
         pre_dispatch = node.target in decomposition_table
         body = make_fx(run, pre_dispatch=pre_dispatch, record_module_stack=False)(*[value_of(n) for n in leaves])
         _splice(body, node, leaves)
 
 
 def _splice(body: fx.GraphModule, node: fx.Node, leaves: list[fx.Node]) -> None:
-    # a definition that writes to memory would hide what depends on what; primitives would hide the op's name from the user
+    # a decomposition with in-place writes would hide dependences; one into primitives would hide the op's name from the user
     if any(n.op == "get_attr" or mutated(n) is not None or str(n.target).startswith("prims") for n in body.graph.nodes):
         return
     copies: dict[fx.Node, Any] = dict(zip(body.graph.find_nodes(op="placeholder"), leaves, strict=True))

@@ -7,7 +7,7 @@ from relprop.ops.table import entry
 
 
 def take_off_final_softmax(module: fx.GraphModule) -> str | None:
-    """Let the graph return logits; return a note where a final softmax or sigmoid was removed."""
+    """Remove a final softmax or sigmoid, so that the graph returns logits; return a note if there was one."""
     output = module.graph.output_node()
     (result,) = output.args[0] if isinstance(output.args[0], tuple | list) else (output.args[0],)
     if not isinstance(result, fx.Node) or result.op != "call_function":

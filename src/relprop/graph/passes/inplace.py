@@ -1,4 +1,4 @@
-"""In-place ops on values become out-of-place, so that every value keeps what it was when it was made."""
+"""Functionalize: in-place ops on values become out-of-place, so that every node is one value."""
 
 import torch
 from torch import fx
@@ -7,7 +7,7 @@ from relprop.graph.aliasing import depends_on_values, mutated
 
 
 def make_out_of_place(module: fx.GraphModule) -> None:
-    """Replace every in-place op that touches a value of the input by its out-of-place twin."""
+    """Replace every in-place op on a value that depends on the input by its out-of-place variant."""
     for node in list(module.graph.nodes):
         target = mutated(node)
         if target is None or not depends_on_values(node):

@@ -1,4 +1,4 @@
-"""Constant masks: boolean masks become indices, whose number is known; added −∞ becomes ``masked_fill``, which absorbs no relevance."""
+"""Constant masks: boolean masks become indices, so that sizes are static; added −∞ becomes ``masked_fill``, which absorbs no relevance."""
 
 import math
 
@@ -11,7 +11,7 @@ aten = torch.ops.aten
 
 
 def index_by_constant_masks(module: fx.GraphModule) -> None:
-    """Rewrite ``x[:, mask]`` with a constant mask as ``x[:, positions]``, and work out the shapes of all that follows anew."""
+    """Rewrite ``x[:, mask]`` with a constant mask as ``x[:, positions]``, and recompute the shapes of its descendants."""
     rewritten: set[fx.Node] = set()
     for node in list(module.graph.nodes):
         if node.target not in {aten.index.Tensor, aten.index_put.default}:
@@ -49,7 +49,7 @@ def _mask(module: fx.GraphModule, index: fx.Node | None) -> Tensor | None:
 
 
 def _positions(module: fx.GraphModule, node: fx.Node, index: fx.Node | None, mask: Tensor | None) -> list[fx.Node | None]:
-    """One index per dimension of a mask, or the index as it is."""
+    """The indices of a mask, one per dimension; any other index as it is."""
     if mask is None:
         return [index]
     return [add_constant(module, node, "positions", places) for places in mask.nonzero(as_tuple=True)]

@@ -30,7 +30,7 @@ def _place(atom: Atom) -> tuple[int, tuple[int, ...]]:
 
 
 Axes = list[list[Atom]]
-"""By dimension of a moved value, the factors that it is made of, in order."""
+"""By dimension of a moved value, its factors in order."""
 Steps = list[tuple[Any, tuple[Any, ...]]]
 """Moves, each an op with its further arguments."""
 
@@ -62,7 +62,7 @@ def _in_chain(node: fx.Node) -> bool:
 
 
 def _goes_on(node: fx.Node) -> bool:
-    """Whether the only reader of a value is another move."""
+    """Whether a value's only reader is another move."""
     return len(node.users) == 1 and _in_chain(next(iter(node.users))) and OUTPUTS not in node.meta
 
 
@@ -72,7 +72,7 @@ def _transpose_after_linear(node: fx.Node) -> None:
     if not isinstance(transposed, fx.Node) or not _moves_rows(transposed):
         return
     x, *dims = cast("tuple[fx.Node, int, int]", transposed.args)
-    if not is_move(x):  # else all moves are put in order together
+    if not is_move(x):  # else the whole chain is canonicalized
         replace(node, insert(node, aten.transpose.int, insert(node, aten.linear.default, x, *node.args[1:]), *dims))
 
 
@@ -142,7 +142,7 @@ def _quotient(a: Size, b: Size) -> Size | None:
 
 
 def _regrouped(atoms: list[Atom], shape: Sequence[Size]) -> Axes | None:
-    """Factors in order, grouped as the dimensions of ``shape``, if none is empty; a factor is divided where a dimension ends inside of it."""
+    """Group factors, in order, by the dimensions of ``shape``, if none is empty; a factor across a border of dimensions is divided."""
     if 0 in shape:
         return None
     rest, axes = list(atoms), Axes()
@@ -167,7 +167,7 @@ def _regrouped(atoms: list[Atom], shape: Sequence[Size]) -> Axes | None:
 
 
 def steps_to(axes: Axes) -> Steps | None:
-    """The moves that make the dimensions of a source into ``axes``; None where a size is unknown, or a dimension was added."""
+    """The moves from a source's dimensions to ``axes``; None where a size is unknown, or a dimension was added."""
     if not all(axes):
         return None
     axes = _joined(axes)
@@ -192,7 +192,7 @@ def steps_to(axes: Axes) -> Steps | None:
 
 
 def _joined(axes: Axes) -> Axes:
-    """Merge factors of one dimension that stay side by side."""
+    """Merge adjacent factors of one dimension that stay adjacent."""
     order = sorted((atom for axis in axes for atom in axis), key=_place)
     after = {_place(a): _place(b) for a, b in itertools.pairwise(order) if a.dim == b.dim}
     joined = Axes()

@@ -1,4 +1,4 @@
-"""Outputs of modules are marked: the values at the moment of the return, whatever in-place ops make of them afterwards."""
+"""Mark outputs of modules: the values at the return, before later in-place ops write to them."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -10,14 +10,14 @@ from relprop.graph.nodes import OUTPUTS, Returns, is_floating, returns
 
 
 class _Call(NamedTuple):
-    """A noted return; ``read`` are the returned values that ops after it read, in forward order."""
+    """A noted return; ``read``: the returned values that later ops read, in forward order."""
 
     read: list[fx.Node]
     passes_on: bool
 
 
 def mark_outputs(module: fx.GraphModule) -> None:
-    """Mark at every node the modules whose output it is, and drop the ops that noted the returns.
+    """Mark every node with the modules whose output it is, and erase the notes of returns.
 
     Of a module that is called several times the last output is marked; of several tensors the last one computed that is read.
     """

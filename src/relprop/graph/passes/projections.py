@@ -1,6 +1,6 @@
 """Split fused projections: a dense layer whose result is read in parts, such as queries, keys and values, becomes one layer per part.
 
-Then a part without relevance costs nothing, and no part is padded with zeros.
+A part without relevance then costs nothing, and no gradient of a part is padded with zeros.
 """
 
 import operator
@@ -19,7 +19,7 @@ _SPLITS = frozenset({aten.chunk.default, aten.split.Tensor, aten.split_with_size
 
 
 class _Part(NamedTuple):
-    """What one reader takes of a layer's outputs: how many, from where on, and how they are moved then."""
+    """The slice of a layer's outputs that one reader reads, and the moves on the way to it."""
 
     reader: fx.Node
     start: int
@@ -37,7 +37,7 @@ def separate_projections(module: fx.GraphModule) -> None:
 
 
 def _direct_parts(node: fx.Node) -> list[_Part]:
-    """The parts of a layer's result where it is sliced, split or chunked as it is."""
+    """The parts of a result that is sliced, split or chunked directly."""
     last, outputs = value_of(node).dim() - 1, value_of(node).shape[-1]
     readers = readers_of(node)
     if readers and readers[0].dim == last and all(r.end - r.start < outputs and r.keeps_dim for r in readers):
@@ -50,7 +50,7 @@ def _direct_parts(node: fx.Node) -> list[_Part]:
 
 
 def _moved_parts(node: fx.Node) -> list[_Part]:
-    """The parts of a layer's result where its outputs are put in groups, moved, and read group by group."""
+    """The parts of a result that is unflattened into groups, moved, and read group by group."""
     value, axes = node, axes_of(node)
     last, outputs = len(axes) - 1, value_of(node).shape[-1]
     while True:
@@ -72,7 +72,7 @@ def _makes_groups(axis: list[Atom], last: int) -> bool:
 
 
 def _picked(value: fx.Node, axes: Axes, last: int) -> list[tuple[fx.Node, int]]:
-    """The readers of a value, each with the group that it reads, where all of them read single groups."""
+    """The readers of a value and the group that each reads, if every one of them reads a single group."""
     dim = next((d for d, axis in enumerate(axes) if _makes_groups(axis, last)), None)
     readers, (user, *others) = readers_of(value), value.users
     if readers and readers[0].dim == dim:
@@ -82,7 +82,7 @@ def _picked(value: fx.Node, axes: Axes, last: int) -> list[tuple[fx.Node, int]]:
 
 
 def _items(node: fx.Node) -> list[tuple[fx.Node, int]]:
-    """The entries of a list of values that are read, with their indices."""
+    """The items of a list of values that are read, with their indices."""
     return [(n, int(n.args[1])) for n in node.users if n.target is operator.getitem]  # pyright: ignore[reportArgumentType]
 
 

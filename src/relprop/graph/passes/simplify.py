@@ -1,4 +1,4 @@
-"""Drop identities (dropout, copies, checks), and rewrite rare forms of an op as the common one."""
+"""Eliminate identities (dropout, copies, checks), and canonicalize ops: rare forms become the common one."""
 
 import math
 import operator
@@ -60,7 +60,7 @@ def _rewrite_subtraction(node: fx.Node) -> fx.Node | None:
 
 
 def _rewrite_same_convolution(node: fx.Node) -> fx.Node | None:
-    """A convolution with ``padding="same"`` with padding in numbers, and an op of its own that pads where it is not symmetric."""
+    """``padding="same"`` as padding in numbers; asymmetric padding becomes an op of its own."""
     op = entry(node)
     if op is None or op.role is not Role.CONV or getattr(node.target, "_overloadname", "") != "padding":
         return None

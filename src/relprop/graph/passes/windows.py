@@ -12,11 +12,11 @@ from relprop.ops.table import arguments_of, entry
 
 aten = torch.ops.aten
 Dims = Mapping[str, int]
-"""By argument that is sliced, the dimension of the slice."""
+"""The dimension of the slice, by argument."""
 
 
 class Reader(NamedTuple):
-    """An op that reads a part of a value: a slice, or a selected position."""
+    """A slice or selection of a value: the part ``start:end`` of a dimension."""
 
     node: fx.Node
     dim: int
@@ -30,9 +30,9 @@ class Reader(NamedTuple):
 
 
 def compute_windows(module: fx.GraphModule) -> None:
-    """Move slices and selections of at most half of a value before the op that computes it, as far as they go.
+    """Push slices and selections of at most half of a value before the op that computes it, as far towards the inputs as possible.
 
-    What modules returned is noted at the narrowed values: :func:`relprop.graph.nodes.widened` gives it back in full, zero outside of the window.
+    Outputs of modules stay marked at the narrowed values; :func:`relprop.graph.nodes.widened` pads their relevance with zeros.
     """
     for node in reversed(list(module.graph.nodes)):
         readers = readers_of(node)
@@ -48,7 +48,7 @@ def compute_windows(module: fx.GraphModule) -> None:
 
 
 def readers_of(node: fx.Node) -> list[Reader]:
-    """The users of a value, where all of them read parts of it, in the same dimension."""
+    """The readers of a value, if all of them read slices of it in the same dimension."""
     if node.op != "call_function" or not isinstance(value_of(node), Tensor):
         return []
     readers = [_reader(user, node) for user in node.users]
@@ -75,7 +75,7 @@ def _reader(user: fx.Node, node: fx.Node) -> Reader | None:
 
 
 def _narrow(node: fx.Node, readers: list[Reader], dims: Dims, window: Window, length: int) -> None:
-    """Compute a window of a value, and let its readers read from that."""
+    """Compute only a window of a value, and shift its readers' slices accordingly."""
     given = arguments_of(node)
     for name, dim in dims.items():
         given[name] = insert(node, aten.slice.Tensor, given[name], dim, window.start, window.start + length)
@@ -96,7 +96,7 @@ def _narrow(node: fx.Node, readers: list[Reader], dims: Dims, window: Window, le
 
 
 def _dims(node: fx.Node, dim: int) -> Dims | None:
-    """The dimensions of the arguments to slice for a slice of the value; None where the op needs more, or is no function of slices."""
+    """The dimensions in which to slice the arguments for a slice of the value; None where slices of arguments do not suffice."""
     op = entry(node)
     if op is None or op.slices is None:
         return None
