@@ -1,0 +1,41 @@
+"""The package's front door: its names, and submodules that load on first use."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+import relprop
+from tests.files import ROOT
+
+SUBMODULES = ("rules", "methods", "metrics", "datasets", "zoo", "viz", "evaluation", "images", "integrations")
+NAMES = ("explain", "capture", "Explainer", "Explanation", "Method", "RelpropError")
+REGISTERS = ("register_op", "register_rule", "register_method", "register_metric", "register_dataset")
+
+
+def run(code):
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+
+
+def test_a_bare_import_loads_nothing_heavy():
+    done = run("import sys, relprop; print([name for name in ('torch', 'numpy', 'matplotlib') if name in sys.modules])")
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.parametrize("name", SUBMODULES)
+def test_submodules_work_after_a_bare_import(name):
+    done = run(f"import relprop; print(relprop.{name}.__name__)")
+    assert done.stdout.strip() == f"relprop.{name}", done.stderr
+
+
+def test_the_public_names_are_these():
+    assert set(relprop.__all__) == {*NAMES, *REGISTERS, *SUBMODULES, "__version__"}
+    assert set(relprop.__all__) <= set(dir(relprop))
+    assert all(callable(getattr(relprop, name)) for name in (*NAMES, *REGISTERS))
+
+
+def test_another_name_is_an_error():
+    with pytest.raises(AttributeError, match="has no attribute 'explane'"):
+        relprop.explane  # noqa: B018
