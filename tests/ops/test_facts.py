@@ -209,8 +209,6 @@ def test_reads(case):
 
 
 SETTLED = {
-    "aten::rand_like": "random, never folded, and blocks relevance",
-    "aten::randn_like": "random, never folded, and blocks relevance",
     "aten::eq": "no two values are the same",
     "aten::ne": "no two values are the same",
     "aten::bucketize": "one number, which lies beyond the same bounds",
@@ -223,9 +221,7 @@ SETTLED = {
     "aten::logical_or": "no value is zero",
     "aten::logical_not": "no value is zero",
     "aten::nonzero": "no value is zero",
-    "aten::where": "its condition alone gives positions, as nonzero",
     "aten::scatter": "what is written covers the whole tensor",
-    "aten::scatter_add": "no value is left",
 }
 
 
