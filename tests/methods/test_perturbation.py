@@ -84,6 +84,6 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "captum.attr", None)
     monkeypatch.setitem(sys.modules, "sklearn", None)
     for name in ("occlusion", "kernel-shap", "smoothgrad"):
-        with pytest.raises(relprop.RelpropError, match=r"relprop\[baselines\]"):
+        with pytest.raises(relprop.RelpropError, match=r"relprop\[captum\]"):
             relprop.explain(Additive(), images(1), 1, method=name)
     assert relprop.explain(Additive(), images(1), 1, method="rise", masks=4).relevance.shape == (1, 3, 16, 16)

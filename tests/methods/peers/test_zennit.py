@@ -99,7 +99,7 @@ def test_box_in_the_first_layer():
     expected = by_zennit(model_of("vgg11"), inputs, target, composite)
     high = torch.tensor([3.0, 4.0, 5.0]).double().reshape(3, 1, 1)
     table = {"dense": rules.epsilon(EPS), "conv": rules.zplus(EPS), "input": rules.zbox()}
-    ours = relprop.explain(model_of("vgg11"), inputs, target, method=relprop.Method("boxed", table, box=(-3.0, high)))
+    ours = relprop.explain(model_of("vgg11"), inputs, target, method=relprop.Method("boxed", table, bounds=(-3.0, high)))
     assert difference(ours.relevance, expected) <= TOLERANCE
 
 
