@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, fx
 
-from relprop.graph.nodes import add_constant, insert, replace
+from relprop.graph.nodes import add_constant, replace
 from relprop.graph.passes.constants import drop_unused
 from relprop.ops.table import entry
 
@@ -53,8 +53,9 @@ def _fold(module: fx.GraphModule, node: fx.Node) -> None:
     groups = feeder.args[6] if transposed and len(feeder.args) > 6 else 1  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
     folded = _scaled(weight, scale, transposed=transposed, groups=groups)  # pyright: ignore[reportArgumentType]
     constants = [add_constant(module, node, name, value) for name, value in (("weight", folded), ("bias", offset))]
-    new = insert(node, feeder.target, feeder.args[0], *constants, *feeder.args[3:], **feeder.kwargs)  # pyright: ignore[reportAttributeAccessIssue, reportGeneralTypeIssues, reportOptionalMemberAccess]
-    new.meta.update({k: v for k, v in feeder.meta.items() if k != "val"})  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
+    with module.graph.inserting_before(node):
+        new = module.graph.call_function(feeder.target, (feeder.args[0], *constants, *feeder.args[3:]), feeder.kwargs)  # pyright: ignore[reportArgumentType, reportGeneralTypeIssues, reportAttributeAccessIssue, reportOptionalMemberAccess]
+    new.meta.update({**feeder.meta, "val": node.meta["val"]})  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess] - the shape stays
     replace(node, new)
     module.graph.erase_node(feeder)  # pyright: ignore[reportArgumentType]
 
