@@ -1,6 +1,19 @@
-"""What tests look at in figures."""
+"""Explanations to draw, and what tests look at in figures."""
 
 import numpy as np
+import torch
+
+from relprop.explanation import Explanation
+
+
+def explanation(targets=None):
+    """Two images of 12 × 16 pixels and 5 classes; with ``targets`` that many maps each."""
+    torch.manual_seed(0)
+    shape = (2, 3, 12, 16) if targets is None else (2, targets, 3, 12, 16)
+    target = torch.tensor([1, 4]) if targets is None else torch.arange(targets).expand(2, -1)
+    return Explanation(
+        torch.randn(shape), torch.randn(2, 5), target, torch.zeros(target.shape), torch.rand(2, 3, 12, 16), method="rap"
+    )
 
 
 def pictures_of(figure):

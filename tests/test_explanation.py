@@ -6,18 +6,8 @@ import torch
 from safetensors.torch import load_file
 
 from relprop.errors import OutputError
-from relprop.explanation import Explanation
 from relprop.viz import plot_explanation, save_figure
-
-
-def explanation(targets=None):
-    """Two images of 12 × 16 pixels and 5 classes; with ``targets`` that many maps each."""
-    torch.manual_seed(0)
-    shape = (2, 3, 12, 16) if targets is None else (2, targets, 3, 12, 16)
-    target = torch.tensor([1, 4]) if targets is None else torch.arange(targets).expand(2, -1)
-    return Explanation(
-        torch.randn(shape), torch.randn(2, 5), target, torch.zeros(target.shape), torch.rand(2, 3, 12, 16), method="rap"
-    )
+from tests.figures import explanation
 
 
 @pytest.mark.parametrize("suffix", ["png", "pdf", "svg", "jpg", "webp"])

@@ -2,25 +2,13 @@
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from relprop.errors import InputError, OptionError
-from relprop.explanation import Explanation
 from relprop.viz import Panel, colorize, draw, overlay, plot_explanation, scale_of, top_scores
-from tests.figures import pictures_of
-
-
-def explanation(targets=None):
-    """Two images of 12 × 16 pixels and 5 classes; with ``targets`` that many maps each."""
-    torch.manual_seed(0)
-    shape = (2, 3, 12, 16) if targets is None else (2, targets, 3, 12, 16)
-    target = torch.tensor([1, 4]) if targets is None else torch.arange(targets).expand(2, -1)
-    return Explanation(
-        torch.randn(shape), torch.randn(2, 5), target, torch.zeros(target.shape), torch.rand(2, 3, 12, 16), method="rap"
-    )
+from tests.figures import explanation, pictures_of
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30), st.floats(1, 100))

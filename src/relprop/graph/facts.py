@@ -24,13 +24,11 @@ class Facts:
     """The result of the static analysis of a graph's values, by node.
 
     Attributes:
-        active: Nodes that depend on the values of the input.
-        carriers: Those among them that can carry relevance, see :func:`find_carriers`.
+        carriers: Nodes that depend on the values of the input and can carry relevance, see :func:`find_carriers`.
         nonnegative: Nodes none of whose elements can be negative.
         layouts: Where the samples lie, for every active tensor.
     """
 
-    active: frozenset[fx.Node]
     carriers: frozenset[fx.Node]
     nonnegative: frozenset[fx.Node]
     layouts: Mapping[fx.Node, SampleLayout]
@@ -67,7 +65,7 @@ def analyze(module: fx.GraphModule, *, dynamic: bool) -> Facts:
     for node in graph.nodes:
         if _cannot_be_negative(module, node, nonnegative):
             nonnegative.add(node)
-    return Facts(frozenset(active), find_carriers(graph), frozenset(nonnegative), _layouts(graph, active, dynamic=dynamic))
+    return Facts(find_carriers(graph), frozenset(nonnegative), _layouts(graph, active, dynamic=dynamic))
 
 
 def _refuse_unknown_sizes(graph: fx.Graph) -> None:
