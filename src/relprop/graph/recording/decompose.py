@@ -1,0 +1,36 @@
+"""Decompose ops without an entry in the table, by torch's own definitions, into ops with one."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+from torch._decomp import decomposition_table
+
+from relprop.ops.op import op_name
+from relprop.ops.table import OPS
+
+_REWRITTEN = frozenset(
+    f"aten::{name}"
+    for name in """pad var cosine_similarity scaled_dot_product_attention copy convolution _convolution
+    _native_batch_norm_legit_no_training""".split()
+)
+"""Ops without an entry that a pass rewrites."""
+
+
+def definition(func: Any) -> Callable[..., Any] | None:  # noqa: ANN401 - an overload of an op
+    """Return the definition of an op without an entry by other ops; None where it stays as it is."""
+    name = op_name(func)
+    if name == "aten::to":
+        return func.decompose
+    if name in OPS or name in _REWRITTEN or f"{name}.{func._overloadname}" in OPS:
+        return None
+    return _known_definition(func)
+
+
+@cache
+def _known_definition(func: Any) -> Callable[..., Any] | None:  # noqa: ANN401
+    if func in decomposition_table:
+        return decomposition_table[func]
+    composite = torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd")  # pyright: ignore[reportPrivateUsage]
+    return func.decompose if composite else None
