@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.utils._pytree import tree_map
 
 from relprop.errors import OptionError
 from relprop.graph.nodes import call_op, interpret
@@ -18,7 +19,8 @@ Values = dict[fx.Node, Any]
 Watch = Callable[[fx.Node, Tensor], None]
 Shares = list[tuple[fx.Node, Tensor]]
 Audit = Callable[[Step, Any, Shares, Tensor | float], None]
-Bounds = tuple[Tensor, Tensor]
+Bounds = tuple[Any, Any]
+"""The lower and the upper bound of a value: two tensors, or two lists of them for an op that returns a list."""
 
 
 def _filled(value: Any, values: Values) -> Any:  # noqa: ANN401 - an argument of an op
@@ -120,7 +122,7 @@ class Run:
             else:
                 low, high = (call_op(node, {**self._values, **{n: b[side] for n, b in bounds.items()}}) for side in (0, 1))
             # a negative factor swaps the bounds
-            bounds[node] = (torch.minimum(low, high), torch.maximum(low, high))
+            bounds[node] = (tree_map(torch.minimum, low, high), tree_map(torch.maximum, low, high))
         return bounds
 
     def _input_bounds(self, node: fx.Node, value: Tensor) -> Bounds:
