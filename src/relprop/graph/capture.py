@@ -26,16 +26,14 @@ from relprop.ops.op import hollow
 class _Selected(nn.Module):
     """The user's model with flat arguments, reduced to the one output tensor that is explained."""
 
-    def __init__(self, model: nn.Module, keywords: tuple[str, ...], output: str | int | None) -> None:
+    def __init__(self, model: nn.Module, inputs: Inputs, output: str | int | None) -> None:
         super().__init__()
         self.model = model
-        self.keywords = keywords
+        self.inputs = inputs
         self.output = output
 
     def forward(self, *flat: Any) -> Tensor:  # noqa: ANN401 - whatever the model takes
-        positional = flat[: len(flat) - len(self.keywords)]
-        named = dict(zip(self.keywords, flat[len(positional) :], strict=True))
-        return select_output(self.model(*positional, **named), self.output)
+        return select_output(self.inputs.call(self.model, flat), self.output)
 
 
 def select_output(result: object, output: str | int | None) -> Tensor:
@@ -107,7 +105,7 @@ def export(model: nn.Module, inputs: Inputs, output: str | int | None = None) ->
     """Export ``model`` to a graph with a dynamic batch, before any pass; arguments and errors are those of :func:`capture`."""
     _check_not_scripted(model)
     _check_weights(model)
-    wrapper = _Selected(model, tuple(inputs.kwargs), output)
+    wrapper = _Selected(model, inputs, output)
     with _quiet_eval(model):
         program, dynamic = _export(wrapper, inputs)
         module = program.module(check_guards=False)
@@ -198,7 +196,12 @@ def _is_of_the_model(filename: str) -> bool:
     """Whether a file is the user's: not of torch, this module, Python's standard library, or generated code."""
     library = sysconfig.get_path("stdlib").replace("\\", "/")
     of_python = filename.startswith(f"{library}/") and "/site-packages/" not in filename
-    return not (of_python or "/torch/" in filename or filename.endswith("relprop/graph/capture.py") or filename.startswith("<"))
+    return not (
+        of_python
+        or "/torch/" in filename
+        or filename.endswith(("relprop/graph/capture.py", "relprop/inputs.py"))
+        or filename.startswith("<")
+    )
 
 
 def _own_buffers(module: fx.GraphModule) -> fx.GraphModule:
