@@ -144,18 +144,17 @@ def test_threads_keep_their_own_contexts():
     """One thread explains in autocast while another predicts in inference mode."""
     model, x = made(Net).float(), batch()
     explainer = relprop.Explainer(model, x, "gradient")
-    expected, wrong = explainer(x).relevance, []
+    expected, right = explainer(x).relevance, []
 
     def work(context):
         with context():
             before = state()
-            for _ in range(5):
-                if not torch.equal(explainer(x).relevance, expected) or state() != before:
-                    wrong.append(before)
+            same = [torch.equal(explainer(x).relevance, expected) and state() == before for _ in range(5)]
+        right.append(all(same))
 
     threads = [threading.Thread(target=work, args=(CONTEXTS[name],)) for name in ("autocast", "inference_mode") * 4]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert not wrong
+    assert right == [True] * 8

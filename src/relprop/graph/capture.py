@@ -196,12 +196,8 @@ def _is_of_the_model(filename: str) -> bool:
     """Whether a file is the user's: not of torch, this module, Python's standard library, or generated code."""
     library = sysconfig.get_path("stdlib").replace("\\", "/")
     of_python = filename.startswith(f"{library}/") and "/site-packages/" not in filename
-    return not (
-        of_python
-        or "/torch/" in filename
-        or filename.endswith(("relprop/graph/capture.py", "relprop/inputs.py"))
-        or filename.startswith("<")
-    )
+    of_relprop = filename.endswith(("relprop/graph/capture.py", "relprop/inputs.py"))
+    return not (of_python or of_relprop or "/torch/" in filename or filename.startswith("<"))
 
 
 def _own_buffers(module: fx.GraphModule) -> fx.GraphModule:
