@@ -1,5 +1,7 @@
 """Capture: a PyTorch module becomes a flat graph of ATen ops with the module path of every op."""
 
+import contextlib
+import logging
 import sysconfig
 import traceback
 from collections.abc import Mapping
@@ -10,7 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.parameter import is_lazy
 
-from relprop.errors import CaptureError, InputError, RelpropError
+from relprop.errors import CaptureError, InputError, RelpropError, UnsupportedOpError
 from relprop.graph.mates import refuse_mixed_samples
 from relprop.graph.model import CapturedModel
 from relprop.graph.nodes import BATCHES, Graph
@@ -21,6 +23,8 @@ from relprop.graph.recording.recorder import ReadsValueError
 from relprop.graph.recording.twins import join
 from relprop.inputs import Inputs
 from relprop.ops.op import hollow
+
+_logger = logging.getLogger(__name__)
 
 _LIBRARIES = (Path(torch.__file__).parent, Path(__file__).parents[1], Path(sysconfig.get_path("stdlib")))
 """Where code lies that is not the user's."""
@@ -70,10 +74,29 @@ def capture(model: nn.Module, inputs: Inputs, output: str | int | None = None) -
         InputError: A parameter is not finite.
         UnsupportedOpError: An op mixes the samples of a batch.
     """
+    try:
+        return _separate(model, inputs, output)
+    except UnsupportedOpError:
+        for shared in _shareable(inputs):
+            with contextlib.suppress(UnsupportedOpError):
+                return _separate(model, replace(inputs, shared=shared), output)
+        raise
+
+
+def _separate(model: nn.Module, inputs: Inputs, output: str | int | None) -> CapturedModel:
+    """Capture a model that keeps samples apart."""
     raw = record_model(model, inputs, output)
     captured = replace(raw, notes=(*raw.notes, *normalize(raw.module)))
     refuse_mixed_samples(captured, inputs)
     return captured
+
+
+def _shareable(inputs: Inputs) -> list[frozenset[str]]:
+    """What samples may share, where there are several tensors: all but one of them, images before texts."""
+    names = [name for name, _ in inputs.tensors]
+    floating = [name for name, tensor in inputs.tensors if tensor.is_floating_point()]
+    order = [*floating, *(name for name in names if name not in floating)]
+    return [frozenset(names) - {name} for name in order] if len(names) > 1 else []
 
 
 def record_model(model: nn.Module, inputs: Inputs, output: str | int | None = None) -> CapturedModel:
@@ -82,7 +105,7 @@ def record_model(model: nn.Module, inputs: Inputs, output: str | int | None = No
     _check_weights(model)
     recording, dynamic = _record(model, inputs, output)
     notes = () if dynamic else ("The model fixes its batch size, so samples are run one at a time.",)
-    return CapturedModel(_module(recording), inputs.map(hollow), dynamic, model, notes)
+    return CapturedModel(_module(recording), inputs.map(hollow), dynamic, model, notes, output)
 
 
 def _check_not_scripted(model: nn.Module) -> None:
@@ -121,12 +144,16 @@ def _record(model: nn.Module, inputs: Inputs, output: str | int | None) -> tuple
     except ReadsValueError as error:
         raise _refusal(error) from error
     except Exception:  # noqa: BLE001 - whatever the user's code raises on a batch
-        import os
-        if os.environ.get("DEBUGCAP"): traceback.print_exc()
+        _logger.debug("no batch of another size can be captured", exc_info=True)
     else:
         return small, True
+
+    def select_batched(result: object) -> Tensor:
+        tensor = select(result)
+        return tensor.unsqueeze(0) if tensor.dim() == 1 and tensor.shape[0] > 1 else tensor  # the model drops the batch dimension
+
     try:
-        return record(model, inputs.resized(1), select), False
+        return record(model, inputs.resized(1), select_batched), False
     except Exception as error:
         raise _refusal(error) from error
 

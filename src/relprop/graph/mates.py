@@ -11,6 +11,7 @@ from relprop.graph.model import CapturedModel
 from relprop.graph.nodes import PATH
 from relprop.graph.samples import Samples, find_samples
 from relprop.inputs import Inputs
+from relprop.ops.layout import SampleLayout
 from relprop.ops.op import op_name
 
 _TOLERANCE = 1e-4
@@ -29,6 +30,8 @@ def refuse_mixed_samples(model: CapturedModel, inputs: Inputs) -> None:
     """
     samples = find_samples(model.module.graph, dynamic=model.dynamic)
     mixing = samples.mixing or tuple(_mixing(model, inputs, samples))
+    if not mixing and model.dynamic and samples.layouts[model.output] != SampleLayout(0):
+        mixing = (model.output,)
     if mixing:
         listed = ", ".join(f"{op_name(node.target)} (in {node.meta.get(PATH) or 'the model itself'})" for node in mixing)
         raise UnsupportedOpError(f"These ops mix the samples of a batch, so no sample has a relevance of its own: {listed}.")
@@ -67,5 +70,4 @@ def _among_mates(inputs: Inputs, seed: int) -> Inputs:
             return (torch.randn(value.shape, generator=generator) * (1 + value.detach().abs().mean().cpu())).to(value)
         return value.flatten()[torch.randperm(value.numel(), generator=generator).to(value.device)].reshape(value.shape)
 
-    first = inputs.sample(0)
-    return first.map(lambda v: torch.cat([mate(v), v, mate(v)]) if v.dim() and v.shape[0] == 1 else v)
+    return inputs.sample(0).map_batched(lambda v: torch.cat([mate(v), v, mate(v)]))

@@ -96,9 +96,8 @@ def record(model: nn.Module, inputs: Inputs, select: Callable[[object], Tensor])
     flat: list[Any] = []
     for i, value in enumerate(inputs.flat):
         flat.append(recorder.input(f"input_{i}", value) if isinstance(value, Tensor) else _fixed(recorder.graph, i, value))
-    with torch.inference_mode(mode=False), torch.enable_grad(), _without_autograd(), recorder:
-        positional = flat[: len(inputs.args)]
-        result = shadow.model(*positional, **dict(zip(inputs.kwargs, flat[len(positional) :], strict=True)))
+    with torch.enable_grad(), _without_autograd(), recorder:
+        result = inputs.call(shadow.model, flat)
         explained = recorder.read_last(select(result)).node
     recorder.graph.output((explained,))
     calls.recorder = None

@@ -68,7 +68,8 @@ class Recorder(TorchDispatchMode):
 
     def input(self, name: str, example: Tensor) -> Traced:
         """Return a tensor without values for an input."""
-        node, value = self._counted(self.graph.placeholder(name)), as_meta(example)
+        node = self._counted(self.graph.placeholder(name))
+        value = torch.empty(example.shape, dtype=example.dtype, device="meta")
         node.meta["val"] = value
         return self._traced(node, value, example.device)
 
