@@ -143,7 +143,7 @@ def _record(model: nn.Module, inputs: Inputs, output: str | int | None) -> tuple
         join(small, large)
     except ReadsValueError as error:
         raise _refusal(error) from error
-    except Exception:  # noqa: BLE001 - whatever the user's code raises on a batch
+    except Exception:
         _logger.debug("no batch of another size can be captured", exc_info=True)
     else:
         return small, True

@@ -61,7 +61,8 @@ def analyze(module: fx.GraphModule, *, dynamic: bool) -> Facts:
 def find_carriers(graph: fx.Graph) -> frozenset[fx.Node]:
     """Return the values that can carry relevance: floating inputs, and floating values computed from carriers.
 
-    Detached values, integers, comparisons and whatever is computed from them count as constants, except the first floating values computed from integer inputs.
+    Detached values, integers, comparisons and whatever is computed from them count as constants, except the first floating values computed
+    from integer inputs.
     """
     carriers = {n for n in tensor_inputs(graph) if is_floating(n)}
     integers = set(tensor_inputs(graph)) - carriers

@@ -1,7 +1,7 @@
 """Tools for ``fx`` graphs: metadata of nodes; inserting, replacing and running nodes."""
 
 import itertools
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch

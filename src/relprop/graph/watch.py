@@ -31,7 +31,7 @@ class _Weight:
             ModelError: It is gone, or has another shape, dtype or device.
         """
         now = self.holder.get(self.name)
-        if now is self.tensor and _version(now) == self.version and now.data_ptr() == self.address:
+        if now is self.tensor and _version(self.tensor) == self.version and self.tensor.data_ptr() == self.address:
             return False
         if not isinstance(now, Tensor):
             raise ModelError(f"The model's {self.path!r} was taken away after it was captured; capture the model anew.")
@@ -57,12 +57,13 @@ class Watch:
         """Note the weights and the modules of a model."""
         weights, modules = list[_Weight](), list[tuple[str, Mapping[str, Any], tuple[tuple[str, Any], ...]]]()
         for path, module in model.named_modules():
-            if isinstance(module, nn.Module) and "_modules" in module.__dict__:  # TorchScript has none
-                modules.append((path, module._modules, tuple(module._modules.items())))
-                held = [(holder, name, t) for holder in (module._parameters, module._buffers) for name, t in holder.items()]
-                weights += [
-                    _Weight.of(holder, name, f"{path}.{name}".removeprefix("."), t) for holder, name, t in held if t is not None
-                ]
+            state = vars(module)
+            if not isinstance(state.get("_modules"), dict):  # TorchScript
+                continue
+            modules.append((path, state["_modules"], tuple(state["_modules"].items())))
+            for holder in (state["_parameters"], state["_buffers"]):
+                named = [(name, tensor) for name, tensor in holder.items() if tensor is not None]
+                weights += [_Weight.of(holder, name, f"{path}.{name}".removeprefix("."), tensor) for name, tensor in named]
         return cls(tuple(weights), tuple(modules))
 
     def changed(self) -> bool:
@@ -75,7 +76,10 @@ class Watch:
             if len(holder) != len(children) or any(holder.get(name) is not child for name, child in children):
                 where = f"module {path!r}" if path else "the model"
                 raise ModelError(f"The modules of {where} have changed since it was captured; capture the model anew.")
-        return any([weight.changed() for weight in self.weights])  # all of them, so that every error is found
+        found = [
+            weight.changed() for weight in self.weights
+        ]  # all of them, so that an error is found before anything is captured anew
+        return any(found)
 
 
 def _version(tensor: Tensor) -> int:

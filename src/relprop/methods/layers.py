@@ -8,7 +8,7 @@ from torch import Tensor, fx
 from relprop.errors import OptionError, suggestion
 from relprop.graph.facts import is_softmax
 from relprop.graph.model import CapturedModel
-from relprop.graph.nodes import Size, OUTPUTS, is_floating, module_outputs, returns, shape_of, tensor_inputs
+from relprop.graph.nodes import OUTPUTS, Size, is_floating, module_outputs, returns, shape_of, tensor_inputs
 from relprop.ops.op import Role
 from relprop.propagation.roles import Roles
 

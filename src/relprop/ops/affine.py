@@ -130,7 +130,7 @@ def _slices_of_matmul(arguments: Arguments, output: Tensor, dim: int) -> dict[st
     if min(dims) < 2:
         return None
     if dim < output.dim() - 2:
-        return slices_with_broadcasting({name: arguments[name] for name in ("self", "other")}, output, dim)
+        return dict(slices_with_broadcasting({name: arguments[name] for name in ("self", "other")}, output, dim))
     return {"self": dims[0] - 2} if dim == output.dim() - 2 else {"other": dims[1] - 1}
 
 

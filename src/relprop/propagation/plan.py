@@ -4,13 +4,25 @@ import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from torch import Tensor, fx
 
 from relprop.errors import UnsupportedOpError
 from relprop.graph.facts import Facts, analyze
 from relprop.graph.model import CapturedModel
-from relprop.graph.nodes import BATCHES, PATH, Size, for_one, is_floating, module_outputs, nodes_in, tensor_inputs, twin_of, value_of
+from relprop.graph.nodes import (
+    BATCHES,
+    PATH,
+    Size,
+    for_one,
+    is_floating,
+    module_outputs,
+    nodes_in,
+    tensor_inputs,
+    twin_of,
+    value_of,
+)
 from relprop.ops.layout import SampleLayout
 from relprop.ops.op import MultiplierRule, Op, Role, op_name
 from relprop.ops.table import arguments_of, known_op, limit_of
@@ -159,14 +171,14 @@ def _rule_name(role: Role, rule: Rule | None, *, moves: bool) -> str:
 
 
 def _printed_shape(node: fx.Node) -> tuple[str, ...]:
-    value, twin = (v[0] if isinstance(v, list | tuple) and v else v for v in (value_of(node), twin_of(node)))
-    if not isinstance(value, Tensor):
+    values: list[Any] = [v[0] if isinstance(v, list | tuple) and v else v for v in (value_of(node), twin_of(node))]
+    if not isinstance(values[0], Tensor):
         return ()
 
     def name(size: int, other: int) -> str:
         return str(size) if size == other else "B" if size == BATCHES[0] else f"{for_one(Size(size, other))}B"
 
-    return tuple(map(name, value.shape, twin.shape))
+    return tuple(map(name, values[0].shape, values[1].shape))
 
 
 def _leaves(graph: fx.Graph, facts: Facts, reached: set[fx.Node]) -> tuple[tuple[fx.Node, ...], list[str]]:

@@ -7,8 +7,8 @@ from torch import fx
 from relprop.graph.passes.attention import expand_attention
 from relprop.graph.passes.batchnorm import fold_batchnorm as fold_batchnorms
 from relprop.graph.passes.constants import drop_unused, fold_constants
-from relprop.graph.passes.gradients import follow_gradients, follow_values
 from relprop.graph.passes.final import take_off_final_softmax
+from relprop.graph.passes.gradients import follow_gradients, follow_values
 from relprop.graph.passes.masks import fill_infinite_masks
 from relprop.graph.passes.moves import shorten_moves
 from relprop.graph.passes.projections import separate_projections

@@ -19,10 +19,12 @@ def mark_outputs(module: fx.GraphModule, returned: Sequence[Returned]) -> None:
         calls.setdefault(call.path, []).append(call)
     # outer modules first, where several return one value
     for path in sorted(calls, key=lambda path: path.count(".")):
-        read, call = next(((read, c) for c in reversed(calls[path]) if (read := _read(c, order))), ((), None))
-        if call is not None:
-            read[-1].meta.setdefault(OUTPUTS, []).append(path)
-            returns(module)[path] = Returns(len(calls[path]), len(read), call.passes_on)
+        for call in reversed(calls[path]):
+            read = _read(call, order)
+            if read:
+                read[-1].meta.setdefault(OUTPUTS, []).append(path)
+                returns(module)[path] = Returns(len(calls[path]), len(read), call.passes_on)
+                break
 
 
 def _read(call: Returned, order: Mapping[fx.Node, int]) -> Sequence[fx.Node]:

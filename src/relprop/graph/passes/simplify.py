@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import fx
 
-from relprop.graph.nodes import DEVICE, OUTPUTS, Size, insert, replace, shape_of, value_of
+from relprop.graph.nodes import DEVICE, OUTPUTS, insert, replace, shape_of, value_of
 from relprop.ops.op import Role
 from relprop.ops.table import arguments_of, entry
 
@@ -147,8 +147,8 @@ def _rewrite_variance(node: fx.Node) -> fx.Node | None:
     given = arguments_of(node)
     x, dims, keepdim = given["self"], given["dim"], given["keepdim"]
     dims = list(range(value_of(x).dim())) if dims is None else list(dims)  # pyright: ignore[reportArgumentType]
-    sizes = [shape_of(x)[dim] for dim in dims]
-    if any(isinstance(size, Size) for size in sizes):
+    sizes = [size for dim in dims if isinstance(size := shape_of(x)[dim], int)]
+    if len(sizes) < len(dims):
         return None
     correction = given.get("correction", int(given.get("unbiased", True)))
     degrees = math.prod(sizes) - (1 if correction is None else correction)

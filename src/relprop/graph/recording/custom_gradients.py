@@ -87,7 +87,7 @@ class Region:
 
 def running_function() -> tuple[FrameType | None, bool]:
     """The frame of the outermost call of a user's ``torch.autograd.Function`` on this thread's stack; whether any, torch's too, is running."""
-    found, running, frame = None, False, sys._getframe()  # noqa: SLF001
+    found, running, frame = None, False, sys._getframe()  # pyright: ignore[reportPrivateUsage]
     while frame is not None:
         if frame.f_code is _APPLY:
             running = True

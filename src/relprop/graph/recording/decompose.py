@@ -8,14 +8,8 @@ import torch
 from torch._decomp import decomposition_table
 
 from relprop.ops.op import op_name
+from relprop.ops.recorded import REWRITTEN
 from relprop.ops.table import OPS
-
-_REWRITTEN = frozenset(
-    f"aten::{name}"
-    for name in """pad var cosine_similarity scaled_dot_product_attention copy convolution _convolution
-    _native_batch_norm_legit_no_training""".split()
-)
-"""Ops without an entry that a pass rewrites."""
 
 
 def definition(func: Any) -> Callable[..., Any] | None:  # noqa: ANN401 - an overload of an op
@@ -23,7 +17,7 @@ def definition(func: Any) -> Callable[..., Any] | None:  # noqa: ANN401 - an ove
     name = op_name(func)
     if name == "aten::to":
         return func.decompose
-    if name in OPS or name in _REWRITTEN or f"{name}.{func._overloadname}" in OPS:
+    if name in OPS or name in REWRITTEN or f"{name}.{func._overloadname}" in OPS:
         return None
     return _known_definition(func)
 

@@ -6,7 +6,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
-_RETURN_NOTHING = frozenset({"append", "appendleft", "extend", "insert", "update", "add", "clear", "put", "__setitem__", "add_scalar"})
+_RETURN_NOTHING = frozenset(
+    {"append", "appendleft", "extend", "insert", "update", "add", "clear", "put", "__setitem__", "add_scalar"}
+)
 """Methods that return nothing, by which hooks collect what they see."""
 
 
@@ -18,7 +20,7 @@ def without_observers(hooks: Mapping[int, Callable[..., Any]]) -> "OrderedDict[i
 def observes(hook: Callable[..., Any]) -> bool:
     """Whether a hook certainly returns nothing and writes to none of its arguments, as its code shows; when in doubt, not."""
     function: Any = hook.__func__ if isinstance(hook, types.MethodType) else hook
-    function = getattr(type(function), "__call__", None) if not isinstance(function, types.FunctionType) else function
+    function = vars(type(function)).get("__call__") if not isinstance(function, types.FunctionType) else function
     if not isinstance(function, types.FunctionType):
         return False
     code = function.__code__

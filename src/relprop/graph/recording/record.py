@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from relprop.graph.recording.recorder import AT, Recorder
-from relprop.graph.recording.writes import is_view
 from relprop.graph.recording.shadow import Shadow
+from relprop.graph.recording.writes import is_view
 from relprop.inputs import Inputs
 
 

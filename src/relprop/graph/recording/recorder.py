@@ -6,6 +6,7 @@ on the input has no values. Writes in place become new values, see :mod:`relprop
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,10 +17,10 @@ from relprop.errors import UnsupportedOpError
 from relprop.graph.nodes import DEVICE, PATH, as_meta
 from relprop.graph.recording.custom_gradients import CustomGradient, Region, emptied, running_function, stop_gradient
 from relprop.graph.recording.decompose import definition
-from relprop.graph.recording.shapes import SHAPES
 from relprop.graph.recording.traced import Entry, Memory, Traced, View
 from relprop.graph.recording.writes import functional, item_view, put_back, written
 from relprop.ops.op import op_name
+from relprop.ops.recorded import INDEXED, OF_UNKNOWN_SIZE, SHAPES
 
 aten = torch.ops.aten
 
@@ -136,7 +137,9 @@ class Recorder(TorchDispatchMode):
         node.meta.update({"val": as_meta(value), PATH: path, CONSTANT: value})
         return self._enter(tensor, node, value)
 
-    def _enter(self, tensor: Tensor, node: fx.Node, value: Tensor, memory: Memory | None = None, path: tuple[View, ...] = ()) -> Entry:
+    def _enter(
+        self, tensor: Tensor, node: fx.Node, value: Tensor, memory: Memory | None = None, path: tuple[View, ...] = ()
+    ) -> Entry:
         memory = Memory(node, value) if memory is None else memory
         entry = Entry(node, value, memory, path, tensor.device, memory.version)
         self._entries[id(tensor)] = tensor, entry
@@ -146,7 +149,7 @@ class Recorder(TorchDispatchMode):
         self, node: fx.Node, value: Tensor, device: torch.device, memory: Memory | None = None, path: tuple[View, ...] = ()
     ) -> Traced:
         memory = Memory(node, value) if memory is None else memory
-        return Traced(Entry(node, value, memory, path, device, memory.version))
+        return Traced.of(Entry(node, value, memory, path, device, memory.version))
 
     def _chain(self, entry: Entry) -> list[Tensor]:
         """The tensors from the whole memory to a view of it, as of the last write."""
@@ -163,10 +166,10 @@ class Recorder(TorchDispatchMode):
 
     # --- ops ---------------------------------------------------------------------------------------------------------------------
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401, ARG002
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
         """Record one op, a write as its functional twin, a composite op without an entry as its parts; return what the model shall see."""
         kwargs = kwargs or {}
-        if len(args) > 1 and op_name(func).removesuffix("_") in _INDEXED:
+        if len(args) > 1 and op_name(func) in INDEXED:
             args = (args[0], [part for index in args[1] for part in self._positions(index)], *args[2:])
         if func is aten.squeeze.default:  # a batch of one stays a batch
             func, args = aten.squeeze.dims, (args[0], [dim for dim, size in enumerate(args[0].shape) if size == 1])
@@ -197,60 +200,74 @@ class Recorder(TorchDispatchMode):
             return index.nonzero().unbind(1)
 
     def _record(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
-        entries: dict[int, Entry] = {}
-        tensors: dict[int, Tensor] = {}
-
-        def note(tensor: Tensor) -> None:
-            entries[id(tensor)], tensors[id(tensor)] = self.read(tensor), tensor
-
         self._region = self._running_region()
-
-        _mapped((args, kwargs), note)
+        operands: dict[int, tuple[Tensor, Entry]] = {}
+        _mapped((args, kwargs), lambda tensor: operands.update({id(tensor): (tensor, self.read(tensor))}))
+        entries = {key: entry for key, (_, entry) in operands.items()}
         depends = any(entry.symbolic for entry in entries.values())
         if depends and not any("Tensor" in str(r.type) for r in func._schema.returns):
             raise ReadsValueError(op_name(func))
         symbolic = depends or is_random(func, args, kwargs)
-        values = {k: as_meta(e.value) if symbolic else e.value for k, e in entries.items()}
-        given, named = _mapped((args, kwargs), lambda tensor: values[id(tensor)])
-        try:
-            result = _run_without_values(func, given, named) if symbolic else func(*given, **named)
-        except NotImplementedError:
-            raise UnsupportedOpError(
-                f"The size of what {op_name(func)} (in {self.path or 'the model itself'}) returns depends on the input's values, so no plan "
-                "can be made."
-            ) from None
-        if not _holds_tensors(result):
-            return result
-        for key, value in values.items():
-            if result is value:  # the op returned its argument
-                return tensors[key]
-        nodes, named_nodes = _mapped((args, kwargs), lambda tensor: entries[id(tensor)].node)
-        node = self._add(func, nodes, named_nodes, result)
-        before = next((e.device for e in entries.values() if e.symbolic), torch.device("cpu"))
+        values = {key: as_meta(entry.value) if symbolic else entry.value for key, entry in entries.items()}
+        result = self._run(func, *_mapped((args, kwargs), lambda tensor: values[id(tensor)]), symbolic=symbolic)
+        passed_on = [tensor for key, (tensor, _) in operands.items() if result is values[key]]
+        if passed_on or not _holds_tensors(result):
+            return passed_on[0] if passed_on else result
+        nodes, named = _mapped((args, kwargs), lambda tensor: entries[id(tensor)].node)
+        node = self._add(func, nodes, named, result)
+        before = next((entry.device for entry in entries.values() if entry.symbolic), torch.device("cpu"))
         device = _device_of(args, kwargs) or before
         if depends and device != before:
             node.meta[DEVICE] = device
         sources = [(entry, values[key]) for key, entry in entries.items()]
-
-        def shown(value: Tensor, node: fx.Node, view: Callable[[], View]) -> Tensor:
-            """The tensor that the model sees for a result, which may be a view of an argument."""
-            source = next((entry for entry, read in sources if _share_memory(value, read)), None)
-            memory, path = (None, ()) if source is None else (source.memory, (*source.path, view()))
-            if value.is_meta:
-                return self._traced(node, value, device, memory, path)
-            node.meta[CONSTANT] = value
-            self._enter(value, node, value, memory, path)
-            return value
-
         if isinstance(result, Tensor):
-            return shown(result, node, lambda: View(func, args[1:], kwargs))
+            return self._shown(result, node, sources, device, lambda: View(func, args[1:], kwargs))
         items = [
-            shown(value, self._add(operator.getitem, (node, i), {}, value), lambda i=i: item_view(func, args, kwargs, result, i))
+            self._shown(
+                value,
+                self._add(operator.getitem, (node, i), {}, value),
+                sources,
+                device,
+                partial(item_view, func, args, kwargs, result, i),
+            )
             if isinstance(value, Tensor)
             else value
             for i, value in enumerate(result)
         ]
         return items if isinstance(result, list) else tuple(items)
+
+    def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, symbolic: bool) -> Any:  # noqa: ANN401
+        """Run an op on constants, or without values.
+
+        Raises:
+            UnsupportedOpError: The size of its result depends on the input's values.
+        """
+        if not symbolic:
+            return func(*args, **kwargs)
+        try:
+            return _run_without_values(func, args, kwargs)
+        except NotImplementedError:
+            raise UnsupportedOpError(
+                f"The size of what {op_name(func)} (in {self.path or 'the model itself'}) returns depends on the input's values, so no plan "
+                "can be made."
+            ) from None
+
+    def _shown(
+        self,
+        value: Tensor,
+        node: fx.Node,
+        sources: Sequence[tuple[Entry, Tensor]],
+        device: torch.device,
+        view: Callable[[], View],
+    ) -> Tensor:
+        """The tensor that the model sees for a result, which may be a view of an argument."""
+        source = next((entry for entry, read in sources if _share_memory(value, read)), None)
+        memory, path = (None, ()) if source is None else (source.memory, (*source.path, view()))
+        if value.is_meta:
+            return self._traced(node, value, device, memory, path)
+        node.meta[CONSTANT] = value
+        self._enter(value, node, value, memory, path)
+        return value
 
     def _add(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> fx.Node:  # noqa: ANN401
         node = self._counted(self.graph.call_function(op, args, kwargs))
@@ -285,9 +302,6 @@ class Recorder(TorchDispatchMode):
         return target
 
 
-_OF_UNKNOWN_SIZE = frozenset({"aten::index", "aten::masked_select", "aten::repeat_interleave"})
-_INDEXED = frozenset({"aten::index", "aten::index_put"})
-
 # torch wraps the method so that importing its compiler, which takes a second, precedes the first op
 Recorder.__torch_dispatch__ = Recorder.__torch_dispatch__.__wrapped__  # pyright: ignore[reportAttributeAccessIssue, reportFunctionMemberAccess]
 
@@ -311,7 +325,7 @@ def _holds_tensors(result: Any) -> bool:  # noqa: ANN401
 
 
 def _share_memory(a: Tensor, b: Tensor) -> bool:
-    return a.untyped_storage()._cdata == b.untyped_storage()._cdata
+    return torch._C._is_alias_of(a, b)  # pyright: ignore[reportAttributeAccessIssue, reportPrivateUsage]
 
 
 def is_random(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:  # noqa: ANN401
@@ -334,7 +348,7 @@ def _run_without_values(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, A
     try:
         return SHAPES.get(func, func)(*given, **named)
     except NotImplementedError:
-        if op_name(func) in _OF_UNKNOWN_SIZE or torch.Tag.dynamic_output_shape in func.tags:
+        if op_name(func) in OF_UNKNOWN_SIZE or torch.Tag.dynamic_output_shape in func.tags:
             raise
         zeros, named = _mapped((args, dict(kwargs)), lambda tensor: torch.zeros(tensor.shape, dtype=tensor.dtype))
         return _mapped(func(*zeros, **named), as_meta)

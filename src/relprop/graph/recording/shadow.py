@@ -20,6 +20,7 @@ Returned = Callable[[str, Any, Any, Any], None]
 _LAST = -1
 """A key of a hook that no hook of the user has."""
 
+_CONTAINERS = (list, tuple, dict, OrderedDict, set, deque)
 _LARGEST = 10_000
 """Containers with more items hold data, not modules."""
 
@@ -50,8 +51,8 @@ class Shadow:
             return self._copies[id(module)]
         if isinstance(module, torch.jit.ScriptModule):
             return self._script(module)
-        if type(module).__name__ == "OptimizedModule" and "_orig_mod" in module._modules:  # of torch.compile
-            return self._module(module._modules["_orig_mod"])  # pyright: ignore[reportArgumentType]
+        if type(module).__name__ == "OptimizedModule":  # of torch.compile
+            return self._module(module.get_submodule("_orig_mod"))
         path = self._paths.get(id(module), "")
         copied = self._copies[id(module)] = object.__new__(type(module))
         own: dict[str, Any] = {}
@@ -102,26 +103,30 @@ class Shadow:
             return self._module(value)
         if id(value) in self._copies:
             return self._copies[id(value)]
-        kind = type(value)
-        if kind in (list, dict, OrderedDict, set, deque) and len(value) <= _LARGEST:
-            copied = self._copies[id(value)] = kind()
-            self._kept.append(value)
-            if kind in (dict, OrderedDict):
-                copied.update((key, self._translated(item)) for key, item in value.items())
-            else:
-                put = copied.add if kind is set else copied.append
-                for item in value:
-                    put(self._translated(item))
-            return copied
-        if kind is tuple:
-            return tuple(self._translated(item) for item in value)
+        if type(value) in _CONTAINERS and len(value) <= _LARGEST:
+            return self._container(value)
         if isinstance(value, types.MethodType):
             return types.MethodType(value.__func__, self._translated(value.__self__))
-        if kind is functools.partial:
-            return kind(self._translated(value.func), *map(self._translated, value.args), **self._translated(value.keywords))
-        if isinstance(value, types.FunctionType) and value.__closure__:
-            return self._function(value)
-        return value
+        if type(value) is functools.partial:
+            whole: Any = value
+            return functools.partial(
+                self._translated(whole.func), *map(self._translated, whole.args), **self._translated(whole.keywords)
+            )
+        return self._function(value) if isinstance(value, types.FunctionType) and value.__closure__ else value
+
+    def _container(self, value: Any) -> Any:  # noqa: ANN401 - a list, dict, …
+        """Return a copy of a container with copies in place of modules."""
+        if isinstance(value, tuple):
+            return tuple(self._translated(item) for item in value)
+        copied = self._copies[id(value)] = type(value)()
+        self._kept.append(value)
+        if isinstance(value, dict):
+            copied.update((key, self._translated(item)) for key, item in value.items())
+        elif isinstance(value, set):
+            copied.update(self._translated(item) for item in value)
+        else:
+            copied.extend(self._translated(item) for item in value)
+        return copied
 
     def _function(self, function: types.FunctionType) -> types.FunctionType:
         """Return a function whose closure reads copies of modules."""

@@ -65,8 +65,9 @@ class Traced(Tensor):
 
     entry: Entry
 
-    @staticmethod
-    def __new__(cls, entry: Entry) -> "Traced":
+    @classmethod
+    def of(cls, entry: Entry) -> "Traced":
+        """Return the tensor of an entry without values."""
         value = entry.value
         made = Tensor._make_wrapper_subclass(  # pyright: ignore[reportAttributeAccessIssue]
             cls, value.shape, value.stride(), value.storage_offset(), dtype=value.dtype, device=entry.device
@@ -74,10 +75,10 @@ class Traced(Tensor):
         made.entry = entry
         return made
 
-    __torch_function__ = torch._C._disabled_torch_function_impl  # pyright: ignore[reportPrivateUsage]
+    __torch_function__ = torch._C._disabled_torch_function_impl  # pyright: ignore[reportPrivateUsage, reportAssignmentType]
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401, ARG003
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
         """Refuse an op outside the recording; inside, the recorder comes first."""
         raise RuntimeError(f"{func} was called on a tensor that a capture left behind; it holds no values.")
 

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from relprop.graph.recording.recorder import CONSTANT
-from relprop.graph.recording.record import Recording
 from relprop.graph.nodes import BATCHES, TWIN
+from relprop.graph.recording.record import Recording
+from relprop.graph.recording.recorder import CONSTANT
 
 aten = torch.ops.aten
 
@@ -47,7 +47,7 @@ def _join_constants(a: fx.Node, b: fx.Node) -> None:
         return
     inner = [n for n in a.all_input_nodes if CONSTANT not in n.meta]
     same = second is not None and first.shape == second.shape
-    if a.op == "get_attr":
+    if a.op == "get_attr" and second is not None:
         if not same or (first.data_ptr() != second.data_ptr() and not torch.equal(first, second)):
             raise FixedBatchError("a constant depends on the batch")
     elif inner or not same:
@@ -55,7 +55,7 @@ def _join_constants(a: fx.Node, b: fx.Node) -> None:
 
 
 def _mapped(value: Any, twins: dict[fx.Node, fx.Node]) -> Any:  # noqa: ANN401
-    return fx.node.map_arg(value, twins.__getitem__)
+    return fx.node.map_arg(value, twins.__getitem__)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class _Sizes:

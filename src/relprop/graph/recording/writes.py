@@ -121,7 +121,7 @@ def _same(_: Mapping[str, Any], __: Tensor, part: Tensor) -> Tensor:
     return part
 
 
-_BACK: dict[str, Back] = {
+_BACK: Mapping[str, Back] = {
     "slice": _slice,
     "narrow": _narrow,
     "select": _select,
@@ -131,7 +131,9 @@ _BACK: dict[str, Back] = {
     "t": lambda _, __, part: part.t(),
     "view_as_real": lambda _, __, part: torch.view_as_complex(part.contiguous()),
     "view_as_complex": lambda _, __, part: torch.view_as_real(part),
+    **dict.fromkeys(
+        ["view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as", "reshape_as", "_unsafe_view"], _reshape
+    ),
+    **dict.fromkeys(["alias", "detach", "contiguous", "expand", "expand_as", "positive", "lift", "lift_fresh"], _same),
 }
-_BACK |= dict.fromkeys("view reshape flatten unflatten squeeze unsqueeze view_as reshape_as _unsafe_view".split(), _reshape)
-_BACK |= dict.fromkeys("alias detach contiguous expand expand_as positive lift lift_fresh".split(), _same)
 """By view, ``(arguments, whole, part) -> whole``: the whole with its view replaced."""

@@ -1,4 +1,4 @@
-"""Shapes of convolutions and norms, which torch works out in Python, fifty times as slowly as those of other ops."""
+"""How ops are recorded: shapes that torch works out slowly, ops that a pass rewrites, ops whose results have a size that depends on values."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -9,8 +9,12 @@ from torch import Tensor
 aten = torch.ops.aten
 
 
-def _like_input(x: Tensor, *_: Any, **__: Any) -> Tensor:
+def _like_input(x: Tensor, *_: object, **__: object) -> Tensor:
     return torch.empty_like(x)
+
+
+def _rows_like_input(x: Tensor, *_: object, **__: object) -> Tensor:
+    return torch.empty(x.shape, dtype=x.dtype, device="meta")
 
 
 def _convolution(
@@ -45,7 +49,28 @@ SHAPES: Mapping[Any, Callable[..., Tensor]] = {
     aten.conv2d.default: _convolution,
     aten.conv3d.default: _convolution,
     aten.batch_norm.default: _like_input,
-    aten.layer_norm.default: lambda x, *_, **__: torch.empty(x.shape, dtype=x.dtype, device="meta"),
+    aten.layer_norm.default: _rows_like_input,
     aten.group_norm.default: _like_input,
 }
-"""By op, a function of its arguments, on the meta device, that makes a result of the right shape there."""
+"""By op that torch works out in Python, slowly: a function of its arguments, on the meta device, that makes a result there."""
+
+REWRITTEN = frozenset(
+    f"aten::{name}"
+    for name in [
+        "pad",
+        "var",
+        "cosine_similarity",
+        "scaled_dot_product_attention",
+        "copy",
+        "convolution",
+        "_convolution",
+        "_native_batch_norm_legit_no_training",
+    ]
+)
+"""Ops without an entry that a pass rewrites, so that they are not decomposed."""
+
+OF_UNKNOWN_SIZE = frozenset(f"aten::{name}" for name in ("index", "masked_select", "repeat_interleave"))
+"""Ops whose result may have a size that depends on values, though torch does not tag them so."""
+
+INDEXED = frozenset(f"aten::{name}" for name in ("index", "index_put", "index_put_"))
+"""Ops whose indices may be masks."""
