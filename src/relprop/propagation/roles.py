@@ -16,7 +16,7 @@ from relprop.ops.table import arguments_of, entry, known_op
 _THROUGH = frozenset({Role.SHAPE, Role.SCALE, Role.BIAS})
 """Roles of ops between the input and the first layer, through which the input's bounds are computed."""
 
-_TO_OUTPUT = _THROUGH | {Role.POOL, Role.ADD, Role.ACTIVATION, Role.GATE, Role.SELECT}
+_TO_OUTPUT = _THROUGH | {Role.POOL, Role.ADD, Role.ACTIVATION, Role.GATE, Role.SELECT, Role.REDUCE}
 """Roles of ops between the last weighted layer and the output."""
 
 

@@ -1,4 +1,4 @@
-"""Decompose ops without an entry in the table, by torch's own decompositions, into ops with one."""
+"""Decompose ops without an entry in the table into ops with one, by our definitions or torch's own, and complex values into real ones."""
 
 import contextlib
 from collections.abc import Callable
@@ -11,6 +11,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from relprop.graph.aliasing import mutated
 from relprop.graph.nodes import PATH, insert, replace, value_of
+from relprop.graph.passes.complex import separate_complex
+from relprop.ops.decompositions import definition_of
 from relprop.ops.op import op_name
 from relprop.ops.table import OPS
 
@@ -24,12 +26,17 @@ def decompose_unknown(module: fx.GraphModule) -> None:
         for node in unknown:
             _take_apart(node)
         if not unknown:
-            return
+            break
+    separate_complex(module)
 
 
 def _definition(node: fx.Node) -> Callable[..., Any] | None:
     target = node.target
-    if not isinstance(target, torch._ops.OpOverload) or op_name(target) in OPS or target._schema.is_mutable:  # pyright: ignore[reportPrivateUsage]
+    if not isinstance(target, torch._ops.OpOverload) or target._schema.is_mutable:  # pyright: ignore[reportPrivateUsage]
+        return None
+    if (own := definition_of(target, node.args)) is not None:
+        return own
+    if op_name(target) in OPS or f"{op_name(target)}.{target._overloadname}" in OPS:  # pyright: ignore[reportPrivateUsage]
         return None
     if target in decomposition_table:
         return decomposition_table[target]
@@ -49,7 +56,7 @@ def _take_apart(node: fx.Node) -> None:
 
     with contextlib.suppress(NotImplementedError, RuntimeError, TypeError):
         # a composite op traced before dispatch would record itself
-        pre_dispatch = node.target in decomposition_table
+        pre_dispatch = definition != node.target.decompose  # pyright: ignore[reportFunctionMemberAccess, reportAttributeAccessIssue]
         body = make_fx(run, pre_dispatch=pre_dispatch, record_module_stack=False)(*[value_of(n) for n in leaves])
         _splice(body, node, leaves)
 
