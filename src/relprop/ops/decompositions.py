@@ -10,10 +10,10 @@ from torch import Tensor
 from torch._decomp import decompositions
 from torch.nn.functional import linear
 
-from relprop.ops import fourier as _fourier  # noqa: F401 - defines the ops of relprop
+from relprop.ops.fourier import own
 from relprop.ops.op import op_name
 
-aten, own = torch.ops.aten, torch.ops.relprop
+aten = torch.ops.aten
 Definition = Callable[..., Any]
 
 
@@ -45,11 +45,22 @@ def _rnn_cell(activation: Callable[[Tensor], Tensor]) -> Definition:
     return cell
 
 
-def _lstm(x: Tensor, hx: Sequence[Tensor], params: Sequence[Tensor], has_biases: bool, layers: int, *settings: Any) -> Any:  # noqa: ANN401
-    """Torch's own definition, step by step instead of by the fused kernel for CPUs; ``settings`` are dropout and the directions."""
-    weights = decompositions.gather_params(params, has_biases, hx[0].shape[2] != hx[1].shape[2])  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType, reportUnknownVariableType]
+def _lstm(  # noqa: PLR0913, PLR0917 - the op's own
+    x: Tensor,
+    hx: Sequence[Tensor],
+    params: Sequence[Tensor],
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Torch's own definition, step by step instead of by the fused kernel for CPUs."""
+    weights = decompositions.gather_params(params, has_biases, hx[0].shape[2] != hx[1].shape[2])
+    settings = (has_biases, num_layers, dropout, train, bidirectional, batch_first)
     hidden = list(zip(hx[0], hx[1], strict=True))
-    out, final = decompositions._rnn_helper(x, hidden, weights, has_biases, layers, *settings, decompositions.one_layer_lstm)  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType, reportUnknownVariableType]
+    out, final = decompositions._rnn_helper(x, hidden, weights, *settings, decompositions.one_layer_lstm)  # pyright: ignore[reportPrivateUsage]
     return out, torch.stack([h for h, _ in final]), torch.stack([c for _, c in final])
 
 

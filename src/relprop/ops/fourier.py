@@ -16,7 +16,7 @@ from relprop.ops.linear import Linear
 from relprop.ops.op import Call, Op, Role
 from relprop.ops.table import OPS
 
-aten = torch.ops.aten
+aten, own = torch.ops.aten, torch.ops.relprop
 
 
 def _real_to_complex(x: Tensor, dim: int, normalization: int, onesided: bool) -> Tensor:

@@ -236,7 +236,7 @@ def _adaptive_winner(call: Call, relevance: list[Tensor | None]) -> Relevances:
     return {"self": flat.scatter_add(-1, indices.flatten(-spatial), values.flatten(-spatial)).reshape(x.shape)}
 
 
-def extremum_shares(x: Tensor, output: Tensor, relevance: Tensor, dims: Sequence[int], *, keepdim: bool) -> Tensor:
+def extremum_shares(x: Tensor, output: Tensor, relevance: Tensor, dims: list[int], *, keepdim: bool) -> Tensor:
     """Send the relevance of an extremum over ``dims`` to its winners; equal winners share."""
     winners = (x == unreduce(output, dims, keepdim=keepdim)).to(relevance.dtype)
     return winners * (unreduce(relevance, dims, keepdim=keepdim) / winners.sum(dims, keepdim=True))

@@ -1,7 +1,6 @@
 """Reductions with a rule of their own: products in equal parts, norms and distances by powers, log-sums by softmax weights, quantiles."""
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -33,7 +32,8 @@ def _equal_parts_so_far(call: Call, relevance: Tensor) -> Relevances:
 
 def _softmax_weights_so_far(call: Call, relevance: Tensor) -> Relevances:
     """``logcumsumexp``: ``Σ_{k ≥ i} R_k exp(x_i − y_k)``, whose weights of one output add up to one; in logarithms, lest they overflow."""
-    x, y, dim = call.x, call.output, call["dim"]
+    x, dim = call.x, call["dim"]
+    y = call.output.clamp(min=torch.finfo(x.dtype).min)  # −∞ where all scores so far are masked
 
     def weighted(part: Tensor) -> Tensor:
         return (x + (part.log() - y).flip(dim).logcumsumexp(dim).flip(dim)).exp()
@@ -41,7 +41,7 @@ def _softmax_weights_so_far(call: Call, relevance: Tensor) -> Relevances:
     return {"self": weighted(relevance.clamp(min=0)) - weighted((-relevance).clamp(min=0))}
 
 
-def _by_powers(values: Tensor, order: float, dims: Sequence[int]) -> Tensor:
+def _by_powers(values: Tensor, order: float, dims: list[int]) -> Tensor:
     """Shares that add up to one over ``dims``: ``|x|^p / Σ |x|^p``, equal where all are zero; for ``p = ±∞`` the winners share."""
     magnitude = values.abs()
     largest = magnitude.amax(dims, keepdim=True)

@@ -237,7 +237,7 @@ def _reduction(arguments: Mapping[str, Any]) -> str:
 
 
 def _filled(call: Call, relevance: Tensor) -> Tensor:
-    return relevance.index_select(call["dim"], call["index"]).sum_to_size(call["value"].shape)
+    return (relevance - _without_filled(call, relevance)).sum_to_size(call["value"].shape)  # an index may be named twice
 
 
 def _without_filled(call: Call, relevance: Tensor) -> Tensor:

@@ -8,10 +8,11 @@ from torch import Tensor, fx
 
 from relprop.graph.nodes import OUTPUTS, add_constant, insert, replace, value_of
 from relprop.graph.passes.constants import drop_unused
+from relprop.ops.fourier import own
 from relprop.ops.op import op_name
 from relprop.ops.table import arguments_of
 
-aten, own = torch.ops.aten, torch.ops.relprop
+aten = torch.ops.aten
 
 
 class Pair:
@@ -118,70 +119,67 @@ def _call(node: fx.Node, arguments: Mapping[str, Any]) -> fx.Node:
     return insert(node, node.target, *positional, **{name: given[name] for name in node.kwargs})
 
 
-def _by_part(*values: str) -> Form:
+def _pair(node: fx.Node, make: Callable[[int], fx.Node]) -> Pair:
+    """The pair of what ``make`` inserts for the real part, 0, and the imaginary part, 1."""
+    return Pair(node, (make(0), make(1)))
+
+
+def _by_part(*values: str) -> Callable[[fx.Node, dict[str, Any]], Pair]:
     """The op on real and on imaginary parts of the arguments ``values``; other arguments stay."""
 
-    def form(node: fx.Node, given: dict[str, Any]) -> Pair | fx.Node:
-        parts = [
-            _call(node, {name: _part(node, v, side) if name in values else v for name, v in given.items()}) for side in (0, 1)
-        ]
-        return Pair(node, (parts[0], parts[1])) if _is_complex(node) else parts[0]
+    def form(node: fx.Node, given: dict[str, Any]) -> Pair:
+        return _pair(node, lambda side: _call(node, {n: _part(node, v, side) if n in values else v for n, v in given.items()}))
 
     return form
 
 
 def _cast(node: fx.Node, given: dict[str, Any]) -> Pair | fx.Node:
-    real = _call(node, {**given, "self": _part(node, given["self"], 0)})
-    if not _is_complex(node):
-        return real
-    if isinstance(given["self"], Pair):
-        return Pair(node, (real, _call(node, {**given, "self": given["self"].parts[1]})))
-    return Pair(node, (real, insert(node, aten.zeros_like.default, real)))
+    """To another complex dtype, from a real value, or to its real part."""
+    by_part = _by_part("self")(node, given)
+    return by_part if _is_complex(node) else by_part.parts[0]
+
+
+# --- products ------------------------------------------------------------------------------------------------------------------------
 
 
 def _view(node: fx.Node, value: Any) -> fx.Node:  # noqa: ANN401 - an operand
-    """The real view of an operand, a complex number as a constant."""
+    """The real view of an operand; that of a number is a constant."""
     if isinstance(value, Pair):
         return value.view
     if isinstance(value, fx.Node):
-        return Pair(node, (_part(node, value, 0), _part(node, value, 1))).view
-    like = value_of(node)
-    number = torch.tensor([value.real, value.imag], dtype=like.dtype.to_real())
+        return _pair(node, lambda side: _part(node, value, side)).view
+    number = torch.tensor([value.real, value.imag], dtype=value_of(node).dtype.to_real())
     return add_constant(node.graph.owning_module, node, "number", number)  # pyright: ignore[reportArgumentType]
+
+
+def _product(node: fx.Node, a: Any, b: Any) -> Pair:  # noqa: ANN401 - operands
+    return Pair(node, view=insert(node, own.complex_product.default, _view(node, a), _view(node, b)))
 
 
 def _multiply(node: fx.Node, given: dict[str, Any]) -> Pair:
     """By a real value part by part, else as the complex product."""
     a, b = given["self"], given["other"]
     if isinstance(a, Pair) and not isinstance(b, Pair | complex):
-        return Pair(node, tuple(_call(node, {"self": part, "other": b}) for part in a.parts))  # pyright: ignore[reportArgumentType]
+        return _by_part("self")(node, given)
     if isinstance(b, Pair) and not isinstance(a, Pair | complex):
-        return Pair(node, tuple(_call(node, {"self": a, "other": part}) for part in b.parts))  # pyright: ignore[reportArgumentType]
-    return Pair(node, view=insert(node, own.complex_product.default, _view(node, a), _view(node, b)))
+        return _by_part("other")(node, given)
+    return _product(node, a, b)
 
 
-def _divide(node: fx.Node, given: dict[str, Any]) -> Pair | None:
+def _divide(node: fx.Node, given: dict[str, Any]) -> Pair:
     """``a / b`` as ``a b̄ / |b|²`` where ``b`` is complex."""
     a, b = given["self"], given["other"]
     if isinstance(b, complex):
-        return _multiply_by(node, a, 1 / b)
+        return _product(node, a, 1 / b)
     if not isinstance(b, Pair):
-        return Pair(node, tuple(_call(node, {**given, "self": part}) for part in a.parts))  # pyright: ignore[reportArgumentType]
-    real, imaginary = b.parts
+        return _by_part("self")(node, given)
     square = insert(node, aten.add.Tensor, *(insert(node, aten.square.default, part) for part in b.parts))
-    conjugate = Pair(node, (real, insert(node, aten.neg.default, imaginary)))
-    top = Pair(node, view=insert(node, own.complex_product.default, _view(node, a), conjugate.view))
-    return Pair(node, tuple(insert(node, aten.div.Tensor, part, square) for part in top.parts))  # pyright: ignore[reportArgumentType]
-
-
-def _multiply_by(node: fx.Node, a: Any, number: complex) -> Pair:  # noqa: ANN401 - an operand
-    return Pair(node, view=insert(node, own.complex_product.default, _view(node, a), _view(node, number)))
+    above = _product(node, a, _conjugate(node, {"self": b}))
+    return _pair(node, lambda side: insert(node, aten.div.Tensor, above.parts[side], square))
 
 
 def _square(node: fx.Node, given: dict[str, Any]) -> Pair | None:
-    if given.get("exponent", 2) != 2:
-        return None
-    return Pair(node, view=insert(node, own.complex_product.default, given["self"].view, given["self"].view))
+    return _product(node, given["self"], given["self"]) if given.get("exponent", 2) == 2 else None
 
 
 def _conjugate(node: fx.Node, given: dict[str, Any]) -> Pair:
@@ -189,9 +187,9 @@ def _conjugate(node: fx.Node, given: dict[str, Any]) -> Pair:
     return Pair(node, (real, insert(node, aten.neg.default, imaginary)))
 
 
-def _from_polar(node: fx.Node, length: Any, angle: Any) -> Pair:  # noqa: ANN401 - nodes
-    cos, sin = (insert(node, aten.mul.Tensor, length, insert(node, turn, angle)) for turn in (aten.cos.default, aten.sin.default))
-    return Pair(node, (cos, sin))
+def _from_polar(node: fx.Node, length: fx.Node, angle: fx.Node) -> Pair:
+    turns = aten.cos.default, aten.sin.default
+    return _pair(node, lambda side: insert(node, aten.mul.Tensor, length, insert(node, turns[side], angle)))
 
 
 def _exponential(node: fx.Node, given: dict[str, Any]) -> Pair:
@@ -200,55 +198,50 @@ def _exponential(node: fx.Node, given: dict[str, Any]) -> Pair:
 
 
 def _block(node: fx.Node, value: Any, dims: tuple[int, int]) -> fx.Node:  # noqa: ANN401 - an operand
-    """The real matrix of a complex one: ``[[re, im], [−im, re]]``, for products with rows ``[re, im]``."""
+    """A complex matrix as the real one ``[[re, im], [−im, re]]``, for rows ``[re, im]``."""
     real, imaginary = (_part(node, value, side) for side in (0, 1))
-    upper = insert(node, aten.cat.default, [real, imaginary], dims[1])
-    lower = insert(node, aten.cat.default, [insert(node, aten.neg.default, imaginary), real], dims[1])
-    return insert(node, aten.cat.default, [upper, lower], dims[0])
+    above = insert(node, aten.cat.default, [real, imaginary], dims[1])
+    below = insert(node, aten.cat.default, [insert(node, aten.neg.default, imaginary), real], dims[1])
+    return insert(node, aten.cat.default, [above, below], dims[0])
 
 
-def _halves(node: fx.Node, value: fx.Node) -> Pair:
-    last = value_of(value).dim() - 1
-    size = value_of(value).shape[last] // 2
-    first, second = (insert(node, aten.slice.Tensor, value, last, start, start + size) for start in (0, size))
-    return Pair(node, (first, second))
+def _joined(node: fx.Node, value: Any) -> fx.Node:  # noqa: ANN401 - an operand
+    """Rows ``[re, im]``."""
+    parts = [_part(node, value, side) for side in (0, 1)]
+    return insert(node, aten.cat.default, parts, value_of(parts[0]).dim() - 1)
+
+
+def _halves(node: fx.Node, rows: fx.Node) -> Pair:
+    last = value_of(rows).dim() - 1
+    size = value_of(rows).shape[last] // 2
+    return _pair(node, lambda side: insert(node, aten.slice.Tensor, rows, last, side * size, (side + 1) * size))
 
 
 def _matrix_product(node: fx.Node, given: dict[str, Any]) -> Pair | None:
-    """One real product: rows ``[re, im]`` times the block matrix."""
-    (_, a), (name, b) = list(given.items())[:2]
+    """One real product, of rows ``[re, im]`` and the block matrix."""
+    a, b = list(given)[:2]
     if min(value_of(n).dim() for n in node.all_input_nodes) < 2:
         return None
-    if not isinstance(a, Pair):
-        return Pair(node, tuple(_call(node, {**given, name: part}) for part in b.parts))  # pyright: ignore[reportArgumentType]
-    last = value_of(a.parts[0]).dim() - 1
-    rows = insert(node, aten.cat.default, list(a.parts), last)
-    dims = value_of(_part(node, b, 0)).dim()
-    return _halves(node, _call(node, {**given, "self": rows, name: _block(node, b, (dims - 2, dims - 1))}))
+    if not isinstance(given[a], Pair):
+        return _by_part(b)(node, given)
+    dims = value_of(node.args[1]).dim()
+    matrix = _block(node, given[b], (dims - 2, dims - 1))
+    return _halves(node, _call(node, {**given, a: _joined(node, given[a]), b: matrix}))
 
 
-def _linear(node: fx.Node, given: dict[str, Any]) -> Pair | None:
+def _linear(node: fx.Node, given: dict[str, Any]) -> Pair:
     """A complex dense layer as a real one of twice the size."""
-    x, weight, bias = given["input"], given["weight"], given["bias"]
-    if not isinstance(x, Pair):
-        return None
-    rows = insert(node, aten.cat.default, list(x.parts), value_of(x.parts[0]).dim() - 1)
-    joined = insert(
-        node,
-        aten.t.default,
-        _block(node, Pair(node, tuple(insert(node, aten.t.default, p) for p in _both(node, weight))), (0, 1)),
-    )  # pyright: ignore[reportArgumentType]
-    offset = None if bias is None else insert(node, aten.cat.default, list(_both(node, bias)), 0)
-    return _halves(node, insert(node, aten.linear.default, rows, joined, offset))
+    turned = _pair(node, lambda side: insert(node, aten.t.default, _part(node, given["weight"], side)))
+    weight = insert(node, aten.t.default, _block(node, turned, (0, 1)))
+    bias = None if given["bias"] is None else _joined(node, given["bias"])
+    return _halves(node, insert(node, aten.linear.default, _joined(node, given["input"]), weight, bias))
 
 
-def _both(node: fx.Node, value: Any) -> tuple[Any, Any]:  # noqa: ANN401 - an operand
-    return _part(node, value, 0), _part(node, value, 1)
-
+# --- the table -----------------------------------------------------------------------------------------------------------------------
 
 _ELEMENTS = """neg sum mean cumsum reshape view _unsafe_view flatten unflatten permute transpose t squeeze unsqueeze expand broadcast_to repeat
     tile repeat_interleave slice select narrow index index_select gather roll flip diagonal unfold split split_with_sizes chunk
-    tensor_split unbind constant_pad_nd clone contiguous alias detach lift_fresh_copy resolve_conj resolve_neg zeros_like getitem"""
+    tensor_split unbind clone contiguous alias detach lift_fresh_copy resolve_conj resolve_neg zeros_like getitem"""
 _SEVERAL = {
     "add": ("self", "other"),
     "sub": ("self", "other"),
@@ -257,6 +250,7 @@ _SEVERAL = {
     "stack": ("tensors",),
     "where": ("self", "other"),
     "masked_fill": ("self", "value"),
+    "constant_pad_nd": ("self", "value"),
     "index_put": ("self", "values"),
     "slice_scatter": ("self", "src"),
     "select_scatter": ("self", "src"),
