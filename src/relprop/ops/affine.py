@@ -143,6 +143,6 @@ add_ops(["linear"], Op(Role.DENSE, linear=_linear, data=("input",), needs=_LAYER
 _BILINEAR = ("input1", "input2")
 add_ops(["bilinear"], Op(Role.DENSE, linear=_bilinear, data=_BILINEAR, needs=(*_BILINEAR, *_LAYER_NEEDS)))
 _FACTORS = ("self", "other", "mat2")
-_MATMUL = Op(Role.DENSE, linear=_matmul, data=_FACTORS, needs=_FACTORS)
+_MATMUL = Op(Role.DENSE, linear=_matmul, data=_FACTORS, needs=_FACTORS, pairwise=True)
 add_ops(["matmul"], replace(_MATMUL, slices=_slices_of_matmul))
 add_ops(["mm", "bmm"], _MATMUL)

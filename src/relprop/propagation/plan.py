@@ -137,7 +137,7 @@ def _step(node: fx.Node, method: Composite, roles: Roles, facts: Facts, *, reach
         path=path,
         op=name,
         role=role,
-        rule=_rule_name(role, rule, moves=op is not None and op.backward is not None) if reached else "",
+        rule=_rule_name(role, rule, op) if reached else "",
         shape=_printed_shape(node),
         backward=rule.backward if rule else op.backward if reached and op is not None else None,
         arguments=arguments,
@@ -164,10 +164,12 @@ def _multiplier_rule(op: Op | None, rule: Rule | None, operands: tuple[str, ...]
     return found if found is None or not found.of or set(operands) <= set(found.of) else None
 
 
-def _rule_name(role: Role, rule: Rule | None, *, moves: bool) -> str:
+def _rule_name(role: Role, rule: Rule | None, op: Op | None) -> str:
     if rule is not None:
         return rule.name
-    return "move" if role is Role.SHAPE else "winner" if moves else ""
+    if role is Role.SHAPE:
+        return "move"
+    return "" if op is None or op.backward is None else op.shares or "winner"
 
 
 def _printed_shape(node: fx.Node) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from relprop.ops.table import arguments_of, entry, known_op
 _THROUGH = frozenset({Role.SHAPE, Role.SCALE, Role.BIAS})
 """Roles of ops between the input and the first layer, through which the input's bounds are computed."""
 
-_TO_OUTPUT = _THROUGH | {Role.POOL, Role.ADD, Role.ACTIVATION, Role.GATE, Role.SELECT}
+_TO_OUTPUT = _THROUGH | {Role.POOL, Role.ADD, Role.ACTIVATION, Role.GATE, Role.SELECT, Role.REDUCE}
 """Roles of ops between the last weighted layer and the output."""
 
 
@@ -95,30 +95,34 @@ class Roles:
         return tuple(name for name in operands if not from_softmax(arguments[name], self._active))
 
     def _gated(self, node: fx.Node, operands: tuple[str, ...]) -> tuple[str, ...]:
-        """The operands of a product of two values, without its gate: the bounded, or else the broadcast one."""
+        """The operands of a product of two values, without its gate: the bounded, or else the broadcast one.
+
+        Of two bounded ones the gate is the one that is never negative, as the sigmoid beside the tanh of an LSTM.
+        """
         arguments = arguments_of(node)
         a, b = (arguments[name] for name in operands)
         if a is b:
             return operands[:1]
         sizes = [_per_sample(value) for value in (a, b)]
-        gates = [self._is_gate(value) for value in (a, b)]
-        if gates[0] != gates[1]:
-            return (operands[gates.index(False)],)
+        gates = [self._gate(value) for value in (a, b)]
+        for is_gate in ([g is not None for g in gates], [g is not None and g.nonnegative == "always" for g in gates]):
+            if is_gate[0] != is_gate[1]:
+                return (operands[is_gate.index(False)],)
         if sizes[0] != sizes[1]:
             return (operands[0 if sizes[0] > sizes[1] else 1],)
         return operands
 
-    def _is_gate(self, node: fx.Node) -> bool:
-        """Whether a value comes from a bounded activation, through elementwise and shape ops only."""
+    def _gate(self, node: fx.Node) -> Op | None:
+        """The bounded activation from which a value comes through elementwise and shape ops only, if any."""
         while node.op == "call_function":
             op = entry(node)
             if op is not None and op.bounded:
-                return True
+                return op
             parents = [p for p in node.all_input_nodes if p in self._active]
             if len(parents) != 1 or self.kinds.get(node) not in {Role.SCALE, Role.BIAS, Role.SHAPE}:
-                return False
+                return None
             node = parents[0]
-        return False
+        return None
 
     # --- first and last layers ---------------------------------------------------------------------------------------------------
 

@@ -36,11 +36,15 @@ def _shared(call: Call, relevance: Tensor, function: CoefficientFunction, *, abs
 def _affine(name: str, function: CoefficientFunction) -> Rule:
     """A rule that is a pair of coefficients and nothing else."""
 
-    def backward(call: Call, relevance: Tensor) -> Relevances:
-        if len(call.operands) > 1:
-            return _shared_by_product(call, relevance, function)
+    def shared(call: Call, relevance: Tensor) -> Relevances:
         shares, absorbed = _shared(call, relevance, function, absorbs=True)
         return {call.data: shares, ABSORBED: absorbed}
+
+    each = _on_each_operand(shared)
+
+    def backward(call: Call, relevance: Tensor) -> Relevances:
+        pairwise = len(call.operands) > 1 and call.op.pairwise
+        return _shared_by_product(call, relevance, function) if pairwise else each(call, relevance)
 
     return Rule(name, backward, ("x", "output"), local=True)
 
@@ -59,7 +63,7 @@ def _by_multiplier(call: Call, factor: Tensor) -> Relevances:
 
 
 def _shared_by_product(call: Call, relevance: Tensor, function: CoefficientFunction) -> Relevances:
-    """Share the relevance of a product of values by coefficients, in equal parts, since all factors have the same contributions."""
+    """Share the relevance of a product of two values whose contributions are the same for both factors: in equal parts."""
     factors = {name: _contributions(call.on(name)) for name in call.operands}
     first = factors[call.data]
     coefficients_of = function(first, relevance)

@@ -6,6 +6,7 @@ from torch import fx
 
 from relprop.graph.passes.attention import expand_attention
 from relprop.graph.passes.batchnorm import fold_batchnorm as fold_batchnorms
+from relprop.graph.passes.complex import separate_complex
 from relprop.graph.passes.constants import drop_unused, fold_constants
 from relprop.graph.passes.final import take_off_final_softmax
 from relprop.graph.passes.gradients import follow_gradients, follow_values
@@ -26,6 +27,7 @@ PASSES: tuple[Pass, ...] = (
     expand_attention,
     fill_infinite_masks,
     use_common_forms,
+    separate_complex,
     use_common_forms,
     drop_identities,
     fold_constants,

@@ -175,7 +175,7 @@ class Recorder(TorchDispatchMode):
             func, args = aten.squeeze.dims, (args[0], [dim for dim, size in enumerate(args[0].shape) if size == 1])
         if func._schema.is_mutable:
             return self._write(func, args, kwargs)
-        parts = definition(func)
+        parts = definition(func, args)
         if parts is None:
             return self._record(func, args, kwargs)
         before = len(self.graph.nodes)
