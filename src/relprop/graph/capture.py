@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 import sysconfig
 import traceback
 from collections.abc import Mapping
@@ -125,6 +126,8 @@ def _check_weights(model: nn.Module) -> None:
         if is_lazy(tensor) or tensor.is_meta:
             raise InputError(f"The model's {name!r} has no values yet; load or initialize the weights first.")
         if not tensor.is_floating_point():
+            continue
+        if math.isfinite(float(tensor.detach().sum())):  # one pass over the values, which tells in nearly every case
             continue
         # infinite buffers are legal: masks and clipping bounds, or a running variance that turns a channel off
         broken = ~tensor.isfinite() if name in parameters else tensor.isnan()

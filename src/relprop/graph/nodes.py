@@ -122,12 +122,12 @@ def interpret(
 
 def value_of(node: object) -> Any:  # noqa: ANN401 - a tensor without values, a list of them, or a plain argument
     """The value of a node, a tensor on the meta device; anything else stands for itself."""
-    return node.meta["val"] if isinstance(node, fx.Node) else node
+    return node.meta.get("val") if isinstance(node, fx.Node) else node
 
 
 def twin_of(node: object) -> Any:  # noqa: ANN401
     """The same for a batch of another size."""
-    return node.meta.get(TWIN, node.meta["val"]) if isinstance(node, fx.Node) else node
+    return node.meta.get(TWIN, node.meta.get("val")) if isinstance(node, fx.Node) else node
 
 
 BATCHES = (11, 13)

@@ -60,7 +60,7 @@ _ALONG_DIM = """softmax _softmax log_softmax _log_softmax cumsum cumprod logcums
     squeeze gather scatter scatter_add scatter_reduce"""
 _ON_IMAGES = """upsample_nearest1d upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d _upsample_nearest_exact2d
     _upsample_nearest_exact3d upsample_linear1d upsample_bilinear2d upsample_trilinear3d upsample_bicubic2d _upsample_bilinear2d_aa
-    _upsample_bicubic2d_aa grid_sampler grid_sampler_2d grid_sampler_3d group_norm im2col col2im prelu max_unpool2d max_unpool3d
+    _upsample_bicubic2d_aa grid_sampler grid_sampler_2d grid_sampler_3d group_norm instance_norm im2col col2im prelu max_unpool2d max_unpool3d
     conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d"""
 _POOLS = """avg_pool2d max_pool2d max_pool2d_with_indices adaptive_avg_pool2d adaptive_max_pool2d _adaptive_avg_pool2d pixel_shuffle
     pixel_unshuffle avg_pool3d max_pool3d max_pool3d_with_indices adaptive_avg_pool3d adaptive_max_pool3d _adaptive_avg_pool3d"""
@@ -72,7 +72,7 @@ MIXES: Mapping[str, Mixes] = {
     **dict.fromkeys(_POOLS_OF_ONE_DIMENSION.split(), _last(1)),
     **dict.fromkeys(_POOLS.split(), _last(3)),
     **dict.fromkeys(("layer_norm", "rms_norm"), _of_norm),
-    **dict.fromkeys(("batch_norm", "instance_norm", "_native_batch_norm_legit_no_training"), _of_batch_norm),
+    **dict.fromkeys(("batch_norm", "_native_batch_norm_legit_no_training"), _of_batch_norm),
     **dict.fromkeys(_ALONG_DIM.split(), _given("dim", "dims", "dimension", "axis")),
     **dict.fromkeys([*_PADS, "constant_pad_nd"], _of_padding(2)),
     **dict.fromkeys(["embedding", "expand", "expand_as", "one_hot", "zeros_like", "clone", "contiguous"], _nothing),
