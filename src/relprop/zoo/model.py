@@ -1,11 +1,11 @@
 """The request for a model, and the loaded model."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from torch import nn
 
 from relprop.zoo.preprocessing import Preprocessing
+from relprop.zoo.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -33,5 +33,5 @@ class Request:
 
     name: str
     rest: str
-    weights: Path | None
+    weights: Weights | None
     pretrained: bool
