@@ -101,7 +101,7 @@ def _explain_photo(job: Job, classifier: Classifier, explainer: Explainer, path:
 def _record(job: Job, loaded: LoadedModel, photo: Photo, explanation: Explanation) -> dict[str, Any]:
     """Return the numbers of one explanation: the explained classes with their sums, the predicted ones, and how it was made."""
     logits = explanation.logits[0]
-    probabilities = logits.softmax(0)
+    probabilities = explanation.probabilities[0]
 
     def scores(index: int) -> dict[str, Any]:
         name = class_name(index, loaded.labels)
@@ -128,6 +128,6 @@ def _record(job: Job, loaded: LoadedModel, photo: Photo, explanation: Explanatio
 
 def _print_result(loaded: LoadedModel, path: Path, picture: Path, explanation: Explanation) -> None:
     best = int(explanation.logits[0].argmax())
-    probability = float(explanation.logits[0].softmax(0)[best])
+    probability = float(explanation.probabilities[0, best])
     what = f"{class_name(best, loaded.labels)} ({probability:.0%})"
     out.print(f"{escape(str(path))}: {escape(what)} → [bold]{escape(str(picture))}[/]", highlight=False)

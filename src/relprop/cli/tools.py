@@ -12,6 +12,8 @@ from torch import Tensor
 
 from relprop.cli.terminal import err
 from relprop.explainer import Captured, Explainer, MethodChoice, capture
+from relprop.inputs import as_inputs
+from relprop.text import check_labels
 from relprop.zoo import LoadedModel, Top, load, parse_target
 
 
@@ -25,8 +27,16 @@ class Classifier:
 
     @cached_property
     def captured(self) -> Captured:
-        """The captured model, for all methods."""
-        return capture(self.loaded.model, self.loaded.preprocessing.zeros(self.device))
+        """The captured model, for all methods.
+
+        Raises:
+            InputError: There are class names, of another number than the model's classes.
+        """
+        example = self.loaded.preprocessing.zeros(self.device)
+        captured = capture(self.loaded.model, example, activation=self.loaded.activation)
+        with torch.no_grad():
+            check_labels(self.loaded.labels, captured(as_inputs(example)).shape[-1])
+        return captured
 
     def explainer(self, method: MethodChoice, options: Mapping[str, Any]) -> Explainer:
         """Return the model's explainer by a method."""

@@ -29,6 +29,7 @@ class CapturedModel:
         dynamic: Whether it takes any batch size; if not, samples are run one at a time.
         original: The user's own model, for registered functions.
         notes: Notes for the user.
+        activation: The activation of the model's head, see :mod:`relprop.heads`; None where it is not known.
     """
 
     module: fx.GraphModule
@@ -36,6 +37,7 @@ class CapturedModel:
     dynamic: bool
     original: nn.Module
     notes: tuple[str, ...] = ()
+    activation: str | None = None
 
     def copy(self) -> Self:
         """Return the same model with a graph of its own; tensors are shared."""

@@ -86,7 +86,8 @@ def huggingface(request: Request) -> LoadedModel:
         model = _huggingface_model(library, request, config, local)
     names = [str(config.id2label[index]) for index in sorted(config.id2label)]
     labels = None if all(name.startswith("LABEL_") for name in names) else tuple(names)
-    return LoadedModel(model, Preprocessing.from_huggingface(processor.to_dict()), labels, request.name)
+    activation = "sigmoid" if config.problem_type == "multi_label_classification" else None
+    return LoadedModel(model, Preprocessing.from_huggingface(processor.to_dict()), labels, request.name, activation=activation)
 
 
 def file_factory(request: Request) -> LoadedModel:
