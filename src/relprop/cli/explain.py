@@ -41,6 +41,7 @@ class Job:
     percentile: float
     dpi: int
     device: str
+    activation: str | None = None
 
 
 def explain_photos(job: Job) -> bool:
@@ -49,7 +50,7 @@ def explain_photos(job: Job) -> bool:
     failed = [path for path in pictures if not _attempt(job, path, partial(check_photo, path))]
     if len(failed) < len(pictures):
         device, options = parse_device(job.device), parse_options(job.options)
-        classifier = load_classifier(job.model, job.weights, job.targets, device)
+        classifier = load_classifier(job.model, job.weights, job.targets, device, job.activation)
         with err.status(f"Capturing {job.model} …"):
             explainer = classifier.explainer(job.method, options)
         for text in (*classifier.loaded.notes, *explainer.plan.notes):
