@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
-from relprop.errors import OutputError
+import relprop
+from relprop.errors import InputError, OutputError
 from relprop.viz import plot_explanation, save_figure
 from tests.figures import explanation
 
@@ -35,4 +37,22 @@ def test_unknown_suffixes_are_refused(tmp_path):
     ):
         with pytest.raises(OutputError, match="suffix"):
             save(tmp_path / "a.xyz")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bfloat16_relevance_is_written_as_float32(tmp_path):
+    half = relprop.explain(nn.Sequential(nn.Flatten(), nn.Linear(48, 5)).eval().bfloat16(), torch.randn(1, 3, 4, 4).bfloat16())
+    half.save(tmp_path / "a.npy")
+    assert np.array_equal(np.load(tmp_path / "a.npy"), half.relevance.float().numpy())
+
+
+@pytest.mark.parametrize(("conv", "shape"), [(nn.Conv3d, (1, 1, 6, 7, 8)), (nn.Conv1d, (1, 1, 9))])
+@pytest.mark.parametrize("target", [None, [[0, 1]]])
+def test_only_images_make_pictures(tmp_path, conv, shape, target):
+    net = nn.Sequential(conv(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(3)).eval()
+    inputs = torch.randn(shape)
+    net(inputs)
+    made = relprop.explain(net, inputs, target)
+    with pytest.raises(InputError, match="Only explanations of images can be drawn"):
+        made.save(tmp_path / "a.png")
     assert list(tmp_path.iterdir()) == []

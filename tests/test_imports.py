@@ -11,7 +11,7 @@ from tests.files import ROOT
 SOURCE = ROOT / "src"
 ORDER = [
     ["context", "draws", "errors", "version"],
-    ["files", "text", "inputs", "options"],
+    ["files", "text", "inputs", "options", "heads"],
     ["images"],
     ["ops"],
     ["graph"],

@@ -9,7 +9,7 @@ import pytest
 import relprop
 from tests.files import ROOT
 
-SUBMODULES = ("rules", "methods", "metrics", "datasets", "zoo", "viz", "evaluation", "images", "integrations")
+SUBMODULES = ("rules", "methods", "metrics", "datasets", "zoo", "viz", "evaluation", "images", "integrations", "heads")
 NAMES = ("explain", "capture", "Explainer", "Explanation", "Method", "RelpropError")
 REGISTERS = ("register_op", "register_rule", "register_method", "register_metric", "register_dataset")
 

@@ -7,7 +7,7 @@ from relprop.errors import RelpropError
 from relprop.version import __version__
 
 if TYPE_CHECKING:
-    from relprop import datasets, evaluation, images, integrations, methods, metrics, rules, viz, zoo
+    from relprop import datasets, evaluation, heads, images, integrations, methods, metrics, rules, viz, zoo
     from relprop.datasets import register_dataset
     from relprop.explainer import Explainer, capture, explain
     from relprop.explanation import Explanation
@@ -26,6 +26,7 @@ __all__ = [
     "datasets",
     "evaluation",
     "explain",
+    "heads",
     "images",
     "integrations",
     "methods",
@@ -53,7 +54,7 @@ _HOME = {
     "register_op": "relprop.ops.table",
     "register_rule": "relprop.rules",
 }
-_SUBMODULES = ("datasets", "evaluation", "images", "integrations", "methods", "metrics", "rules", "viz", "zoo")
+_SUBMODULES = ("datasets", "evaluation", "heads", "images", "integrations", "methods", "metrics", "rules", "viz", "zoo")
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for

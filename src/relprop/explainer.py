@@ -15,7 +15,9 @@ from relprop.errors import CaptureError, InputError, ModelError, OptionError, Ou
 from relprop.explanation import Answer, Explanation, join_explanations
 from relprop.graph.capture import capture as capture_model
 from relprop.graph.model import CapturedModel
+from relprop.graph.passes.final import final_activation
 from relprop.graph.watch import Watch
+from relprop.heads import check_activation
 from relprop.inputs import Inputs, Request, as_inputs, finite_logits
 from relprop.methods import choose_method
 from relprop.methods.protocol import AnyMethod, MethodPlan
@@ -35,7 +37,9 @@ class Captured(CapturedModel):
 
 
 @own_context()
-def capture(model: nn.Module, example_inputs: object, *, output: str | int | None = None) -> Captured:
+def capture(
+    model: nn.Module, example_inputs: object, *, output: str | int | None = None, activation: str | None = None
+) -> Captured:
     """Capture a model once, for explainers by any number of methods.
 
     Args:
@@ -45,18 +49,21 @@ def capture(model: nn.Module, example_inputs: object, *, output: str | int | Non
             is not among its keys. The first dimension of tensors is the batch; later calls may have any batch size, everything else
             keeps its shape.
         output: Which tensor to explain, where the model returns several: a name or an index.
+        activation: What makes probabilities of the logits, ``"softmax"`` or ``"sigmoid"``, as of a multi-label model; by default the
+            activation that the model ends in, else a sigmoid for a single logit and softmax for several.
 
     Raises:
         CaptureError: The model cannot be exported, or returns no tensor.
         InputError: The inputs, or the model's weights, are not usable.
+        OptionError: An unknown activation.
         ModelError: The model is no ``torch.nn.Module``.
     """
     if not isinstance(model, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance] - users may give anything
         raise ModelError(f"The model must be a torch.nn.Module, not {type(model).__name__}.")
-    return _capture(model, as_inputs(example_inputs, model.forward), output)
+    return _capture(model, as_inputs(example_inputs, model.forward), output, check_activation(activation))
 
 
-def _capture(model: nn.Module, given: Inputs, output: str | int | None) -> Captured:
+def _capture(model: nn.Module, given: Inputs, output: str | int | None, activation: str | None) -> Captured:
     watch = Watch.of(model)
     try:
         found = capture_model(ordinary_model(model), given, output)
@@ -65,7 +72,8 @@ def _capture(model: nn.Module, given: Inputs, output: str | int | None) -> Captu
         if not advice:
             raise
         raise CaptureError(f"{error}{advice}") from error
-    return Captured(found.module, found.example, found.dynamic, model, found.notes, output, watch)
+    head = activation or final_activation(found.notes)
+    return Captured(found.module, found.example, found.dynamic, model, found.notes, output, watch, head)
 
 
 def _advice(given: Inputs) -> str:
@@ -95,6 +103,7 @@ class Explainer(nn.Module):
         method: A name of ``relprop.methods.METHODS``, a :class:`relprop.Method` of your own, or the path of a TOML file, see
             :mod:`relprop.methods.toml`.
         output: Which tensor to explain, where the model returns several: a name or an index.
+        activation: What makes probabilities of the logits, see :func:`capture`.
         **options: Options of the method, see ``relprop methods``.
 
     Attributes:
@@ -118,6 +127,7 @@ class Explainer(nn.Module):
         method: MethodChoice = "rap",
         *,
         output: str | int | None = None,
+        activation: str | None = None,
         **options: Any,  # noqa: ANN401
     ) -> None: ...
 
@@ -125,16 +135,19 @@ class Explainer(nn.Module):
     def __init__(self, model: Captured, method: MethodChoice = "rap", **options: Any) -> None: ...  # noqa: ANN401
 
     @own_context()
-    def __init__(self, model: Any, *arguments: Any, output: str | int | None = None, **options: Any) -> None:
+    def __init__(
+        self, model: Any, *arguments: Any, output: str | int | None = None, activation: str | None = None, **options: Any
+    ) -> None:
         super().__init__()
         if isinstance(model, Captured):
             chosen, self.captured = _method_of(arguments, options), model
-            if output is not None:
-                raise OptionError("A captured model has its output already; give output to relprop.capture.")
+            if output is not None or activation is not None:
+                name = "activation" if output is None else "output"
+                raise OptionError(f"A captured model has its {name} already; give {name} to relprop.capture.")
         else:
             example = arguments[0] if arguments else options.pop("example_inputs", None)
             chosen = _method_of(arguments[1:], options)
-            self.captured = capture(model, example, output=output)
+            self.captured = capture(model, example, output=output, activation=activation)
         self.method, self._lock = chosen, threading.Lock()
         self._make_plan()
         self.eval()
@@ -152,7 +165,7 @@ class Explainer(nn.Module):
         with self._lock:
             held = self.captured
             if held.watch is not None and held.watch.changed():
-                self.captured = _capture(held.original, held.example.map(torch.zeros_like), held.chosen)
+                self.captured = _capture(held.original, held.example.map(torch.zeros_like), held.chosen, held.activation)
                 self._make_plan()
 
     @own_context()
@@ -242,6 +255,7 @@ class Explainer(nn.Module):
             method=self.method.name,
             notes=tuple(dict.fromkeys([*self.plan.notes, *answer.notes])),
             completeness_error=answer.completeness_error,
+            activation=self.captured.activation,
         )
 
     def _checked(self, inputs: object) -> Inputs:

@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_flatten_with_path, tree_leaves, tree_map
 
 from relprop.errors import InputError, OutputError
 from relprop.files import as_path, atomic
+from relprop.heads import probabilities
 from relprop.inputs import Question
 from relprop.version import __version__
 
@@ -35,6 +36,7 @@ class Explanation:
         notes: What the user should know.
         completeness_error: The explained logit minus ``relevance.sum() + absorbed`` of each map, ``(B,)`` or ``(B, K)``, for methods that are
             complete up to an error, such as integrated gradients.
+        activation: The activation of the model's head, see :mod:`relprop.heads`; None where it is not known.
     """
 
     relevance: Any
@@ -46,6 +48,12 @@ class Explanation:
     method: str = ""
     notes: tuple[str, ...] = ()
     completeness_error: Tensor | None = None
+    activation: str | None = None
+
+    @property
+    def probabilities(self) -> Tensor:
+        """The probabilities of the classes, ``(B, C)``, by the activation of the model's head."""
+        return probabilities(self.logits, self.activation)
 
     @property
     def _image_relevance(self) -> Tensor:
@@ -143,8 +151,12 @@ def _save_relevance(explanation: Explanation, path: Path) -> None:
         raise OutputError("An .npy file holds one array, and this explanation has several inputs; use .safetensors.")
     import numpy as np
 
+    relevance = explanation.relevance.detach().cpu()
+    relevance = (
+        relevance.float() if relevance.dtype == torch.bfloat16 else relevance
+    )  # NumPy has no such type; float32 holds it exactly
     with atomic(path) as temporary, temporary.open("wb") as file:
-        np.save(file, explanation.relevance.detach().cpu().numpy())
+        np.save(file, relevance.numpy())
 
 
 def _save_tensors(explanation: Explanation, path: Path) -> None:

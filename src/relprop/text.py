@@ -1,8 +1,11 @@
-"""Text: tables, values typed on a command line, class names."""
+"""Text: tables, text that commands no terminal, values typed on a command line, class names."""
 
 import json
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
+
+from relprop.errors import InputError
 
 
 def draw_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -21,9 +24,35 @@ def plain_value(text: str) -> Any:  # noqa: ANN401 - whatever the option takes
         return {"True": True, "False": False, "None": None}.get(text, text)
 
 
+_DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def visible(text: str) -> str:
+    """Return text with the characters that command a terminal, such as ESC, written as escapes: they are shown and not obeyed."""
+    return "".join(_escape(mark) if _commands(mark) else mark for mark in text)
+
+
+def _commands(mark: str) -> bool:
+    return mark not in "\n\t" and (mark in _DIRECTIONS or unicodedata.category(mark) in {"Cc", "Cs"})
+
+
+def _escape(mark: str) -> str:
+    return mark.encode("unicode_escape").decode("ascii")
+
+
 def short(label: str) -> str:
     """Return the first of a label's synonyms."""
     return label.split(",", maxsplit=1)[0].strip()
+
+
+def check_labels(labels: Sequence[str] | None, classes: int) -> None:
+    """Refuse class names of another number than the classes.
+
+    Raises:
+        InputError: The numbers differ.
+    """
+    if labels is not None and len(labels) != classes:
+        raise InputError(f"There are {len(labels)} class names for a model of {classes} classes; give one name per class.")
 
 
 def class_name(index: int, labels: Sequence[str] | None) -> str:

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from relprop.cli import app
 from relprop.cli.options import parse_options
 from relprop.errors import OptionError
+from relprop.images import open_photo
 from relprop.version import __version__
 from relprop.zoo import load
 from tests.files import MODELS, ROOT, names, save_photos
@@ -188,6 +189,55 @@ def test_inspect_prints_the_plan(folder):
     rows = [line.split() for line in result.stdout.splitlines()]
     assert ["features.0", "conv2d", "input", "zbox", "B×6×30×30"] in rows
     assert any(row[1:3] == ["linear", "output"] for row in rows)
+
+
+HEADS = """
+import torch
+from torch import nn
+from relprop.zoo import Preprocessing
+
+def make(end, names, classes=3):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes), *end)
+    return net.eval(), Preprocessing(size=(32, 32), resize=32), names
+
+def several():
+    return make([nn.Sigmoid()], ["edema", "effusion", "fracture"])
+
+def logits():
+    return make([], ["edema", "effusion", "fracture"])
+
+def single():
+    return make([nn.Sigmoid()], ["ill"], 1)
+
+def misnamed():
+    return make([], ["edema", "effusion"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("several", ()), ("single", ()), ("logits", ("--activation", "sigmoid")), ("logits", ())]
+)
+def test_the_probabilities_shown_are_the_models(folder, name, options):
+    (folder / "heads.py").write_text(HEADS)
+    result = run("explain", folder / "a.png", "-m", f"{folder}/heads.py:{name}", "-o", folder / "o.png", "--json", *options)
+    assert result.exit_code == 0, result.output
+    loaded = load(f"{folder}/heads.py:{name}")
+    own = loaded.model(loaded.preprocessing.tensor(open_photo(folder / "a.png").image)[None])[0]
+    own = own if name != "logits" else own.sigmoid() if options else own.softmax(0)
+    shown = {entry["class"]: entry["probability"] for entry in json.loads((folder / "o.json").read_text())["predicted"]}
+    assert [shown[index] for index in range(len(own))] == pytest.approx(own.tolist(), abs=1e-5)
+    assert f"({float(own.max()):.0%})" in result.stdout
+
+
+def test_heads_and_names_that_do_not_fit_are_refused(folder):
+    (folder / "heads.py").write_text(HEADS)
+    result = run("explain", folder / "a.png", "-m", f"{folder}/heads.py:misnamed", "-o", folder / "o.png")
+    assert result.exit_code == 1
+    assert "2 class names for a model of 3 classes" in result.stderr
+    result = run("compare", folder / "a.png", "-m", f"{folder}/heads.py:logits", "-o", folder / "o.png", "--activation", "relu")
+    assert result.exit_code == 1
+    assert "'softmax' or 'sigmoid', not 'relu'" in result.stderr
 
 
 def test_option_values_are_read_as_json():

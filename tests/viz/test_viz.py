@@ -79,3 +79,17 @@ def test_images_that_do_not_fit_are_refused():
         plot_explanation(explanation(), [Image.new("RGB", (16, 12))])
     with pytest.raises(InputError, match="not 2 of 9×9"):
         plot_explanation(explanation(), [Image.new("RGB", (9, 9))] * 2)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_map_of_one_sign_has_its_own_scale(sign):
+    """RISE's maps lie between about 0.4 and 0.5: on a scale from zero they would be one dark square."""
+    colors = colorize(sign * np.linspace(0.4, 0.5, 64).reshape(8, 8)).astype(int)
+    white = 3 * 255 - colors.sum(axis=2)
+    assert white[0, 0] < 0.3 * white.max()
+    assert len(np.unique(colors.reshape(-1, 3), axis=0)) > 50
+
+
+def test_a_map_that_reaches_zero_keeps_its_scale():
+    values = np.linspace(0, 0.5, 64).reshape(8, 8)
+    assert np.array_equal(colorize(values), colorize(np.stack([values, -values]).reshape(16, 8))[:8])

@@ -24,6 +24,12 @@ TargetOption = Annotated[
 ]
 PercentileOption = Annotated[float, typer.Option(help="Percentile of the absolute relevance at which the colors saturate.")]
 DpiOption = Annotated[int, typer.Option(min=20, max=1200, help="Pixels per inch of the picture.")]
+ActivationOption = Annotated[
+    str | None,
+    typer.Option(
+        help="What makes probabilities of the logits: softmax or sigmoid (multi-label). Default: what the model ends in."
+    ),
+]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, …")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
@@ -65,13 +71,28 @@ def explain(
     json: Annotated[bool, typer.Option("--json", help="Also write the numbers as JSON.")] = False,
     percentile: PercentileOption = 99.5,
     dpi: DpiOption = 160,
+    activation: ActivationOption = None,
     device: DeviceOption = "cpu",
     debug: DebugOption = False,
 ) -> None:
     """Explain photos: write a picture of photo, heat map, overlay and predicted classes for each."""
     from relprop.cli.explain import Job, explain_photos
 
-    job = Job(tuple(photos), model, weights, method, tuple(option), tuple(target), output, npy, json, percentile, dpi, device)
+    job = Job(
+        tuple(photos),
+        model,
+        weights,
+        method,
+        tuple(option),
+        tuple(target),
+        output,
+        npy,
+        json,
+        percentile,
+        dpi,
+        device,
+        activation,
+    )
     if not explain_photos(job):
         raise typer.Exit(1)
 
@@ -99,6 +120,7 @@ def compare(
     overlay: Annotated[bool, typer.Option("--overlay", help="Lay the heat maps over the photo.")] = False,
     percentile: PercentileOption = 99.5,
     dpi: DpiOption = 160,
+    activation: ActivationOption = None,
     device: DeviceOption = "cpu",
     debug: DebugOption = False,
 ) -> None:
@@ -106,7 +128,7 @@ def compare(
     from relprop.cli.compare import CompareJob, compare_methods
 
     lists = tuple(model), tuple(weights), methods, tuple(option), tuple(target)
-    if not compare_methods(CompareJob(photo, *lists, output, overlay, percentile, dpi, device)):
+    if not compare_methods(CompareJob(photo, *lists, output, overlay, percentile, dpi, device, activation)):
         raise typer.Exit(1)
 
 

@@ -42,6 +42,7 @@ class CompareJob:
     percentile: float
     dpi: int
     device: str
+    activation: str | None = None
 
 
 @dataclass
@@ -141,7 +142,7 @@ def _built_or_left_out(name: str, options: Mapping[str, dict[str, Any]]) -> AnyM
 
 def _classifier(job: CompareJob, name: str, weights: Path | None, several: bool, device: Any) -> Classifier:  # noqa: ANN401 - torch's
     try:
-        classifier = load_classifier(name, weights, job.targets, device)
+        classifier = load_classifier(name, weights, job.targets, device, job.activation)
     except TargetError as error:
         raise TargetError(f"{name}: {error}" if several else str(error)) from error
     for text in classifier.loaded.notes:

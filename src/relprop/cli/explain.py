@@ -41,6 +41,7 @@ class Job:
     percentile: float
     dpi: int
     device: str
+    activation: str | None = None
 
 
 def explain_photos(job: Job) -> bool:
@@ -49,7 +50,7 @@ def explain_photos(job: Job) -> bool:
     failed = [path for path in pictures if not _attempt(job, path, partial(check_photo, path))]
     if len(failed) < len(pictures):
         device, options = parse_device(job.device), parse_options(job.options)
-        classifier = load_classifier(job.model, job.weights, job.targets, device)
+        classifier = load_classifier(job.model, job.weights, job.targets, device, job.activation)
         with err.status(f"Capturing {job.model} …"):
             explainer = classifier.explainer(job.method, options)
         for text in (*classifier.loaded.notes, *explainer.plan.notes):
@@ -101,7 +102,7 @@ def _explain_photo(job: Job, classifier: Classifier, explainer: Explainer, path:
 def _record(job: Job, loaded: LoadedModel, photo: Photo, explanation: Explanation) -> dict[str, Any]:
     """Return the numbers of one explanation: the explained classes with their sums, the predicted ones, and how it was made."""
     logits = explanation.logits[0]
-    probabilities = logits.softmax(0)
+    probabilities = explanation.probabilities[0]
 
     def scores(index: int) -> dict[str, Any]:
         name = class_name(index, loaded.labels)
@@ -128,6 +129,6 @@ def _record(job: Job, loaded: LoadedModel, photo: Photo, explanation: Explanatio
 
 def _print_result(loaded: LoadedModel, path: Path, picture: Path, explanation: Explanation) -> None:
     best = int(explanation.logits[0].argmax())
-    probability = float(explanation.logits[0].softmax(0)[best])
+    probability = float(explanation.probabilities[0, best])
     what = f"{class_name(best, loaded.labels)} ({probability:.0%})"
     out.print(f"{escape(str(path))}: {escape(what)} → [bold]{escape(str(picture))}[/]", highlight=False)

@@ -2,19 +2,30 @@
 
 import functools
 from collections.abc import Callable
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from relprop.errors import RelpropError
+from relprop.text import visible
 
 P = ParamSpec("P")
 
-out = Console(soft_wrap=True)
-err = Console(stderr=True, soft_wrap=True)
+
+class PlainConsole(Console):
+    """A console on which names from files and models command nothing: their control characters are shown as escapes."""
+
+    def render_str(self, text: str, **options: Any) -> Text:  # noqa: ANN401 - rich's own
+        """Turn a string, also of a cell of a table, into text to show."""
+        return super().render_str(visible(text), **options)
+
+
+out = PlainConsole(soft_wrap=True)
+err = PlainConsole(stderr=True, soft_wrap=True)
 
 
 def complain(message: str) -> None:

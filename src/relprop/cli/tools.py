@@ -1,7 +1,7 @@
 """From names on the command line to a model, its input and the classes to explain."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,9 @@ from torch import Tensor
 
 from relprop.cli.terminal import err
 from relprop.explainer import Captured, Explainer, MethodChoice, capture
+from relprop.heads import check_activation
+from relprop.inputs import as_inputs
+from relprop.text import check_labels
 from relprop.zoo import LoadedModel, Top, load, parse_target
 
 
@@ -25,8 +28,16 @@ class Classifier:
 
     @cached_property
     def captured(self) -> Captured:
-        """The captured model, for all methods."""
-        return capture(self.loaded.model, self.loaded.preprocessing.zeros(self.device))
+        """The captured model, for all methods.
+
+        Raises:
+            InputError: There are class names, of another number than the model's classes.
+        """
+        example = self.loaded.preprocessing.zeros(self.device)
+        captured = capture(self.loaded.model, example, activation=self.loaded.activation)
+        with torch.no_grad():
+            check_labels(self.loaded.labels, captured(as_inputs(example)).shape[-1])
+        return captured
 
     def explainer(self, method: MethodChoice, options: Mapping[str, Any]) -> Explainer:
         """Return the model's explainer by a method."""
@@ -48,10 +59,17 @@ class Classifier:
         return classes[0] if len(classes) == 1 else torch.tensor([classes])
 
 
-def load_classifier(name: str, weights: Path | None, targets: Sequence[str], device: torch.device) -> Classifier:
-    """Load a model by name and look up the targets among its classes."""
+def load_classifier(
+    name: str, weights: Path | None, targets: Sequence[str], device: torch.device, activation: str | None = None
+) -> Classifier:
+    """Load a model by name and look up the targets among its classes; ``activation`` is the user's word on the model's head.
+
+    Raises:
+        OptionError: An unknown activation.
+    """
+    check_activation(activation)
     with err.status(f"Loading {name} …"):
         loaded = load(name, weights)
         found = tuple(parse_target(text, loaded.labels) for text in targets)
         loaded.model.to(device)
-    return Classifier(loaded, found, device)
+    return Classifier(replace(loaded, activation=activation or loaded.activation), found, device)

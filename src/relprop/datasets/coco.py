@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from relprop.datasets.sample import VOID, Annotated, Dataset, listed, problems_of, read_rgb
+from relprop.datasets.sample import VOID, Annotated, Dataset, listed, problems_of
 from relprop.errors import InputError
 from relprop.files import as_path
+from relprop.images import read_rgb
 
 
 def open_coco(root: Path | str, *, split: str = "val2017", annotations: Path | str | None = None) -> Dataset:

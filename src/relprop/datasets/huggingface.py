@@ -10,6 +10,7 @@ from PIL import Image
 
 from relprop.datasets.sample import VOID, Annotated, Box, Dataset, index_mask
 from relprop.errors import InputError, OptionError
+from relprop.images import read_rgb, read_stored
 
 BOX_FORMATS = ("xywh", "xyxy")
 
@@ -46,6 +47,9 @@ def open_huggingface(
     for column in (image, mask, objects):
         if column is not None and column not in table.column_names:
             raise InputError(f"The data set has no column {column!r}; it has {', '.join(table.column_names)}.")
+    for column in (image, mask):
+        if column is not None:
+            table = _undecoded(table, column)
     label = label if label in table.column_names else None
     return Dataset(
         name="huggingface",
@@ -71,6 +75,16 @@ def _load(source: str | Path, split: str) -> Any:  # noqa: ANN401
     return loaded[split]
 
 
+def _undecoded(table: Any, column: str) -> Any:  # noqa: ANN401
+    """Return the table whose images come as the bytes of their files, which the library would open in any format."""
+    import datasets
+
+    feature = table.features[column]
+    if not isinstance(feature, datasets.Image):  # pyright: ignore[reportAttributeAccessIssue]
+        raise InputError(f"The column {column!r} of the data set holds no images.")
+    return table.cast_column(column, datasets.Image(decode=False))  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def _class_names(table: Any, label: str | None) -> tuple[str, ...]:  # noqa: ANN401
     feature = table.features[label] if label is not None else None
     feature = getattr(feature, "feature", feature)
@@ -88,18 +102,24 @@ class _Columns:
 
 def _read(table: Any, columns: _Columns, name: str) -> Annotated:  # noqa: ANN401
     row = table[int(name)]
-    picture = row[columns.image].convert("RGB")
     own = row[columns.label] if columns.label is not None else []
     found = row[columns.objects] if columns.objects is not None else {"bbox": [], "category": []}
     box_labels = tuple(int(category) for category in found.get("category", [-1] * len(found["bbox"])))
     labels = tuple(dict.fromkeys([*(own if isinstance(own, list) else [own]), *(value for value in box_labels if value >= 0)]))
     return Annotated(
-        image=picture,
+        image=read_rgb(*_stored(row[columns.image], name)),
         labels=labels,
         boxes=tuple(_box(box, columns.box_format) for box in found["bbox"]),
         box_labels=box_labels,
-        mask=None if columns.mask is None else _mask(row[columns.mask], labels),
+        mask=None if columns.mask is None else _mask(read_stored(*_stored(row[columns.mask], name)), labels),
     )
+
+
+def _stored(cell: Any, name: str) -> tuple[Path | bytes, str]:  # noqa: ANN401
+    """Return the bytes or the path of an image, and what messages call it."""
+    if cell is None:
+        raise InputError(f"Row {name} of the data set has no image.")
+    return (Path(cell["path"]), str(cell["path"])) if cell["bytes"] is None else (cell["bytes"], f"of row {name}")
 
 
 def _box(box: Any, box_format: str) -> Box:  # noqa: ANN401

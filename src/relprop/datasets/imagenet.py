@@ -8,10 +8,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from relprop.datasets.sample import Annotated, Dataset, listed, problems_of, read_rgb
+from relprop.datasets.sample import Annotated, Dataset, listed, problems_of
 from relprop.datasets.voc import read_boxes
 from relprop.errors import InputError
 from relprop.files import as_path
+from relprop.images import read_rgb
 from relprop.zoo.labels import imagenet_classes
 
 IMAGE_FOLDERS = ("val", "ILSVRC2012_img_val", "ILSVRC/Data/CLS-LOC/val", "Data/CLS-LOC/val", "validation", ".")

@@ -8,9 +8,10 @@ import numpy as np
 from PIL import Image
 
 from relprop.datasets.imagenet import synsets
-from relprop.datasets.sample import VOID, Annotated, Dataset, listed, problems_of, read_rgb
+from relprop.datasets.sample import VOID, Annotated, Dataset, listed, problems_of
 from relprop.errors import InputError
 from relprop.files import as_path
+from relprop.images import read_rgb, read_stored
 from relprop.zoo.labels import imagenet_classes
 
 IMAGENET_S_SIZES = (50, 300, 919)
@@ -111,8 +112,7 @@ def _categories(base: Path, split: str) -> tuple[str, ...]:
 
 def _read_s(base: Path, split: str, categories: tuple[str, ...], names: dict[str, str], name: str) -> Annotated:
     image = read_rgb(base / split / names[name])
-    with Image.open(base / f"{split}-segmentation" / f"{name}.png") as opened:
-        colors = np.asarray(opened.convert("RGB")).astype(np.int32)
+    colors = np.asarray(read_stored(base / f"{split}-segmentation" / f"{name}.png").convert("RGB")).astype(np.int32)
     values = colors[:, :, 0] + 256 * colors[:, :, 1]
     own = categories.index(name.split("/", maxsplit=1)[0]) + 1
     others = [int(value) for value in np.unique(values) if value not in {0, own, IMAGENET_S_VOID}]

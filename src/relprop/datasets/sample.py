@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from relprop.errors import InputError
+from relprop.images import read_stored
 
 VOID = 255
 """The mask value of void pixels, which count neither as object nor as background."""
@@ -183,22 +184,16 @@ def _move_box(box: Box, size: tuple[int, int], geometry: Geometry) -> Box | None
     return None if bounds is None else (float(bounds[0]), float(bounds[1]), float(bounds[2]), float(bounds[3]))
 
 
-def read_rgb(path: Path) -> Image.Image:
-    """Return the image in RGB, its pixels as stored: annotations of the official sets ignore EXIF rotation."""
-    with Image.open(path) as image:
-        return image.convert("RGB")
-
-
 def read_indices(path: Path) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
     """Return the ``(H, W)`` values of a palette or gray PNG mask.
 
     Raises:
         InputError: The file holds colors instead of class indices.
     """
-    with Image.open(path) as image:
-        if image.mode not in {"P", "L", "1"}:
-            raise InputError(f"Mask {path.name} has mode {image.mode}; a mask must be a palette or gray image of class indices.")
-        return np.array(image, dtype=np.uint8)
+    image = read_stored(path)
+    if image.mode not in {"P", "L", "1"}:
+        raise InputError(f"Mask {path.name} has mode {image.mode}; a mask must be a palette or gray image of class indices.")
+    return np.array(image, dtype=np.uint8)
 
 
 def index_mask(values: np.ndarray, labels: Sequence[int], value_of: Callable[[int], int], void: int = VOID) -> Image.Image:

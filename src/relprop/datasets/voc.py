@@ -6,9 +6,10 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 
-from relprop.datasets.sample import VOID, Annotated, Box, Dataset, index_mask, listed, problems_of, read_indices, read_rgb
+from relprop.datasets.sample import VOID, Annotated, Box, Dataset, index_mask, listed, problems_of, read_indices
 from relprop.errors import InputError, OptionError
 from relprop.files import as_path
+from relprop.images import read_rgb
 
 VOC_CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),

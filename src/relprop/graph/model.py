@@ -32,6 +32,7 @@ class CapturedModel:
         notes: Notes for the user.
         chosen: The tensor that the user chose among the model's outputs.
         watch: Watches the user's model; None for a copy with tensors of its own, which does not follow it.
+        activation: The activation of the model's head, see :mod:`relprop.heads`; None where it is not known.
     """
 
     module: fx.GraphModule
@@ -41,6 +42,7 @@ class CapturedModel:
     notes: tuple[str, ...] = ()
     chosen: str | int | None = None
     watch: Watch | None = None
+    activation: str | None = None
 
     def copy(self) -> Self:
         """Return the same model with a graph of its own; tensors are shared."""

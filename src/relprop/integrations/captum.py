@@ -5,7 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from relprop.errors import TargetError
 from relprop.explainer import Explainer
+from relprop.propagation.method import Method
 
 
 class CaptumAttribution:
@@ -32,14 +34,15 @@ class CaptumAttribution:
     def attribute(
         self,
         inputs: Tensor | tuple[Tensor, ...],
-        target: int | tuple[int, ...] | list[int] | Tensor | None = None,
+        target: int | tuple[int, ...] | list[int] | list[tuple[int, ...]] | Tensor | None = None,
         additional_forward_args: object = None,
     ) -> Tensor | tuple[Tensor, ...]:
         """Return the relevance of a batch, structured like ``inputs``.
 
         Args:
             inputs: A batch, or a tuple of the model's tensor arguments.
-            target: None for the predicted class, a class, or one class per sample.
+            target: None for the predicted class, a class, or one class per sample; where the output has more dimensions than classes, as in
+                segmentation, the place of one element in it, such as ``(class, row, column)``, or a list of one place per sample.
             additional_forward_args: Further arguments of the model, in their order.
 
         Raises:
@@ -50,8 +53,8 @@ class CaptumAttribution:
         more = () if additional_forward_args is None else additional_forward_args
         extra: tuple[Any, ...] = more if isinstance(more, tuple) else (more,)
         given = tuple(t.detach() for t in tensors) + extra
-        classes = torch.as_tensor(target) if isinstance(target, tuple | list) else target
-        relevance = self._for(given)(given, classes).relevance
+        explainer = self._for(given)
+        relevance = explainer(given, **_question(explainer, given, target)).relevance
         parts = relevance if isinstance(relevance, tuple) else (relevance,)
         return tuple(parts[: len(tensors)]) if isinstance(inputs, tuple) else parts[0]
 
@@ -65,3 +68,30 @@ class CaptumAttribution:
     def has_convergence_delta(self) -> bool:
         """Return False: ``attribute`` gives no convergence delta."""
         return False
+
+
+def _question(explainer: Explainer, given: tuple[Any, ...], target: Any) -> dict[str, Any]:  # noqa: ANN401 - captum's targets
+    """Return what captum's target asks of an explainer: classes, or relevance of one element of an output of more dimensions.
+
+    Raises:
+        TargetError: The target does not fit the output.
+    """
+    places = [target] if isinstance(target, tuple) else target
+    if not isinstance(places, list) or not all(isinstance(place, tuple) for place in places):
+        return {"target": torch.as_tensor(target) if isinstance(target, list) else target}
+    logits = explainer.logits(given)
+    places = places * len(logits) if isinstance(target, tuple) else places
+    if len(places) != len(logits) or any(len(place) != logits.dim() - 1 for place in places):
+        dimensions = " × ".join(map(str, logits.shape[1:]))
+        raise TargetError(f"The target {target!r} must be one place in the output of {dimensions}, or a list of one per sample.")
+    return {"output_relevance": _at(logits, places, by_value=isinstance(explainer.method, Method))}
+
+
+def _at(logits: Tensor, places: list[tuple[int, ...]], *, by_value: bool) -> Tensor:
+    """Return relevance of the output at one place per sample: its logit, which rules share, or one, as gradients have it."""
+    chosen = torch.zeros_like(logits)
+    for sample, place in enumerate(places):
+        if not all(-size <= index < size for index, size in zip(place, logits.shape[1:], strict=True)):
+            raise TargetError(f"The target {place} lies outside of the output of {' × '.join(map(str, logits.shape[1:]))}.")
+        chosen[sample][place] = logits[sample][place] if by_value else 1.0
+    return chosen

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from relprop import draws
 from relprop.attribution import Attributed, Attribution, Problem
-from relprop.errors import OptionError
+from relprop.errors import OptionError, TargetError
+from relprop.heads import activation_for, probabilities
 from relprop.methods.gradients import by_sample, captum_attr, scored_rows
 from relprop.methods.grids import over_channels
 from relprop.methods.options import as_reference, at_least
@@ -82,11 +83,24 @@ def build_rise(
             shown = _enlarged(some.to(image), offsets, image)
             rows = torch.zeros(len(shown), dtype=torch.long, device=image.device)
             logits = sample.outputs(image * shown.unsqueeze(1), rows=rows)
-            weights = sample.weigh(logits.softmax(-1) if score == "probability" else logits, rows)
+            weights = sample.weigh(_by_class(logits, sample) if score == "probability" else logits, rows)
             total += torch.einsum("n,nhw->hw", weights, shown)
         return Attributed([over_channels(total[None] / (masks * probability), image)])
 
     return Attribution("rise", lambda problem: by_sample(problem, explain))
+
+
+def _by_class(logits: Tensor, sample: Problem) -> Tensor:
+    """Return the probabilities of the classes.
+
+    Raises:
+        TargetError: There is one class and its probability is by softmax, so that it is always one.
+    """
+    if logits.shape[1] == 1 and activation_for(logits, sample.model.activation) == "softmax":
+        raise TargetError(
+            "The softmax of one class is always 1, so RISE sees nothing; take score=logit, or activation='sigmoid'."
+        )
+    return probabilities(logits, sample.model.activation)
 
 
 def _random_cells(count: int, grid: int, probability: float, seed: int, image: Tensor) -> tuple[Tensor, Tensor]:

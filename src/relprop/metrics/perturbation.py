@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from relprop.errors import InputError, OptionError
+from relprop.heads import probabilities
 from relprop.metrics.base import Direction, MetricSpec, Need, Statistics, Value
 from relprop.metrics.fills import make_fill
 from relprop.metrics.maps import heatmap
@@ -67,7 +68,7 @@ def output_curves(
             logits = model(torch.cat([pictures(point) for point in chunk])).view(len(chunk), len(target), -1)
             index = target.to(logits.device).expand(len(chunk), -1)[..., None]
             curves["accuracy"].append((logits.argmax(2, keepdim=True) == index)[..., 0].to(logits.dtype))
-            curves["probability"].append(logits.softmax(2).gather(2, index)[..., 0])
+            curves["probability"].append(probabilities(logits.flatten(0, 1)).view_as(logits).gather(2, index)[..., 0])
             curves["logit"].append(logits.gather(2, index)[..., 0])
     return {name: torch.cat(parts).T for name, parts in curves.items()}
 

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from relprop.errors import TargetError
+
 Start = Callable[[Tensor, Tensor], list[tuple[float, Tensor]]]
 """``(logits (B, C), target (B,)) -> [(factor, relevance of the output (B, C)), …]``; the maps of several passes add up, times factor."""
 
@@ -13,6 +15,18 @@ def _at(values: Tensor, target: Tensor) -> Tensor:
     """Keep the entry at the target, zero elsewhere."""
     index = target.unsqueeze(-1)
     return torch.zeros_like(values).scatter(-1, index, values.gather(-1, index))
+
+
+def _need_others(logits: Tensor, method: str, instead: str) -> None:
+    """Refuse a single class.
+
+    Raises:
+        TargetError: There is nothing to compare the class with.
+    """
+    if logits.shape[-1] == 1:
+        raise TargetError(
+            f"{method} compares the class with all others, and the model has a single output; {instead}, or start=logit."
+        )
 
 
 def _logit(logits: Tensor, target: Tensor) -> list[tuple[float, Tensor]]:
@@ -27,10 +41,11 @@ def _one(logits: Tensor, target: Tensor) -> list[tuple[float, Tensor]]:
 
 def _contrastive(logits: Tensor, target: Tensor) -> list[tuple[float, Tensor]]:
     """Contrastive LRP (Gu et al. 2018): the target's logit at the target, minus the same spread over all other classes."""
+    _need_others(logits, "CLRP", "take lrp-zplus")
     own = _at(logits, target)
     others = (
         (own.sum(-1, keepdim=True) - own)
-        / max(logits.shape[-1] - 1, 1)
+        / (logits.shape[-1] - 1)
         * (own.new_ones(own.shape) - _at(torch.ones_like(logits), target))
     )
     return [(1.0, own - others)]
@@ -38,12 +53,14 @@ def _contrastive(logits: Tensor, target: Tensor) -> list[tuple[float, Tensor]]:
 
 def _against_others(logits: Tensor, target: Tensor) -> list[tuple[float, Tensor]]:
     """Contrastive absLRP: the map of one at the target, minus the map of equal parts, in sum one, at all other classes."""
+    _need_others(logits, "Contrastive absLRP", "take abslrp-plain")
     own = _at(torch.ones_like(logits), target)
-    return [(1.0, own), (-1.0, (1 - own) / max(logits.shape[-1] - 1, 1))]
+    return [(1.0, own), (-1.0, (1 - own) / (logits.shape[-1] - 1))]
 
 
 def _softmax_gradient(logits: Tensor, target: Tensor) -> list[tuple[float, Tensor]]:
     """Softmax-gradient LRP (Iwana et al. 2019): the gradient of the target's probability, ``y_t (δ − y)``."""
+    _need_others(logits, "SGLRP", "take lrp-alpha1-beta0")
     probabilities = logits.softmax(-1)
     own = _at(probabilities, target)
     return [(1.0, own - own.sum(-1, keepdim=True) * probabilities)]

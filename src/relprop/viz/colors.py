@@ -10,6 +10,8 @@ Floats = NDArray[np.floating]
 Bytes = NDArray[np.uint8]
 
 COLORMAP = "seismic"
+_NEARLY = 0.95
+"""Share of the least value of a map of one sign that is taken off it: the least stays pale in the color of its sign."""
 
 
 def scale_of(heatmap: Floats, percentile: float = 100.0) -> float:
@@ -25,7 +27,7 @@ def scale_of(heatmap: Floats, percentile: float = 100.0) -> float:
 
 
 def colorize(heatmap: Floats, percentile: float = 100.0) -> Bytes:
-    """Return a map ``(H, W)`` in seismic colors ``(H, W, 3)``, symmetric around zero."""
+    """Return a map ``(H, W)`` in seismic colors ``(H, W, 3)``, symmetric around zero; of a map of one sign the least is pale."""
     return _bytes(_seismic(_unit(heatmap, percentile)))
 
 
@@ -39,8 +41,15 @@ def overlay(photo: Bytes, heatmap: Floats, percentile: float = 100.0, strength: 
 
 
 def _unit(heatmap: Floats, percentile: float) -> Floats:
-    scale = scale_of(heatmap, percentile)
-    return np.clip(heatmap, -scale, scale) / scale
+    values = heatmap - _NEARLY * _least(heatmap)
+    scale = scale_of(values, percentile)
+    return np.clip(values, -scale, scale) / scale
+
+
+def _least(heatmap: Floats) -> float:
+    """Return the value nearest to zero of a map of one sign, such as RISE's; zero for a map of both signs."""
+    low, high = float(heatmap.min()), float(heatmap.max())
+    return low if low > 0 else high if high < 0 else 0.0
 
 
 def _seismic(values: Floats) -> Floats:

@@ -14,6 +14,16 @@ class Drawable(Protocol):
         ...
 
     @property
+    def probabilities(self) -> Tensor:
+        """The probabilities of the classes, ``(B, C)``."""
+        ...
+
+    @property
+    def absorbed(self) -> Tensor:
+        """The absorbed relevance, ``(B,)`` or ``(B, K)``: one number per map."""
+        ...
+
+    @property
     def target(self) -> Tensor | None:
         """The explained classes, ``(B,)`` or ``(B, K)``."""
         ...

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from relprop.errors import InputError
-from relprop.text import class_name
+from relprop.text import check_labels, class_name
 from relprop.viz.colors import Bytes
 from relprop.viz.drawable import Drawable
 from relprop.viz.figure import Panel, draw, top_scores
@@ -54,7 +54,7 @@ def maps_of(explanation: Drawable) -> Tensor:
         InputError: They are no pictures, or hold NaN or infinite values.
     """
     maps = explanation.heatmap().detach().float().cpu()
-    if maps.dim() not in {3, 4}:
+    if maps.dim() != 2 + explanation.absorbed.dim():
         raise InputError(f"Only explanations of images can be drawn; these maps have shape {tuple(maps.shape)}.")
     if not bool(maps.isfinite().all()):
         raise InputError(f"The maps of method {explanation.method!r} hold NaN or infinite values and cannot be drawn.")
@@ -67,10 +67,12 @@ def _panel(
     logits = explanation.logits[image].detach().float().cpu()
     if explanation.target is None or logits.dim() != 1:
         return Panel(heatmap, photo)
+    check_labels(labels, len(logits))
     target = int(explanation.target.reshape(len(explanation.logits), -1)[image, index])
     names = [class_name(number, labels) for number in range(len(logits))]
+    shown = explanation.probabilities[image].detach().float().cpu().tolist()
     title = f"{names[target]}  ·  " * (labels is not None) + f"class {target}  ·  logit {logits[target]:.2f}"
-    return Panel(heatmap, photo, title, top_scores(logits.softmax(0).tolist(), names, target))
+    return Panel(heatmap, photo, title, top_scores(shown, names, target))
 
 
 def own_images(explanation: Drawable) -> Tensor | None:

@@ -1,6 +1,7 @@
 """Classifiers by name, with their weights, preprocessing and class names."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from relprop.errors import ModelError, OptionError, suggestion
@@ -10,6 +11,7 @@ from relprop.zoo.labels import Top, imagenet_classes, parse_target
 from relprop.zoo.model import LoadedModel, Request
 from relprop.zoo.preprocessing import Preprocessing
 from relprop.zoo.torchvision_ops import import_torchvision
+from relprop.zoo.weights import read_weights
 
 __all__ = [
     "DEFAULT", "EMBEDDED", "SOURCES", "LoadedModel", "Preprocessing", "Top", "imagenet_classes", "import_torchvision", "load",
@@ -43,9 +45,10 @@ def load(name: str = DEFAULT, weights: str | Path | None = None, *, pretrained: 
         raise OptionError(f"A model to load must be a name, not {type(name).__name__}.")
     request_of, rest = _source(name)
     path = None if weights is None else as_path(weights, "The path of weights")
-    loaded = request_of(Request(name, rest, path, pretrained))
+    given = None if path is None else read_weights(path)
+    loaded = request_of(Request(name, rest, given, pretrained))
     loaded.model.eval()
-    return loaded
+    return loaded if given is None else replace(loaded, notes=(*loaded.notes, *given.notes))
 
 
 def _source(name: str) -> tuple[Callable[[Request], LoadedModel], str]:

@@ -1,11 +1,11 @@
 """The request for a model, and the loaded model."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from torch import nn
 
 from relprop.zoo.preprocessing import Preprocessing
+from relprop.zoo.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,7 @@ class LoadedModel:
         labels: One per class, synonyms separated by commas; None if they are unknown.
         name: The requested name.
         notes: Remarks on the model for the user.
+        activation: What makes probabilities of its logits, where its config says so, see :mod:`relprop.heads`.
     """
 
     model: nn.Module
@@ -25,6 +26,7 @@ class LoadedModel:
     labels: tuple[str, ...] | None
     name: str
     notes: tuple[str, ...] = ()
+    activation: str | None = None
 
 
 @dataclass(frozen=True)
@@ -33,5 +35,5 @@ class Request:
 
     name: str
     rest: str
-    weights: Path | None
+    weights: Weights | None
     pretrained: bool

