@@ -22,7 +22,7 @@ from relprop.graph.passes.outputs import mark_outputs
 from relprop.graph.recording.record import Recording, record
 from relprop.graph.recording.recorder import ReadsValueError
 from relprop.graph.recording.twins import join
-from relprop.inputs import Inputs
+from relprop.inputs import Inputs, batch_size
 from relprop.ops.op import hollow
 
 _logger = logging.getLogger(__name__)
@@ -75,13 +75,20 @@ def capture(model: nn.Module, inputs: Inputs, output: str | int | None = None) -
         InputError: A parameter is not finite.
         UnsupportedOpError: An op mixes the samples of a batch.
     """
+    fixed = _without_batch(inputs)
     try:
-        return _separate(model, inputs, output)
+        return _separate(model, replace(inputs, shared=fixed), output)
     except UnsupportedOpError:
         for shared in _shareable(inputs):
             with contextlib.suppress(UnsupportedOpError):
-                return _separate(model, replace(inputs, shared=shared), output)
+                return _separate(model, replace(inputs, shared=shared | fixed), output)
         raise
+
+
+def _without_batch(inputs: Inputs) -> frozenset[str]:
+    """The floating tensors whose first dimension is not the batch."""
+    size = batch_size(inputs)
+    return frozenset(name for name, t in inputs.tensors if t.is_floating_point() and (t.dim() == 0 or t.shape[0] != size))
 
 
 def _separate(model: nn.Module, inputs: Inputs, output: str | int | None) -> CapturedModel:

@@ -14,6 +14,9 @@ from relprop.inputs import Inputs
 from relprop.ops.layout import SampleLayout
 from relprop.ops.op import op_name
 
+_MATES = 3
+"""With three mates, no sample stays in its place when the batch is turned around."""
+
 _TOLERANCE = 1e-4
 """Of a value's largest element: kernels may add in another order for another sample."""
 
@@ -23,7 +26,7 @@ def refuse_mixed_samples(model: CapturedModel, inputs: Inputs) -> None:
 
     Args:
         model: A captured model with a dynamic batch.
-        inputs: The example; its first sample is run among two pairs of mates.
+        inputs: The example; its first sample is run twice, among other mates.
 
     Raises:
         UnsupportedOpError: Some ops do; the message lists them.
@@ -38,14 +41,14 @@ def refuse_mixed_samples(model: CapturedModel, inputs: Inputs) -> None:
 
 
 def _mixing(model: CapturedModel, inputs: Inputs, samples: Samples) -> Collection[fx.Node]:
-    """The first op in doubt by which the middle sample changes with its mates."""
+    """The first op in doubt by which the second sample changes with its mates."""
     if not samples.unsettled:
         return []
     with torch.no_grad():
         runs = [model.run(_among_mates(inputs, seed), keep=samples.unsettled)[1] for seed in (0, 1)]
     for node in samples.unsettled:
         values: list[list[Tensor]] = [_tensors(run[node]) for run in runs]
-        parts = [[samples.layouts[node].by_sample(value, 3)[1] for value in of_run] for of_run in values]
+        parts = [[samples.layouts[node].by_sample(value, _MATES + 1)[1] for value in of_run] for of_run in values]
         if not all(_equal(a, b) for a, b in zip(*parts, strict=True)):
             return [node]
     return []
@@ -62,7 +65,7 @@ def _equal(a: Tensor, b: Tensor) -> bool:
 
 
 def _among_mates(inputs: Inputs, seed: int) -> Inputs:
-    """The first sample between two that differ from it: noise, or its own integers in another order."""
+    """The first sample among mates that differ from it: noise, or its own integers in another order."""
     generator = torch.Generator().manual_seed(seed)
 
     def mate(value: Tensor) -> Tensor:
@@ -70,4 +73,4 @@ def _among_mates(inputs: Inputs, seed: int) -> Inputs:
             return (torch.randn(value.shape, generator=generator) * (1 + value.detach().abs().mean().cpu())).to(value)
         return value.flatten()[torch.randperm(value.numel(), generator=generator).to(value.device)].reshape(value.shape)
 
-    return inputs.sample(0).map_batched(lambda v: torch.cat([mate(v), v, mate(v)]))
+    return inputs.sample(0).map_batched(lambda v: torch.cat([mate(v), v, *(mate(v) for _ in range(_MATES - 1))]))

@@ -141,7 +141,7 @@ def _along(node: fx.Node, arguments: Mapping[str, Any], source: fx.Node, layout:
     return None if name in _PARTS else 0
 
 
-_PARTS = frozenset({"slice", "split", "chunk", "split_with_sizes", "tensor_split", "narrow", "gather", "index_select", "flip"})
+_PARTS = frozenset({"slice", "split", "chunk", "split_with_sizes", "tensor_split", "narrow", "gather", "index_select"})
 """Ops that may part a batch of several towers between samples."""
 
 

@@ -1,7 +1,8 @@
 """Record one forward pass of a model: a graph, its constants, and the values that its modules return."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -104,8 +105,13 @@ def record(model: nn.Module, inputs: Inputs, select: Callable[[object], Tensor])
     return Recording(recorder.graph, recorder.constants, tuple(calls.returned))
 
 
-def _without_autograd() -> Any:  # noqa: ANN401 - a context of torch's
-    return torch._C._AutoDispatchBelowAutograd()  # pyright: ignore[reportAttributeAccessIssue, reportPrivateUsage]
+@contextmanager
+def _without_autograd() -> Generator[None, None, None]:
+    """Switch off autograd and its count of writes for this thread, whatever the gradient mode that the model sees."""
+    torch_c: Any = torch._C  # pyright: ignore[reportPrivateUsage]
+    counts = torch_c.DispatchKeySet(torch_c.DispatchKey.ADInplaceOrView)
+    with torch_c._AutoDispatchBelowAutograd(), torch_c._ExcludeDispatchKeyGuard(counts):
+        yield
 
 
 def _fixed(graph: fx.Graph, index: int, value: Any) -> Any:  # noqa: ANN401 - an argument that is no tensor

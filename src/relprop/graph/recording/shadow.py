@@ -106,7 +106,10 @@ class Shadow:
         if type(value) in _CONTAINERS and len(value) <= _LARGEST:
             return self._container(value)
         if isinstance(value, types.MethodType):
-            return types.MethodType(value.__func__, self._translated(value.__self__))
+            owner = self._translated(value.__self__)
+            if isinstance(owner, nn.Module) and value.__name__ == "forward":
+                return lambda *args, **kwargs: owner.forward(*args, **kwargs)  # with the call that is recorded
+            return types.MethodType(value.__func__, owner)
         if type(value) is functools.partial:
             whole: Any = value
             return functools.partial(

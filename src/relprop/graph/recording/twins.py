@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from relprop.graph.nodes import BATCHES, TWIN
+from relprop.graph.nodes import BATCHES, TWIN, twin_of, value_of
 from relprop.graph.recording.record import Recording
 from relprop.graph.recording.recorder import CONSTANT
 
@@ -38,6 +38,9 @@ def join(small: Recording, large: Recording) -> None:
             a.args = sizes.joined(a, a.args, _mapped(b.args, twins))
             a.kwargs = sizes.joined(a, a.kwargs, _mapped(b.kwargs, twins))
         _join_constants(a, b)
+    result: Any = small.graph.output_node().args[0]
+    if value_of(result[0]).shape == twin_of(result[0]).shape:
+        raise FixedBatchError("its output has no batch dimension")
 
 
 def _join_constants(a: fx.Node, b: fx.Node) -> None:

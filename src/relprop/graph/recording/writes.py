@@ -47,8 +47,9 @@ def functional(
     schema = op._schema
     outs = {a.name for a in schema.arguments if a.is_out}
     wanted = [str(a.type) for a in schema.arguments if a.name not in outs]
-    packet = getattr(aten, schema.name.removeprefix("aten::").removesuffix("_"), None)
-    overloads = [] if packet is None else [getattr(packet, name) for name in packet.overloads()]
+    name = schema.name.removeprefix("aten::").removesuffix("_")
+    packets = [packet for twin in (name, f"{name}_functional") if (packet := getattr(aten, twin, None)) is not None]
+    overloads = [getattr(packet, overload) for packet in packets for overload in packet.overloads()]
     for twin in sorted(overloads, key=lambda twin: twin._overloadname != op._overloadname):
         if not twin._schema.is_mutable and [str(a.type) for a in twin._schema.arguments] == wanted:
             return twin, args, {name: value for name, value in kwargs.items() if name not in outs}
