@@ -8,7 +8,7 @@ from torch import Tensor, fx
 from relprop.errors import OptionError, suggestion
 from relprop.graph.facts import is_softmax
 from relprop.graph.model import CapturedModel
-from relprop.graph.nodes import OUTPUTS, is_floating, module_outputs, returns, tensor_inputs
+from relprop.graph.nodes import OUTPUTS, Size, is_floating, module_outputs, returns, shape_of, tensor_inputs
 from relprop.ops.op import Role
 from relprop.propagation.roles import Roles
 
@@ -33,8 +33,8 @@ class Grid:
 
 def _shape(node: fx.Node) -> tuple[int, ...]:
     """The shape without the batch; empty where the first dimension is not the batch."""
-    sizes = list(node.meta["val"].shape)
-    return tuple(sizes[1:]) if all(isinstance(n, int) for n in sizes[1:]) else ()
+    sizes = shape_of(node)[1:]
+    return () if any(isinstance(n, Size) for n in sizes) else sizes  # pyright: ignore[reportReturnType]
 
 
 def image_size(model: CapturedModel) -> tuple[int, int] | None:

@@ -12,7 +12,7 @@ from relprop.attribution import Attributed, Attribution, Problem
 from relprop.errors import UnsupportedOpError
 from relprop.graph.facts import from_softmax
 from relprop.graph.model import CapturedModel
-from relprop.graph.nodes import PATH, tensor_inputs
+from relprop.graph.nodes import PATH, shape_of, tensor_inputs
 from relprop.methods.grids import over_channels, resized
 from relprop.methods.layers import image_size, token_grid
 from relprop.methods.options import StartName
@@ -93,7 +93,7 @@ def _is_global(weights: fx.Node) -> bool:
 
 
 def _printed(weights: fx.Node) -> str:
-    return "×".join(str(size) if isinstance(size, int) else "B" for size in weights.meta["val"].shape)
+    return "×".join(str(size) if isinstance(size, int) else "B" for size in shape_of(weights))
 
 
 def rollout(layers: Sequence[Tensor]) -> Tensor:

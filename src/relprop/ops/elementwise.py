@@ -137,7 +137,8 @@ add_ops(["to"], replace(_CAST, reads=("self",), slices=slices_with_broadcasting)
 add_ops(["_to_copy"], replace(_CAST, identity="copy", slices=slices_with_broadcasting))
 add_ops(["type_as"], replace(_CAST, reads=("self",)))
 add_ops(["clone", "lift_fresh_copy"], replace(_CAST, identity="copy"))
-add_ops(["alias", "detach", "detach_", "contiguous", "lift", "lift_fresh"], _CAST)
+add_ops(["alias", "contiguous", "lift", "lift_fresh"], _CAST)
+add_ops(["detach"], Op(Role.BLOCK, data=(), nonnegative="inherits", detaches=True, slices=slices_with_broadcasting))
 _DROPOUTS = [f"{kind}dropout{end}" for kind in ("", "feature_", "alpha_", "feature_alpha_") for end in ("", "_")]
 add_ops(_DROPOUTS, replace(_CAST, data=("input", "self")))
 add_ops(
@@ -178,6 +179,8 @@ _COMPARISONS = """eq ne lt le gt ge logical_and logical_or logical_not bitwise_a
     argmax argmin one_hot bucketize searchsorted nonzero"""
 add_ops(_COMPARISONS.split(), _BLOCK)
 add_ops(["embedding", "embedding_bag", "_embedding_bag", "_embedding_bag_forward_only"], _BLOCK)
-_OF_A_SHAPE = "zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty sym_size"
+_OF_A_SHAPE = (
+    "rand_like randn_like randint_like zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty sym_size"
+)
 add_ops(_OF_A_SHAPE.split(), replace(_BLOCK, reads=()))
-add_ops(["rand_like", "randn_like", "arange", "zeros", "ones", "full", "empty", "scalar_tensor"], _BLOCK)
+add_ops(["arange", "zeros", "ones", "full", "empty", "scalar_tensor"], _BLOCK)

@@ -167,6 +167,7 @@ class Op:
         identity: For ops that return their input, at most in another dtype or on another device: ``"alias"`` where the result may share its
             memory, ``"copy"`` where it never does. Dropout counts, as models are explained in evaluation mode.
         probabilities: Whether it turns logits into probabilities or their logarithms.
+        detaches: Whether its result counts as a constant: the model takes no gradient through it.
         maximum: Whether every output is the largest of some elements of the input.
         reads: Arguments whose values matter, where others give a shape or a dtype alone; all arguments where None.
         reshapes: Whether it keeps the elements and their order in memory (view, flatten).
@@ -197,6 +198,7 @@ class Op:
     rectifier: Literal["", "relu", "relative"] = ""
     identity: Literal["", "alias", "copy"] = ""
     probabilities: bool = False
+    detaches: bool = False
     maximum: bool = False
     reads: tuple[str, ...] | None = None
     reshapes: bool = False

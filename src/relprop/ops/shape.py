@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from relprop.ops.linear import Linear
 from relprop.ops.op import ABSORBED, Arguments, Call, MultiplierRule, Op, Relevances, Role
@@ -283,9 +282,7 @@ def _same_order(arguments: Arguments, output: Tensor, dim: int) -> dict[str, int
     """The dimension of the same size before which, and after which, as many elements lie."""
     shape, own = output.shape, arguments["self"].shape
     for d, size in enumerate(own):
-        if statically_known_true(size == shape[dim]) and statically_known_true(
-            math.prod(own[d + 1 :]) == math.prod(shape[dim + 1 :])
-        ):
+        if size == shape[dim] and math.prod(own[d + 1 :]) == math.prod(shape[dim + 1 :]):
             return {"self": d}
     return None
 

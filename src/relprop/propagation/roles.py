@@ -1,14 +1,14 @@
 """Roles: what every op of a graph does with relevance, and which of its arguments are operands."""
 
+import math
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import fx
 
 from relprop.graph.facts import find_carriers, from_softmax
-from relprop.graph.nodes import explained, is_floating, nodes_in, tensor_inputs
+from relprop.graph.nodes import explained, for_one, is_floating, nodes_in, shape_of, tensor_inputs
 from relprop.graph.passes.constants import depends_on_input
 from relprop.ops.op import AFFINE, Op, Role
 from relprop.ops.table import arguments_of, entry, known_op
@@ -161,17 +161,6 @@ def arguments_with(arguments: Mapping[str, Any], chosen: Callable[[fx.Node], boo
     return tuple(name for name, value in arguments.items() if any(chosen(node) for node in nodes_in(value)))
 
 
-def for_one(size: int | torch.SymInt) -> int:
-    """A size for a batch of one."""
-    if isinstance(size, int):
-        return size
-    expression = size.node.expr
-    return int(expression.subs(dict.fromkeys(expression.free_symbols, 1)))
-
-
 def _per_sample(node: fx.Node) -> int:
     """Number of elements for a batch of one."""
-    total = 1
-    for size in node.meta["val"].shape:
-        total *= for_one(size)
-    return total
+    return math.prod(for_one(size) for size in shape_of(node))
