@@ -124,6 +124,30 @@ class Frames(nn.Module):
         return self.dense(F.unfold(x, 3, padding=1, stride=2).mT).relu().mean(1)
 
 
+class Ensemble(nn.Module):
+    """Heads whose parameters are stacked, run by ``torch.vmap``, and averaged."""
+
+    def __init__(self, make):
+        super().__init__()
+        heads = [make().double().eval() for _ in range(3)]
+        parameters, buffers = torch.func.stack_module_state(heads)
+        self.head, self.names = [heads[0]], [*parameters, *buffers]
+        for i, value in enumerate((*parameters.values(), *buffers.values())):
+            self.register_buffer(f"stacked_{i}", value.detach())
+
+    def forward(self, x):
+        state = {name: getattr(self, f"stacked_{i}") for i, name in enumerate(self.names)}
+        return torch.vmap(lambda s, v: torch.func.functional_call(self.head[0], s, (v,)), in_dims=(0, None))(state, x).mean(0)
+
+
+def dense_head():
+    return nn.Sequential(nn.Flatten(), nn.Linear(144, 4), nn.ReLU(), nn.Linear(4, 5))
+
+
+def convolutional_head():
+    return nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
+
+
 PROTOTYPES = torch.rand(5, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 MODELS = {
     "GFNet": (GlobalFilter, 4),
@@ -143,6 +167,8 @@ MODELS = {
     "SegNet's unpooling": (Unpooled, 4),
     "overlapping patches": (Frames, 5),
     "adaptive maxima": (lambda: nn.Sequential(nn.AdaptiveMaxPool2d(2), nn.Flatten()), 16),
+    "ensemble of dense heads": (lambda: Ensemble(dense_head), 5),
+    "ensemble of convolutional heads": (lambda: Ensemble(convolutional_head), 5),
     "quantiles": (lambda: Called(lambda x: x.flatten(2).quantile(0.9, -1)), 4),
 }
 

@@ -214,6 +214,7 @@ def _stft(
 
 
 DEFINITIONS: Mapping[str, Definition] = {
+    "aten::_conj": aten._conj_physical.default,  # the lazy one is a mark on its result, which a recording has no place for
     "aten::lstm_cell": _lstm_cell,
     "aten::gru_cell": _gru_cell,
     "aten::rnn_tanh_cell": _rnn_cell(torch.tanh),

@@ -4,43 +4,30 @@ A pass writes graphs in these ops, so that relevance is real everywhere: real an
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
-from torch._subclasses import FakeTensor
 
 from relprop.ops.linear import Linear
-from relprop.ops.op import Call, Op, Role
+from relprop.ops.op import Arguments, Call, Op, Role, slices_with_broadcasting
 from relprop.ops.table import OPS
 
 aten, own = torch.ops.aten, torch.ops.relprop
 
 
 def _real_to_complex(x: Tensor, dim: int, normalization: int, onesided: bool) -> Tensor:
-    if _has_no_values(x):
-        count = x.shape[dim] // 2 + 1 if onesided else x.shape[dim]
-        return x.new_empty([*x.shape[:dim], count, *x.shape[dim + 1 :], 2])
     return torch.view_as_real(aten._fft_r2c(x, [dim], normalization, onesided))
 
 
 def _complex_to_complex(x: Tensor, dim: int, normalization: int, forward: bool) -> Tensor:
-    if _has_no_values(x):
-        return x.new_empty(x.shape)
     return torch.view_as_real(aten._fft_c2c(torch.view_as_complex(x.contiguous()), [dim], normalization, forward))
 
 
 def _complex_to_real(x: Tensor, dim: int, normalization: int, last_dim_size: int) -> Tensor:
-    if _has_no_values(x):
-        return x.new_empty([*x.shape[:dim], last_dim_size, *x.shape[dim + 1 : -1]])
     return aten._fft_c2r(torch.view_as_complex(x.contiguous()), [dim], normalization, last_dim_size)
-
-
-def _has_no_values(x: Tensor) -> bool:
-    """Whether only shapes are computed: torch's own transforms lose sizes that are symbols."""
-    return x.is_meta or isinstance(x, FakeTensor)
 
 
 def complex_product(a: Tensor, b: Tensor) -> Tensor:
@@ -192,7 +179,18 @@ def _linear_product(call: Call) -> tuple[Linear, None]:
     return Linear(weight, forward, transpose), None
 
 
+def _slices_of_transform(arguments: Arguments, output: Tensor, dim: int) -> dict[str, int] | None:
+    """All dimensions but the transformed one, and the parts of a real view."""
+    of_parts = "last_dim_size" not in arguments and dim == output.dim() - 1
+    return None if of_parts or dim == arguments["dim"] else {"self": dim}
+
+
+def _slices_of_product(arguments: Arguments, output: Tensor, dim: int) -> Mapping[str, int] | None:
+    return slices_with_broadcasting(arguments, output, dim) if dim < output.dim() - 1 else None
+
+
 for _name, _linear in {"fft_r2c": _linear_r2c, "fft_c2c": _linear_c2c, "fft_c2r": _linear_c2r}.items():
-    OPS[f"relprop::{_name}"] = Op(Role.POOL, linear=_linear)
+    OPS[f"relprop::{_name}"] = Op(Role.POOL, linear=_linear, slices=_slices_of_transform)
 _FACTORS = ("self", "other")
-OPS["relprop::complex_product"] = Op(Role.DENSE, linear=_linear_product, data=_FACTORS, needs=_FACTORS, pairwise=True)
+_PRODUCT = Op(Role.DENSE, linear=_linear_product, data=_FACTORS, needs=_FACTORS, pairwise=True, slices=_slices_of_product)
+OPS["relprop::complex_product"] = _PRODUCT

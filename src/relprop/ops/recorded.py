@@ -65,6 +65,8 @@ REWRITTEN = frozenset(
         "convolution",
         "_convolution",
         "_native_batch_norm_legit_no_training",
+        "complex",
+        "polar",
     ]
 )
 """Ops without an entry that a pass rewrites, so that they are not decomposed."""

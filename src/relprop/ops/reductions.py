@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from relprop.ops.elementwise import sum_back
-from relprop.ops.op import Arguments, Call, Op, Relevances, Role
+from relprop.ops.op import Arguments, Call, Op, Relevances, Role, slices_with_broadcasting
 from relprop.ops.pooling import extremum_shares, reduced_dims, unreduce
 from relprop.ops.table import add_ops
 
@@ -154,7 +154,10 @@ add_ops(["logcumsumexp"], Op(Role.REDUCE, _softmax_weights_so_far, needs=("self"
 _NORM = Op(Role.REDUCE, _norm, needs=("self",), limit=_counting_norm, nonnegative="always", shares="by powers")
 add_ops(["linalg_vector_norm"], _NORM)
 _TWO = ("self", "other")
-add_ops(["hypot"], Op(Role.REDUCE, _hypotenuse, data=_TWO, needs=_TWO, nonnegative="always", shares="by powers"))
+_HYPOTENUSE = Op(
+    Role.REDUCE, _hypotenuse, data=_TWO, needs=_TWO, nonnegative="always", shares="by powers", slices=slices_with_broadcasting
+)
+add_ops(["hypot"], _HYPOTENUSE)
 _POINTS = ("x1", "x2")
 _DISTANCE = Op(
     Role.REDUCE, _distance, data=_POINTS, needs=_POINTS, limit=_counting_distance, nonnegative="always", shares="by powers"

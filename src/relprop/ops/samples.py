@@ -77,5 +77,6 @@ MIXES: Mapping[str, Mixes] = {
     **dict.fromkeys([*_PADS, "constant_pad_nd"], _of_padding(2)),
     **dict.fromkeys(["embedding", "expand", "expand_as", "one_hot", "zeros_like", "clone", "contiguous"], _nothing),
     "diagonal": _of_two,
+    "cdist": _last(1),
 }
 """By op of the ATen namespace; ops with ``slices`` or that reshape need none."""
