@@ -108,7 +108,7 @@ class Shadow:
         if isinstance(value, types.MethodType):
             owner = self._translated(value.__self__)
             if isinstance(owner, nn.Module) and value.__name__ == "forward":
-                return lambda *args, **kwargs: owner.forward(*args, **kwargs)  # with the call that is recorded
+                return functools.partial(_forward, owner)
             return types.MethodType(value.__func__, owner)
         if type(value) is functools.partial:
             whole: Any = value
@@ -149,3 +149,8 @@ def _filled(cell: types.CellType) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _forward(module: nn.Module, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    """Call a module's ``forward`` as it is by then."""
+    return module.forward(*args, **kwargs)
