@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from relprop.errors import ModelError
 
@@ -62,7 +63,7 @@ class Watch:
                 continue
             modules.append((path, state["_modules"], tuple(state["_modules"].items())))
             for holder in (state["_parameters"], state["_buffers"]):
-                named = [(name, tensor) for name, tensor in holder.items() if tensor is not None]
+                named = [(name, tensor) for name, tensor in holder.items() if tensor is not None and not is_lazy(tensor)]
                 weights += [_Weight.of(holder, name, f"{path}.{name}".removeprefix("."), tensor) for name, tensor in named]
         return cls(tuple(weights), tuple(modules))
 

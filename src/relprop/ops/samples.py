@@ -75,7 +75,7 @@ MIXES: Mapping[str, Mixes] = {
     **dict.fromkeys(("batch_norm", "_native_batch_norm_legit_no_training"), _of_batch_norm),
     **dict.fromkeys(_ALONG_DIM.split(), _given("dim", "dims", "dimension", "axis")),
     **dict.fromkeys([*_PADS, "constant_pad_nd"], _of_padding(2)),
-    **dict.fromkeys(["embedding", "expand", "expand_as", "one_hot", "zeros_like", "clone", "contiguous"], _nothing),
+    **dict.fromkeys(["embedding", "expand", "expand_as", "one_hot", "zeros_like", "clone", "contiguous", "masked_fill", "where", "maximum", "minimum"], _nothing),
     "diagonal": _of_two,
     "cdist": _last(1),
 }

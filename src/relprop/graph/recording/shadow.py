@@ -106,16 +106,20 @@ class Shadow:
         if type(value) in _CONTAINERS and len(value) <= _LARGEST:
             return self._container(value)
         if isinstance(value, types.MethodType):
-            owner = self._translated(value.__self__)
-            if isinstance(owner, nn.Module) and value.__name__ == "forward":
-                return functools.partial(_forward, owner)
-            return types.MethodType(value.__func__, owner)
+            return self._method(value)
         if type(value) is functools.partial:
             whole: Any = value
             return functools.partial(
                 self._translated(whole.func), *map(self._translated, whole.args), **self._translated(whole.keywords)
             )
         return self._function(value) if isinstance(value, types.FunctionType) and value.__closure__ else value
+
+    def _method(self, method: types.MethodType) -> Any:  # noqa: ANN401
+        """Return a method of a module as one of its copy; ``forward``, unless the module's own replaces it, as the call that is recorded."""
+        owner = self._translated(method.__self__)
+        if isinstance(owner, nn.Module) and method.__name__ == "forward" and "forward" not in vars(method.__self__):
+            return functools.partial(_forward, owner)
+        return types.MethodType(method.__func__, owner)
 
     def _container(self, value: Any) -> Any:  # noqa: ANN401 - a list, dict, …
         """Return a copy of a container with copies in place of modules."""
