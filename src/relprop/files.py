@@ -66,6 +66,18 @@ def check_writable(path: str | Path) -> None:
     _temporary(path).unlink()
 
 
+def remove(path: Path) -> None:
+    """Delete a file that may be gone already.
+
+    Raises:
+        OutputError: It cannot be deleted.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be deleted: {error.strerror or error}.") from error
+
+
 def make_folder(path: str | Path) -> None:
     """Make a folder and those above it.
 

@@ -13,7 +13,9 @@ from tests.evaluation.made_rows import curve_rows, failed_row, maps, metric_rows
 def write(folder: Path, rows: list[Row], images: int = 10) -> Path:
     settings = {
         "format": 1,
-        "images": {"count": images},
+        "content": {},
+        "images": {"count": images, "digest": ""},
+        "fingerprints": {},
         "blocks": 1,
         "left_out": [],
         "metric_sets": {},

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from relprop.cli.interrupts import exit_at_once
 from relprop.cli.terminal import guarded, out
 from relprop.version import __version__
 
@@ -264,4 +265,8 @@ def reproduce(
 
 def main() -> None:
     """Run the command line."""
-    app()
+    try:
+        app()
+    except SystemExit as end:
+        exit_at_once(end.code)
+        raise

@@ -20,12 +20,12 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from relprop.cli.interrupts import INTERRUPTED, leave_at_next, take_over
 from relprop.cli.options import parse_device, parse_options
 from relprop.cli.terminal import err, note, out
 from relprop.evaluation import Evaluation, Forecast, Observer, RunResult, evaluate, forecast
 from relprop.evaluation.settings import from_mapping, read_toml
 
-INTERRUPTED = 130
 _SHOWN = 20
 
 
@@ -69,14 +69,15 @@ def merged(settings: Path | None, flags: Mapping[str, Any]) -> Evaluation:
 class RunProgress:
     """The progress of a run on the terminal; Ctrl-C and SIGTERM end it with one sentence and exit code 130.
 
-    They raise ``KeyboardInterrupt`` within; where a library swallows that, it comes again when the unit is done.
+    They raise ``KeyboardInterrupt`` within; where a library swallows that, it comes again when the unit is done. A second signal ends the
+    process at once.
 
     Args:
         output: The folder of results, to be named when the run is interrupted.
     """
 
     def __init__(self, output: Path) -> None:
-        self.output = output
+        self.sentence = f"Interrupted; what was finished is in {output}. The same command goes on from there."
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -94,22 +95,21 @@ class RunProgress:
         self.handlers: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # as in a shell's background jobs
-                self.handlers[number] = signal.signal(number, self._interrupt)
+        self.handlers = take_over(self._interrupt)
         self.progress.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.progress.stop()
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            note(self.sentence)
+            raise SystemExit(INTERRUPTED) from None
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
-        if kind is not None and issubclass(kind, KeyboardInterrupt):
-            note(f"Interrupted; what was finished is in {self.output}. The same command goes on from there.")
-            raise SystemExit(INTERRUPTED) from None
 
     def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
         self.interrupted = True
+        leave_at_next(self.sentence)
         raise KeyboardInterrupt
 
     def _stage(self, text: str) -> None:

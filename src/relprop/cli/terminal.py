@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from relprop.cli.interrupts import INTERRUPTED, leave_at_next
 from relprop.errors import RelpropError
 
 P = ParamSpec("P")
@@ -34,7 +35,7 @@ def progress(count: int) -> Progress:
 
 
 def guarded(command: Callable[P, None]) -> Callable[P, None]:
-    """Turn what a command raises into one sentence and exit code 1; its ``debug`` argument lets the traceback through."""
+    """Turn what a command raises into one sentence and exit code 1, Ctrl-C into 130; its ``debug`` argument lets the traceback through."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -42,6 +43,10 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             command(*args, **kwargs)
         except (typer.Exit, typer.Abort):
             raise
+        except KeyboardInterrupt:
+            leave_at_next("Interrupted.")
+            note("Interrupted.")
+            raise SystemExit(INTERRUPTED) from None
         except Exception as error:
             if kwargs.get("debug"):
                 raise

@@ -13,7 +13,7 @@ from relprop.evaluation.compute.measures import Measure, make_measure
 from relprop.evaluation.compute.subject import method_options
 from relprop.evaluation.compute.tasks import Pair, Task
 from relprop.evaluation.results.parts import file_key
-from relprop.evaluation.results.store import FORMAT
+from relprop.evaluation.results.run_file import FORMAT
 from relprop.evaluation.settings import Choice, Evaluation, ModelChoice, as_json
 from relprop.methods.choose import choose_method
 from relprop.metrics import Need

@@ -1,7 +1,7 @@
 """Run an evaluation: compute the missing blocks, store each one, report progress."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
@@ -15,10 +15,13 @@ from relprop.evaluation.compute.subject import Subject
 from relprop.evaluation.compute.tasks import Pair, Task
 from relprop.evaluation.compute.worker import Result, Worker
 from relprop.evaluation.prepare import Prepared, pair_file, prepare, settings_of, tasks_of
-from relprop.evaluation.results.parts import RUN, Coverage, coverage
+from relprop.evaluation.results.damage import find_damaged, lost_maps
+from relprop.evaluation.results.maps import write_maps
+from relprop.evaluation.results.parts import Coverage, coverage
 from relprop.evaluation.results.redo import failed_metrics
 from relprop.evaluation.results.rows import FAILED, Table
-from relprop.evaluation.results.store import Store, locked, read_settings
+from relprop.evaluation.results.run_file import RUN, read_settings
+from relprop.evaluation.results.store import Store, locked
 from relprop.evaluation.settings import Choice, Evaluation
 from relprop.metrics import Need
 
@@ -83,6 +86,8 @@ def evaluate(evaluation: Evaluation, observer: Observer | None = None) -> RunRes
         observer.tell(text)
     with locked(evaluation.output):
         store = Store(evaluation.output, settings_of(prepared, _stored(evaluation)))
+        for text in store.told:
+            observer.tell(text)
         with closing(_checker(prepared, store.settings["fingerprints"])) as worker:
             run = _Run(prepared, store, worker, observer)
             run.check()
@@ -140,7 +145,8 @@ class _Run:
         self.tasks: list[Task] = []
 
         redo = prepared.evaluation.redo_failed
-        self.failed = failed_metrics(store.folder, store.settings, prepared.blocks) if redo else {}
+        failed = failed_metrics(store.folder, store.settings, prepared.blocks) if redo else {}
+        self.again = {**failed, **_of_lost_maps(store.lost, store.done)}
 
     def check(self) -> None:
         """Find the missing tasks and leave out pairs that cannot be computed; in reverse, so that the worker then holds the first pair."""
@@ -173,7 +179,7 @@ class _Run:
                     self.store.compact(pair_file(task.pair))
 
     def _missing(self, pair: Pair, metrics: Sequence[Choice]) -> list[Task]:
-        done = _kept(pair, self.prepared, self.store.done, self.failed)
+        done = _kept(pair, self.prepared, self.store.done, self.again)
         return tasks_of(self.prepared, pair, metrics, done)
 
     def _leave_out(self, pair: Pair, metric: str | None, reason: str) -> None:
@@ -186,7 +192,7 @@ class _Run:
     def _write(self, task: Task, result: Result) -> None:
         file = pair_file(task.pair)
         if result.maps is not None:
-            self.store.write_maps(file, task.block, result.maps.images, result.maps.maps)
+            write_maps(self.store.folder, file, task.block, result.maps.images, result.maps.maps)
         stored = self.store.write(file, task.block, [choice.key for choice in task.metrics], result.table)
         for text in result.told:
             self.observer.tell(text)
@@ -244,19 +250,28 @@ def forecast(evaluation: Evaluation, observer: Observer | None = None) -> Iterat
     for text in prepared.notes:
         observer.tell(text)
     settings = settings_of(prepared, _stored(evaluation))
-    done = coverage(evaluation.output, settings)
-    failed = failed_metrics(evaluation.output, settings, prepared.blocks) if evaluation.redo_failed else {}
+    folder, damaged = evaluation.output, find_damaged(evaluation.output)
+    for path, reason in damaged.items():
+        observer.tell(f"{path} is damaged ({reason}); a run computes what it held again.")
+    done = coverage(folder, settings, damaged)
+    failed = failed_metrics(folder, settings, prepared.blocks, damaged) if evaluation.redo_failed else {}
+    again = {**failed, **_of_lost_maps(lost_maps(folder), done)}
     with closing(_checker(prepared, settings["fingerprints"])) as worker:
         for pair in prepared.pairs:
-            keys = _kept(pair, prepared, done, failed)
+            keys = _kept(pair, prepared, done, again)
             observer.stage(f"Measuring {pair} …")
             yield _forecast(prepared, worker, pair, keys)
 
 
-def _kept(pair: Pair, prepared: Prepared, stored: Coverage, failed: Coverage) -> list[set[str]]:
-    """Return by block the keys of the metrics that need no computing: the stored ones, except those to redo."""
+def _of_lost_maps(lost: Set[tuple[str, int]], done: Coverage) -> Coverage:
+    """Return all stored metrics of the blocks whose maps are lost; their rows stay, and computing them again gives the maps."""
+    return {place: done[place] for place in lost if place in done}
+
+
+def _kept(pair: Pair, prepared: Prepared, stored: Coverage, again: Coverage) -> list[set[str]]:
+    """Return by block the keys of the metrics that need no computing: the stored ones, except those to compute again."""
     places = [(pair_file(pair), block) for block in range(len(prepared.blocks))]
-    return [stored.get(place, set()) - failed.get(place, set()) for place in places]
+    return [stored.get(place, set()) - again.get(place, set()) for place in places]
 
 
 def _forecast(prepared: Prepared, worker: Worker, pair: Pair, keys: list[set[str]]) -> Forecast:

@@ -17,7 +17,8 @@ from relprop.evaluation.report.report import Failures, Report
 from relprop.evaluation.report.scores import Rows, Scored, scored
 from relprop.evaluation.report.statistics import ROUNDS
 from relprop.evaluation.report.tables import Table, make_table
-from relprop.evaluation.results.store import read_rows, read_settings
+from relprop.evaluation.results.run_file import read_settings
+from relprop.evaluation.results.store import read_rows
 from relprop.evaluation.settings import Choice
 from relprop.files import as_path
 from relprop.methods import METHODS
