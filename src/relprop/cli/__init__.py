@@ -235,7 +235,8 @@ def evaluate(
     named = {"data": data, "data_options": data_option, "models": model, "methods": methods, "metrics": metrics, "limit": limit}
     where = {"device": device, "engine": engine, "workers": workers, "address": address, "batch_size": batch_size}
     rest = {"target": target, "geometry": geometry, "seed": seed, "block": block, "keep_maps": keep_maps, "output": output}
-    run_evaluation(settings, {**named, **where, **rest, "redo_failed": redo_failed}, dry_run=dry_run)
+    if not run_evaluation(settings, {**named, **where, **rest, "redo_failed": redo_failed}, dry_run=dry_run):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -22,15 +22,15 @@ from rich.text import Text
 
 from relprop.cli.interrupts import INTERRUPTED, leave_at_next, take_over
 from relprop.cli.options import parse_device, parse_options
-from relprop.cli.terminal import err, note, out
+from relprop.cli.terminal import complain, err, note, out
 from relprop.evaluation import Evaluation, Forecast, Observer, RunResult, evaluate, forecast
 from relprop.evaluation.settings import from_mapping, read_toml
 
 _SHOWN = 20
 
 
-def run_evaluation(settings: Path | None, flags: Mapping[str, Any], *, dry_run: bool) -> None:
-    """Run, or forecast, what the settings file and the flags say; a flag goes before the file.
+def run_evaluation(settings: Path | None, flags: Mapping[str, Any], *, dry_run: bool) -> bool:
+    """Run, or forecast, what the settings file and the flags say; a flag goes before the file. Return whether there is a good row.
 
     Raises:
         RelpropError: As ``relprop.evaluation.evaluate``.
@@ -41,10 +41,13 @@ def run_evaluation(settings: Path | None, flags: Mapping[str, Any], *, dry_run: 
         parse_device(evaluation.device)
     if dry_run:
         _forecast(evaluation)
-        return
+        return True
     with RunProgress(evaluation.output) as terminal:
         summary = evaluate(evaluation, terminal.observer)
     _print_summary(evaluation, summary)
+    if not summary.good:
+        complain("Not one row could be computed; the notes above say why.")
+    return summary.good
 
 
 def merged(settings: Path | None, flags: Mapping[str, Any]) -> Evaluation:

@@ -1,16 +1,19 @@
 """Run an evaluation: compute the missing blocks, store each one, report progress."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pyarrow.compute as pc
 import torch
 
-from relprop.errors import OutputError
+from relprop.errors import OptionError, OutputError
 from relprop.evaluation.compute.batches import sentence
 from relprop.evaluation.compute.engines import ENGINES
+from relprop.evaluation.compute.measures import Measure
 from relprop.evaluation.compute.subject import Subject
 from relprop.evaluation.compute.tasks import Pair, Task
 from relprop.evaluation.compute.worker import Result, Worker
@@ -24,6 +27,7 @@ from relprop.evaluation.results.run_file import RUN, read_settings
 from relprop.evaluation.results.store import Store, locked
 from relprop.evaluation.settings import Choice, Evaluation
 from relprop.metrics import Need
+from relprop.metrics.randomization import known_layers
 
 
 def _ignore(*_: object) -> None:
@@ -56,12 +60,14 @@ class RunResult:
         failed: Number of rows with the status ``failed``.
         reasons: For each pair and metric with failed rows, their number and the first reason.
         left_out: Pairs, or single metrics of a pair, that cannot be computed, with the reason.
+        good: Whether the folder holds a row of these models and methods that did not fail.
     """
 
     rows: int = 0
     failed: int = 0
     reasons: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict[tuple[str, str], tuple[int, str]])
     left_out: dict[str, str] = field(default_factory=dict[str, str])
+    good: bool = False
 
 
 def evaluate(evaluation: Evaluation, observer: Observer | None = None) -> RunResult:
@@ -95,6 +101,7 @@ def evaluate(evaluation: Evaluation, observer: Observer | None = None) -> RunRes
                 run.compute()
             except OutputError as error:
                 raise OutputError(f"{error} What was finished is kept; the same command goes on from there.") from error
+            run.summary.good = run.summary.rows > run.summary.failed or store.holds_good(map(pair_file, prepared.pairs))
     return run.summary
 
 
@@ -127,7 +134,20 @@ def check_pair(worker: Worker, prepared: Prepared, pair: Pair) -> tuple[list[Cho
     if not subject.gives_layers:
         text = f"Method {pair.method.name!r} gives relevance to inputs only."
         reasons = {m.choice.key: text for m in prepared.measures if Need.EXPLAIN_LAYERS in m.spec.needs}
+    reasons |= {m.choice.key: text for m in prepared.measures if (text := _unknown_layer(subject, m)) is not None}
     return [m.choice for m in prepared.measures if m.choice.key not in reasons], reasons
+
+
+def _unknown_layer(subject: Subject, measure: Measure) -> str | None:
+    """Return the sentence on a layer that a metric names and the model does not have."""
+    layers: Any = measure.metric.options.get("layers")
+    if Need.MODULE not in measure.spec.needs or not layers:
+        return None
+    try:
+        known_layers(subject.module, layers)
+    except OptionError as error:
+        return str(error)
+    return None
 
 
 def _classes(subject: Subject) -> int:
@@ -263,7 +283,7 @@ def forecast(evaluation: Evaluation, observer: Observer | None = None) -> Iterat
             yield _forecast(prepared, worker, pair, keys)
 
 
-def _of_lost_maps(lost: Set[tuple[str, int]], done: Coverage) -> Coverage:
+def _of_lost_maps(lost: AbstractSet[tuple[str, int]], done: Coverage) -> Coverage:
     """Return all stored metrics of the blocks whose maps are lost; their rows stay, and computing them again gives the maps."""
     return {place: done[place] for place in lost if place in done}
 

@@ -27,7 +27,7 @@ from relprop.evaluation.results.parts import (
     write_whole,
 )
 from relprop.evaluation.results.redo import metric_keys, replace_failed
-from relprop.evaluation.results.rows import Batch, Table
+from relprop.evaluation.results.rows import OK, Batch, Table
 from relprop.evaluation.results.run_file import RUN, read_settings
 from relprop.files import make_folder, remove
 
@@ -126,6 +126,11 @@ class Store:
             self._done.setdefault((pair, block), set()).update(keys)
         parts = [part for part in self._parts(pair) if part.block in {ALL, f"{block:06d}"}] if len(known) else []
         return pa.concat_tables([new, replace_failed(parts, known)])
+
+    def holds_good(self, pairs: Iterable[str]) -> bool:
+        """Return whether a stored row of these pairs did not fail."""
+        parts = (part for pair in pairs for part in self._parts(pair))
+        return any(OK in batch["status"].to_pylist() for part in parts for batch in read_batches(part.path, ("status",)))
 
     def compact(self, pair: str) -> None:
         """Merge the parts of a pair into one file if all blocks have the same metrics; a crash neither loses nor duplicates rows.
