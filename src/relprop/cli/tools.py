@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 from PIL import Image
+from rich.markup import escape
 from torch import Tensor
 
+from relprop.cli.own import Own, adapted
 from relprop.cli.terminal import err
 from relprop.explainer import Captured, Explainer, MethodChoice, capture
 from relprop.zoo import LoadedModel, Top, load, parse_target
@@ -48,10 +50,10 @@ class Classifier:
         return classes[0] if len(classes) == 1 else torch.tensor([classes])
 
 
-def load_classifier(name: str, weights: Path | None, targets: Sequence[str], device: torch.device) -> Classifier:
-    """Load a model by name and look up the targets among its classes."""
-    with err.status(f"Loading {name} …"):
-        loaded = load(name, weights)
+def load_classifier(name: str, weights: Path | None, targets: Sequence[str], device: torch.device, own: Own) -> Classifier:
+    """Load a model by name, with the user's class names and preprocessing, and look up the targets among its classes."""
+    with err.status(f"Loading {escape(name)} …"):
+        loaded = adapted(load(name, weights), own)
         found = tuple(parse_target(text, loaded.labels) for text in targets)
         loaded.model.to(device)
     return Classifier(loaded, found, device)

@@ -277,9 +277,9 @@ def forecast(evaluation: Evaluation, observer: Observer | None = None) -> Iterat
     failed = failed_metrics(folder, settings, prepared.blocks, damaged) if evaluation.redo_failed else {}
     again = {**failed, **_of_lost_maps(lost_maps(folder), done)}
     with closing(_checker(prepared, settings["fingerprints"])) as worker:
-        for pair in prepared.pairs:
+        for number, pair in enumerate(prepared.pairs, 1):
             keys = _kept(pair, prepared, done, again)
-            observer.stage(f"Measuring {pair} …")
+            observer.stage(f"Measuring {number} of {len(prepared.pairs)}: {pair} …")
             yield _forecast(prepared, worker, pair, keys)
 
 

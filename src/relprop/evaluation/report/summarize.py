@@ -105,9 +105,9 @@ def _label(name: str, options: str) -> str:
 
 
 def _model_names(models: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """Return short names: only the function of a Python file, and the weights only where needed to tell models apart."""
+    """Return short names: a Python file without its folder, and the weights only where needed to tell models apart."""
     models = list(models)
-    short = {model: model[0].rpartition(":")[2] if ".py:" in model[0] else model[0] for model in models}
+    short = {model: Path(model[0]).name if ".py:" in model[0] else model[0] for model in models}
 
     def shared(names: Mapping[tuple[str, str], str], model: tuple[str, str]) -> bool:
         return list(names.values()).count(names[model]) > 1

@@ -99,7 +99,9 @@ class Store:
 
     def save(self) -> None:
         """Write ``run.json``."""
-        write_whole(self.folder / RUN, (json.dumps(self.settings, indent=2, ensure_ascii=False) + "\n").encode())
+        write_whole(
+            self.folder / RUN, (json.dumps(self.settings, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
+        )
 
     @property
     def done(self) -> Coverage:
