@@ -90,7 +90,7 @@ def test_no_width_splits_a_word_or_a_number(monkeypatch, capsys, terminal, width
     if not terminal or width < 60:
         lines = text.splitlines()
         assert max(map(len, lines[1:])) <= width
-        assert lines[2].startswith("| method" if width >= 80 else "- lrp")
+        assert lines[2].startswith("| method" if width >= 60 else "- lrp")
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii", "latin-1"])

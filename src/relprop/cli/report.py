@@ -100,13 +100,15 @@ def print_grid(grid: Grid, prefix: str = "") -> None:
         return
     lines = markdown_grid(grid).splitlines()
     if max(map(cell_len, lines)) > out.width:
-        lines = [line for cells in grid.rows for line in _as_list(grid.header, cells)]
+        lines = [line for cells in grid.rows for line in _as_list(grid.header, cells, out.width)]
     out.print("\n".join([f"{prefix}{grid.caption}", "", *lines, ""]), markup=False, highlight=False)
 
 
-def _as_list(header: Sequence[str], cells: Sequence[Cell]) -> list[str]:
+def _as_list(header: Sequence[str], cells: Sequence[Cell], width: int) -> list[str]:
     first, *rest = cells
-    return [f"- {first.text}", *(f"  - {name}: {cell.text}" for name, cell in zip(header[1:], rest, strict=True))]
+    texts = [(f"  - {name}:", cell.text) for name, cell in zip(header[1:], rest, strict=True)]
+    fit = [[f"{name} {text}"] if cell_len(f"{name} {text}") <= width else [name, f"    {text}"] for name, text in texts]
+    return [f"- {first.text}", *(line for lines in fit for line in lines)]
 
 
 def draw_grid(grid: Grid, prefix: str = "") -> Table:

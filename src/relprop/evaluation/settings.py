@@ -199,7 +199,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(as_path(path, "The path of the settings").read_text("utf-8"))
     except OSError as error:
         raise OptionError(f"The settings {path} cannot be read: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise OptionError(f"The settings {path} are no TOML: {error}.") from error
 
 

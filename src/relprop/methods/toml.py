@@ -75,7 +75,7 @@ def _load(path: Path) -> dict[str, Any]:
         raise OptionError(f"There is no method file {path}.") from None
     except OSError as error:
         raise OptionError(f"The method file {path} cannot be read ({error.strerror}).") from error
-    except ValueError as error:  # no TOML, or no UTF-8
+    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, or nested too deep
         raise OptionError(f"The method file {path} is not valid TOML ({error}).") from error
 
 
