@@ -82,7 +82,7 @@ def _run_apart(name: str, methods: list[str], options: argparse.Namespace) -> li
     """Measure one model in a process of its own; methods that it did not reach are reported with the reason."""
     command = [sys.executable, __file__, "--one", name, "--methods", ",".join(methods), "--memory", str(options.memory)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)  # noqa: S603 - ourselves
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     try:
         output, errors = process.communicate(timeout=options.timeout)
         problem = f"the process ended with code {process.returncode}: {(errors.strip().splitlines() or ['no message'])[-1]}"

@@ -70,7 +70,7 @@ def ratios(run: dict[str, Callable[[], object]], repetitions: int) -> dict[str, 
 def peak_growth(model_name: str, method: str) -> float:
     """MiB that one explanation adds to the peak memory of a fresh process."""
     command = [sys.executable, __file__, "--one", method, "--models", model_name]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])  # noqa: S603 - this script itself
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
 
 
 def memory(what: str) -> float:

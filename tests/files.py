@@ -67,11 +67,18 @@ def names(folder):
 
 def weights_library():
     """The module that loads the real weights beside the repository."""
-    name = "shared_weights"
+    import_torchvision()
+    return _loaded("shared_weights", SHARED / "weights" / "load.py")
+
+
+def load_benchmark(name):
+    """A module of `benchmarks/`, which is no package."""
+    return _loaded(f"benchmark_{name}", ROOT / "benchmarks" / f"{name}.py")
+
+
+def _loaded(name, path):
     if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, SHARED / "weights" / "load.py")
-        module = importlib.util.module_from_spec(spec)
-        import_torchvision()
-        spec.loader.exec_module(module)
-        sys.modules[name] = module
+        spec = importlib.util.spec_from_file_location(name, path)
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
     return sys.modules[name]

@@ -44,13 +44,13 @@ def atomic(path: str | Path) -> Generator[Path, None, None]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file in UTF-8, whole or not at all.
+    """Write a text file in UTF-8, whole or not at all; what is no Unicode is escaped.
 
     Raises:
         OutputError: The file cannot be written.
     """
     with atomic(path) as temporary:
-        temporary.write_text(text, "utf-8")
+        temporary.write_text(text, "utf-8", errors="backslashreplace")
 
 
 def check_writable(path: str | Path) -> None:
@@ -64,6 +64,18 @@ def check_writable(path: str | Path) -> None:
         raise OutputError(f"{path} is a folder; name a file in it.")
     make_folder(path.parent)
     _temporary(path).unlink()
+
+
+def remove(path: Path) -> None:
+    """Delete a file that may be gone already.
+
+    Raises:
+        OutputError: It cannot be deleted.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be deleted: {error.strerror or error}.") from error
 
 
 def make_folder(path: str | Path) -> None:

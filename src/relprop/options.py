@@ -2,7 +2,8 @@
 
 import inspect
 from collections.abc import Mapping
-from typing import Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 from relprop.errors import OptionError, suggestion
 
@@ -24,10 +25,15 @@ def check_options(owner: str, known: Mapping[str, inspect.Parameter], given: Map
             raise OptionError(
                 f"{owner[:1].upper()}{owner[1:]} has no option {key!r}.{suggestion(key, known)} Its options: {listed}."
             )
-        _check_option(owner, key, value, known[key].annotation)
+        check_option(owner, key, value, known[key].annotation)
 
 
-def _check_option(owner: str, key: str, value: object, annotation: Any) -> None:  # noqa: ANN401 - a type form
+def check_option(owner: str, key: str, value: object, annotation: Any) -> None:  # noqa: ANN401 - a type form
+    """Check one value against the annotation of its parameter; an annotation that is no type is not checked.
+
+    Raises:
+        OptionError: It is of the wrong type, or none of the choices.
+    """
     if annotation is inspect.Parameter.empty:
         return
     choices = get_args(annotation)
@@ -38,7 +44,10 @@ def _check_option(owner: str, key: str, value: object, annotation: Any) -> None:
                 f"Option {key}={value!r} of {owner} must be one of {listed}.{suggestion(str(value), map(str, choices))}"
             )
         return
-    kinds = tuple(get_origin(kind) or kind for kind in choices or (annotation,))
+    parts = choices if get_origin(annotation) in {Union, UnionType} else (annotation,)
+    kinds = tuple(get_origin(kind) or kind for kind in parts)
+    if not all(isinstance(kind, type) for kind in kinds):
+        return
     fits = any(isinstance(value, kind) and (kind is bool or not isinstance(value, bool)) for kind in kinds)
     if not fits and not (float in kinds and isinstance(value, int) and not isinstance(value, bool)):
         names = " or ".join(getattr(kind, "__name__", str(kind)) for kind in kinds)

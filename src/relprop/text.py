@@ -1,6 +1,7 @@
-"""Text: tables, text that commands no terminal, values typed on a command line, class names."""
+"""Text: tables, text that commands no terminal, names and values as typed on a command line, class names."""
 
 import json
+import re
 import unicodedata
 from collections.abc import Sequence
 from typing import Any
@@ -38,6 +39,29 @@ def _commands(mark: str) -> bool:
 
 def _escape(mark: str) -> str:
     return mark.encode("unicode_escape").decode("ascii")
+
+
+def split_list(text: str) -> list[str]:
+    """Split at commas outside of brackets: ``"rap,sensitivity-n:shares=[0.1,0.3]"`` has two parts."""
+    parts = re.findall(r"(?:\[[^\]]*\]|[^,])+", text)
+    return [part.strip() for part in parts if part.strip()]
+
+
+def split_options(text: str) -> tuple[str, dict[str, Any]]:
+    """Split ``NAME:KEY=VALUE:KEY=VALUE`` into the name and the values by option.
+
+    Only a colon before ``KEY=`` divides; others belong to the name (``quantus:MPRT``) or to a value (``threshold=percentile:90``).
+    """
+    name, *parts = re.split(r":(?=[A-Za-z_][\w-]*=)", text.strip())
+    pairs = [part.partition("=") for part in parts]
+    return name, {key.replace("-", "_"): plain_value(value) for key, _, value in pairs}
+
+
+def split_weights(text: str) -> tuple[str, str | None]:
+    """Split ``MODEL=WEIGHTS``; None without weights. The path of a Python file, ``a=b/net.py:build``, may have equals signs itself."""
+    code = re.match(r".*?\.py:\w+", text)
+    end = code.end() if code and text[code.end() :][:1] in {"", "="} else len(text.partition("=")[0])
+    return text[:end], text[end + 1 :] if end < len(text) else None
 
 
 def short(label: str) -> str:

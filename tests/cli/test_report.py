@@ -13,7 +13,9 @@ from tests.evaluation.made_rows import curve_rows, failed_row, maps, metric_rows
 def write(folder: Path, rows: list[Row], images: int = 10) -> Path:
     settings = {
         "format": 1,
-        "images": {"count": images},
+        "content": {},
+        "images": {"count": images, "digest": ""},
+        "fingerprints": {},
         "blocks": 1,
         "left_out": [],
         "metric_sets": {},
@@ -66,7 +68,7 @@ def test_one_file_takes_its_format_from_its_name_or_the_option(results: Path, tm
     assert (tmp_path / "table.tex").read_text() == report(results).latex()
     assert run(results, "-o", tmp_path / "table.txt", "--format", "csv")[0] == 0
     assert (tmp_path / "table.txt").read_text() == report(results).csv()
-    assert run(results, "--format", "md")[1].startswith("# Results of results\n")
+    assert run(results, "--format", "md")[1].startswith("# Evaluation: results\n")
 
 
 def test_errors_are_one_sentence(results: Path, tmp_path: Path) -> None:

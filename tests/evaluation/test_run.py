@@ -12,7 +12,7 @@ import torch
 import relprop
 from relprop.datasets import open_dataset
 from relprop.errors import InputError, ModelError, OptionError, OutputError
-from relprop.evaluation import Observer, choices, evaluate, models, read_maps
+from relprop.evaluation import Choice, Observer, choices, evaluate, models, read_maps
 from relprop.evaluation.compute import loading as images
 from relprop.evaluation.compute.engines import AHEAD
 from relprop.evaluation.compute.loading import image_seed
@@ -423,3 +423,25 @@ def test_a_full_disk_is_one_sentence_and_nothing_is_half_written(world, monkeypa
     evaluate(evaluation(world, "whole"))
     assert evaluate(evaluation(world)).rows == len(identities(world / "whole")) - stored
     assert table(world / "results").equals(table(world / "whole"))
+
+
+@pytest.mark.parametrize("name", ["lerf:fill=nope", "lerf:steps=0", "lerf:steps=x", "segmentation:ap=both"])
+def test_a_metric_option_that_can_never_work_is_refused_before_the_first_image(world, name):
+    with pytest.raises(OptionError, match=name.partition(":")[0]):
+        evaluate(evaluation(world, metrics=(name,)))
+    assert not (world / "results").exists()
+
+
+def test_a_layer_that_the_model_lacks_leaves_the_metric_out(world):
+    chosen = (*choices("complexity"), Choice("cascading-randomization", {"layers": ["nowhere"]}))
+    summary = evaluate(replace(evaluation(world, methods=("rap",)), metrics=chosen))
+    (reason,) = summary.left_out.values()
+    assert reason == "The model has no layer 'nowhere' with parameters of its own."
+    assert summary.good
+
+
+def test_a_run_without_a_good_row_says_so(world):
+    assert not evaluate(evaluation(world, methods=("grad-cam:layer=nope",), metrics=("complexity",))).good
+    assert evaluate(evaluation(world, methods=("rap",), metrics=("complexity",))).good
+    assert evaluate(evaluation(world, methods=("rap",), metrics=("complexity",))).good
+    assert not evaluate(evaluation(world, methods=("grad-cam:layer=nope",), metrics=("complexity",))).good

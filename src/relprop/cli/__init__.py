@@ -8,20 +8,28 @@ from typing import Annotated
 
 import typer
 
-from relprop.cli.terminal import guarded, out
+from relprop.cli.interrupts import exit_at_once
+from relprop.cli.terminal import guarded, out, print_anywhere
 from relprop.version import __version__
 
 DEFAULT_MODEL = "efficientnet-lite0"
-MODEL_HELP = "efficientnet-lite0, torchvision:NAME, timm:NAME, hf:NAME or hf:FOLDER, or path/to/file.py:FUNCTION."
+MODEL_HELP = "efficientnet-lite0, torchvision:NAME, timm:NAME, hf:NAME or hf:FOLDER, or path/to/file.py:FUNCTION; NAME=WEIGHTS."
 
 ModelOption = Annotated[str, typer.Option("--model", "-m", help=MODEL_HELP)]
 WeightsOption = Annotated[Path | None, typer.Option(help="Weights: safetensors or a PyTorch state dict; never unpickled.")]
-MethodOption = Annotated[str, typer.Option(help="A method that `relprop methods` lists, or a TOML file that composes one.")]
+MethodOption = Annotated[
+    str, typer.Option(help="A method that `relprop methods` lists, or a TOML file; with options: rap:start=signed.")
+]
 OptionsOption = Annotated[list[str], typer.Option("--option", metavar="KEY=VALUE", help="An option of the method; repeatable.")]
 TargetOption = Annotated[
     list[str],
     typer.Option("--target", "-t", help="A class index, a class name or top:K; repeatable. Default: the predicted class."),
 ]
+LabelsOption = Annotated[Path | None, typer.Option(help="Class names of your model: a text file, one per line, or JSON.")]
+MeanOption = Annotated[str | None, typer.Option(help="Mean of each channel, after --scale: 0.485,0.456,0.406, or one number.")]
+StdOption = Annotated[str | None, typer.Option(help="Standard deviation of each channel, likewise.")]
+ScaleOption = Annotated[str | None, typer.Option(help="Factor on the pixel values 0 to 255, before --mean: 1/255, 1, ….")]
+SizeOption = Annotated[str | None, typer.Option(help="Input size in pixels: 224, or height and width, 224x160.")]
 PercentileOption = Annotated[float, typer.Option(help="Percentile of the absolute relevance at which the colors saturate.")]
 DpiOption = Annotated[int, typer.Option(min=20, max=1200, help="Pixels per inch of the picture.")]
 ActivationOption = Annotated[
@@ -69,6 +77,11 @@ def explain(
     ] = Path(),
     npy: Annotated[bool, typer.Option("--npy", help="Also write the raw relevance as a NumPy file.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Also write the numbers as JSON.")] = False,
+    labels: LabelsOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    scale: ScaleOption = None,
+    size: SizeOption = None,
     percentile: PercentileOption = 99.5,
     dpi: DpiOption = 160,
     activation: ActivationOption = None,
@@ -77,22 +90,11 @@ def explain(
 ) -> None:
     """Explain photos: write a picture of photo, heat map, overlay and predicted classes for each."""
     from relprop.cli.explain import Job, explain_photos
+    from relprop.cli.own import Own
 
-    job = Job(
-        tuple(photos),
-        model,
-        weights,
-        method,
-        tuple(option),
-        tuple(target),
-        output,
-        npy,
-        json,
-        percentile,
-        dpi,
-        device,
-        activation,
-    )
+    what = tuple(photos), model, weights, method, tuple(option), tuple(target)
+    own = Own(labels, mean, std, scale, size, activation)
+    job = Job(*what, output, npy, json, percentile, dpi, device, own)
     if not explain_photos(job):
         raise typer.Exit(1)
 
@@ -105,7 +107,7 @@ def compare(
         str | None,
         typer.Option(
             metavar="A,B,…",
-            help="Methods or TOML files, separated by commas. Default: all that suit the models and are not slow.",
+            help="Methods or TOML files, separated by commas: rap,rap:start=signed. Default: all that suit the models and are not slow.",
         ),
     ] = None,
     model: Annotated[list[str], typer.Option("--model", "-m", help=f"{MODEL_HELP} Repeatable, a row each.")] = [DEFAULT_MODEL],  # noqa: B006
@@ -118,6 +120,11 @@ def compare(
     target: TargetOption = [],  # noqa: B006
     output: Annotated[Path, typer.Option("--output", "-o", help="A picture file (png, pdf, svg, …), or a folder.")] = Path(),
     overlay: Annotated[bool, typer.Option("--overlay", help="Lay the heat maps over the photo.")] = False,
+    labels: LabelsOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    scale: ScaleOption = None,
+    size: SizeOption = None,
     percentile: PercentileOption = 99.5,
     dpi: DpiOption = 160,
     activation: ActivationOption = None,
@@ -126,9 +133,11 @@ def compare(
 ) -> None:
     """Compare methods on one photo: draw their heat maps side by side, one row per model and class."""
     from relprop.cli.compare import CompareJob, compare_methods
+    from relprop.cli.own import Own
 
     lists = tuple(model), tuple(weights), methods, tuple(option), tuple(target)
-    if not compare_methods(CompareJob(photo, *lists, output, overlay, percentile, dpi, device, activation)):
+    own = Own(labels, mean, std, scale, size, activation)
+    if not compare_methods(CompareJob(photo, *lists, output, overlay, percentile, dpi, device, own)):
         raise typer.Exit(1)
 
 
@@ -248,6 +257,10 @@ def evaluate(
         bool,
         typer.Option("--dry-run", help="Print what a run would compute and its time, measured on a few images; write nothing."),
     ] = False,
+    trust_code: Annotated[
+        bool,
+        typer.Option("--trust-code", help="Let SETTINGS.toml name models in Python files, which are run, and a Ray cluster."),
+    ] = False,
     debug: DebugOption = False,
 ) -> None:
     """Measure methods on models over a data set: one row per image, model, method and metric; an interrupted run resumes."""
@@ -256,7 +269,8 @@ def evaluate(
     named = {"data": data, "data_options": data_option, "models": model, "methods": methods, "metrics": metrics, "limit": limit}
     where = {"device": device, "engine": engine, "workers": workers, "address": address, "batch_size": batch_size}
     rest = {"target": target, "geometry": geometry, "seed": seed, "block": block, "keep_maps": keep_maps, "output": output}
-    run_evaluation(settings, {**named, **where, **rest, "redo_failed": redo_failed}, dry_run=dry_run)
+    if not run_evaluation(settings, {**named, **where, **rest, "redo_failed": redo_failed}, dry_run=dry_run, trusted=trust_code):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -286,4 +300,9 @@ def reproduce(
 
 def main() -> None:
     """Run the command line."""
-    app()
+    print_anywhere()
+    try:
+        app()
+    except SystemExit as end:
+        exit_at_once(end.code)
+        raise

@@ -1,6 +1,6 @@
 """``relprop compare``: one photo, several methods and models, one picture."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,9 @@ import numpy as np
 from PIL import Image
 from rich.markup import escape
 
-from relprop.cli.options import parse_device, parse_options
+from relprop.cli.options import model_and_weights, parse_device, parse_options
 from relprop.cli.outputs import choose_pictures
+from relprop.cli.own import Own
 from relprop.cli.terminal import complain, describe, note, out, progress
 from relprop.cli.tools import Classifier, load_classifier
 from relprop.errors import OptionError, TargetError, suggestion
@@ -18,6 +19,7 @@ from relprop.explanation import Explanation
 from relprop.images import open_photo
 from relprop.methods import METHODS, choose_method
 from relprop.methods.protocol import AnyMethod
+from relprop.text import split_list, split_options, split_weights
 from relprop.viz import Row, comparison_rows, draw_grid, save_figure
 from relprop.viz.plot import maps_of
 
@@ -42,7 +44,7 @@ class CompareJob:
     percentile: float
     dpi: int
     device: str
-    activation: str | None = None
+    own: Own
 
 
 @dataclass
@@ -60,22 +62,37 @@ def compare_methods(job: CompareJob) -> bool:
     photo = open_photo(job.photo)
     for text in photo.notes:
         note(text)
-    models, device = tuple(dict.fromkeys(job.models)), parse_device(job.device)
-    weights, methods = weights_by_model(job.weights, models), _methods(job)
-    classifiers = {name: _classifier(job, name, weights.get(name), len(models) > 1, device) for name in models}
+    device, files, methods = parse_device(job.device), weights_of_models(job.models, job.weights), _methods(job)
+    classifiers = {label: _classifier(job, name, file, len(files) > 1, device) for label, (name, file) in files.items()}
     outcomes: dict[str, _Outcome] = {}
-    with progress(len(models) * len(methods)) as bar:
-        task = bar.add_task("Explaining", total=len(models) * len(methods))
+    with progress(len(files) * len(methods)) as bar:
+        task = bar.add_task("Explaining", total=len(files) * len(methods))
         for name, classifier in classifiers.items():
-            outcomes[name] = _explain(classifier, methods, photo.image, lambda: bar.advance(task))
+            outcomes[name] = _explain(
+                classifier, methods, photo.image, lambda text, done: bar.update(task, description=text, advance=done)
+            )
     _report(outcomes, named=job.methods is not None)
     maps = sum(isinstance(result, Explanation) for outcome in outcomes.values() for result in outcome.results.values())
     if maps:
         _draw(job, classifiers, outcomes, picture)
-        out.print(f"{escape(str(job.photo))}: {maps} explanations → [bold]{escape(str(picture))}[/]", highlight=False)
+        out.print(
+            f"{escape(str(job.photo))}: {maps} explanation{'s' * (maps != 1)} → [bold]{escape(str(picture))}[/]", highlight=False
+        )
     else:
         complain("No method could explain the photo, so there is no picture.")
     return maps > 0
+
+
+def weights_of_models(models: Sequence[str], weights: Sequence[str]) -> dict[str, tuple[str, Path | None]]:
+    """Return the name and the weights of every model by what pictures call it: its name, or as it was typed where several have that name.
+
+    Raises:
+        OptionError: A text of ``--weights`` names none of the models, or weights are given twice.
+    """
+    typed = {text: split_weights(text)[0] for text in models}
+    others = weights_by_model(weights, list(typed.values()))
+    labels = {text: name if list(typed.values()).count(name) == 1 else text for text, name in typed.items()}
+    return {label: model_and_weights(text, others.get(typed[text])) for text, label in labels.items()}
 
 
 def weights_by_model(texts: Sequence[str], models: Sequence[str]) -> dict[str, Path]:
@@ -116,17 +133,21 @@ def _methods(job: CompareJob) -> Methods:
         unknown = [name for name in options if name not in METHODS]
         wanted = [name for name in METHODS if name not in SLOW or name in options] + unknown
         return {name: method for name in wanted if (method := _built_or_left_out(name, options)) is not None}
-    wanted = list(dict.fromkeys(name.strip() for name in job.methods.split(",") if name.strip()))
+    wanted = list(dict.fromkeys(split_list(job.methods)))
+    names = {text: split_options(text)[0] for text in wanted}
     if not wanted:
         raise OptionError("--methods names no method; `relprop methods` lists them.")
     for name in options:
-        if name not in wanted:
-            raise OptionError(f"--option is for {name!r}, which --methods does not name.{suggestion(name, wanted)}")
-    built = [choose_method(name, options.get(name, {})) for name in wanted]
-    for index, method in enumerate(built):
-        if method.name in [other.name for other in built[:index]]:
-            raise OptionError(f"Two of the methods are called {method.name!r}; give one of them another name in its TOML file.")
-    return {method.name: method for method in built}
+        if name not in names.values():
+            raise OptionError(f"--option is for {name!r}, which --methods does not name.{suggestion(name, names.values())}")
+    built: dict[str, AnyMethod] = {}
+    for text, name in names.items():
+        method = choose_method(text, options.get(name, {}))
+        label = method.name + text.removeprefix(name)
+        if label in built:
+            raise OptionError(f"Two of the methods are called {label!r}; give one of them another name in its TOML file.")
+        built[label] = method
+    return built
 
 
 def _built_or_left_out(name: str, options: Mapping[str, dict[str, Any]]) -> AnyMethod | None:
@@ -142,7 +163,7 @@ def _built_or_left_out(name: str, options: Mapping[str, dict[str, Any]]) -> AnyM
 
 def _classifier(job: CompareJob, name: str, weights: Path | None, several: bool, device: Any) -> Classifier:  # noqa: ANN401 - torch's
     try:
-        classifier = load_classifier(name, weights, job.targets, device, job.activation)
+        classifier = load_classifier(name, weights, job.targets, device, job.own)
     except TargetError as error:
         raise TargetError(f"{name}: {error}" if several else str(error)) from error
     for text in classifier.loaded.notes:
@@ -150,11 +171,12 @@ def _classifier(job: CompareJob, name: str, weights: Path | None, several: bool,
     return classifier
 
 
-def _explain(classifier: Classifier, methods: Methods, image: Image.Image, advance: Any) -> _Outcome:  # noqa: ANN401
+def _explain(classifier: Classifier, methods: Methods, image: Image.Image, tell: Callable[[str, int], None]) -> _Outcome:
     """Explain by one method after the other; the first that succeeds decides which classes all of them explain."""
     cropped, inputs = classifier.prepare(image)
     outcome, target = _Outcome(cropped), None
     for name, method in methods.items():
+        tell(escape(name), 0)
         try:
             explainer = classifier.explainer(method, {})
             explanation = explainer(inputs, classifier.target(explainer, inputs) if target is None else target)
@@ -167,7 +189,7 @@ def _explain(classifier: Classifier, methods: Methods, image: Image.Image, advan
             for text in explanation.notes:
                 outcome.notes.setdefault(text, []).append(name)
         finally:
-            advance()
+            tell(escape(name), 1)
     return outcome
 
 

@@ -17,34 +17,43 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 from rich.text import Text
 
+from relprop.cli.interrupts import INTERRUPTED, leave_at_next, take_over
 from relprop.cli.options import parse_device, parse_options
-from relprop.cli.terminal import err, note, out
+from relprop.cli.report import print_grid
+from relprop.cli.terminal import complain, err, note, out
+from relprop.errors import OptionError
 from relprop.evaluation import Evaluation, Forecast, Observer, RunResult, evaluate, forecast
+from relprop.evaluation.report.grids import Cell, Grid
 from relprop.evaluation.settings import from_mapping, read_toml
+from relprop.text import split_list
+from relprop.zoo import is_code
 
-INTERRUPTED = 130
 _SHOWN = 20
 
 
-def run_evaluation(settings: Path | None, flags: Mapping[str, Any], *, dry_run: bool) -> None:
-    """Run, or forecast, what the settings file and the flags say; a flag goes before the file.
+def run_evaluation(settings: Path | None, flags: Mapping[str, Any], *, dry_run: bool, trusted: bool) -> bool:
+    """Run, or forecast, what the settings file and the flags say; a flag goes before the file. Return whether there is a good row.
 
     Raises:
         RelpropError: As ``relprop.evaluation.evaluate``.
         SystemExit: With code 130 where the run was interrupted.
     """
     evaluation = merged(settings, flags)
+    if settings and not trusted:
+        check_trust(settings, flags, evaluation)
     if evaluation.engine == "local":
         parse_device(evaluation.device)
     if dry_run:
         _forecast(evaluation)
-        return
+        return True
     with RunProgress(evaluation.output) as terminal:
         summary = evaluate(evaluation, terminal.observer)
     _print_summary(evaluation, summary)
+    if not summary.good:
+        complain("Not one row could be computed; the notes above say why.")
+    return summary.good
 
 
 def merged(settings: Path | None, flags: Mapping[str, Any]) -> Evaluation:
@@ -60,23 +69,41 @@ def merged(settings: Path | None, flags: Mapping[str, Any]) -> Evaluation:
             values.pop(single, None)
     for name in ("methods", "metrics"):
         if name in given:
-            given[name] = [part for text in given[name] for part in text.split(",") if part.strip()]
+            given[name] = [part for text in given[name] for part in split_list(text)]
     if "data_options" in given:
         given["data_options"] = parse_options(given["data_options"])
     return from_mapping({**values, **given}, str(settings) if settings else "The command line")
 
 
+def check_trust(settings: Path, flags: Mapping[str, Any], evaluation: Evaluation) -> None:
+    """Refuse a settings file, not the flags, that names Python code or a Ray cluster: who wrote it would decide what runs.
+
+    Raises:
+        OptionError: It does; the message says what.
+    """
+    code = [] if flags.get("models") else [model.name for model in evaluation.models if is_code(model.name)]
+    if code:
+        raise OptionError(
+            f"{settings} names the Python code {', '.join(code)}, which would be run; if you trust the file, add --trust-code."
+        )
+    if evaluation.address and not flags.get("address"):
+        raise OptionError(
+            f"{settings} names the Ray cluster {evaluation.address}, which can run code here; if you trust it, add --trust-code."
+        )
+
+
 class RunProgress:
     """The progress of a run on the terminal; Ctrl-C and SIGTERM end it with one sentence and exit code 130.
 
-    They raise ``KeyboardInterrupt`` within; where a library swallows that, it comes again when the unit is done.
+    They raise ``KeyboardInterrupt`` within; where a library swallows that, it comes again when the unit is done. A second signal ends the
+    process at once.
 
     Args:
         output: The folder of results, to be named when the run is interrupted.
     """
 
     def __init__(self, output: Path) -> None:
-        self.output = output
+        self.sentence = f"Interrupted; what was finished is in {output}. The same command goes on from there."
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -94,22 +121,21 @@ class RunProgress:
         self.handlers: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # as in a shell's background jobs
-                self.handlers[number] = signal.signal(number, self._interrupt)
+        self.handlers = take_over(self._interrupt)
         self.progress.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.progress.stop()
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            note(self.sentence)
+            raise SystemExit(INTERRUPTED) from None
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
-        if kind is not None and issubclass(kind, KeyboardInterrupt):
-            note(f"Interrupted; what was finished is in {self.output}. The same command goes on from there.")
-            raise SystemExit(INTERRUPTED) from None
 
     def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
         self.interrupted = True
+        leave_at_next(self.sentence)
         raise KeyboardInterrupt
 
     def _stage(self, text: str) -> None:
@@ -152,15 +178,17 @@ def _print_summary(evaluation: Evaluation, summary: RunResult) -> None:
 def _forecast(evaluation: Evaluation) -> None:
     with err.status("Looking at what is there …") as status:
         found = list(forecast(evaluation, Observer(note, lambda text: status.update(escape(text)))))
-    table = Table("model × method", "units", "images", "rows", "stored images", "time", box=None, pad_edge=False)
-    for line in found:
-        time = "–" if line.seconds is None else duration(line.seconds)
-        table.add_row(escape(line.pair), str(line.units), str(line.images), str(line.rows), str(line.done), time)
-    out.print(table)
+    header = ("method", "units", "images", "rows", "stored images", "time")
+    print_grid(Grid("Missing of each model × method", header, tuple(tuple(map(Cell, _forecast_line(line))) for line in found)))
     for line in found:
         for text in line.left_out:
             note(f"Left out: {line.pair} × {text}")
     _print_total(evaluation, found)
+
+
+def _forecast_line(line: Forecast) -> tuple[str, ...]:
+    time = "–" if line.seconds is None else duration(line.seconds)
+    return line.pair, str(line.units), str(line.images), str(line.rows), str(line.done), time
 
 
 def _print_total(evaluation: Evaluation, found: Sequence[Forecast]) -> None:

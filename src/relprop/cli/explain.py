@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,18 @@ from typing import Any
 import numpy as np
 import torch
 from rich.markup import escape
+from torch import Tensor
 
-from relprop.cli.options import method_label, parse_device, parse_options
+from relprop.cli.options import method_label, model_and_weights, parse_device, parse_options
 from relprop.cli.outputs import choose_pictures
+from relprop.cli.own import Own, misfit_hint
 from relprop.cli.terminal import complain, describe, err, note, out, progress
 from relprop.cli.tools import Classifier, load_classifier
 from relprop.explainer import Explainer
 from relprop.explanation import Explanation
 from relprop.files import atomic, write_text
 from relprop.images import Photo, check_photo, open_photo
-from relprop.text import class_name
+from relprop.text import class_name, split_options
 from relprop.version import __version__
 from relprop.viz import plot_explanation, save_figure
 from relprop.zoo import LoadedModel
@@ -41,7 +43,7 @@ class Job:
     percentile: float
     dpi: int
     device: str
-    activation: str | None = None
+    own: Own
 
 
 def explain_photos(job: Job) -> bool:
@@ -50,16 +52,22 @@ def explain_photos(job: Job) -> bool:
     failed = [path for path in pictures if not _attempt(job, path, partial(check_photo, path))]
     if len(failed) < len(pictures):
         device, options = parse_device(job.device), parse_options(job.options)
-        classifier = load_classifier(job.model, job.weights, job.targets, device, job.activation)
-        with err.status(f"Capturing {job.model} …"):
+        name, weights = model_and_weights(job.model, job.weights)
+        job = replace(job, model=name, weights=weights)
+        classifier = load_classifier(name, weights, job.targets, device, job.own)
+        with err.status(f"Capturing {escape(name)} …"):
             explainer = classifier.explainer(job.method, options)
         for text in (*classifier.loaded.notes, *explainer.plan.notes):
             note(text)
         todo = {path: picture for path, picture in pictures.items() if path not in failed}
+        seen: list[Tensor] = []
         with progress(len(todo)) as bar:
             for path, picture in bar.track(todo.items(), description="Explaining"):
-                if not _attempt(job, path, partial(_explain_photo, job, classifier, explainer, path, picture)):
+                if not _attempt(job, path, partial(_explain_photo, job, classifier, explainer, path, picture, seen)):
                     failed.append(path)
+        hint = misfit_hint(seen)
+        if hint is not None:
+            note(hint)
     if failed:
         complain(f"{len(failed)} of {len(pictures)} photos could not be explained: {', '.join(map(str, failed))}.")
     return not failed
@@ -81,12 +89,14 @@ def _extra_suffixes(job: Job) -> list[str]:
     return [".npy"] * job.npy + [".json"] * job.json
 
 
-def _explain_photo(job: Job, classifier: Classifier, explainer: Explainer, path: Path, picture: Path) -> None:
+def _explain_photo(job: Job, classifier: Classifier, explainer: Explainer, path: Path, picture: Path, seen: list[Tensor]) -> None:
+    """Write the picture and the numbers of one photo; its probabilities join those seen."""
     photo = open_photo(path)
     for text in photo.notes:
         note(text)
     cropped, inputs = classifier.prepare(photo.image)
     explanation = explainer(inputs, classifier.target(explainer, inputs))
+    seen.append(explanation.probabilities[0].detach().cpu())
     title = f"{explanation.method}  ·  {job.model}  ·  {path.name}"
     figure = plot_explanation(explanation, [cropped], classifier.loaded.labels, title=title, percentile=job.percentile)
     save_figure(figure, picture, job.dpi)
@@ -118,8 +128,8 @@ def _record(job: Job, loaded: LoadedModel, photo: Photo, explanation: Explanatio
         "photo": str(photo.path),
         "model": job.model,
         "weights": str(job.weights) if job.weights else None,
-        "method": job.method,
-        "options": parse_options(job.options),
+        "method": split_options(job.method)[0],
+        "options": {**split_options(job.method)[1], **parse_options(job.options)},
         "explained": explained,
         "predicted": [scores(index) for index in logits.topk(min(5, len(logits))).indices.tolist()],
         "notes": [*photo.notes, *explanation.notes],

@@ -2,14 +2,14 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from relprop.cli.options import parse_device
+from relprop.cli.options import model_and_weights, parse_device
 from relprop.cli.terminal import complain, err, note, out
 from relprop.errors import InputError, OptionError
 from relprop.files import check_writable
@@ -40,6 +40,8 @@ def fit_from_folder(job: FitJob) -> None:
         raise OptionError(f"The output {job.output} must end in .safetensors.")
     if job.batch_size < 1:
         raise OptionError(f"The batch size {job.batch_size} must be at least 1.")
+    model, weights = model_and_weights(job.model, job.weights)
+    job = replace(job, model=model, weights=weights)
     check_writable(job.output)
     paths = find_images(job.data, job.limit)
     device = parse_device(job.device)

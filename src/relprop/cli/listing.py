@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 from rich.markup import escape
 from rich.table import Table
 
-from relprop.cli.options import parse_options
+from relprop.cli.options import model_and_weights, parse_options
 from relprop.cli.terminal import err, out
 from relprop.errors import OptionError
 
@@ -50,7 +50,7 @@ def print_plan(model: str, weights: Path | None, method: str, options: Sequence[
     from relprop.zoo import load
 
     with err.status(f"Capturing {model} …"):
-        loaded = load(model, weights, pretrained=False)
+        loaded = load(*model_and_weights(model, weights), pretrained=False)
         explainer = Explainer(loaded.model, loaded.preprocessing.zeros(), method=method, **parse_options(options))
     out.print(str(explainer.plan), highlight=False, markup=False)
 

@@ -1,11 +1,12 @@
 """From the text of the command line to values."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relprop.errors import OptionError
-from relprop.text import plain_value
+from relprop.text import plain_value, split_options, split_weights
 
 if TYPE_CHECKING:
     import torch
@@ -27,8 +28,26 @@ def parse_options(texts: Sequence[str]) -> dict[str, Any]:
 
 
 def method_label(method: str) -> str:
-    """Return what stands for a method in pictures and file names: its name, or that of its TOML file without folder and suffix."""
-    return Path(method).stem if method.endswith(".toml") else method
+    """Return what stands for a method in file names: its name, or that of its TOML file without folder and suffix, and its options."""
+    name, _ = split_options(method)
+    stem = Path(name).stem if name.endswith(".toml") else name
+    return re.sub(r"[^\w.+-]+", "-", stem + method.removeprefix(name)).strip("-")
+
+
+def model_and_weights(model: str, weights: Path | None) -> tuple[str, Path | None]:
+    """Read ``--model NAME[=WEIGHTS]`` and ``--weights [NAME=]FILE``.
+
+    Raises:
+        OptionError: The weights are given twice, or the name of a file is missing.
+    """
+    name, inline = split_weights(model)
+    if inline == "":
+        raise OptionError(f"--model {model} names no file of weights; write NAME=WEIGHTS.")
+    if inline and weights:
+        raise OptionError(f"The weights of {name} are given twice: {inline} and {weights}.")
+    if inline:
+        return name, Path(inline)
+    return name, Path(str(weights).removeprefix(f"{name}=")) if weights else None
 
 
 def parse_device(name: str) -> "torch.device":

@@ -4,14 +4,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.cells import cell_len
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 from relprop.cli.terminal import note, out
 from relprop.errors import OptionError
+from relprop.evaluation.report.escape import block, inline
 from relprop.evaluation.report.figures import write_figures
 from relprop.evaluation.report.grids import NAMING, Cell, Grid, grids
-from relprop.evaluation.report.report import Report
+from relprop.evaluation.report.report import Report, markdown_grid
 from relprop.evaluation.report.summarize import report
 from relprop.files import make_folder, write_text
 
@@ -55,6 +58,8 @@ def report_results(job: ReportJob) -> None:
 def write_report(found: Report, output: Path, format_name: str | None) -> list[Path]:
     """Write one file, its format given or told by its suffix; or a folder with all formats, the curves and what failed.
 
+    A file without a suffix gets that of its format.
+
     Raises:
         OptionError: A file of an unknown suffix.
         OutputError: A file that cannot be written.
@@ -63,7 +68,7 @@ def write_report(found: Report, output: Path, format_name: str | None) -> list[P
         name = format_name or _BY_SUFFIX.get(output.suffix)
         if name is None:
             raise OptionError(f"{output} must end in {', '.join(_BY_SUFFIX)}, or be a folder; or say which --format it is.")
-        texts = {output: FORMATS[name][1](found)}
+        texts = {_file(output, FORMATS[name][0]): FORMATS[name][1](found)}
     else:
         texts = {output / f"report{suffix}": write(found) for suffix, write in FORMATS.values()}
         texts |= {output / "curves.csv": found.curves_csv()} if any(table.curves for table in found.tables) else {}
@@ -74,12 +79,37 @@ def write_report(found: Report, output: Path, format_name: str | None) -> list[P
     return list(texts)
 
 
+def _file(output: Path, suffix: str) -> Path:
+    if output.is_dir():
+        return output / f"report{suffix}"
+    return output if output.suffix else output.with_suffix(suffix)
+
+
 def print_report(found: Report) -> None:
     """Print the tables of every model and metric."""
     for table in found.tables:
         for grid in grids(table):
-            out.print(draw_grid(grid, f"{table.model}: "))
+            print_grid(grid, f"{table.model}: ")
     out.print(found.method, style="dim")
+
+
+def print_grid(grid: Grid, prefix: str = "") -> None:
+    """Print a grid as a table where a terminal is wide enough; else, and in pipes, as Markdown: a table, or a list where that is too wide."""
+    drawn = draw_grid(grid, prefix)
+    if out.is_terminal and Measurement.get(out, out.options.update(max_width=10_000), drawn).maximum <= out.width:
+        out.print(drawn)
+        return
+    lines = markdown_grid(grid).splitlines()
+    if max(map(cell_len, lines)) > out.width:
+        lines = [line for cells in grid.rows for line in _as_list(grid.header, cells, out.width)]
+    out.print("\n".join([block(prefix + grid.caption), "", *lines, ""]), markup=False, highlight=False)
+
+
+def _as_list(header: Sequence[str], cells: Sequence[Cell], width: int) -> list[str]:
+    first, *rest = cells
+    texts = [(f"  - {block(name)}:", inline(cell.text)) for name, cell in zip(header[1:], rest, strict=True)]
+    fit = [[f"{name} {text}"] if cell_len(f"{name} {text}") <= width else [name, f"    {text}"] for name, text in texts]
+    return [f"- {block(first.text)}", *(line for lines in fit for line in lines)]
 
 
 def draw_grid(grid: Grid, prefix: str = "") -> Table:
@@ -87,7 +117,7 @@ def draw_grid(grid: Grid, prefix: str = "") -> Table:
     drawn = Table(title=escape(prefix + grid.caption), title_justify="left", title_style="bold")
     for name in grid.header:
         method = name in NAMING
-        drawn.add_column(escape(name.replace("_", " ")), justify="left" if method else "right", overflow="fold", no_wrap=method)
+        drawn.add_column(escape(name.replace("_", " ")), justify="left" if method else "right", no_wrap=True)
     for cells in grid.rows:
         drawn.add_row(*_styled(cells))
     return drawn

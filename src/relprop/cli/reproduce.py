@@ -8,7 +8,7 @@ from rich.markup import escape
 
 from relprop.cli.evaluate import RunProgress
 from relprop.cli.options import parse_device
-from relprop.cli.report import draw_grid
+from relprop.cli.report import print_grid
 from relprop.cli.terminal import note, out
 from relprop.errors import OptionError
 from relprop.evaluation.papers.reproduction import Reproduction, Sources, of_models, protocol_named, reproduce
@@ -49,7 +49,7 @@ def reproduce_paper(job: ReproduceJob) -> None:
     with RunProgress(job.output) as terminal:
         found = reproduce(protocol, sources, job.output, terminal.observer, note)
     for grid in reproduction_grids(found):
-        out.print(draw_grid(grid))
+        print_grid(grid)
     for path in write_reproduction(found, job.output):
         out.print(f"→ [bold]{escape(str(path))}[/]", highlight=False)
 

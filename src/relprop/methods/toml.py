@@ -38,6 +38,7 @@ from relprop.propagation.method import Method
 from relprop.rules.registry import make_rule
 from relprop.rules.rule import Rule
 from relprop.rules.starts import STARTS, Start
+from relprop.text import split_options
 
 _TABLES = ("options", "rules", "by_op", "by_path", "with_attention")
 _KEYS: Mapping[str, tuple[type, str]] = {
@@ -74,7 +75,7 @@ def _load(path: Path) -> dict[str, Any]:
         raise OptionError(f"There is no method file {path}.") from None
     except OSError as error:
         raise OptionError(f"The method file {path} cannot be read ({error.strerror}).") from error
-    except ValueError as error:  # no TOML, or no UTF-8
+    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, or nested too deep
         raise OptionError(f"The method file {path} is not valid TOML ({error}).") from error
 
 
@@ -107,7 +108,8 @@ def _base(content: Mapping[str, Any], options: Mapping[str, Any]) -> Method:
         if not content.get("rules"):
             raise OptionError('The file has neither a base, such as base = "lrp-epsilon", nor a table [rules].')
         return Method("", {})
-    base = make_method(content["base"], options)
+    name, inline = split_options(content["base"])
+    base = make_method(name, {**inline, **options})
     if not isinstance(base, Method):
         raise OptionError(f"The base {content['base']!r} does not propagate relevance by rules; choose another.")
     return base

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from relprop.errors import InputError, OptionError, suggestion
+from relprop.options import check_option
 
 Statistics = dict[str, Tensor]
 """Named tensors, one row per image as ``update`` returns them (``(B,)`` or ``(B, K)``), or their sum over images (``()`` or ``(K,)``)."""
@@ -89,13 +90,20 @@ class MetricSpec:
                 )
 
     def with_options(self, options: Mapping[str, object]) -> dict[str, object]:
-        """Return the presets overlaid with ``options``; an unknown name raises ``OptionError``."""
-        known = [name for name in inspect.signature(self.update).parameters if name not in self.needs]
-        for name in options:
+        """Return the presets overlaid with ``options``.
+
+        Raises:
+            OptionError: An unknown name, or a value of the wrong type.
+        """
+        parameters = inspect.signature(self.update).parameters
+        known = [name for name in parameters if name not in self.needs]
+        for name, value in options.items():
             if name not in known:
                 raise OptionError(
                     f"Metric {self.name!r} has no option {name!r}; it has {', '.join(known) or 'none'}.{suggestion(name, known)}"
                 )
+            if name in parameters:
+                check_option(f"metric {self.name!r}", name, value, parameters[name].annotation)
         return {**self.options, **options}
 
 

@@ -48,7 +48,7 @@ def randomized_models(
     Raises:
         OptionError: An unknown mode, layer or reinit.
     """
-    every = _known_layers(module, layers)
+    every = known_layers(module, layers)
     if mode not in MODES or reinit not in REINITS:
         raise OptionError(f"Option mode must be one of {MODES} and reinit one of {tuple(REINITS)}, not {mode!r} and {reinit!r}.")
     wanted = set(spread(every, count))
@@ -63,7 +63,12 @@ def randomized_models(
             yield path, duplicate
 
 
-def _known_layers(module: nn.Module, layers: Sequence[str] | None) -> list[str]:
+def known_layers(module: nn.Module, layers: Sequence[str] | None) -> list[str]:
+    """Return the modules with parameters of their own, from the output back.
+
+    Raises:
+        OptionError: One of ``layers`` is none of them.
+    """
     known = parameter_layers(module)
     for path in layers or ():
         if path not in known:

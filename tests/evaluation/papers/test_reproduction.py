@@ -123,7 +123,7 @@ def test_table_1_on_every_set_that_is_there(models: Path, tmp_path: Path) -> Non
     assert len(said) == 1
     assert said[0].startswith("Left out: ResNet-50 (--weights resnet50=FILE gives its weights):")
     ours, published, images = line(found, "voc", "rap", "miou", "segmentation")
-    table = found.reports["voc"].table("vgg", "segmentation")
+    table = found.reports["voc"].table("nets.py:vgg", "segmentation")
     assert table is not None
     assert ours == pytest.approx(100 * table.line("rap", "miou", "set").score.value)
     assert (published, images) == (55.60, 3)

@@ -9,8 +9,9 @@ import pytest
 
 from relprop.errors import InputError
 from relprop.evaluation import read_rows, read_settings
-from relprop.evaluation.results.parts import RUN, coverage, file_key, valid_parts, write_whole
+from relprop.evaluation.results.parts import coverage, file_key, valid_parts, write_whole
 from relprop.evaluation.results.rows import SCHEMA, Row, to_table
+from relprop.evaluation.results.run_file import RUN
 from relprop.evaluation.results.store import Store
 
 STAMP = {"weights": "pretrained", "method_options": "{}", "metric_options": "{}", "relprop": "1", "torch": "2", "device": "cpu"}
@@ -18,7 +19,15 @@ STAMP = {"weights": "pretrained", "method_options": "{}", "metric_options": "{}"
 
 def settings(blocks=3):
     lists = {name: [] for name in ("models", "methods", "metrics", "left_out", "problems")}
-    return {"format": 1, "content": {}, "images": {}, "blocks": blocks, "metric_sets": {}, "fingerprints": {}, **lists}
+    return {
+        "format": 1,
+        "content": {},
+        "images": {"count": 4 * blocks, "digest": ""},
+        "blocks": blocks,
+        "metric_sets": {},
+        "fingerprints": {},
+        **lists,
+    }
 
 
 def block_rows(block, metric):

@@ -17,6 +17,8 @@ from relprop.evaluation.settings import Evaluation
 DEATHS = 3
 """Number of actors that may die while computing a unit before it is recorded as failed."""
 _STORE_BYTES = 100 * 2**20
+_REACHABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""The variable by which Ray decides, on every system, whether a new cluster listens on all interfaces; read when Ray is imported."""
 
 
 class RemoteWorker:
@@ -167,7 +169,9 @@ def _number_of_workers(ray: Any, evaluation: Evaluation) -> int:  # noqa: ANN401
 
 @contextlib.contextmanager
 def _cluster(evaluation: Evaluation) -> Generator[Any, None, None]:
-    """Join the cluster of the settings, reuse one that this process has joined, or start one on this machine."""
+    """Join the cluster of the settings, reuse one that this process has joined, or start one that listens on the loopback interface."""
+    if not evaluation.address:
+        os.environ.setdefault(_REACHABLE, "0")
     try:
         ray = importlib.import_module("ray")
     except ImportError as error:

@@ -221,7 +221,7 @@ def _measured(
 ) -> Iterator[tuple[tuple[str, str, str, str], Comparison]]:
     names = {str(method): method.name for method in protocol.methods}
     for table in found.tables if found else ():
-        model = next((m for m in protocol.models if table.model in {m.name, m.name.rpartition(":")[2]}), None)
+        model = next((m for m in protocol.models if table.model in {m.name, Path(m.name).name}), None)
         for line in table.lines if model else ():
             if model and line.over == table.headline and line.value in part.values:
                 method = names.get(line.method, line.method.partition(":")[0])

@@ -90,7 +90,7 @@ class Report:
 
 def markdown(report: Report) -> str:
     """Return the report as a page of Markdown."""
-    parts = [f"# Results of {inline(report.name)}", *_listed(report.notes), report.method]
+    parts = [f"# Evaluation: {inline(report.name)}", *_listed(report.notes), report.method]
     for model in dict.fromkeys(table.model for table in report.tables):
         parts.append(f"## {inline(model)}")
         for table in report.tables:
@@ -115,7 +115,7 @@ def markdown_grid(grid: Grid) -> str:
 
 def latex(report: Report) -> str:
     """Return the tables in LaTeX, for the package ``booktabs``."""
-    notes = [f"% {one_line(note)}" for note in (f"Results of {report.name}", *report.notes, report.method)]
+    notes = [f"% {one_line(note)}" for note in (f"Evaluation: {report.name}", *report.notes, report.method)]
     tables = [_latex_grid(f"{table.model}: {grid.caption}", grid) for table in report.tables for grid in grids(table)]
     return "\n".join([*notes, "% \\usepackage{booktabs}", *tables])
 

@@ -17,7 +17,8 @@ from relprop.evaluation.report.report import Failures, Report
 from relprop.evaluation.report.scores import Rows, Scored, scored
 from relprop.evaluation.report.statistics import ROUNDS
 from relprop.evaluation.report.tables import Table, make_table
-from relprop.evaluation.results.store import read_rows, read_settings
+from relprop.evaluation.results.run_file import read_settings
+from relprop.evaluation.results.store import read_rows
 from relprop.evaluation.settings import Choice
 from relprop.files import as_path
 from relprop.methods import METHODS
@@ -104,9 +105,9 @@ def _label(name: str, options: str) -> str:
 
 
 def _model_names(models: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """Return short names: only the function of a Python file, and the weights only where needed to tell models apart."""
+    """Return short names: a Python file without its folder, and the weights only where needed to tell models apart."""
     models = list(models)
-    short = {model: model[0].rpartition(":")[2] if ".py:" in model[0] else model[0] for model in models}
+    short = {model: Path(model[0]).name if ".py:" in model[0] else model[0] for model in models}
 
     def shared(names: Mapping[tuple[str, str], str], model: tuple[str, str]) -> bool:
         return list(names.values()).count(names[model]) > 1

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from relprop.errors import InputError, OutputError
+from relprop.evaluation.results.checksum import BLANK, KEY, is_intact, stamp
 from relprop.evaluation.results.rows import SCHEMA, Batch, Table
+from relprop.evaluation.results.run_file import RUN
 from relprop.files import atomic
 
-RUN, PARTS, ALL = "run.json", "parts", "all"
+PARTS, ALL = "parts", "all"
 _NAME = re.compile(r"(?P<pair>.+)-(?P<metrics>[0-9a-f]{8})-(?P<block>\d{6}|all)\.parquet")
 _ROWS_AT_ONCE = 4096
+
+
+class DamagedError(InputError):
+    """A file of the results that is damaged; ``reason`` says how."""
+
+    def __init__(self, path: Path, reason: object) -> None:
+        self.reason = (str(reason).strip().splitlines() or [type(reason).__name__])[0].rstrip(".")
+        super().__init__(f"{path} is damaged ({self.reason}); delete it and start the run again.")
 
 
 @dataclass(frozen=True)
@@ -41,16 +51,28 @@ def short_digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def valid_parts(folder: Path, sets: Mapping[str, Iterable[str]]) -> tuple[list[RowFile], list[RowFile]]:
+def part_files(folder: Path) -> list[Path]:
+    """Return the part files of a results folder, sorted by name."""
+    return sorted(path for path in (folder / PARTS).glob("[!.]*.parquet") if _NAME.fullmatch(path.name))
+
+
+def valid_parts(
+    folder: Path, sets: Mapping[str, Iterable[str]], without: Container[Path] = ()
+) -> tuple[list[RowFile], list[RowFile]]:
     """Return the valid part files and those superseded by a file of the whole pair, both sorted by name.
+
+    Args:
+        folder: The folder of results.
+        sets: The metrics of a part file by the digest in its name, from ``run.json``.
+        without: Files that do not count.
 
     Raises:
         InputError: The metrics of a part are not in ``run.json``.
     """
     parts = [
         RowFile(path, *(str(match[name]) for name in ("pair", "metrics", "block")))
-        for path in sorted((folder / PARTS).glob("[!.]*.parquet"))
-        if (match := _NAME.fullmatch(path.name))
+        for path in part_files(folder)
+        if path not in without and (match := _NAME.fullmatch(path.name))
     ]
     for part in parts:
         if part.metrics not in sets:
@@ -64,10 +86,10 @@ Coverage = Mapping[tuple[str, int], set[str]]
 """Keys of metrics by (file key of the pair, number of the block)."""
 
 
-def coverage(folder: Path, settings: Mapping[str, Any]) -> dict[tuple[str, int], set[str]]:
-    """Return the keys of the metrics whose rows are stored, for each pair and block."""
+def coverage(folder: Path, settings: Mapping[str, Any], without: Container[Path] = ()) -> dict[tuple[str, int], set[str]]:
+    """Return the keys of the metrics whose rows are stored in files not in ``without``, for each pair and block."""
     found: dict[tuple[str, int], set[str]] = {}
-    for part in valid_parts(folder, settings["metric_sets"])[0]:
+    for part in valid_parts(folder, settings["metric_sets"], without)[0]:
         for block in range(settings["blocks"]) if part.block == ALL else (int(part.block),):
             found.setdefault((part.pair, block), set()).update(settings["metric_sets"][part.metrics])
     return found
@@ -79,16 +101,23 @@ def _supersedes(whole: RowFile, part: RowFile, sets: Mapping[str, Iterable[str]]
 
 
 def read_batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[Batch]:
-    """Yield the rows of a file, or some of their columns.
+    """Yield the rows of a file, or some of their columns, after its checksum is verified.
 
     Raises:
-        InputError: The file is damaged.
+        DamagedError: The file is damaged.
+        InputError: The file cannot be opened.
     """
     try:
+        if not is_intact(path):
+            raise DamagedError(path, "its checksum is missing or wrong")
         with pq.ParquetFile(path) as file:
+            if not file.schema_arrow.equals(SCHEMA):
+                raise DamagedError(path, "it has other columns")
             yield from file.iter_batches(_ROWS_AT_ONCE, columns=columns)
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{path} is damaged ({error}); delete it and start the run again.") from error
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        if isinstance(error, OSError) and error.errno is not None and not path.is_dir():
+            raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+        raise DamagedError(path, error) from error
 
 
 def read_tables(parts: Iterable[RowFile]) -> Iterator[Table]:
@@ -114,6 +143,8 @@ def write_tables(path: Path, tables: Iterable[Table]) -> None:
         with pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
             for table in tables:
                 writer.write_table(table)
+            writer.add_key_value_metadata({KEY: BLANK})
+        stamp(temporary)
         _sync(temporary)
     _sync(path.parent)
 

@@ -1,6 +1,6 @@
 """Find failed rows, and replace them with new ones."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +14,23 @@ _IDENTITY = ("metric", "metric_options", "image")
 _Identity = tuple[str, str, str]
 
 
-def failed_metrics(folder: Path, settings: Mapping[str, Any], blocks: Sequence[Sequence[str]]) -> Coverage:
+def failed_metrics(
+    folder: Path, settings: Mapping[str, Any], blocks: Sequence[Sequence[str]], without: Container[Path] = ()
+) -> Coverage:
     """Return the keys of the metrics that have failed rows, for each pair and block.
 
     Args:
         folder: The folder of results.
         settings: The content of its ``run.json``.
         blocks: The names of the images of each block.
+        without: Files that do not count.
 
     Raises:
         InputError: A part of the results is damaged.
     """
     block_of = {image: block for block, images in enumerate(blocks) for image in images}
     found: dict[tuple[str, int], set[str]] = {}
-    for part in valid_parts(folder, settings["metric_sets"])[0]:
+    for part in valid_parts(folder, settings["metric_sets"], without)[0]:
         for metric, options, image in _failed(part):
             found.setdefault((part.pair, block_of[image]), set()).add(f"{metric} {options}")
     return found

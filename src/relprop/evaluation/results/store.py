@@ -1,22 +1,21 @@
 """The folder of results: ``run.json`` with the settings, and the rows in part files, each written atomically."""
 
 import contextlib
-import io
 import json
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from filelock import FileLock, Timeout
 
-from relprop.errors import InputError
+from relprop.errors import InputError, OutputError
+from relprop.evaluation.results.damage import lost_maps, set_aside
+from relprop.evaluation.results.maps import MAPS
 from relprop.evaluation.results.parts import (
     ALL,
     PARTS,
-    RUN,
     Coverage,
     RowFile,
     coverage,
@@ -28,34 +27,9 @@ from relprop.evaluation.results.parts import (
     write_whole,
 )
 from relprop.evaluation.results.redo import metric_keys, replace_failed
-from relprop.evaluation.results.rows import Batch, Table
-from relprop.files import as_path, make_folder
-
-FORMAT = 1
-MAPS = "maps"
-
-
-def read_settings(folder: Path | str) -> dict[str, Any]:
-    """Return the content of ``run.json``.
-
-    Its keys: ``format``; ``content`` (the settings that decide the rows); ``images`` (``count``, ``digest``) and ``blocks``; ``models``, ``methods``
-    and ``metrics``, everything ever requested in this folder, as tables with their options; ``metric_sets`` (the metrics of a
-    part file by the digest in its name); ``fingerprints`` (of the weights); ``left_out`` (``model``, ``method``, ``metric`` or null, ``reason``);
-    ``problems`` of the data set; the versions ``relprop`` and ``torch``.
-
-    Raises:
-        InputError: The folder holds no evaluation.
-    """
-    path = as_path(folder, "The folder of results") / RUN
-    try:
-        settings = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{folder} holds no evaluation; there is no {RUN} in it.") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {error}.") from error
-    if not isinstance(settings, dict) or settings.get("format") != FORMAT:
-        raise InputError(f"{path} is not of format {FORMAT}; it was written by another version of relprop.")
-    return settings
+from relprop.evaluation.results.rows import OK, Batch, Table
+from relprop.evaluation.results.run_file import RUN, read_settings
+from relprop.files import make_folder, remove
 
 
 def read_rows(folder: Path | str) -> Iterator[Batch]:
@@ -69,25 +43,7 @@ def read_rows(folder: Path | str) -> Iterator[Batch]:
         yield from read_batches(part.path)
 
 
-def read_maps(folder: Path | str) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Yield (file, image, ``(H, W)`` float32 heat map) of all maps that a run kept; the file's name begins with model and method.
-
-    Raises:
-        InputError: The folder holds no evaluation, or one of its files is damaged.
-    """
-    read_settings(folder)
-    for path in sorted((Path(folder) / MAPS).glob("[!.]*.npz")):
-        for image, values, largest in zip(*_load_maps(path), strict=True):
-            yield path.stem, str(image), values.astype(np.float32) * largest
-
-
-def _load_maps(path: Path) -> list[np.ndarray]:
-    """Return the names of the images, their maps in half precision and the largest magnitude of each."""
-    try:
-        with np.load(path) as file:
-            return [file[name] for name in ("images", "maps", "scale")]
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path} is damaged ({error}); delete it together with the parts of its name.") from error
+LOCK = ".lock"
 
 
 @contextlib.contextmanager
@@ -96,14 +52,16 @@ def locked(folder: Path) -> Generator[None, None, None]:
 
     Raises:
         InputError: Another process holds the lock.
-        OutputError: The folder cannot be created.
+        OutputError: The folder cannot be created or written to.
     """
     make_folder(folder / PARTS)
-    lock = FileLock(folder / ".lock")
+    lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise InputError(f"Another process is writing to {folder}; wait until it ends, or choose another folder.") from None
+    except (OSError, NotImplementedError) as error:
+        raise OutputError(f"{folder / LOCK} cannot be locked: {getattr(error, 'strerror', None) or error}.") from error
     try:
         yield
     finally:
@@ -116,21 +74,34 @@ class Store:
     Args:
         folder: The folder of results.
         settings: The content of ``run.json``, which is written at once.
+
+    Attributes:
+        told: A sentence on each damaged file that was set aside.
+        lost: Pairs and blocks whose maps were damaged and are to be computed again.
+
+    Raises:
+        InputError: A file cannot be read.
+        OutputError: The folder cannot be written to.
     """
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         self.folder, self.settings = folder, settings
         for place in (PARTS, MAPS):
             for leftover in (folder / place).glob(".*"):
-                leftover.unlink(missing_ok=True)
+                if leftover.is_file():
+                    remove(leftover)
         self.save()
+        self.told = set_aside(folder)
+        self.lost = lost_maps(folder)
         for part in valid_parts(folder, settings["metric_sets"])[1]:
-            part.path.unlink(missing_ok=True)
+            remove(part.path)
         self._done = coverage(folder, settings)
 
     def save(self) -> None:
         """Write ``run.json``."""
-        write_whole(self.folder / RUN, (json.dumps(self.settings, indent=2, ensure_ascii=False) + "\n").encode())
+        write_whole(
+            self.folder / RUN, (json.dumps(self.settings, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
+        )
 
     @property
     def done(self) -> Coverage:
@@ -158,25 +129,10 @@ class Store:
         parts = [part for part in self._parts(pair) if part.block in {ALL, f"{block:06d}"}] if len(known) else []
         return pa.concat_tables([new, replace_failed(parts, known)])
 
-    def write_maps(self, pair: str, block: int, images: Iterable[str], maps: np.ndarray) -> None:
-        """Store the ``(N, H, W)`` heat maps of a block in float16, each divided by its largest magnitude; maps of other images stay.
-
-        Raises:
-            InputError: The stored maps are damaged.
-            OutputError: The disk is full, or the folder cannot be written to.
-        """
-        scale = np.abs(maps).max((1, 2)).astype(np.float64)
-        normal = (maps / np.where(scale > 0, scale, 1)[:, None, None]).astype(np.float16)
-        stored = [np.array(list(images)), normal, scale]
-        path = self.folder / MAPS / f"{pair}-{block:06d}.npz"
-        if path.exists():
-            there = _load_maps(path)
-            others = ~np.isin(there[0], stored[0])
-            stored = [np.concatenate([new, old[others]]) for new, old in zip(stored, there, strict=True)]
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **dict(zip(("images", "maps", "scale"), stored, strict=True)))
-        make_folder(self.folder / MAPS)
-        write_whole(path, buffer.getvalue())
+    def holds_good(self, pairs: Iterable[str]) -> bool:
+        """Return whether a stored row of these pairs did not fail."""
+        parts = (part for pair in pairs for part in self._parts(pair))
+        return any(OK in batch["status"].to_pylist() for part in parts for batch in read_batches(part.path, ("status",)))
 
     def compact(self, pair: str) -> None:
         """Merge the parts of a pair into one file if all blocks have the same metrics; a crash neither loses nor duplicates rows.
@@ -190,7 +146,7 @@ class Store:
         path = self._path(pair, sorted(covered[0]), ALL)
         write_tables(path, read_tables(parts))
         for part in parts:
-            part.path.unlink(missing_ok=True)
+            remove(part.path)
 
     def leave_out(self, model: str, method: str, metric: str | None, reason: str) -> None:
         """Record in ``run.json`` that a pair, or one metric of it, cannot be computed."""

@@ -1,0 +1,444 @@
+"""Try relprop on what goes wrong in practice, and write the page ``docs/generated/reliability.md``.
+
+    python benchmarks/reliability.py run --results FOLDER [--scale 1.0] [PART …]
+    python benchmarks/reliability.py page --results FOLDER
+
+Parts: images, weights, commands, tomls, networks, kills, disks, threads, calls. Each writes its outcome to ``FOLDER/PART.json``, so that parts
+may run one by one. ``--scale 0.01`` tries a hundredth of the usual number. What is right is one of two things: the right result, or one sentence
+of relprop; anything else is counted as bad and listed with the seed that makes it again.
+"""
+
+import argparse
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import nn
+from typer.testing import CliRunner
+
+import relprop
+from relprop.cli import app
+from relprop.errors import RelpropError
+from relprop.evaluation import read_rows
+from relprop.evaluation.settings import from_mapping, read_toml
+from relprop.files import write_text
+from relprop.images import open_photo
+from relprop.methods import read_method
+from relprop.zoo import load
+
+PAGE = Path(__file__).parents[1] / "docs" / "generated" / "reliability.md"
+LIST = 20
+NET = """
+import torch
+from torch import nn
+from relprop.zoo import Preprocessing
+
+def build():
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 6, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten()
+    return nn.Sequential(*layers, nn.Linear(24, 4)), Preprocessing((16, 16), 16), ["cat", "cow", "dog", "horse"]
+"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one part tried: the number of trials, of right results and of sentences, and what was bad; ``note`` has measured values."""
+
+    tried: int
+    results: int
+    sentences: int
+    bad: tuple[str, ...] = ()
+    note: str = ""
+
+
+Trial = Callable[[random.Random, Path], None]
+"""Tries one thing: returns where the result is right, raises ``RelpropError`` for a sentence, anything else where it is bad."""
+
+
+def repeated(trial: Trial, count: int, folder: Path) -> Outcome:
+    """Try with the seeds 0, 1, …, and count."""
+    results = sentences = 0
+    bad: list[str] = []
+    for seed in range(count):
+        try:
+            trial(random.Random(seed), folder)
+            results += 1
+        except RelpropError:
+            sentences += 1
+        except Exception as error:
+            bad.append(f"seed {seed}: {type(error).__name__}: {str(error).strip()[:150]}")
+    return Outcome(count, results, sentences, tuple(bad))
+
+
+def corrupted(content: bytes, draw: random.Random) -> bytes:
+    """Cut, overwrite, repeat or insert some bytes."""
+    start = draw.randrange(len(content))
+    length = draw.choice([1, 1, 2, 8, 100])
+    noise = draw.randbytes(length)
+    kinds = {
+        "cut": content[:start],
+        "overwrite": content[:start] + noise + content[start + length :],
+        "insert": content[:start] + noise + content[start:],
+        "remove": content[:start] + content[start + length :],
+        "zeros": content[:start] + bytes(length) + content[start + length :],
+    }
+    return kinds[draw.choice(list(kinds))]
+
+
+FORMATS = {"png": "RGB", "jpg": "RGB", "gif": "P", "bmp": "RGB", "webp": "RGB", "tif": "RGB", "ppm": "RGB"}
+
+
+def try_image(draw: random.Random, folder: Path) -> None:
+    """Open a corrupt photo."""
+    suffix = draw.choice(list(FORMATS))
+    path = folder / f"photo.{suffix}"
+    pixels = np.random.default_rng(draw.randrange(2**32)).integers(
+        0, 256, (draw.randint(1, 40), draw.randint(1, 40), 3), dtype=np.uint8
+    )
+    Image.fromarray(pixels).convert(FORMATS[suffix]).save(path)
+    path.write_bytes(corrupted(path.read_bytes(), draw))
+    open_photo(path)
+
+
+def try_weights(draw: random.Random, folder: Path) -> None:
+    """Load a corrupt file of weights."""
+    (folder / "net.py").write_text(NET)
+    path = folder / draw.choice(["net.safetensors", "net.pth"])
+    state = load(f"{folder / 'net.py'}:build").model.state_dict()
+    save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)
+    path.write_bytes(corrupted(path.read_bytes(), draw))
+    load(f"{folder / 'net.py'}:build", path)
+
+
+WORDS = (
+    "",
+    "-1",
+    "0",
+    "9" * 30,
+    "nan",
+    "rap",
+    "top:3",
+    "a" * 300,
+    "--",
+    "[1,2",
+    "epsilon=0",
+    "start=signed",
+    "é→",
+    "cpu",
+    "none",
+    "net.py:build",
+)
+FLAGS = (
+    "--model",
+    "--method",
+    "--option",
+    "--target",
+    "--output",
+    "--device",
+    "--percentile",
+    "--dpi",
+    "--weights",
+    "--size",
+    "--mean",
+)
+
+
+def try_command(draw: random.Random, folder: Path) -> None:
+    """Run a random command line."""
+    command = draw.choice(["explain", "compare", "inspect", "methods", "models", "report", "evaluate"])
+    words = [draw.choice([*FLAGS, *WORDS, str(folder / "cat.png")]) for _ in range(draw.randint(0, 6))]
+    answer = CliRunner().invoke(app, [command, *words, *(["--model", f"{folder}/net.py:build"] if draw.random() < 0.5 else [])])
+    if answer.exit_code not in {0, 1, 2} or "unforeseen" in answer.output or "Traceback" in answer.output:
+        raise AssertionError(f"{command} {words}: {answer.exit_code} {answer.output.strip()[-120:]}")
+    if answer.exit_code:
+        raise RelpropError
+
+
+LINES = (
+    *(
+        'base = "rap"',
+        'base = "lrp-epsilon"',
+        "base = 3",
+        'name = ""',
+        "bounds = [1, 0]",
+        "bounds = [nan, 1]",
+        'start = "one"',
+        "conserves = 1",
+    ),
+    *(
+        "[options]",
+        "epsilon = -1",
+        "epsilon = inf",
+        "[rules]",
+        'conv = "gamma"',
+        'conv = "gama"',
+        "conv = { rule = 3 }",
+        "[by_path]",
+        '"[" = "flat"',
+    ),
+    *(
+        'data = "folder:."',
+        "models = 3",
+        'models = ["m"]',
+        'methods = ["rap:="]',
+        "metrics = [{name = 3}]",
+        "limit = 1e400",
+        "block = 3",
+        "= 3",
+    ),
+    "x = " + "[" * 2000,
+)
+
+
+def try_toml(draw: random.Random, folder: Path) -> None:
+    """Read a random TOML file, as a method or as settings."""
+    path = folder / "random.toml"
+    path.write_text("\n".join(draw.sample(LINES, draw.randint(1, 6))) + "\n")
+    if draw.random() < 0.5:
+        read_method(path)
+    else:
+        from_mapping(read_toml(path), str(path))
+
+
+SEVEN = ("rap", "lrp-epsilon", "epsilon-plus", "abslrp", "deeplift", "gradient", "grad-cam")
+
+
+class Drawn(nn.Module):
+    """A random network of convolutions, norms, residual sums, gates, pooling and dense layers."""
+
+    def __init__(self, draw: random.Random) -> None:
+        super().__init__()
+        self.kinds = [
+            draw.choice(["conv", "norm", "add", "gate", "pool", "cat", "sigmoid", "linear"]) for _ in range(draw.randint(1, 6))
+        ]
+        self.stem = nn.Conv2d(3, 4, 3, padding=1)
+        self.layers = nn.ModuleList(self._layer(kind) for kind in self.kinds)
+        self.head = nn.Linear(4, 5)
+
+    @staticmethod
+    def _layer(kind: str) -> nn.Module:
+        return {"norm": nn.BatchNorm2d(4), "linear": nn.Linear(4, 4)}.get(
+            kind, nn.Conv2d(8 if kind == "cat" else 4, 4, 3, padding=1)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the logits."""
+        x = self.stem(x).relu()
+        for kind, layer in zip(self.kinds, self.layers, strict=True):
+            x = {
+                "conv": lambda x, f: f(x).relu(),
+                "norm": lambda x, f: f(x),
+                "add": lambda x, f: (x + f(x)).relu(),
+                "gate": lambda x, f: x * f(x).sigmoid(),
+                "pool": lambda x, f: nn.functional.max_pool2d(f(x).relu(), 3, 1, 1),
+                "cat": lambda x, f: f(torch.cat([x, -x], 1)).relu(),
+                "sigmoid": lambda x, f: f(x).sigmoid(),
+                "linear": lambda x, f: f(x.movedim(1, -1)).movedim(-1, 1),
+            }[kind](x, layer)
+        return self.head(x.mean((2, 3)))
+
+
+def try_network(draw: random.Random, _: Path) -> None:
+    """Explain a random network by seven methods; relevance is finite, and RAP and LRP-ε conserve."""
+    torch.manual_seed(draw.randrange(2**31))
+    model, inputs = Drawn(draw).eval(), torch.randn(2, 3, 8, 8)
+    captured = relprop.capture(model, inputs)
+    for name in SEVEN:
+        found = captured.explainer(name)(inputs)
+        if not bool(found.relevance.isfinite().all()):
+            raise AssertionError(f"{name} on {model.kinds} is not finite")
+        if name in {"rap", "lrp-epsilon"}:
+            logit = found.logits.gather(1, found.target[:, None])[:, 0]
+            gap = (found.relevance.flatten(1).sum(1) + found.absorbed - logit).abs().max()
+            if gap > 1e-2 * (1 + logit.abs().max()):
+                raise AssertionError(f"{name} on {model.kinds} misses the logit by {gap:.3g}")
+
+
+def make_world(folder: Path, count: int = 16) -> None:
+    """Write a data set, a model and a photo."""
+    rng = np.random.default_rng(0)
+    (folder / "net.py").write_text(NET)
+    for number in range(count):
+        place = folder / "images" / ("cat", "cow", "dog", "horse")[number % 4]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8)).save(place / f"{number:03d}.png")
+    Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8)).save(folder / "cat.png")
+
+
+def evaluation(folder: Path, output: Path) -> subprocess.Popen[str]:
+    """Start an evaluation in a process of its own."""
+    where = ["--data", f"folder:{folder / 'images'}", "--model", f"{folder / 'net.py'}:build", "-o", str(output), "--block", "4"]
+    what = ["--methods", "rap,gradient,lrp-epsilon", "--metrics", "lerf:per_step=2:steps=60,complexity"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    program = [sys.executable, "-m", "relprop", "evaluate", *where, *what]
+    return subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+
+
+def rows(folder: Path) -> pa.Table:
+    """Return all rows of a results folder, without what differs from run to run."""
+    return pa.Table.from_batches(read_rows(folder)).drop_columns(["seconds"])
+
+
+def kills(count: int, folder: Path) -> Outcome:
+    """Kill a run again and again until it has ended; the rows are those of a run that was not killed."""
+    evaluation(folder, folder / "whole").communicate()
+    draw, killed, bad = random.Random(0), 0, []
+    while killed < count:
+        shutil.rmtree(folder / "killed", ignore_errors=True)
+        while killed < count:
+            process, parts = evaluation(folder, folder / "killed"), len(list((folder / "killed" / "parts").glob("[!.]*")))
+            while process.poll() is None and len(list((folder / "killed" / "parts").glob("[!.]*"))) <= parts:
+                time.sleep(0.005)
+            time.sleep(draw.random() / 10)
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            killed += process.returncode == -signal.SIGKILL
+            if process.returncode == 0:
+                break
+        evaluation(folder, folder / "killed").communicate()
+        if not rows(folder / "killed").equals(rows(folder / "whole")):
+            bad.append(f"after {killed} kills the rows differ")
+    return Outcome(count, count - len(bad), 0, tuple(bad))
+
+
+def disks(count: int, folder: Path) -> Outcome:
+    """Run on disks that are full after some KiB, and read-only; afterwards, with room, the run goes on. Needs the right to mount."""
+    disk, results, sentences, bad = folder / "disk", 0, 0, list[str]()
+    disk.mkdir()
+    for number in range(count):
+        free = 0 if number == 0 else 12 * number
+        mounted = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={max(4, free)}k", "tmpfs", str(disk)],
+            check=False,
+            capture_output=True,
+        )
+        if mounted.returncode:
+            return Outcome(0, 0, 0, (), "not tried: no right to mount")
+        try:
+            if number == 0:
+                subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+            first = evaluation(folder, disk / "results")
+            _, said = first.communicate()
+            subprocess.run(["mount", "-o", "remount,rw,size=8m", str(disk)], check=True)
+            second = evaluation(folder, disk / "results")
+            second.communicate()
+            hidden = [path.name for path in disk.rglob(".*") if path.name != ".lock"]
+            if second.returncode or hidden or (first.returncode and ("unforeseen" in said or "Traceback" in said)):
+                bad.append(f"{free} KiB: {said.strip()[-120:]} {hidden}")
+            results, sentences = results + (first.returncode == 0), sentences + (first.returncode != 0)
+        finally:
+            subprocess.run(["umount", str(disk)], check=True)
+    return Outcome(count, results, sentences, tuple(bad))
+
+
+def threads(count: int, folder: Path) -> Outcome:
+    """Explain in eight threads at once; every map is that of one thread."""
+    explainer = relprop.Explainer(load(f"{folder / 'net.py'}:build").model, torch.zeros(1, 3, 16, 16))
+    batches = [torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(seed)) for seed in range(count)]
+    right = [explainer(batch).relevance for batch in batches]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda batch: explainer(batch).relevance, batches))
+    bad = [f"batch {number}" for number in range(count) if not torch.allclose(found[number], right[number], atol=1e-6)]
+    return Outcome(count, count - len(bad), 0, tuple(bad))
+
+
+def calls(count: int, folder: Path) -> Outcome:
+    """Explain again and again; memory stays as it is after the first tenth."""
+    explainer = relprop.Explainer(load(f"{folder / 'net.py'}:build").model, torch.zeros(1, 3, 16, 16))
+    inputs, before = torch.randn(8, 3, 16, 16), 0
+    for number in range(count):
+        explainer(inputs)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss if number == count // 10 else before
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return Outcome(count, count, 0, (f"memory grew by {grown:.0f} MiB",) if grown > 64 else (), f"memory grew by {grown:.1f} MiB")
+
+
+def of_trial(trial: Trial) -> Callable[[int, Path], Outcome]:
+    """Return a part that repeats a trial."""
+    return lambda count, folder: repeated(trial, count, folder)
+
+
+PARTS: dict[str, tuple[int, str, Callable[[int, Path], Outcome]]] = {
+    "images": (10_000, "corrupt photos", of_trial(try_image)),
+    "weights": (2_000, "corrupt files of weights", of_trial(try_weights)),
+    "commands": (1_000, "random command lines", of_trial(try_command)),
+    "tomls": (1_000, "random TOML files", of_trial(try_toml)),
+    "networks": (1_000, "random networks × 7 methods", of_trial(try_network)),
+    "kills": (20, "SIGKILLs of an evaluation", kills),
+    "disks": (10, "full and read-only disks", disks),
+    "threads": (200, "explanations in 8 threads", threads),
+    "calls": (1_000, "calls of one explainer", calls),
+}
+"""Each part with its number of trials, what it tries, and its function."""
+
+
+def run(names: list[str], results: Path, scale: float) -> None:
+    """Run some parts and write their outcomes."""
+    results.mkdir(parents=True, exist_ok=True)
+    for name in names or PARTS:
+        count, _, part = PARTS[name]
+        with tempfile.TemporaryDirectory() as folder:
+            make_world(Path(folder))
+            outcome = part(max(1, round(count * scale)), Path(folder))
+        write_text(results / f"{name}.json", json.dumps(asdict(outcome), indent=2) + "\n")
+        print(
+            f"{name}: {outcome.tried} tried, {outcome.results} results, {outcome.sentences} sentences, {len(outcome.bad)} bad {outcome.note}"
+        )
+
+
+def lines(results: Path) -> Iterator[str]:
+    """Yield the lines of the page."""
+    yield from (
+        "# Reliability",
+        "",
+        "What goes wrong in practice, tried by `benchmarks/reliability.py`: the right answer is a right result or one sentence.",
+        "",
+    )
+    yield from ("| tried | number | right results | sentences | bad |", "|---|---:|---:|---:|---:|")
+    found = {name: json.loads(path.read_text("utf-8")) for name in PARTS if (path := results / f"{name}.json").exists()}
+    for name, outcome in found.items():
+        note = f" ({outcome['note']})" if outcome["note"] else ""
+        yield f"| {PARTS[name][1]}{note} | {outcome['tried']} | {outcome['results']} | {outcome['sentences']} | {len(outcome['bad'])} |"
+    for name, outcome in found.items():
+        if outcome["bad"]:
+            yield from (
+                "",
+                f"## Bad: {PARTS[name][1]}",
+                "",
+                *(f"- `{text.replace('`', chr(39))}`" for text in outcome["bad"][:LIST]),
+            )
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("task", choices=["run", "page"])
+    parser.add_argument("parts", nargs="*", choices=[[], *PARTS], help="all by default")
+    parser.add_argument("--results", type=Path, required=True)
+    parser.add_argument("--scale", type=float, default=1.0)
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    if chosen.task == "run":
+        run(chosen.parts, chosen.results, chosen.scale)
+    else:
+        write_text(PAGE, "\n".join(lines(chosen.results)) + "\n")
+
+
+if __name__ == "__main__":
+    main()
