@@ -23,7 +23,7 @@ from relprop.zoo import Preprocessing
 
 class Odd(nn.Module):
     def forward(self, x):
-        return torch.cumprod(x.flatten(1), 1)[:, :4]
+        return torch.digamma(x.flatten(1))[:, :4]
 
 def no_rule():
     return Odd(), Preprocessing((4, 4), 4)

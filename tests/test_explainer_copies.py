@@ -137,7 +137,7 @@ def test_another_method_on_the_same_capture(first, method, monkeypatch):
     net = model()
     expected = relprop.Explainer(net, X, method)(X, 1).relevance
     explainer = relprop.Explainer(net, X, first)
-    monkeypatch.setattr("relprop.graph.capture.export", lambda *_: pytest.fail("captured again"))
+    monkeypatch.setattr("relprop.graph.capture.record_model", lambda *_: pytest.fail("captured again"))
     other = relprop.Explainer(explainer.captured, method)
     torch.testing.assert_close(other(X, 1).relevance, expected, rtol=0, atol=0)
     assert other.plan.method.name == method

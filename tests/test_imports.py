@@ -10,7 +10,7 @@ from tests.files import ROOT
 
 SOURCE = ROOT / "src"
 ORDER = [
-    ["errors", "version"],
+    ["context", "draws", "errors", "version"],
     ["files", "text", "inputs", "options"],
     ["images"],
     ["ops"],

@@ -7,7 +7,7 @@ from typing import Never
 import torch
 from torch import Tensor, fx
 
-from relprop.errors import InputError, OptionError, TargetError
+from relprop.errors import InputError, OptionError, TargetError, UnsupportedOpError
 from relprop.explanation import Answer
 from relprop.graph.model import CapturedModel
 from relprop.graph.nodes import PATH
@@ -66,8 +66,18 @@ class Problem:
         return self.given.map(put)
 
     def outputs(self, *inputs: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Return the logits of other floating inputs, ``(N, C)``; see :meth:`with_inputs`."""
-        return self.model(self.with_inputs(inputs, rows))
+        """Return the logits of other floating inputs, ``(N, C)``; see :meth:`with_inputs`.
+
+        Raises:
+            UnsupportedOpError: A gradient is wanted, and none passes the model.
+        """
+        logits = self.model(self.with_inputs(inputs, rows))
+        if torch.is_grad_enabled() and not logits.requires_grad and any(x.requires_grad for x in inputs):
+            raise UnsupportedOpError(
+                "No gradient reaches the input: the model detaches every value on the way, or runs with gradients off; "
+                "take a propagation method such as 'lrp-epsilon'."
+            )
+        return logits
 
     def score(self, *inputs: Tensor, rows: Tensor | None = None) -> Tensor:
         """Return the explained score, ``(N,)``, of other floating inputs; see :meth:`with_inputs`."""
@@ -138,7 +148,7 @@ class Attribution:
             OptionError: An option does not fit the model.
         """
         own = captured.copy()
-        for_method(own.module, fold_batchnorm=self.fold_batchnorm, local=False)
+        for_method(own.module, fold_batchnorm=self.fold_batchnorm, local=False, gradients=True)
         return AttributionPlan(self, own, (*own.notes, *self.check(own)))
 
     def explain(self, plan: "AttributionPlan", request: Request) -> Answer:

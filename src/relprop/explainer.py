@@ -1,18 +1,21 @@
 """The public interface: capture a model once, then explain any batch."""
 
 import copy
+import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn, Self, SupportsIndex, overload
 
 import torch
 from torch import Tensor, nn
 
-from relprop.errors import InputError, ModelError, OptionError, OutputError
+from relprop.context import ordinary, ordinary_model, own_context
+from relprop.errors import CaptureError, InputError, ModelError, OptionError, OutputError
 from relprop.explanation import Answer, Explanation, join_explanations
 from relprop.graph.capture import capture as capture_model
 from relprop.graph.model import CapturedModel
+from relprop.graph.watch import Watch
 from relprop.inputs import Inputs, Request, as_inputs, finite_logits
 from relprop.methods import choose_method
 from relprop.methods.protocol import AnyMethod, MethodPlan
@@ -31,13 +34,16 @@ class Captured(CapturedModel):
         return Explainer(self, method, **options)
 
 
+@own_context()
 def capture(model: nn.Module, example_inputs: object, *, output: str | int | None = None) -> Captured:
     """Capture a model once, for explainers by any number of methods.
 
     Args:
         model: Any ``torch.nn.Module`` that ``torch.export`` can capture, in evaluation mode; it is left exactly as it was.
-        example_inputs: Inputs as the model takes them: a tensor, a tuple of arguments, or a dict of keyword arguments. The first dimension
-            of tensors is the batch; later calls may have any batch size, everything else keeps its shape.
+        example_inputs: Inputs as the model takes them: a tensor, a tuple of arguments, or a dict of keyword arguments; arguments may be
+            dicts, lists and tuples of tensors, nested at will. A dict is the argument itself where the model takes one argument that
+            is not among its keys. The first dimension of tensors is the batch; later calls may have any batch size, everything else
+            keeps its shape.
         output: Which tensor to explain, where the model returns several: a name or an index.
 
     Raises:
@@ -47,8 +53,29 @@ def capture(model: nn.Module, example_inputs: object, *, output: str | int | Non
     """
     if not isinstance(model, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance] - users may give anything
         raise ModelError(f"The model must be a torch.nn.Module, not {type(model).__name__}.")
-    found = capture_model(model, as_inputs(example_inputs), output)
-    return Captured(found.module, found.example, found.dynamic, found.original, found.notes)
+    return _capture(model, as_inputs(example_inputs, model.forward), output)
+
+
+def _capture(model: nn.Module, given: Inputs, output: str | int | None) -> Captured:
+    watch = Watch.of(model)
+    try:
+        found = capture_model(ordinary_model(model), given, output)
+    except CaptureError as error:
+        advice = _advice(given)
+        if not advice:
+            raise
+        raise CaptureError(f"{error}{advice}") from error
+    return Captured(found.module, found.example, found.dynamic, model, found.notes, output, watch)
+
+
+def _advice(given: Inputs) -> str:
+    """A sentence for inputs that look like one image without a batch dimension."""
+    for name, tensor in given.tensors:
+        if tensor.is_floating_point() and tensor.dim() == 3 and tensor.shape[0] in {1, 3, 4}:
+            return (
+                f" If the tensor {name!r} of shape {tuple(tensor.shape)} is one image, add the batch dimension with unsqueeze(0)."
+            )
+    return ""
 
 
 class Explainer(nn.Module):
@@ -97,6 +124,7 @@ class Explainer(nn.Module):
     @overload
     def __init__(self, model: Captured, method: MethodChoice = "rap", **options: Any) -> None: ...  # noqa: ANN401
 
+    @own_context()
     def __init__(self, model: Any, *arguments: Any, output: str | int | None = None, **options: Any) -> None:
         super().__init__()
         if isinstance(model, Captured):
@@ -107,7 +135,7 @@ class Explainer(nn.Module):
             example = arguments[0] if arguments else options.pop("example_inputs", None)
             chosen = _method_of(arguments[1:], options)
             self.captured = capture(model, example, output=output)
-        self.method = chosen
+        self.method, self._lock = chosen, threading.Lock()
         self._make_plan()
         self.eval()
 
@@ -115,12 +143,26 @@ class Explainer(nn.Module):
         self.plan: MethodPlan = self.method.plan(self.captured)
         self.module = self.plan.model.module
 
+    def _follow(self) -> None:
+        """Capture the model anew where its weights have changed.
+
+        Raises:
+            ModelError: Its structure, or the shape, dtype or device of a weight has changed.
+        """
+        with self._lock:
+            held = self.captured
+            if held.watch is not None and held.watch.changed():
+                self.captured = _capture(held.original, held.example.map(torch.zeros_like), held.chosen)
+                self._make_plan()
+
+    @own_context()
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: ARG002 - of nn.Module
         """Move the weights, as ``to``, ``double`` or ``cuda`` ask; a new dtype holds for the whole graph and for later inputs."""
         self.captured = self.captured.map(fn)
         self._make_plan()
         return self
 
+    @own_context()
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Copy the captured model with its tensors and plan it anew."""
         copied = memo[id(self)] = type(self)(copy.deepcopy(self.captured, memo), self.method)
@@ -132,7 +174,7 @@ class Explainer(nn.Module):
             "An Explainer cannot be pickled; copy.deepcopy copies it, and another process makes its own from the model."
         )
 
-    @torch.no_grad()
+    @own_context()
     def logits(self, inputs: object) -> Tensor:
         """Return the model's logits, ``(B, C)``, without explaining anything.
 
@@ -141,11 +183,12 @@ class Explainer(nn.Module):
 
         Raises:
             InputError: Wrong shape or dtype, or NaN or infinite values.
-            ModelError: The logits are not finite.
+            ModelError: The logits are not finite, or the model has changed in more than the values of its weights.
         """
+        self._follow()
         return finite_logits(self.plan.model(self._checked(inputs)))
 
-    @torch.no_grad()
+    @own_context()
     def forward(
         self, inputs: object, target: object = None, *, output_relevance: Tensor | None = None, layers: Sequence[str] = ()
     ) -> Explanation:
@@ -162,11 +205,12 @@ class Explainer(nn.Module):
             TargetError: The target or output_relevance does not fit the output.
             OptionError: An unknown module path.
         """
-        request = Request(self._checked(inputs), target, output_relevance, layers)
+        self._follow()
+        request = Request(self._checked(inputs), target, ordinary(output_relevance), layers)
         parts = [self._assembled(part, self.method.explain(self.plan, part)) for part in self._parts(request)]
         return join_explanations(parts)
 
-    @torch.no_grad()
+    @own_context()
     def trace(self, inputs: object, target: object = None, *, output_relevance: Tensor | None = None) -> Trace:
         """Print and return the sums of relevance at every op, and the op where they deviate most from conservation.
 
@@ -176,23 +220,24 @@ class Explainer(nn.Module):
             OptionError: The method does not propagate relevance from op to op.
             TargetError: Several targets per sample.
         """
-        request = Request(self._checked(inputs), target, output_relevance)
+        self._follow()
+        request = Request(self._checked(inputs), target, ordinary(output_relevance))
         table = join_traces([self.method.trace(self.plan, part) for part in self._parts(request)])
         print(table)  # noqa: T201 - the trace is there to be read
         return table
 
     def _parts(self, request: Request) -> list[Request]:
         """The whole batch, or one request per sample where the model fixes its batch size."""
-        return [request] if self.captured.dynamic else request.samples()
+        return [request] if self.captured.dynamic and not self.captured.example.shared else request.samples()
 
     def _assembled(self, request: Request, answer: Answer) -> Explanation:
         given = request.given
         return Explanation(
-            relevance=given.restore(list(answer.relevance)),
+            relevance=given.restore(_by_sample(given, answer)),
             logits=answer.question.logits,
             target=answer.question.target,
             absorbed=answer.absorbed,
-            inputs=given.restore([t for _, t in given.tensors]),
+            inputs=given.restore([t.unsqueeze(0) if name in given.shared else t for name, t in given.tensors]),
             layers=answer.layers,
             method=self.method.name,
             notes=tuple(dict.fromkeys([*self.plan.notes, *answer.notes])),
@@ -200,17 +245,44 @@ class Explainer(nn.Module):
         )
 
     def _checked(self, inputs: object) -> Inputs:
-        given = as_inputs(inputs)
         expected = self.captured.example
-        if [n for n, _ in given.tensors] != [n for n, _ in expected.tensors]:
-            raise InputError(f"Expected the inputs {[n for n, _ in expected.tensors]}, got {[n for n, _ in given.tensors]}.")
-        for (name, tensor), (_, example) in zip(given.tensors, expected.tensors, strict=True):
-            if tensor.dtype != example.dtype:
-                raise InputError(f"The tensor {name!r} is {tensor.dtype}; the model was captured with {example.dtype}.")
-            if tensor.shape[1:] != example.shape[1:] or tensor.dim() != example.dim():
-                wanted = "×".join(["batch", *map(str, example.shape[1:])])
-                raise InputError(f"The tensor {name!r} has shape {tuple(tensor.shape)}; the model was captured for {wanted}.")
+        given = replace(as_inputs(inputs, self.captured.original.forward), shared=expected.shared)
+        if [n for n, _ in given.leaves] != [n for n, _ in expected.leaves]:
+            raise InputError(f"Expected the inputs {[n for n, _ in expected.leaves]}, got {[n for n, _ in given.leaves]}.")
+        for (name, value), (_, example) in zip(given.leaves, expected.leaves, strict=True):
+            if isinstance(example, Tensor):
+                _check_like(name, value, example, shared=name in expected.shared)
+            elif isinstance(example, bool | int | float | str | None) and (type(value) is not type(example) or value != example):
+                raise InputError(f"The argument {name!r} is {value!r}; the model was captured with {example!r}.")
         return given
+
+
+def _by_sample(given: Inputs, answer: Answer) -> list[Tensor]:
+    """The relevance of every tensor; that of one which all samples share gets a dimension for the sample."""
+    several = answer.absorbed.dim() == 2
+    return [
+        (part.movedim(1, 0) if several else part).unsqueeze(0) if name in given.shared else part
+        for (name, _), part in zip(given.tensors, answer.relevance, strict=True)
+    ]
+
+
+def _check_like(name: str, value: object, example: Tensor, *, shared: bool) -> None:
+    """Refuse a value that is not like the tensor that the model was captured with, except for its batch size."""
+    if not isinstance(value, Tensor):
+        raise InputError(f"The argument {name!r} is {type(value).__name__}; the model was captured with a tensor.")
+    if value.dtype != example.dtype:
+        raise InputError(f"The tensor {name!r} is {value.dtype}; the model was captured with {example.dtype}.")
+    if shared and value.shape != example.shape:
+        raise InputError(
+            f"The tensor {name!r}, which all samples share, has shape {tuple(value.shape)}; the model was captured with {tuple(example.shape)}."
+        )
+    wanted, shape = "×".join(["batch", *map(str, example.shape[1:])]), tuple(value.shape)
+    if value.shape == example.shape[1:]:
+        raise InputError(
+            f"The tensor {name!r} has shape {shape}; the model was captured for {wanted}: add the batch dimension with unsqueeze(0)."
+        )
+    if value.shape[1:] != example.shape[1:] or value.dim() != example.dim():
+        raise InputError(f"The tensor {name!r} has shape {shape}; the model was captured for {wanted}.")
 
 
 def _method_of(arguments: Sequence[Any], options: dict[str, Any]) -> AnyMethod:
@@ -218,7 +290,7 @@ def _method_of(arguments: Sequence[Any], options: dict[str, Any]) -> AnyMethod:
     method = arguments[0] if arguments else options.pop("method", "rap")
     if len(arguments) > 1 or "method" in options or "example_inputs" in options:
         raise OptionError("Write Explainer(model, example_inputs, method) or Explainer(captured, method), options by name.")
-    return choose_method(method, options)
+    return choose_method(method, {name: ordinary(value) for name, value in options.items()})
 
 
 def explain(

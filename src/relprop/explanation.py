@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_flatten_with_path, tree_leaves, tree_map
 
 from relprop.errors import InputError, OutputError
 from relprop.files import as_path, atomic
@@ -23,7 +24,7 @@ class Explanation:
 
     Attributes:
         relevance: Shaped like the inputs, ``(B, …)``, or ``(B, K, …)`` where the target is ``(B, K)``; for several inputs a tuple or dict
-            like them. Positive counts for the target, negative against; unbounded, in units of the logit.
+            like them, nested as they are. Positive counts for the target, negative against; unbounded, in units of the logit.
         logits: The model's output, ``(B, C)``, before any final softmax.
         target: The explained classes, ``(B,)`` or ``(B, K)``; None where ``output_relevance`` was given.
         absorbed: The absorbed relevance, ``(B,)`` or ``(B, K)``: what constants (a class token, say) received, and what no operand
@@ -50,8 +51,7 @@ class Explanation:
     def _image_relevance(self) -> Tensor:
         if isinstance(self.relevance, Tensor):
             return self.relevance
-        parts = list(self.relevance.values()) if isinstance(self.relevance, Mapping) else list(self.relevance)
-        images = [p for p in parts if isinstance(p, Tensor) and p.dim() >= 4]
+        images = [p for p in tree_leaves(self.relevance) if isinstance(p, Tensor) and p.dim() >= 4]
         if len(images) != 1:
             raise InputError(f"A heat map needs one image input, and these inputs have {len(images)}; sum .relevance yourself.")
         return images[0]
@@ -135,12 +135,7 @@ def join_explanations(parts: Sequence[Explanation]) -> Explanation:
 
 
 def _joined(values: Sequence[Any]) -> Any:  # noqa: ANN401 - tensors, or the same structure of them
-    first = values[0]
-    if isinstance(first, Tensor):
-        return torch.cat(list(values))
-    if isinstance(first, dict):
-        return {k: _joined([v[k] for v in values]) for k in first}
-    return tuple(_joined(items) for items in zip(*values, strict=True))
+    return tree_map(lambda *parts: torch.cat(parts) if isinstance(parts[0], Tensor) else parts[0], *values)
 
 
 def _save_relevance(explanation: Explanation, path: Path) -> None:
@@ -168,12 +163,11 @@ def _save_tensors(explanation: Explanation, path: Path) -> None:
         save_file(tensors, temporary, metadata={"method": explanation.method, "relprop": __version__})
 
 
-def _flat(value: Any, name: str = "") -> dict[str, Tensor]:  # noqa: ANN401 - tensors in dicts and tuples
+def _flat(value: Any) -> dict[str, Tensor]:  # noqa: ANN401 - tensors in dicts, lists and tuples
     """Name every tensor by its path: ``relevance``, ``relevance.0``, ``layers.features.3``."""
-    if isinstance(value, Tensor):
-        return {name: value}
-    named = (
-        cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else dict(enumerate(cast("tuple[Any, ...]", value or ())))
-    )
-    items = named.items()
-    return {key: tensor for part, inner in items for key, tensor in _flat(inner, f"{name}.{part}".lstrip(".")).items()}
+    leaves, _ = tree_flatten_with_path(value)
+    return {".".join(map(_step, path)): leaf for path, leaf in leaves if isinstance(leaf, Tensor)}
+
+
+def _step(key: Any) -> str:  # noqa: ANN401 - of a dict, a sequence, or a named tuple
+    return str(next(getattr(key, name) for name in ("key", "idx", "name") if hasattr(key, name)))

@@ -1,66 +1,110 @@
 """What a call takes: the model's inputs, the target, and the relevance of the output."""
 
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import TreeSpec, keystr, tree_flatten_with_path, tree_leaves, tree_unflatten
 
+from relprop.context import ordinary
 from relprop.errors import InputError, ModelError, OptionError, TargetError
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Positional and keyword arguments of one call of the model; anything that is not a tensor is passed on as it is."""
+    """Positional and keyword arguments of one call of the model: tensors, and dicts, lists and tuples of them, nested at will.
+
+    Anything that is not a tensor is passed on as it is.
+
+    Attributes:
+        args: Positional arguments.
+        kwargs: Keyword arguments.
+        shared: The names of tensors without a batch dimension, which all samples share, such as the texts of a zero-shot classifier.
+    """
 
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    shared: frozenset[str] = frozenset()
+
+    @cached_property
+    def _flattened(self) -> tuple[list[tuple[str, Any]], TreeSpec]:
+        leaves, structure = tree_flatten_with_path((self.args, dict(self.kwargs)))
+        return [(_name(path), value) for path, value in leaves], structure
+
+    @property
+    def leaves(self) -> list[tuple[str, Any]]:
+        """All values by name, as messages call them, positional ones first: ``"input 0['image']"``, ``"batch['image']"``."""
+        return self._flattened[0]
+
+    @property
+    def structure(self) -> TreeSpec:
+        """The nesting of dicts, lists and tuples, without the values."""
+        return self._flattened[1]
 
     @property
     def tensors(self) -> list[tuple[str, Tensor]]:
-        """The tensor arguments by name, as messages call them, positional ones first."""
-        positional = [(f"input {i}", v) for i, v in enumerate(self.args)]
-        return [(k, v) for k, v in [*positional, *self.kwargs.items()] if isinstance(v, Tensor)]
+        """The tensors by name, in the order of ``leaves``."""
+        return [(name, value) for name, value in self.leaves if isinstance(value, Tensor)]
 
     @property
     def flat(self) -> list[Any]:
-        """Positional arguments, then the values of keyword arguments."""
-        return [*self.args, *self.kwargs.values()]
+        """All values, in the order of ``leaves``."""
+        return [value for _, value in self.leaves]
+
+    def call(self, function: Callable[..., Any], flat: Sequence[Any]) -> Any:  # noqa: ANN401 - what the function returns
+        """Call a function with these arguments, other values in place of ``flat``."""
+        args, kwargs = tree_unflatten(list(flat), self.structure)
+        return function(*args, **kwargs)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Inputs":
         """Apply ``function`` to every tensor."""
-        args = tuple(function(v) if isinstance(v, Tensor) else v for v in self.args)
-        return Inputs(args, {k: function(v) if isinstance(v, Tensor) else v for k, v in self.kwargs.items()})
+        given: Inputs = self.call(_as_given, [function(v) if isinstance(v, Tensor) else v for v in self.flat])
+        return replace(given, shared=self.shared)
+
+    def map_batched(self, function: Callable[[Tensor], Tensor]) -> "Inputs":
+        """Apply ``function`` to every tensor whose first dimension is the batch."""
+        batch = batch_size(self)
+        batched = iter([v.dim() > 0 and v.shape[0] == batch and name not in self.shared for name, v in self.tensors])
+        return self.map(lambda v: function(v) if next(batched) else v)
 
     def resized(self, size: int) -> "Inputs":
         """Repeat or cut the batch to ``size`` samples."""
         batch = batch_size(self)
 
-        def resize(value: Tensor) -> Tensor:
-            if value.dim() == 0 or value.shape[0] != batch:
-                return value
-            return value.repeat(-(-size // batch), *[1] * (value.dim() - 1))[:size]
-
-        return self.map(resize)
+        return self.map_batched(lambda value: value.repeat(-(-size // batch), *[1] * (value.dim() - 1))[:size])
 
     def sample(self, index: int) -> "Inputs":
         """Return one sample as a batch of one."""
-        batch = batch_size(self)
-        return self.map(lambda v: v[index : index + 1] if v.dim() and v.shape[0] == batch else v)
+        return self.map_batched(lambda value: value[index : index + 1])
 
     def restore(self, values: list[Tensor]) -> Any:  # noqa: ANN401 - the structure that the user gave
-        """Put one tensor per tensor argument back into the structure of the arguments."""
+        """Put one tensor per tensor back into the structure of the arguments; keyword arguments that hold no tensor are left out."""
         rest = iter(values)
-        args = tuple(next(rest) if isinstance(v, Tensor) else v for v in self.args)
-        kwargs = {k: next(rest) if isinstance(v, Tensor) else v for k, v in self.kwargs.items()}
+        given: Inputs = self.map(lambda _: next(rest))
+        kwargs = {k: v for k, v in given.kwargs.items() if any(isinstance(leaf, Tensor) for leaf in tree_leaves(v))}
         if kwargs:
-            return {k: v for k, v in kwargs.items() if isinstance(v, Tensor)} if not args else (*args, kwargs)
-        return args[0] if len(args) == 1 else args
+            return (*given.args, kwargs) if given.args else kwargs
+        return given.args[0] if len(given.args) == 1 else given.args
 
 
-def as_inputs(inputs: object) -> Inputs:
+def _as_given(*args: Any, **kwargs: Any) -> Inputs:  # noqa: ANN401 - the arguments
+    return Inputs(args, kwargs)
+
+
+def _name(path: Sequence[Any]) -> str:
+    """The name of a value: that of its argument, and the keys and indices below it."""
+    kind, argument, *below = path
+    return (f"input {argument.idx}" if kind.idx == 0 else str(argument.key)) + keystr(tuple(below))
+
+
+def as_inputs(inputs: object, function: Callable[..., Any] | None = None) -> Inputs:
     """Read what the user passed: a tensor, a tuple or list of arguments, or a dict of keyword arguments.
+
+    A dict is the only argument of a ``function`` that takes one argument and none of the dict's keys.
 
     Raises:
         InputError: There is no tensor in it, a tensor is empty, sparse, without values, has no batch dimension, or holds NaN or infinite values.
@@ -70,18 +114,38 @@ def as_inputs(inputs: object) -> Inputs:
     elif isinstance(inputs, Tensor):
         result = Inputs((inputs,))
     elif isinstance(inputs, Mapping):
-        result = Inputs((), {str(k): v for k, v in inputs.items()})
+        named = {str(k): v for k, v in inputs.items()}
+        result = Inputs((dict(inputs),)) if function is not None and _takes_whole(function, named) else Inputs((), named)
     elif isinstance(inputs, tuple | list):
         result = Inputs(tuple(inputs))
     else:
         raise InputError(
             f"Inputs must be a tensor, a tuple of arguments or a dict of keyword arguments, not {type(inputs).__name__}."
         )
+    result = result.map(ordinary)
     _check(result)
     return result
 
 
+def _takes_whole(function: Callable[..., Any], names: Collection[str]) -> bool:
+    """Whether a function takes one argument, and no keyword argument of these names."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # it is not written in Python
+        return False
+    if any(p.kind is p.VAR_KEYWORD or p.name in names for p in parameters):
+        return False
+    positional = [p for p in parameters if p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD}]
+    required = [p for p in parameters if p.default is p.empty and p.kind is not p.VAR_POSITIONAL]
+    return bool(positional) and len(required) <= 1 and (not required or required[0] is positional[0])
+
+
 def _check(inputs: Inputs) -> None:
+    for name, value in inputs.leaves:
+        held = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+        if any(isinstance(item, Tensor) for item in held):  # a class of a library, whose items nobody else may replace
+            wanted = "dict" if isinstance(value, Mapping) else "list"
+            raise InputError(f"The argument {name!r} is a {type(value).__name__} of tensors; pass a plain {wanted}.")
     if not inputs.tensors:
         raise InputError("The inputs hold no tensor; pass at least one tensor with a batch dimension.")
     for name, tensor in inputs.tensors:
@@ -101,8 +165,8 @@ def _check(inputs: Inputs) -> None:
 
 
 def batch_size(inputs: Inputs) -> int:
-    """The size of the first tensor's first dimension."""
-    return inputs.tensors[0][1].shape[0]
+    """The size of the first dimension of the first tensor that is not shared."""
+    return next(tensor for name, tensor in inputs.tensors if name not in inputs.shared).shape[0]
 
 
 @dataclass(frozen=True)

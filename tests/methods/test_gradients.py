@@ -91,6 +91,41 @@ def test_smoothgrad_without_noise_is_the_gradient_and_vargrad_is_zero() -> None:
     assert explained("vargrad", model, x).relevance.min() >= 0
 
 
+def test_smoothgrad_and_vargrad_of_a_polynomial_are_its_moments() -> None:
+    """The gradient of x³ at x + n is 3 (x + n)²: its mean over normal noise is 3 (x² + σ²), its variance 9 (4 x² σ² + 2 σ⁴)."""
+
+    class Cubed(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (x**3).sum((1, 2, 3), keepdim=False)[:, None]
+
+    x = images(1)[:, :1, :4, :4]
+    options = {"samples": 20000, "internal_batch_size": 5000, "noise": 0.2}
+    square = (0.2 * (x.amax() - x.amin())) ** 2
+    mean = explained("smoothgrad", Cubed(), x, 0, **options).relevance
+    torch.testing.assert_close(mean, 3 * (x**2 + square), rtol=0.03, atol=0.01)
+    variance = explained("vargrad", Cubed(), x, 0, **options).relevance
+    torch.testing.assert_close(variance, 9 * (4 * x**2 * square + 2 * square**2), rtol=0.06, atol=0.01)
+
+
+@pytest.mark.parametrize("name", ["smoothgrad", "vargrad", "expected-gradients"])
+def test_noise_methods_equal_captums_up_to_the_draws(name: str) -> None:
+    attr = pytest.importorskip("captum.attr")
+    model, x, target, count = made(Plain), images(1), torch.tensor([1]), 2000
+    references = images(4)[1:]
+    if name == "expected-gradients":
+        method = attr.GradientShap(model)
+        expected = method.attribute(x, references, n_samples=count, stdevs=0.0, target=target)
+        options: dict[str, object] = {"baselines": references}
+    else:
+        deviation = 0.15 * float(x.amax() - x.amin())
+        method = attr.NoiseTunnel(attr.Saliency(model))
+        expected = method.attribute(x, nt_type=name, nt_samples=count, stdevs=deviation, target=target, abs=False)
+        options = {}
+    found = explained(name, model, x, target, samples=count, internal_batch_size=500, **options).relevance
+    assert torch.corrcoef(torch.stack([found.flatten(), expected.flatten()]))[0, 1] > 0.99
+    assert (found - expected).abs().mean() < 0.1 * expected.abs().mean()
+
+
 def test_edge_is_the_length_of_the_sobel_gradient() -> None:
     x = torch.zeros(1, 3, 16, 16, dtype=torch.float64)
     x[..., 8:] = 1.0

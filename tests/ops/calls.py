@@ -127,7 +127,26 @@ def _settings() -> dict[str, dict[str, Any]]:
         "embedding_bag.padding_idx": {"per_sample_weights": None, "mode": 0, "sparse": False, "padding_idx": 1},
         "full": {"fill_value": 0.5},
         "arange": {"start": 1, "end": 7, "step": 2},
-    }
+        "prod": {"dim": 1},
+        "cumprod": {"dim": 1},
+        "logcumsumexp": {"dim": 1},
+        "linalg_vector_norm": {"dim": [1]},
+        "cdist": {"x1": (2, 3, 4), "x2": (2, 5, 4)},
+        "quantile": {"q": torch.tensor([0.25, 0.9]).double(), "dim": 1},
+        "quantile.scalar": {"q": 0.3},
+        "aminmax": {"dim": 1},
+        "scatter_reduce.two": {"dim": 1, "index": PLACES, "reduce": "amax"},
+        "masked_scatter": {"mask": MASK},
+        "max_unpool2d": {"self": (2, 4, 3, 3), "indices": torch.arange(9).mul(4).reshape(3, 3).expand(2, 4, 3, 3), "output_size": [6, 6]},
+        "max_unpool3d": {
+            "self": (1, 2, 2, 3, 3), "indices": torch.arange(18).mul(8).reshape(2, 3, 3).expand(1, 2, 2, 3, 3),
+            "output_size": [4, 6, 6], "stride": [2, 2, 2], "padding": [0, 0, 0],
+        },
+        "relprop::fft_r2c": {"self": (2, 6, 3), "dim": 1, "normalization": 1, "onesided": True},
+        "relprop::fft_c2c": {"self": (2, 5, 3, 2), "dim": 1, "normalization": 0, "forward": True},
+        "relprop::fft_c2r": {"self": (2, 4, 3, 2), "dim": 1, "normalization": 2, "last_dim_size": 6},
+        "relprop::complex_product": {"self": (3, 4, 2), "other": (3, 4, 2)},
+    }  # fmt: skip
     for name in ("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not"):
         given[name] = {"self": PLACES, "other": 3}
         given[f"{name}.Tensor"] = {"other": PLACES.flip(1)}

@@ -4,6 +4,7 @@ import ast
 import itertools
 import re
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from relprop.ops.table import OPS
 from tests.files import ROOT
 from tests.ops.calls import NOT_CALLED, overloads
 
-NAMES = [name for name in OPS if name.startswith("aten::")]
+NAMES = [name for name in OPS if name.startswith(("aten::", "relprop::"))]
 CASES = [case for name in NAMES for case in overloads(name)]
 
 
@@ -232,7 +233,8 @@ def test_no_argument_lacks_the_fact(case):
     y = case.run(given)
     for name, value in given.items():
         if isinstance(value, Tensor) and value.is_floating_point() and case.name not in SETTLED:
-            assert not same(y, case.run({**given, name: other(value)})), f"{case} does not read {name}; say so in `reads`"
+            changed = 1 - value if name == "q" else other(value)  # quantiles lie between zero and one
+            assert not same(y, case.run({**given, name: changed})), f"{case} does not read {name}; say so in `reads`"
 
 
 @having(lambda op: op.summands is not None)
@@ -352,6 +354,53 @@ def test_linear(case):
         torch.testing.assert_close(z if bias is None else z + bias, call.output)
         c = other(call.output)
         torch.testing.assert_close((c * z).sum(), (call.x * linear.transpose(c, linear.weight)).sum())
+
+
+def contributions(case, data):
+    """Every product ``x_i w_ij`` of a call, seen from one operand: by output, sorted, without zeros."""
+    call = case.call(case.arguments(), data)
+    linear, _ = call.as_linear()
+    eye = torch.diag(call.x.flatten()).reshape(-1, *call.x.shape)
+    z = torch.stack([linear.forward(x, linear.weight) for x in eye]).flatten(1)
+    return [sorted(column[column != 0].tolist()) for column in z.mT]
+
+
+def factors(case):
+    """The operands of a product of two values."""
+    given = case.arguments()
+    return [name for name in case.op.data if isinstance(given.get(name), Tensor)] if case.op.linear else []
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if len(factors(case)) == 2], ids=str)
+def test_pairwise(case):
+    """Both operands have the same contributions, where the entry says so, and it says so wherever they have."""
+    first, second = (contributions(case, data) for data in factors(case))
+    alike = all(len(a) == len(b) and np.allclose(a, b) for a, b in zip(first, second, strict=True))
+    assert case.op.pairwise == alike
+
+
+@having(lambda op: op.backward is not None)
+def test_backward_conserves(case):
+    """What an op's own backward function hands on and what it absorbs add up to the relevance of the output."""
+    given = case.arguments()
+    if not any(isinstance(given.get(name), Tensor | list) for name in case.op.data):
+        pytest.skip("its operand is a number")
+    call = case.call(given)
+    outputs = call.output if isinstance(call.output, list | tuple) else [call.output]
+    parts = [other(y) if y.is_floating_point() else None for y in outputs]
+    found = dict(case.op.backward(call, parts if isinstance(call.output, list | tuple) else parts[0]))
+    absorbed = found.pop(ABSORBED, torch.zeros(()))
+    shares = [s for share in found.values() for s in (share if isinstance(share, list) else [share])]
+    total = sum(p.sum() for p in parts if p is not None)
+    torch.testing.assert_close(sum(s.sum() for s in shares) + absorbed.sum(), total.to(shares[0].dtype), rtol=1e-5, atol=1e-5)
+    for name, share in found.items():
+        assert isinstance(share, list) or name not in call.operands or share.shape == call[name].shape
+
+
+@having(lambda op: op.role is Role.REDUCE)
+def test_reductions_say_how_they_share(case):
+    assert case.op.backward
+    assert case.op.shares
 
 
 @having(lambda op: op.multiplier is not None)

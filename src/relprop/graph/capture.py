@@ -1,41 +1,34 @@
 """Capture: a PyTorch module becomes a flat graph of ATen ops with the module path of every op."""
 
 import contextlib
-import io
+import logging
+import math
 import sysconfig
 import traceback
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.parameter import is_lazy
 
-from relprop.errors import CaptureError, InputError, RelpropError
-from relprop.graph.aliasing import writes_through_views
+from relprop.errors import CaptureError, InputError, RelpropError, UnsupportedOpError
+from relprop.graph.mates import refuse_mixed_samples
 from relprop.graph.model import CapturedModel
-from relprop.graph.modules import mark_paths, note_returns, noted_returns
-from relprop.graph.nodes import PATH
+from relprop.graph.nodes import BATCHES, Graph
 from relprop.graph.passes import normalize
+from relprop.graph.passes.outputs import mark_outputs
+from relprop.graph.recording.record import Recording, record
+from relprop.graph.recording.recorder import ReadsValueError
+from relprop.graph.recording.twins import join
 from relprop.inputs import Inputs
 from relprop.ops.op import hollow
 
+_logger = logging.getLogger(__name__)
 
-class _Selected(nn.Module):
-    """The user's model with flat arguments, reduced to the one output tensor that is explained."""
-
-    def __init__(self, model: nn.Module, keywords: tuple[str, ...], output: str | int | None) -> None:
-        super().__init__()
-        self.model = model
-        self.keywords = keywords
-        self.output = output
-
-    def forward(self, *flat: Any) -> Tensor:  # noqa: ANN401 - whatever the model takes
-        positional = flat[: len(flat) - len(self.keywords)]
-        named = dict(zip(self.keywords, flat[len(positional) :], strict=True))
-        return select_output(self.model(*positional, **named), self.output)
+_LIBRARIES = (Path(torch.__file__).parent, Path(__file__).parents[1], Path(sysconfig.get_path("stdlib")))
+"""Where code lies that is not the user's."""
 
 
 def select_output(result: object, output: str | int | None) -> Tensor:
@@ -69,59 +62,55 @@ def _entries(result: object) -> dict[str, object]:
     return dict(vars(result)) if hasattr(result, "__dict__") else {}
 
 
-@contextlib.contextmanager  # pyright: ignore[reportDeprecated]
-def _quiet_eval(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without fused inference paths, every module's own training flag put back afterwards."""
-    flags = {module: module.training for module in model.modules()}
-    fast_path = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    for module in flags:
-        module.training = False
-    try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast_path)
-        for module, flag in flags.items():
-            module.training = flag
-
-
 def capture(model: nn.Module, inputs: Inputs, output: str | int | None = None) -> CapturedModel:
     """Capture ``model`` on example ``inputs`` as a normalized graph.
 
     Args:
-        model: Any module that ``torch.export`` can export; it is left exactly as it was.
-        inputs: Example arguments; the first dimension of their tensors is the batch.
+        model: Any module; it is left exactly as it is.
+        inputs: Example arguments, of whose tensors only shape, dtype and device matter; their first dimension is the batch.
         output: Which tensor to explain where the model returns several: a name or an index.
 
     Raises:
-        CaptureError: The model cannot be exported; the message names the line that broke it. Or it is scripted TorchScript.
+        CaptureError: The model cannot be captured; the message names the line that broke it. Or it is scripted TorchScript.
         InputError: A parameter is not finite.
+        UnsupportedOpError: An op mixes the samples of a batch.
     """
-    exported = export(model, inputs, output)
-    return replace(exported, notes=(*exported.notes, *normalize(exported.module)))
+    try:
+        return _separate(model, inputs, output)
+    except UnsupportedOpError:
+        for shared in _shareable(inputs):
+            with contextlib.suppress(UnsupportedOpError):
+                return _separate(model, replace(inputs, shared=shared), output)
+        raise
 
 
-def export(model: nn.Module, inputs: Inputs, output: str | int | None = None) -> CapturedModel:
-    """Export ``model`` to a graph with a dynamic batch, before any pass; arguments and errors are those of :func:`capture`."""
+def _separate(model: nn.Module, inputs: Inputs, output: str | int | None) -> CapturedModel:
+    """Capture a model that keeps samples apart."""
+    raw = record_model(model, inputs, output)
+    captured = replace(raw, notes=(*raw.notes, *normalize(raw.module)))
+    refuse_mixed_samples(captured, inputs)
+    return captured
+
+
+def _shareable(inputs: Inputs) -> list[frozenset[str]]:
+    """What samples may share, where there are several tensors: all but one of them, images before texts."""
+    names = [name for name, _ in inputs.tensors]
+    floating = [name for name, tensor in inputs.tensors if tensor.is_floating_point()]
+    order = [*floating, *(name for name in names if name not in floating)]
+    return [frozenset(names) - {name} for name in order] if len(names) > 1 else []
+
+
+def record_model(model: nn.Module, inputs: Inputs, output: str | int | None = None) -> CapturedModel:
+    """Record ``model`` as a graph for any batch, before any pass; arguments and errors are those of :func:`capture`."""
     _check_not_scripted(model)
     _check_weights(model)
-    wrapper = _Selected(model, tuple(inputs.kwargs), output)
-    with _quiet_eval(model):
-        program, dynamic = _export(wrapper, inputs)
-        module = program.module(check_guards=False)
-        if writes_through_views(module.graph):
-            note_returns(program.graph_module)
-            module = program.run_decompositions({}).module(check_guards=False)
-        else:
-            note_returns(module)
+    recording, dynamic = _record(model, inputs, output)
     notes = () if dynamic else ("The model fixes its batch size, so samples are run one at a time.",)
-    return CapturedModel(_own_buffers(module), inputs.map(hollow), dynamic, model, notes)
+    return CapturedModel(_module(recording), inputs.map(hollow), dynamic, model, notes, output)
 
 
 def _check_not_scripted(model: nn.Module) -> None:
-    """Refuse TorchScript that was scripted, frozen or loaded from a file: export cannot trace it, unlike ``torch.jit.trace``."""
+    """Refuse TorchScript that was scripted, frozen or loaded from a file: it has no code to run but its own, unlike ``torch.jit.trace``."""
     for path, module in model.named_modules():
         if type(module) is torch.jit.RecursiveScriptModule:  # pyright: ignore[reportPrivateImportUsage]
             where = f"module {path!r}" if path else "the model itself"
@@ -138,99 +127,69 @@ def _check_weights(model: nn.Module) -> None:
             raise InputError(f"The model's {name!r} has no values yet; load or initialize the weights first.")
         if not tensor.is_floating_point():
             continue
+        if math.isfinite(float(tensor.detach().sum())):  # one pass over the values, which tells in nearly every case
+            continue
         # infinite buffers are legal: masks and clipping bounds, or a running variance that turns a channel off
         broken = ~tensor.isfinite() if name in parameters else tensor.isnan()
         if bool(broken.any()):
             raise InputError(f"The model's {name!r} holds NaN or infinite values; load intact weights.")
 
 
-def _export(wrapper: _Selected, inputs: Inputs) -> tuple[torch.export.ExportedProgram, bool]:
-    """Export with a dynamic batch, or, where the model fixes its batch size, for one sample."""
+def _record(model: nn.Module, inputs: Inputs, output: str | int | None) -> tuple[Recording, bool]:
+    """Record for any batch, or, where the model fixes its batch size, for one sample."""
+
+    def select(result: object) -> Tensor:
+        return select_output(result, output)
+
     try:
-        return _export_flat(wrapper, inputs.resized(2).flat, dynamic=True), True
-    except Exception as error:
-        if not _is_shape_constraint(error):
-            raise _refusal(error) from error
+        small, large = (record(model, inputs.resized(size), select) for size in BATCHES)
+        join(small, large)
+    except ReadsValueError as error:
+        raise _refusal(error) from error
+    except Exception:
+        _logger.debug("no batch of another size can be captured", exc_info=True)
+    else:
+        return small, True
+
+    def select_batched(result: object) -> Tensor:
+        tensor = select(result)
+        return tensor.unsqueeze(0) if tensor.dim() == 1 and tensor.shape[0] > 1 else tensor  # the model drops the batch dimension
+
     try:
-        return _export_flat(wrapper, inputs.resized(1).flat, dynamic=False), False
+        return record(model, inputs.resized(1), select_batched), False
     except Exception as error:
         raise _refusal(error) from error
 
 
-def _export_flat(wrapper: _Selected, flat: list[Any], *, dynamic: bool) -> torch.export.ExportedProgram:
-    batch = next(v.shape[0] for v in flat if isinstance(v, Tensor))
-    # torch.export fixes dimensions of size 0 or 1, so the example of a dynamic batch holds two samples
-    free = {0: torch.export.Dim.DYNAMIC}
-    shapes = tuple(free if isinstance(v, Tensor) and v.dim() and v.shape[0] == batch else None for v in flat)
-    # where it fails, export prints a draft of its graph
-    with contextlib.redirect_stderr(io.StringIO()), noted_returns(wrapper.model):
-        return torch.export.export(wrapper, tuple(flat), dynamic_shapes=(shapes,) if dynamic else None, strict=False)
-
-
-def _is_shape_constraint(error: Exception) -> bool:
-    text = f"{type(error).__name__}: {error}"
-    return any(
-        sign in text
-        for sign in (
-            "AssertionError",
-            "ConstraintViolation",
-            "Constraints violated",
-            "specialized",
-            "data-dependent",
-            "GuardOnData",
-            "SymInt",
-        )
-    )
-
-
 def _refusal(error: Exception) -> RelpropError:
-    """One sentence that names the line of the model that broke the export."""
+    """One sentence that names the line of the model that broke the recording."""
     if isinstance(error, RelpropError):
         return error
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if _is_of_the_model(f.filename.replace("\\", "/"))]
-    message = str(error).strip().splitlines()
+    own = [f for f in traceback.extract_tb(error.__traceback__) if _is_of_the_model(f.filename)]
     where = f" at {own[-1].filename}:{own[-1].lineno} in {own[-1].name} (`{own[-1].line}`)" if own else ""
+    if isinstance(error, ReadsValueError):
+        return CaptureError(
+            f"The model cannot be captured: it reads a value that depends on the input{where}, to branch on it or to compute with it as a "
+            "number, and other inputs may take another way; take the check out, or write it with torch.where."
+        )
+    message = str(error).strip().splitlines()
     return CaptureError(f"The model cannot be captured: {type(error).__name__}{where}: {message[0] if message else 'no message'}")
 
 
 def _is_of_the_model(filename: str) -> bool:
-    """Whether a file is the user's: not of torch, this module, Python's standard library, or generated code."""
-    library = sysconfig.get_path("stdlib").replace("\\", "/")
-    of_python = filename.startswith(f"{library}/") and "/site-packages/" not in filename
-    return not (of_python or "/torch/" in filename or filename.endswith("relprop/graph/capture.py") or filename.startswith("<"))
+    """Whether a file is the user's: not of torch, this package, Python's standard library, or generated code."""
+    path = Path(filename)
+    installed = "site-packages" in path.parts
+    return not filename.startswith("<") and not any(
+        path.is_relative_to(library) and not (installed and library == _LIBRARIES[-1]) for library in _LIBRARIES
+    )
 
 
-def _own_buffers(module: fx.GraphModule) -> fx.GraphModule:
-    """Return a graph module that owns its tensors: constants as detached buffers, module paths in ``node.meta``."""
-    graph = module.graph
-    for node in list(graph.nodes):
-        if node.op == "call_module" and "guards" in str(node.target):
-            graph.erase_node(node)
-    constants: dict[str, Tensor] = {}
-    names: dict[str, str] = {}
-    for node in graph.nodes:
-        if node.op == "get_attr":
-            path = str(node.target)
-            value = _resolve(module, path)
-            if isinstance(value, fx.GraphModule):
-                continue
-            name = names.setdefault(path, f"c{len(names)}_" + path.removeprefix("model.").replace(".", "_"))
-            constants[name] = value.detach() if isinstance(value, Tensor) else value
-            node.meta[PATH] = path.removeprefix("model.")
-            node.target = name
+def _module(recording: Recording) -> fx.GraphModule:
+    """Return a recording as a graph that owns its constants."""
     owner = nn.Module()
-    for name, tensor in constants.items():
+    for name, tensor in recording.constants.items():
         owner.register_buffer(name, tensor)
-    for name, child in module.named_children():
-        if isinstance(child, fx.GraphModule):
-            owner.add_module(name, child)
-    mark_paths(module)
-    return fx.GraphModule(owner, graph)
-
-
-def _resolve(module: nn.Module, path: str) -> Any:  # noqa: ANN401 - a tensor or a submodule
-    value: Any = module
-    for part in path.split("."):
-        value = getattr(value, part)
-    return value
+    module = Graph(owner, recording.graph)
+    mark_outputs(module, recording.returned)
+    return module

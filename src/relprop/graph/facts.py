@@ -1,6 +1,5 @@
 """Static analysis of a normalized graph: activity, carriers of relevance, signs, and the layout of samples."""
 
-import math
 import operator
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -8,14 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
-from relprop.errors import UnsupportedOpError
-from relprop.graph.aliasing import values_read
-from relprop.graph.nodes import PATH, is_floating, tensor_inputs
-from relprop.graph.passes.constants import depends_on_input
+from relprop.graph.nodes import is_floating, tensor_inputs, values_read
+from relprop.graph.samples import find_samples
 from relprop.ops.layout import SampleLayout
-from relprop.ops.op import Op, op_name
+from relprop.ops.op import Op
 from relprop.ops.table import arguments_of, entry, known_op
 
 
@@ -53,39 +49,25 @@ def from_softmax(node: object, active: Collection[fx.Node]) -> bool:
 
 
 def analyze(module: fx.GraphModule, *, dynamic: bool) -> Facts:
-    """Analyze a normalized graph; without a dynamic batch, every tensor holds a single sample.
-
-    Raises:
-        UnsupportedOpError: An op whose result has a size that depends on the input's values.
-    """
+    """Analyze a normalized graph; without a dynamic batch, every tensor holds a single sample."""
     graph = module.graph
-    active = depends_on_input(graph)
-    _refuse_unknown_sizes(graph)
     nonnegative: set[fx.Node] = set()
     for node in graph.nodes:
         if _cannot_be_negative(module, node, nonnegative):
             nonnegative.add(node)
-    return Facts(find_carriers(graph), frozenset(nonnegative), _layouts(graph, active, dynamic=dynamic))
-
-
-def _refuse_unknown_sizes(graph: fx.Graph) -> None:
-    for node in graph.nodes:
-        if node.op == "call_function" and is_floating(node) and free_unbacked_symbols(node.meta["val"]):
-            where = node.meta.get(PATH) or "the model itself"
-            raise UnsupportedOpError(
-                f"The size of what {op_name(node.target)} (in {where}) returns depends on the input's values, so no plan can be made."
-            )
+    return Facts(find_carriers(graph), frozenset(nonnegative), find_samples(graph, dynamic=dynamic).layouts)
 
 
 def find_carriers(graph: fx.Graph) -> frozenset[fx.Node]:
     """Return the values that can carry relevance: floating inputs, and floating values computed from carriers.
 
-    Integers, comparisons and whatever is computed from them count as constants, except the first floating values computed from integer inputs.
+    Detached values, integers, comparisons and whatever is computed from them count as constants, except the first floating values computed
+    from integer inputs.
     """
     carriers = {n for n in tensor_inputs(graph) if is_floating(n)}
     integers = set(tensor_inputs(graph)) - carriers
     for node in graph.nodes:
-        if node.op != "call_function":
+        if node.op != "call_function" or _is_detached(node):
             continue
         if not carriers.isdisjoint(values_read(node)):
             if is_floating(node):
@@ -93,6 +75,11 @@ def find_carriers(graph: fx.Graph) -> frozenset[fx.Node]:
         elif not integers.isdisjoint(values_read(node)):
             (carriers if is_floating(node) and isinstance(node.meta["val"], Tensor) else integers).add(node)
     return frozenset(carriers)
+
+
+def _is_detached(node: fx.Node) -> bool:
+    op = entry(node)
+    return op is not None and op.detaches
 
 
 def _cannot_be_negative(module: fx.GraphModule, node: fx.Node, known: set[fx.Node]) -> bool:
@@ -129,69 +116,3 @@ def _is_nonnegative(node: fx.Node, op: Op, known: set[fx.Node]) -> bool:
         numbers = [v for name in op.data if isinstance(v := arguments.get(name), int | float)]
         return all(map(is_known, [*numbers, *(n for n in node.all_input_nodes if is_floating(n))]))
     return op.nonnegative == "always"
-
-
-def _layouts(graph: fx.Graph, active: set[fx.Node], *, dynamic: bool) -> dict[fx.Node, SampleLayout]:
-    batch = _batch_symbol(graph) if dynamic else None
-    layouts: dict[fx.Node, SampleLayout] = {}
-    for node in graph.nodes:
-        value = node.meta.get("val")
-        tensor = value[0] if isinstance(value, list | tuple) and value and isinstance(value[0], Tensor) else value
-        if isinstance(tensor, Tensor):
-            sources = {n: layouts[n] for n in node.all_input_nodes if n in active and n in layouts}
-            layouts[node] = SampleLayout(None) if batch is None else _layout(node, tensor, batch, sources)
-    return layouts
-
-
-def _batch_symbol(graph: fx.Graph) -> Any:  # noqa: ANN401 - a sympy symbol, or None
-    for node in tensor_inputs(graph):
-        shape = node.meta["val"].shape
-        if shape and not isinstance(shape[0], int):
-            return shape[0].node.expr
-    return None
-
-
-def _multiple(size: int | torch.SymInt, batch: Any) -> int:  # noqa: ANN401
-    """The size of a dimension as a multiple of the batch; 0 where it does not depend on the batch."""
-    if isinstance(size, int):
-        return 0
-    ratio = size.node.expr / batch
-    return int(ratio) if ratio.is_number else 0
-
-
-def _stride(shape: torch.Size, layout: SampleLayout) -> int:
-    """How many elements of one sample are contiguous in row-major order."""
-    stride = layout.inner
-    for size in shape[layout.dim + 1 :]:  # pyright: ignore[reportOptionalOperand]
-        stride *= size
-    return stride
-
-
-def _layout(node: fx.Node, value: Tensor, batch: Any, sources: Mapping[fx.Node, SampleLayout]) -> SampleLayout:  # noqa: ANN401
-    """Where the samples lie in the result of an op; ``SampleLayout(None)`` where it mixes them or has none."""
-    dims = [(d, m) for d, size in enumerate(value.shape) if (m := _multiple(size, batch))]
-    if len(dims) != 1:
-        return SampleLayout(None)
-    dim, multiple = dims[0]
-    inners = {
-        _inner(node, source, value.shape[dim + 1 :], layout) for source, layout in sources.items() if layout.dim is not None
-    }
-    inner = inners.pop() if inners else 1
-    return SampleLayout(None) if inners or inner == 0 or multiple % inner else SampleLayout(dim, inner)
-
-
-def _inner(node: fx.Node, source: fx.Node, after: torch.Size, layout: SampleLayout) -> int:
-    """How many consecutive entries of a result's batch dimension belong to one sample; 0 where a sample is not contiguous in it."""
-    op = entry(node)
-    if op is None or not (op.reshapes or op.repeats):
-        return layout.inner
-    shape = source.meta["val"].shape
-    if op.reshapes:
-        elements, rest = _stride(shape, layout), math.prod(after)
-        return elements // rest if rest and elements % rest == 0 else 0
-    if op.repeats is not None:
-        dim, times = op.repeats(arguments_of(node), len(shape))
-        if dim is None:  # flattened first
-            return _stride(shape, layout) * times
-        return layout.inner * times if dim == layout.dim else layout.inner
-    return layout.inner

@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 
 from relprop.graph.nodes import change_dtypes, copy_module, explained, interpret, is_floating, nodes_in
 from relprop.graph.passes.constants import depends_on_input
+from relprop.graph.watch import Watch
 from relprop.inputs import Inputs, batch_size
 from relprop.ops.table import arguments_of, entry
 
@@ -29,6 +30,8 @@ class CapturedModel:
         dynamic: Whether it takes any batch size; if not, samples are run one at a time.
         original: The user's own model, for registered functions.
         notes: Notes for the user.
+        chosen: The tensor that the user chose among the model's outputs.
+        watch: Watches the user's model; None for a copy with tensors of its own, which does not follow it.
     """
 
     module: fx.GraphModule
@@ -36,6 +39,8 @@ class CapturedModel:
     dynamic: bool
     original: nn.Module
     notes: tuple[str, ...] = ()
+    chosen: str | int | None = None
+    watch: Watch | None = None
 
     def copy(self) -> Self:
         """Return the same model with a graph of its own; tensors are shared."""
@@ -47,7 +52,9 @@ class CapturedModel:
         dtypes = {dtype: new for dtype in _FLOATING if (new := function(torch.empty(0, dtype=dtype)).dtype) != dtype}
         if dtypes:
             change_dtypes(module.graph, dtypes)
-        return replace(self, module=module, example=self.example.map(lambda v: v.to(dtypes.get(v.dtype, v.dtype))))
+        own = any(a is not b for a, b in zip(self.module.buffers(), module.buffers(), strict=True))
+        example = self.example.map(lambda v: v.to(dtypes.get(v.dtype, v.dtype)))
+        return replace(self, module=module, example=example, watch=None if own or dtypes else self.watch)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Copy the graph with its tensors; the user's model, which only registered methods call, stays shared."""

@@ -1,20 +1,26 @@
 """Tools for ``fx`` graphs: metadata of nodes; inserting, replacing and running nodes."""
 
 import itertools
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
 
 from relprop.ops.fast import FASTER
-from relprop.ops.table import arguments_of
+from relprop.ops.table import arguments_of, entry
 
 OUTPUTS = "module_outputs"
 """Key of ``node.meta``: the paths of the modules whose output a node is."""
 
 PATH = "module_path"
 """Key of ``node.meta``: the path of the module that an op belongs to."""
+
+TWIN = "twin"
+"""Key of ``node.meta``: the value of a node for a batch of another size than that of ``"val"``; both are tensors on the meta device, or sizes."""
+
+DEVICE = "device"
+"""Key of ``node.meta``: the device of a value that the model moved to another than its input's."""
 
 WINDOWS = "windows"
 """Key of ``node.meta``: by path of a module of whose output a node is a part, the windows, in one dimension each, that make that part."""
@@ -36,6 +42,27 @@ class Returns(NamedTuple):
     calls: int
     tensors: int
     passes_on: bool
+
+
+class Graph(fx.GraphModule):
+    """A graph with its tensors, which is interpreted node by node; no Python code is made of it."""
+
+    def recompile(self) -> Any:  # noqa: ANN401
+        """Do nothing."""
+
+    def forward(self, *inputs: Any) -> Tensor:  # noqa: ANN401 - whatever the model takes
+        """Return the explained value."""
+        values: dict[fx.Node, Any] = {}
+        for _, values in interpret(self, inputs):  # noqa: B007
+            pass
+        return values[explained(self.graph)]
+
+
+def as_meta(value: Any) -> Any:  # noqa: ANN401 - a tensor, or a plain argument
+    """Return a tensor on the meta device with the shape, strides and dtype of another; anything else stands for itself."""
+    if not isinstance(value, Tensor) or value.is_meta:
+        return value
+    return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
 
 
 class Window(NamedTuple):
@@ -93,9 +120,75 @@ def interpret(
         yield node, values
 
 
-def value_of(node: object) -> Any:  # noqa: ANN401 - a fake tensor, a list of them, or a plain argument
-    """The fake value of a node; anything else stands for itself."""
-    return node.meta["val"] if isinstance(node, fx.Node) else node
+def value_of(node: object) -> Any:  # noqa: ANN401 - a tensor without values, a list of them, or a plain argument
+    """The value of a node, a tensor on the meta device; anything else stands for itself."""
+    return node.meta.get("val") if isinstance(node, fx.Node) else node
+
+
+def twin_of(node: object) -> Any:  # noqa: ANN401
+    """The same for a batch of another size."""
+    return node.meta.get(TWIN, node.meta.get("val")) if isinstance(node, fx.Node) else node
+
+
+BATCHES = (11, 13)
+"""The sizes of the batches of :func:`value_of` and :func:`twin_of`: primes that are rarely sizes of anything else."""
+
+
+class Size(NamedTuple):
+    """A size that depends on the batch, for the batches of :data:`BATCHES`."""
+
+    value: int
+    twin: int
+
+    @property
+    def per_sample(self) -> int:
+        """The size as a multiple of the batch; 0 where it is none."""
+        multiple = self.value // BATCHES[0]
+        return multiple if self == (multiple * BATCHES[0], multiple * BATCHES[1]) else 0
+
+
+def for_one(size: int | Size) -> int:
+    """A size for a batch of one."""
+    if isinstance(size, int):
+        return size
+    slope = (size.twin - size.value) // (BATCHES[1] - BATCHES[0])
+    return size.value - slope * (BATCHES[0] - 1)
+
+
+def product(sizes: Iterable[int | Size]) -> int | Size:
+    """The product of sizes."""
+    value, twin = 1, 1
+    for size in sizes:
+        a, b = (size, size) if isinstance(size, int) else size
+        value, twin = value * a, twin * b
+    return value if value == twin else Size(value, twin)
+
+
+def quotient(a: int | Size, b: int | Size) -> int | Size | None:
+    """Return ``a / b`` where ``b`` divides ``a``, whatever the batch; else None."""
+    pairs = list(zip(*((n, n) if isinstance(n, int) else n for n in (a, b)), strict=True))
+    if any(m == 0 or n % m for n, m in pairs):
+        return None
+    value, twin = (n // m for n, m in pairs)
+    return value if value == twin else Size(value, twin)
+
+
+def shape_of(node: fx.Node) -> tuple[int | Size, ...]:
+    """The shape of a node's value; sizes that depend on the batch are a :class:`Size`."""
+    return tuple(a if a == b else Size(a, b) for a, b in zip(value_of(node).shape, twin_of(node).shape, strict=True))
+
+
+def set_value(node: fx.Node) -> None:
+    """Compute the value of a node, and its twin, from those of its arguments."""
+    target: Any = node.target
+    for key, read in (("val", value_of), (TWIN, twin_of)):
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), read)  # pyright: ignore[reportAttributeAccessIssue]
+        with torch.no_grad():
+            node.meta[key] = target(*args, **_on_meta(kwargs))
+
+
+def _on_meta(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: torch.device("meta") if name == "device" and value is not None else value for name, value in kwargs.items()}
 
 
 def nodes_in(value: object) -> list[fx.Node]:
@@ -103,6 +196,15 @@ def nodes_in(value: object) -> list[fx.Node]:
     if isinstance(value, list | tuple):
         return [n for item in value for n in nodes_in(item)]
     return [value] if isinstance(value, fx.Node) else []
+
+
+def values_read(node: fx.Node) -> list[fx.Node]:
+    """The values that an op reads, without those of which only the shape or the dtype matters to it."""
+    op = entry(node)
+    if op is None or op.reads is None:
+        return node.all_input_nodes
+    arguments = arguments_of(node)
+    return [n for name in op.reads for n in nodes_in(arguments[name])]
 
 
 def is_floating(node: fx.Node) -> bool:
@@ -145,11 +247,11 @@ def widened(node: fx.Node, path: str, relevance: Tensor) -> Tensor:
 
 
 def insert(before: fx.Node, target: Any, *args: Any, **kwargs: Any) -> fx.Node:  # noqa: ANN401 - an op and its arguments
-    """Insert a call before a node, with its module path; the shape is computed on fake tensors."""
+    """Insert a call before a node, with its module path."""
     with before.graph.inserting_before(before):
         node = before.graph.call_function(target, args, kwargs)
     node.meta[PATH] = before.meta.get(PATH, "")
-    node.meta["val"] = target(*fx.node.map_arg(args, value_of), **fx.node.map_arg(kwargs, value_of))  # pyright: ignore[reportAttributeAccessIssue]
+    set_value(node)
     return node
 
 
@@ -168,35 +270,12 @@ def add_constant(module: fx.GraphModule, before: fx.Node, name: str, value: Tens
     with module.graph.inserting_before(before):
         node = module.graph.create_node("get_attr", free)
     node.meta[PATH] = before.meta.get(PATH, "")
-    node.meta["val"] = fake_like(before, value)
+    node.meta["val"] = as_meta(value)
     return node
 
 
-def recompute(graph: fx.Graph, changed: Collection[fx.Node]) -> None:
-    """Recompute the fake values of rewritten nodes and of all their descendants."""
-    stale = set(changed)
-    for node in list(graph.nodes):
-        if node.op != "call_function" or (node not in stale and stale.isdisjoint(node.all_input_nodes)):
-            continue
-        value = node.target(*fx.node.map_arg(node.args, value_of), **fx.node.map_arg(node.kwargs, value_of))  # pyright: ignore[reportAttributeAccessIssue]
-        stale.add(node)
-        if isinstance(value, int):  # a size that is known now
-            _put_number(node, value)
-        else:
-            node.meta["val"] = value
-
-
-def _put_number(node: fx.Node, number: int) -> None:
-    def put(argument: fx.Node) -> fx.Node | int:
-        return number if argument is node else argument
-
-    for user in list(node.users):
-        user.args, user.kwargs = fx.node.map_arg((user.args, user.kwargs), put)  # pyright: ignore[reportAttributeAccessIssue]
-    node.graph.erase_node(node)
-
-
 def copy_module(module: fx.GraphModule, change: Callable[[Tensor], Tensor] | None = None) -> fx.GraphModule:
-    """Copy a graph module; tensors are those that ``change`` returns, or shared; fake values, which are immutable, are shared."""
+    """Copy a graph module; tensors are those that ``change`` returns, or shared; values on the meta device are shared."""
     owner, changed = nn.Module(), dict[int, Tensor]()
     for name, tensor in module.named_buffers(remove_duplicate=False):
         if change is not None and id(tensor) not in changed:
@@ -205,15 +284,15 @@ def copy_module(module: fx.GraphModule, change: Callable[[Tensor], Tensor] | Non
     graph = fx.Graph()
     (result,) = graph.graph_copy(module.graph, {})  # pyright: ignore[reportArgumentType, reportGeneralTypeIssues]
     graph.output((result,))
-    copied = fx.GraphModule(owner, graph)
+    copied = Graph(owner, graph)
     copied.meta.update(module.meta)
     return copied
 
 
 def change_dtypes(graph: fx.Graph, dtypes: Mapping[torch.dtype, torch.dtype]) -> None:
-    """Replace dtypes in the arguments of ops and in the fake values."""
+    """Replace dtypes in the arguments of ops and in the values."""
 
-    def changed(value: Any) -> Any:  # noqa: ANN401 - an argument, or a fake value
+    def changed(value: Any) -> Any:  # noqa: ANN401 - an argument, or a value
         if isinstance(value, torch.dtype):
             return dtypes.get(value, value)
         if isinstance(value, Tensor):
@@ -226,6 +305,8 @@ def change_dtypes(graph: fx.Graph, dtypes: Mapping[torch.dtype, torch.dtype]) ->
         node.args = changed(node.args)
         node.kwargs = {name: changed(value) for name, value in node.kwargs.items()}
         value = node.meta["val"] = changed(node.meta.get("val"))
+        if TWIN in node.meta:
+            node.meta[TWIN] = changed(node.meta[TWIN])
         if _makes_floats(node) and "dtype" in arguments_of(node):  # else it would take the default dtype
             node.kwargs = {**node.kwargs, "dtype": value.dtype}
 
@@ -234,12 +315,3 @@ def _makes_floats(node: fx.Node) -> bool:
     """Whether an op makes floating values from sizes and numbers."""
     reads = any(isinstance(value_of(parent), Tensor) for parent in node.all_input_nodes)
     return node.op == "call_function" and is_floating(node) and not reads
-
-
-def fake_like(node: fx.Node, value: Tensor) -> Tensor:
-    """A fake tensor shaped like ``value``, of the graph's own fake mode."""
-    for other in node.graph.nodes:
-        fake = other.meta.get("val")
-        if isinstance(fake, Tensor) and hasattr(fake, "fake_mode"):
-            return fake.fake_mode.from_tensor(value, static_shapes=True)  # pyright: ignore[reportAttributeAccessIssue]
-    raise RuntimeError("the graph has no fake values")

@@ -63,8 +63,8 @@ def _from_gradient(name: str, combine: Callable[[Tensor, Tensor], Tensor], layer
 
 
 def _note(layer: str | None, model: CapturedModel) -> tuple[str, ...]:
-    path = find_grid(model, layer).path
-    return (*output_notes(model.module, [path]), f"The map is made of the output of module {path!r}.")
+    grid = find_grid(model, layer)
+    return (*output_notes(model.module, [grid.path]), *grid.notes, f"The map is made of the output of module {grid.path!r}.")
 
 
 def build_grad_cam(*, layer: str | None = None) -> Attribution:

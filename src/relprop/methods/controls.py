@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from relprop import draws
 from relprop.attribution import Attributed, Attribution, Problem
 from relprop.methods.grids import over_channels
 from relprop.methods.options import at_least
@@ -21,8 +22,8 @@ def build_random(*, seed: int = 0) -> Attribution:
 
     def noise(sample: Tensor) -> Tensor:
         content = sample.contiguous().cpu().view(torch.uint8).numpy().tobytes()
-        generator = torch.Generator().manual_seed(zlib.crc32(content, seed % 2**32))
-        return torch.randn(sample.shape, generator=generator, dtype=torch.float64).to(sample)
+        source = draws.generator(zlib.crc32(content, seed % 2**32))
+        return draws.normal(sample.shape, source, torch.float64).to(sample)
 
     def attribute(problem: Problem) -> Attributed:
         return Attributed([torch.stack([noise(sample) for sample in part]) for part in problem.inputs])

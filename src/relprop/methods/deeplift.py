@@ -22,6 +22,7 @@ from relprop.graph.nodes import PATH, is_floating
 from relprop.methods.gradients import with_slope
 from relprop.methods.options import as_reference
 from relprop.ops.op import Role, op_name
+from relprop.ops.table import known_op
 from relprop.propagation.roles import Roles
 
 aten = torch.ops.aten
@@ -153,6 +154,13 @@ def _larger(sign: int, a: Pair, b: Pair) -> Pair:
     return winner(Pair(values, references), partial(_maximum, dims=1), 1).apply(lambda v: v * sign)
 
 
+def _norm(x: Pair, order: float = 2, dim: Sequence[int] | None = None, keepdim: bool = False) -> Pair:
+    """``(Σ |x|^p)^(1/p)``."""
+    dims = list(dim) if dim else list(range(x.value.dim()))
+    powers = rescale(x, lambda v: v.abs() ** order).apply(lambda v: v.sum(dims, keepdim=keepdim))
+    return rescale(powers, lambda v: v ** (1 / order))
+
+
 def _amax(x: Pair, dim: Sequence[int] = (), keepdim: bool = False) -> Pair:
     every = x.value.dim()
     dims = [d % every for d in dim] or list(range(every))
@@ -178,6 +186,7 @@ _RULES: Mapping[str, _Rule] = {
     "aten::rms_norm": _rms_norm,
     "aten::group_norm": _group_norm,
     "aten::instance_norm": _instance_norm,
+    "aten::linalg_vector_norm": _norm,
     "aten::amax": _amax,
     "aten::max_pool1d": partial(_max_pool, partial(torch.max_pool1d_with_indices), 1),
     "aten::max_pool2d": partial(_max_pool, aten.max_pool2d_with_indices, 2),
@@ -226,7 +235,7 @@ def _rule(model: CapturedModel, roles: Roles, node: fx.Node) -> _Rule | None:
         return None
     if len(carriers) != 1 or name == "aten::div":
         return _PAIRS.get(name) if len(carriers) <= 2 else None
-    if node.args[0] is not carriers[0]:
+    if node.args[0] is not carriers[0] or known_op(node) is None:
         return None
     return _RULES.get(name) or _pooled(node) or (_elementwise(node) if roles.kinds.get(node) is Role.ACTIVATION else None)
 
@@ -238,9 +247,8 @@ def _is_linear(model: CapturedModel, roles: Roles, node: fx.Node) -> bool:
         return True
     if name == "aten::div":
         return len(carriers) == 1 and node.args[0] is carriers[0] and "rounding_mode" not in node.kwargs
-    if name in {"aten::where", "aten::masked_fill"}:
-        condition = node.args[0 if name == "aten::where" else 1]
-        return condition not in model.active
+    if any(n in model.active and not is_floating(n) for n in node.all_input_nodes):
+        return False  # a condition, or places, that another input changes
     if name == "aten::instance_norm":
         return not node.args[5]
     linear = roles.kinds.get(node, Role.BLOCK) in _LINEAR and not roles.multiplies(node)

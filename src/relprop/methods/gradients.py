@@ -1,14 +1,13 @@
 """Gradients of the explained score by the input: plain, along a path, and over noise."""
 
-import sys
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from relprop import draws
 from relprop.attribution import Attributed, Attribution, Problem
 from relprop.errors import InputError, OptionError
 from relprop.methods.options import as_reference, at_least, optional
@@ -21,9 +20,16 @@ def gradient(problem: Problem) -> list[Tensor]:
     """Return ``∂ score / ∂ input`` for every floating input."""
     with torch.enable_grad():
         inputs = [x.clone().requires_grad_() for x in problem.inputs]
-        score = problem.score(*inputs)
-        gradients = torch.autograd.grad(score.sum(), inputs, allow_unused=True, materialize_grads=True)
-    return list(gradients)
+        return list(torch.autograd.grad(problem.score(*inputs).sum(), inputs, allow_unused=True, materialize_grads=True))
+
+
+def _gradient_at(sample: Problem, points: list[Tensor]) -> list[Tensor]:
+    """Return the gradient at each of some inputs, ``(n, …)``, in place of the only sample's."""
+    rows = torch.zeros(len(points[0]), dtype=torch.long, device=points[0].device)
+    with torch.enable_grad():
+        inputs = [x.detach().requires_grad_() for x in points]
+        score = sample.score(*inputs, rows=rows)
+        return list(torch.autograd.grad(score.sum(), inputs, allow_unused=True, materialize_grads=True))
 
 
 def by_sample(problem: Problem, explain: Callable[[Problem], Attributed]) -> Attributed:
@@ -123,7 +129,7 @@ def _error_note(sample: Problem, parts: list[Tensor], reference: Tensor) -> tupl
 def build_expected_gradients(
     *, baselines: Tensor | str | Path | None = None, samples: int = 100, seed: int = 0, internal_batch_size: int = 16
 ) -> Attribution:
-    """Expected gradients, through captum's GradientShap.
+    """Expected gradients: the mean of ``(x − r) · gradient(r + a (x − r))`` over references ``r`` and uniform ``a``.
 
     Args:
         baselines: Reference inputs ``(N, …)``, best of the training data, or an ``.npy`` file of them. Left out, they are uniform noise
@@ -139,31 +145,40 @@ def build_expected_gradients(
     def explain(sample: Problem) -> Attributed:
         if len(sample.inputs) != 1:
             raise InputError("Expected gradients explain one floating input; this model takes several.")
-        x = sample.inputs[0]
-        sizes = [min(internal_batch_size, samples - start) for start in range(0, samples, internal_batch_size)]
-        with seeded(seed, x.device):
-            parts = [_expected(sample, x, _references(given, x, size), size) * (size / samples) for size in sizes]
-        return Attributed([torch.stack(parts).sum(0)])
+        x, source = sample.inputs[0], draws.generator(seed)
+        total = torch.zeros_like(x, dtype=_summing(x))
+        for size in _batches(samples, internal_batch_size):
+            references, places = _references(given, x, size, source)
+            (slopes,) = _gradient_at(sample, [references + places * (x - references)])
+            total += ((x - references) * slopes).sum(0, keepdim=True, dtype=total.dtype)
+        return Attributed([(total / samples).to(x)])
 
     return Attribution("expected-gradients", lambda problem: by_sample(problem, explain))
 
 
-def _expected(sample: Problem, x: Tensor, references: Tensor, size: int) -> Tensor:
-    score, rows = scored_rows(sample)
-    method = captum_attr().GradientShap(score)
-    return method.attribute(
-        x.clone().requires_grad_(), references, n_samples=size, stdevs=0.0, additional_forward_args=rows
-    ).detach()
+def _batches(count: int, size: int) -> list[int]:
+    """The sizes of batches of at most ``size``."""
+    return [min(size, count - start) for start in range(0, count, size)]
 
 
-def _references(given: Tensor | None, x: Tensor, count: int) -> Tensor:
-    if given is None:
-        low, high = x.amin(), x.amax()
-        return low + (high - low) * torch.rand(count, *x.shape[1:], dtype=x.dtype, device=x.device)
-    if given.dim() != x.dim() or given.shape[1:] != x.shape[1:] or not len(given):
+def _summing(x: Tensor) -> torch.dtype:
+    """The dtype of sums over many passes."""
+    return torch.promote_types(x.dtype, torch.float32)
+
+
+def _references(given: Tensor | None, x: Tensor, count: int, source: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw references, ``(count, …)``, and places between each and the input, ``(count, 1, …)``, one pair after the other."""
+    if given is not None and (given.dim() != x.dim() or given.shape[1:] != x.shape[1:] or not len(given)):
         wanted = " × ".join(map(str, x.shape[1:]))
         raise OptionError(f"Option baselines has shape {tuple(given.shape)}; it must be N × {wanted}.")
-    return given.to(x)
+    references, places = list[Tensor](), list[Tensor]()
+    for _ in range(count):
+        if given is None:
+            references.append(x.amin() + (x.amax() - x.amin()) * draws.uniform(x.shape[1:], source).to(x))
+        else:
+            references.append(given[draws.integers(0, len(given), (), source)].to(x))
+        places.append(draws.uniform((1,) * (x.dim() - 1), source).to(x))
+    return torch.stack(references), torch.stack(places)
 
 
 def _read_array(path: str | Path) -> Tensor:
@@ -175,32 +190,23 @@ def _read_array(path: str | Path) -> Tensor:
         raise OptionError(f"Option baselines={str(path)!r} is no .npy file of numbers that can be read ({error}).") from error
 
 
-def _over_noise(name: str, kind: str, samples: int, noise: float, seed: int, internal_batch_size: int) -> Attribution:
-    at_least(1, samples=samples, internal_batch_size=internal_batch_size)
-    at_least(0, seed=seed)
-    at_least(0, noise=noise)
-
-    def explain(sample: Problem) -> Attributed:
-        attr = captum_attr()
-        score, rows = scored_rows(sample)
-        deviations = tuple(noise * float(x.amax() - x.amin()) for x in sample.inputs)
-        with seeded(seed, sample.inputs[0].device):
-            parts = attr.NoiseTunnel(attr.Saliency(score)).attribute(
-                tuple(x.clone().requires_grad_() for x in sample.inputs),
-                nt_type=kind,
-                nt_samples=samples,
-                nt_samples_batch_size=min(internal_batch_size, samples),
-                stdevs=deviations,
-                abs=False,
-                additional_forward_args=rows,
-            )
-        return Attributed([part.detach() for part in parts])
-
-    return Attribution(name, lambda problem: by_sample(problem, explain))
+def _noisy_gradients(sample: Problem, samples: int, noise: float, seed: int, internal_batch_size: int) -> Iterator[list[Tensor]]:
+    """Yield the gradients at noisy copies of a sample, some at a time; copies are drawn one by one, whatever the batches."""
+    source = draws.generator(seed)
+    deviations = [noise * (x.amax() - x.amin()) for x in sample.inputs]
+    for size in _batches(samples, internal_batch_size):
+        copies = [
+            [
+                x[0] + deviation * draws.normal(x.shape[1:], source).to(x)
+                for x, deviation in zip(sample.inputs, deviations, strict=True)
+            ]
+            for _ in range(size)
+        ]
+        yield _gradient_at(sample, [torch.stack(parts) for parts in zip(*copies, strict=True)])
 
 
 def build_smoothgrad(*, samples: int = 50, noise: float = 0.15, seed: int = 0, internal_batch_size: int = 16) -> Attribution:
-    """The mean gradient over noisy copies of the input, through captum.
+    """The mean gradient over noisy copies of the input.
 
     Args:
         samples: Noisy copies.
@@ -208,11 +214,20 @@ def build_smoothgrad(*, samples: int = 50, noise: float = 0.15, seed: int = 0, i
         seed: Seed of the noise, which is the same for every sample.
         internal_batch_size: Copies per forward and backward pass.
     """
-    return _over_noise("smoothgrad", "smoothgrad", samples, noise, seed, internal_batch_size)
+    at_least(1, samples=samples, internal_batch_size=internal_batch_size)
+    at_least(0, seed=seed, noise=noise)
+
+    def explain(sample: Problem) -> Attributed:
+        totals = [torch.zeros_like(x, dtype=_summing(x)) for x in sample.inputs]
+        for gradients in _noisy_gradients(sample, samples, noise, seed, internal_batch_size):
+            totals = [t + part.sum(0, keepdim=True, dtype=t.dtype) for t, part in zip(totals, gradients, strict=True)]
+        return Attributed([(total / samples).to(x) for total, x in zip(totals, sample.inputs, strict=True)])
+
+    return Attribution("smoothgrad", lambda problem: by_sample(problem, explain))
 
 
 def build_vargrad(*, samples: int = 50, noise: float = 0.15, seed: int = 0, internal_batch_size: int = 16) -> Attribution:
-    """The variance of the gradient over noisy copies of the input, through captum; never negative.
+    """The variance of the gradient over noisy copies of the input; never negative.
 
     Args:
         samples: Noisy copies.
@@ -220,23 +235,23 @@ def build_vargrad(*, samples: int = 50, noise: float = 0.15, seed: int = 0, inte
         seed: Seed of the noise, which is the same for every sample.
         internal_batch_size: Copies per forward and backward pass.
     """
-    return _over_noise("vargrad", "vargrad", samples, noise, seed, internal_batch_size)
+    at_least(1, samples=samples, internal_batch_size=internal_batch_size)
+    at_least(0, seed=seed, noise=noise)
 
+    def explain(sample: Problem) -> Attributed:
+        # deviations from the gradient without noise: their mean is small beside their spread, so squares lose no digits
+        centers = [g.to(_summing(g)) for g in gradient(sample)]
+        sums, squares = ([torch.zeros_like(center) for center in centers] for _ in range(2))
+        for gradients in _noisy_gradients(sample, samples, noise, seed, internal_batch_size):
+            off = [part - center for part, center in zip(gradients, centers, strict=True)]
+            sums = [total + part.sum(0, keepdim=True) for total, part in zip(sums, off, strict=True)]
+            squares = [total + part.square().sum(0, keepdim=True) for total, part in zip(squares, off, strict=True)]
+        variances = [
+            (square / samples - (total / samples) ** 2).clamp(min=0) for total, square in zip(sums, squares, strict=True)
+        ]
+        return Attributed([variance.to(x) for variance, x in zip(variances, sample.inputs, strict=True)])
 
-@contextmanager
-def seeded(seed: int, device: torch.device) -> Generator[None, None, None]:
-    """Seed the global generators of torch and NumPy, which captum draws from; restore their states afterwards."""
-    numpy = sys.modules.get("numpy")
-    state = numpy.random.get_state() if numpy is not None else None
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        if numpy is not None:
-            numpy.random.seed(seed % 2**32)
-        try:
-            yield
-        finally:
-            if numpy is not None:
-                numpy.random.set_state(state)
+    return Attribution("vargrad", lambda problem: by_sample(problem, explain))
 
 
 def with_slope(value: Tensor, surrogate: Tensor) -> Tensor:

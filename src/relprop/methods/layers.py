@@ -8,12 +8,10 @@ from torch import Tensor, fx
 from relprop.errors import OptionError, suggestion
 from relprop.graph.facts import is_softmax
 from relprop.graph.model import CapturedModel
-from relprop.graph.nodes import OUTPUTS, is_floating, module_outputs, returns, tensor_inputs
+from relprop.graph.nodes import OUTPUTS, Size, is_floating, module_outputs, returns, shape_of, tensor_inputs
+from relprop.methods.tokens import divides, first_mixed, token_grid
 from relprop.ops.op import Role
 from relprop.propagation.roles import Roles
-
-_MOST_EXTRA_TOKENS = 16
-"""Numbers of class, distillation and register tokens that may precede the patches."""
 
 
 @dataclass(frozen=True)
@@ -24,17 +22,19 @@ class Grid:
         path: The module whose output it is.
         node: The value.
         to_maps: From its shape to ``(B, channels, h, w)``.
+        notes: What the user should know of it.
     """
 
     path: str
     node: fx.Node
     to_maps: Callable[[Tensor], Tensor]
+    notes: tuple[str, ...] = ()
 
 
 def _shape(node: fx.Node) -> tuple[int, ...]:
     """The shape without the batch; empty where the first dimension is not the batch."""
-    sizes = list(node.meta["val"].shape)
-    return tuple(sizes[1:]) if all(isinstance(n, int) for n in sizes[1:]) else ()
+    sizes = shape_of(node)[1:]
+    return () if any(isinstance(n, Size) for n in sizes) else sizes  # pyright: ignore[reportReturnType]
 
 
 def image_size(model: CapturedModel) -> tuple[int, int] | None:
@@ -43,39 +43,24 @@ def image_size(model: CapturedModel) -> tuple[int, int] | None:
     return None if len(images) != 1 else tuple(int(n) for n in images[0].meta["val"].shape[2:])  # pyright: ignore[reportReturnType]
 
 
-def _divides(image: tuple[int, int], height: int, width: int) -> bool:
-    """Whether a grid is made of equal square patches of the image."""
-    return height > 1 and width > 1 and image[0] % height == image[1] % width == 0 and image[0] // height == image[1] // width
-
-
-def token_grid(image: tuple[int, int], count: int) -> tuple[int, int, int] | None:
-    """How a sequence of tokens divides into extra tokens, rows and columns."""
-    for extra in range(min(_MOST_EXTRA_TOKENS, count - 1) + 1):
-        for height in range(2, count + 1):
-            if (count - extra) % height == 0 and _divides(image, height, (count - extra) // height):
-                return extra, height, (count - extra) // height
-    return None
-
-
 def as_grid(model: CapturedModel, path: str, node: fx.Node) -> Grid | None:
     """Read a value as a grid: ``(B, C, h, w)``, ``(B, h, w, C)`` or tokens ``(B, N, C)``; None where it is none of them."""
     shape, image = _shape(node), image_size(model)
     if not is_floating(node) or image is None or node.target is None:
         return None
     if len(shape) == 3:
-        channels_last = _divides(image, *shape[:2]) and not _divides(image, *shape[1:])
+        channels_last = divides(image, *shape[:2]) and not divides(image, *shape[1:])
         if min(shape[:2] if channels_last else shape[1:]) < 2:
             return None
         return Grid(path, node, (lambda v: v.permute(0, 3, 1, 2)) if channels_last else (lambda v: v))
-    found = token_grid(image, shape[0]) if len(shape) == 2 else None
+    found = token_grid(model, image, *first_mixed(model, node)) if len(shape) == 2 else None
     if found is None:
         return None
-    extra, height, width = found
 
     def to_maps(tokens: Tensor) -> Tensor:
-        return tokens[:, extra:].transpose(1, 2).reshape(tokens.shape[0], -1, height, width)
+        return found.to_maps(tokens).movedim(3, 1)
 
-    return Grid(path, node, to_maps)
+    return Grid(path, node, to_maps, found.notes)
 
 
 def find_grid(model: CapturedModel, layer: str | None) -> Grid:

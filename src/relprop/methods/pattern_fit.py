@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from relprop.context import ordinary_model, own_context
 from relprop.errors import InputError, ModelError, UnsupportedOpError
 from relprop.files import as_path, atomic
 from relprop.graph.capture import capture
@@ -84,7 +85,7 @@ def _sums(output: Tensor, weight: Tensor, correlate: Correlate, gather: Correlat
     channel = output.dim() - 1 if weight.dim() == 2 else 1
     axes = [d for d in range(output.dim()) if d != channel]
     values = {
-        "count": torch.tensor(output.numel() / len(weight)),
+        "count": torch.tensor(output.numel() / len(weight), dtype=torch.float64),
         "y": output.double().sum(axes),
         "x": gather(output.new_ones(())),
         "xy": correlate(output),
@@ -143,8 +144,10 @@ class PatternFit:
         UnsupportedOpError: It has neither conv nor dense layers.
     """
 
+    @own_context()
     def __init__(self, model: nn.Module, example_inputs: object) -> None:
-        self.model = capture_for_patterns(model, as_inputs(example_inputs))
+        self._forward = model.forward
+        self.model = capture_for_patterns(ordinary_model(model), as_inputs(example_inputs, model.forward))
         self.layers = layers_of(self.model)
         if not self.layers:
             raise UnsupportedOpError(
@@ -153,14 +156,14 @@ class PatternFit:
         self.sums: dict[str, LayerSums] = {}
         self.samples = 0
 
-    @torch.no_grad()
+    @own_context()
     def update(self, inputs: object) -> None:
         """Add one batch.
 
         Raises:
             InputError: The inputs are not usable.
         """
-        given = as_inputs(inputs)
+        given = as_inputs(inputs, self._forward)
         size = batch_size(given)
         handlers = {node: self._observe(key, node) for key, node in self.layers.items()}
         for part in [given] if self.model.dynamic else [given.sample(i) for i in range(size)]:

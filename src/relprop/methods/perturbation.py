@@ -1,17 +1,17 @@
 """Black-box methods: changes of the model's outputs where parts of the image are hidden."""
 
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from relprop import draws
 from relprop.attribution import Attributed, Attribution, Problem
 from relprop.errors import OptionError
-from relprop.methods.gradients import by_sample, captum_attr, scored_rows, seeded
+from relprop.methods.gradients import by_sample, captum_attr, scored_rows
 from relprop.methods.grids import over_channels
-from relprop.methods.options import as_reference, at_least, optional
+from relprop.methods.options import as_reference, at_least
 
 
 def build_occlusion(
@@ -91,10 +91,10 @@ def build_rise(
 
 def _random_cells(count: int, grid: int, probability: float, seed: int, image: Tensor) -> tuple[Tensor, Tensor]:
     """Open cells of every mask, ``(count, grid, grid)``, and its shift in pixels, ``(count, 2)``."""
-    generator = torch.Generator().manual_seed(seed)
-    cells = torch.rand(count, grid, grid, generator=generator) < probability
+    source = draws.generator(seed)
+    cells = draws.uniform((count, grid, grid), source) < probability
     sizes = torch.tensor([-(-n // grid) for n in image.shape[2:]])
-    return cells, (torch.rand(count, 2, generator=generator) * sizes).long()
+    return cells, (draws.uniform((count, 2), source) * sizes).long()
 
 
 def _enlarged(cells: Tensor, shifts: Tensor, image: Tensor) -> Tensor:
@@ -112,122 +112,7 @@ def _enlarged(cells: Tensor, shifts: Tensor, image: Tensor) -> Tensor:
     )
 
 
-def _segments(image: Tensor, kind: str, count: int) -> Tensor:
-    """Number the parts of one image that are hidden together, ``(1, 1, H, W)``."""
-    height, width = image.shape[2:]
-    if kind == "grid":
-        side = min(round(count**0.5) or 1, height, width)
-        rows, columns = torch.arange(height) * side // height, torch.arange(width) * side // width
-        return (rows[:, None] * side + columns)[None, None].to(image.device)
-    slic = optional("skimage.segmentation", "scikit-image").slic
-    low, high = image.amin(), image.amax()
-    pixels = ((image[0] - low) / (high - low).clamp(min=torch.finfo(image.dtype).tiny)).permute(1, 2, 0).cpu().double().numpy()
-    labels = torch.from_numpy(slic(pixels, n_segments=count, start_label=0, channel_axis=-1))
-    return labels.long()[None, None].to(image.device)
-
-
-def _surrogate(
-    name: str,
-    make: Callable[[Any, Any], Any],
-    segments: str,
-    count: int,
-    baseline: float | Tensor,
-    samples: int,
-    seed: int,
-    internal_batch_size: int,
-) -> Attribution:
-    """LIME or KernelSHAP, through captum; ``make(captum.attr, score)`` is captum's method."""
-    at_least(1, samples=samples, internal_batch_size=internal_batch_size)
-    at_least(2, count=count)
-    at_least(0, seed=seed)
-
-    def explain(sample: Problem) -> Attributed:
-        image = sample.image
-        optional("sklearn", "scikit-learn")
-        attr: Any = captum_attr()
-        score, rows = scored_rows(sample)
-        parts_of_image = _segments(image, segments, count)
-        if int(parts_of_image.max()) == 0:
-            raise OptionError(f"Superpixels with count={count} leave the image in one part; raise count or take segments='grid'.")
-        method = make(attr, score)
-        with seeded(seed, image.device):
-            parts = method.attribute(
-                image,
-                baselines=as_reference(baseline, image),
-                feature_mask=parts_of_image,
-                n_samples=samples,
-                perturbations_per_eval=min(internal_batch_size, samples),
-                additional_forward_args=rows,
-            )
-        return Attributed([over_channels(parts[:, 0].to(image.dtype), image)])
-
-    return Attribution(name, lambda problem: by_sample(problem, explain))
-
-
-def build_lime(
-    *,
-    segments: Literal["grid", "slic"] = "grid",
-    count: int = 49,
-    baseline: float | Tensor = 0.0,
-    samples: int = 1000,
-    alpha: float = 0.01,
-    seed: int = 0,
-    internal_batch_size: int = 32,
-) -> Attribution:
-    """LIME: weights of a sparse linear model of the score, fitted on images with random segments hidden; through captum.
-
-    Args:
-        segments: Parts that are hidden together: squares, or superpixels by SLIC (needs scikit-image).
-        count: About how many segments.
-        baseline: What hidden segments show, in the model's own units: a number, or a tensor that fits a sample.
-        samples: Images that the linear model is fitted on.
-        alpha: Strength of the Lasso penalty, in units of the score; too large a value leaves no segment.
-        seed: Seed of the choice of hidden segments.
-        internal_batch_size: Images per forward pass.
-    """
-    at_least(0, alpha=alpha)
-
-    def make(attr: Any, score: Any) -> Any:  # noqa: ANN401 - captum's
-        lasso = optional("captum._utils.models.linear_model", "captum").SkLearnLasso(alpha=alpha)
-        return attr.Lime(score, interpretable_model=lasso)
-
-    return _surrogate("lime", make, segments, count, baseline, samples, seed, internal_batch_size)
-
-
-def build_kernel_shap(
-    *,
-    segments: Literal["grid", "slic"] = "grid",
-    count: int = 49,
-    baseline: float | Tensor = 0.0,
-    samples: int = 1000,
-    seed: int = 0,
-    internal_batch_size: int = 32,
-) -> Attribution:
-    """KernelSHAP: Shapley values of segments, estimated by a weighted linear model; through captum.
-
-    Args:
-        segments: Parts that are hidden together: squares, or superpixels by SLIC (needs scikit-image).
-        count: About how many segments.
-        baseline: What hidden segments show, in the model's own units: a number, or a tensor that fits a sample.
-        samples: Images that the linear model is fitted on.
-        seed: Seed of the choice of hidden segments.
-        internal_batch_size: Images per forward pass.
-    """
-    return _surrogate(
-        "kernel-shap",
-        lambda attr, score: attr.KernelShap(score),
-        segments,
-        count,
-        baseline,
-        samples,
-        seed,
-        internal_batch_size,
-    )
-
-
 PERTURBATION_METHODS = (
     ("occlusion", build_occlusion, "Drop of the logit where a sliding window hides the image", "Zeiler and Fergus, ECCV 2014"),
     ("rise", build_rise, "Random masks, weighted by the class probability seen through each", "Petsiuk et al., BMVC 2018"),
-    ("lime", build_lime, "Sparse linear model of the logit over hidden segments", "Ribeiro et al., KDD 2016"),
-    ("kernel-shap", build_kernel_shap, "Shapley values of segments by a weighted linear model", "Lundberg and Lee, NeurIPS 2017"),
 )

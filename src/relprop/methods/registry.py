@@ -18,6 +18,7 @@ from relprop.methods.protocol import AnyMethod
 from relprop.methods.rap import RAP_METHODS
 from relprop.methods.rectifiers import RECTIFIER_METHODS
 from relprop.methods.rollout import ROLLOUT_METHODS
+from relprop.methods.surrogates import SURROGATE_METHODS
 from relprop.methods.transformers import TRANSFORMER_METHODS
 from relprop.options import check_options
 
@@ -48,6 +49,7 @@ _ROWS = (
     *DEEPLIFT_METHODS,
     *CAM_METHODS,
     *PERTURBATION_METHODS,
+    *SURROGATE_METHODS,
     *PATTERN_METHODS,
     *CONTROL_METHODS,
 )

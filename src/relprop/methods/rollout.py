@@ -10,14 +10,13 @@ from torch import Tensor, fx
 from relprop import rules
 from relprop.attribution import Attributed, Attribution, Problem
 from relprop.errors import UnsupportedOpError
-from relprop.graph.facts import from_softmax
 from relprop.graph.model import CapturedModel
-from relprop.graph.nodes import PATH, tensor_inputs
+from relprop.graph.nodes import PATH, shape_of, tensor_inputs
 from relprop.methods.grids import over_channels, resized
-from relprop.methods.layers import image_size, token_grid
+from relprop.methods.layers import image_size
 from relprop.methods.options import StartName
+from relprop.methods.tokens import Attention, TokenGrid, find_attention, token_grid
 from relprop.ops.op import Role
-from relprop.ops.table import arguments_of, entry
 from relprop.propagation.method import Method
 from relprop.propagation.plan import make_plan
 from relprop.propagation.run import Run
@@ -27,32 +26,11 @@ from relprop.rules.starts import STARTS
 
 
 @dataclass(frozen=True)
-class Attention:
-    """One attention layer.
-
-    Attributes:
-        weights: Its weights ``(B, heads, N, N)``.
-        result: The weighted sums of the values, ``(B, heads, N, d)``.
-    """
-
-    weights: fx.Node
-    result: fx.Node
-
-
-@dataclass(frozen=True)
 class Tokens:
-    """The attention layers of a model, in forward order, and the patches of the image behind the extra tokens."""
+    """The attention layers of a model, in forward order, and the patches of the image among the tokens."""
 
     layers: tuple[Attention, ...]
-    extra: int
-    height: int
-    width: int
-
-
-def _is_product(node: fx.Node) -> bool:
-    """Whether an op multiplies two matrices."""
-    op = entry(node)
-    return op is not None and op.multiplies and op.role is Role.DENSE
+    grid: TokenGrid
 
 
 def find_tokens(name: str, model: CapturedModel) -> Tokens:
@@ -61,11 +39,7 @@ def find_tokens(name: str, model: CapturedModel) -> Tokens:
     Raises:
         UnsupportedOpError: There is none, or one that is not over all tokens of the image at once.
     """
-    layers, active = list[Attention](), set(model.active)
-    for node in model.active:
-        weights = arguments_of(node).get("self") if _is_product(node) else None
-        if isinstance(weights, fx.Node) and from_softmax(weights, active):
-            layers.append(Attention(weights, node))
+    layers = find_attention(model)
     if not layers:
         raise UnsupportedOpError(f"Method {name!r} needs softmax attention over tokens, and the model has none.")
     image = image_size(model)
@@ -74,7 +48,7 @@ def find_tokens(name: str, model: CapturedModel) -> Tokens:
     grid = None
     if image is not None and len(counts) == 1 and all(_is_global(layer.weights) for layer in layers):
         ((rows, columns),) = counts
-        grid = token_grid(image, int(columns)) if rows == columns else None
+        grid = token_grid(model, image, layers[0].values, 2) if rows == columns else None
     if grid is None:
         listed = ", ".join(
             sorted({f"{layer.weights.meta.get(PATH) or layer.weights.name} {_printed(layer.weights)}" for layer in layers})[:4]
@@ -83,7 +57,7 @@ def find_tokens(name: str, model: CapturedModel) -> Tokens:
             f"Method {name!r} needs attention among all tokens of the image in every layer; windows, reduced keys and changing numbers of "
             f"tokens do not fit. The model's attention weights: {listed}."
         )
-    return Tokens(tuple(layers), *grid)
+    return Tokens(tuple(layers), grid)
 
 
 def _is_global(weights: fx.Node) -> bool:
@@ -93,7 +67,7 @@ def _is_global(weights: fx.Node) -> bool:
 
 
 def _printed(weights: fx.Node) -> str:
-    return "×".join(str(size) if isinstance(size, int) else "B" for size in weights.meta["val"].shape)
+    return "×".join(str(size) if isinstance(size, int) else "B" for size in shape_of(weights))
 
 
 def rollout(layers: Sequence[Tensor]) -> Tensor:
@@ -133,8 +107,7 @@ def _rows_read(gradient: Tensor) -> Tensor:
 
 def _as_map(problem: Problem, tokens: Tokens, joined: Tensor, gradient: Tensor) -> Attributed:
     """Average the rows of the tokens that are read, and arrange their patches over the image."""
-    patches = (_rows_read(gradient) @ joined)[:, 0, tokens.extra :]
-    maps = patches.unflatten(1, (tokens.height, tokens.width))
+    maps = tokens.grid.to_maps((_rows_read(gradient) @ joined)[:, 0])
     return Attributed([over_channels(resized(maps, problem.image), problem.image)])
 
 
@@ -150,7 +123,11 @@ def _by_parts(explain: Callable[[Problem], Attributed], problem: Problem) -> Att
 
 def _no_note(name: str, model: CapturedModel) -> tuple[str, ...]:
     tokens = find_tokens(name, model)
-    return (f"The map is made of {len(tokens.layers)} layers of attention among {tokens.height}×{tokens.width} patches.",)
+    grid = tokens.grid
+    return (
+        *grid.notes,
+        f"The map is made of {len(tokens.layers)} layers of attention among {grid.height}×{grid.width} patches.",
+    )
 
 
 def build_attention_rollout() -> Attribution:

@@ -49,7 +49,7 @@ def input_bounds(method: str, low: float | Tensor | None, high: float | Tensor |
         if low is not high:
             raise OptionError(f"Method {method!r}: give both low and high, or neither.")
         return None
-    bounds = torch.as_tensor(low), torch.as_tensor(high)
+    bounds = torch.as_tensor(low, dtype=torch.float64), torch.as_tensor(high, dtype=torch.float64)
     if not all(bool(bound.isfinite().all()) for bound in bounds):
         raise OptionError(f"Method {method!r}: low and high must be finite.")
     if not bool((bounds[0] <= bounds[1]).all()):

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from relprop import draws
 from relprop.errors import InputError, OptionError
 from relprop.metrics.base import MetricSpec, Need, Statistics, Value, identity
 from relprop.metrics.perturbation import Model
@@ -82,7 +83,7 @@ def mosaic(inputs: Tensor) -> Tensor:
 def _draw(scores: Tensor, seeds: Seeds) -> Tensor:
     """Draw one of four by the softmax of their scores; ``(G, 4)`` → ``(G,)``."""
     seeds = seeds if isinstance(seeds, int) else list(seeds)[::4]
-    points = torch.stack([torch.rand((), generator=source, dtype=torch.float64) for source in generators(seeds, len(scores))])
+    points = torch.stack([draws.uniform((), source, torch.float64) for source in generators(seeds, len(scores))])
     chances = scores.double().softmax(1).cumsum(1)
     return (points.to(scores.device)[:, None] >= chances[:, :3]).sum(1)
 

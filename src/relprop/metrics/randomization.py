@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from relprop import draws
 from relprop.errors import OptionError, suggestion
 
 MODES = ("cascading", "independent")
@@ -57,9 +58,7 @@ def randomized_models(
             if path not in wanted:
                 continue
             duplicate = copy.deepcopy(module)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed + number)
-            REINITS[reinit](duplicate.get_submodule(path))
+        REINITS[reinit](duplicate.get_submodule(path), draws.generator(seed + number))
         if path in wanted:
             yield path, duplicate
 
@@ -72,20 +71,21 @@ def _known_layers(module: nn.Module, layers: Sequence[str] | None) -> list[str]:
     return known if layers is None else list(layers)
 
 
-def _normal(layer: nn.Module) -> None:
+def _normal(layer: nn.Module, source: torch.Generator) -> None:
     for parameter in layer.parameters(recurse=False):
         values = parameter.detach()
         spread_ = values.std().item() if values.numel() > 1 else abs(values.item())
-        _set(parameter, values.mean().cpu() + spread_ * torch.randn(values.shape))
+        _set(parameter, values.mean().cpu() + spread_ * draws.normal(values.shape, source))
 
 
-def _reset(layer: nn.Module) -> None:
+def _reset(layer: nn.Module, source: torch.Generator) -> None:
     reset = getattr(layer, "reset_parameters", None)
     if not callable(reset):
-        _normal(layer)
+        _normal(layer, source)
         return
     buffers = {name: buffer.clone() for name, buffer in layer.named_buffers(recurse=False)}
-    reset()
+    with draws.DrawFrom(source):
+        reset()
     for name, buffer in layer.named_buffers(recurse=False):
         buffer.copy_(buffers[name])
 
@@ -94,6 +94,6 @@ def _set(parameter: Tensor, values: Tensor) -> None:
     parameter.detach().copy_(values)
 
 
-REINITS: dict[str, Callable[[nn.Module], None]] = {"normal": _normal, "reset": _reset}
+REINITS: dict[str, Callable[[nn.Module, torch.Generator], None]] = {"normal": _normal, "reset": _reset}
 """Initializers: ``normal`` draws each tensor from a normal distribution of its own mean and standard deviation, so activations keep
 their scale; ``reset`` calls the layer's ``reset_parameters`` but keeps running statistics (without such a method: ``normal``)."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from relprop import draws
 from relprop.errors import InputError
 from relprop.metrics.base import MetricSpec, Need, Statistics, Value, identity
 from relprop.metrics.maps import heatmap, wide
@@ -99,7 +100,7 @@ def random_logit_update(
     if classes < 2:
         raise InputError("The random-logit check needs a model of at least two classes.")
     sources = generators(seeds, len(inputs))
-    shift = draw(sources, target, lambda source: torch.randint(1, classes, (), generator=source))
+    shift = draw(sources, target, lambda source: draws.integers(1, classes, (), source))
     heat = heatmap(relevance)
     other = heatmap(explain(inputs, (target + shift) % classes).detach()).to(heat.device)
     return similarities(tuple(similarity), heat, other)

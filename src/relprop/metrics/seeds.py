@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from relprop import draws
 from relprop.errors import InputError
 
 Seeds = int | Sequence[int]
@@ -20,7 +21,7 @@ def generators(seeds: Seeds, count: int) -> list[torch.Generator]:
     numbers = [seeds] * count if isinstance(seeds, int) else list(seeds)
     if len(numbers) != count:
         raise InputError(f"There are {len(numbers)} seeds for {count} images; give one per image, or a single number.")
-    return [torch.Generator().manual_seed(number) for number in numbers]
+    return [draws.generator(number) for number in numbers]
 
 
 def draw(sources: Sequence[torch.Generator], like: Tensor, how: Callable[[torch.Generator], Tensor]) -> Tensor:
@@ -31,14 +32,14 @@ def draw(sources: Sequence[torch.Generator], like: Tensor, how: Callable[[torch.
 
 def normal(sources: Sequence[torch.Generator], like: Tensor) -> Tensor:
     """Return standard normal noise of the shape of ``like`` ``(B, …)``."""
-    return draw(sources, like, lambda source: torch.randn(like.shape[1:], generator=source))
+    return draw(sources, like, lambda source: draws.normal(like.shape[1:], source))
 
 
 def uniform(sources: Sequence[torch.Generator], like: Tensor) -> Tensor:
     """Return noise in [0, 1) of the shape of ``like`` ``(B, …)``."""
-    return draw(sources, like, lambda source: torch.rand(like.shape[1:], generator=source))
+    return draw(sources, like, lambda source: draws.uniform(like.shape[1:], source))
 
 
 def permutation(sources: Sequence[torch.Generator], like: Tensor, length: int) -> Tensor:
     """Return random permutations, ``(B, length)``."""
-    return draw(sources, like, lambda source: torch.randperm(length, generator=source))
+    return draw(sources, like, lambda source: draws.permutation(length, source))

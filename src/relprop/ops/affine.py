@@ -9,7 +9,7 @@ from torch import Tensor
 
 from relprop.ops.fast import linear
 from relprop.ops.linear import Linear
-from relprop.ops.op import Arguments, Call, Op, Role
+from relprop.ops.op import Arguments, Call, Op, Role, slices_with_broadcasting
 from relprop.ops.table import add_ops
 
 aten = torch.ops.aten
@@ -127,8 +127,10 @@ def _slices_of_rows(_: Arguments, output: Tensor, dim: int) -> dict[str, int] | 
 
 def _slices_of_matmul(arguments: Arguments, output: Tensor, dim: int) -> dict[str, int] | None:
     dims = [arguments[name].dim() for name in ("self", "other")]
-    if min(dims) < 2 or dim < output.dim() - 2:
+    if min(dims) < 2:
         return None
+    if dim < output.dim() - 2:
+        return dict(slices_with_broadcasting({name: arguments[name] for name in ("self", "other")}, output, dim))
     return {"self": dims[0] - 2} if dim == output.dim() - 2 else {"other": dims[1] - 1}
 
 
@@ -141,6 +143,6 @@ add_ops(["linear"], Op(Role.DENSE, linear=_linear, data=("input",), needs=_LAYER
 _BILINEAR = ("input1", "input2")
 add_ops(["bilinear"], Op(Role.DENSE, linear=_bilinear, data=_BILINEAR, needs=(*_BILINEAR, *_LAYER_NEEDS)))
 _FACTORS = ("self", "other", "mat2")
-_MATMUL = Op(Role.DENSE, linear=_matmul, data=_FACTORS, needs=_FACTORS)
+_MATMUL = Op(Role.DENSE, linear=_matmul, data=_FACTORS, needs=_FACTORS, pairwise=True)
 add_ops(["matmul"], replace(_MATMUL, slices=_slices_of_matmul))
 add_ops(["mm", "bmm"], _MATMUL)

@@ -11,14 +11,14 @@ from relprop.ops.op import Arguments, Call, Known, MultiplierRule, Op, Relevance
 from relprop.ops.table import add_ops
 
 
-def _sum_back(relevance: Tensor, like: Tensor) -> Tensor:
+def sum_back(relevance: Tensor, like: Tensor) -> Tensor:
     """Sum over the dimensions that were broadcast."""
     return relevance if relevance.shape == like.shape else relevance.sum_to_size(like.shape)
 
 
 def pass_unchanged(call: Call, relevance: Tensor) -> Relevances:
     """Pass relevance unchanged: one contributor per output takes all of it, summed over the dimensions that were broadcast."""
-    return {call.data: _sum_back(relevance, call.x)}
+    return {call.data: sum_back(relevance, call.x)}
 
 
 def _cast(call: Call, relevance: Tensor) -> Relevances:
@@ -26,11 +26,11 @@ def _cast(call: Call, relevance: Tensor) -> Relevances:
 
 
 def _times(call: Call, factor: Tensor) -> Relevances:
-    return {call.data: _sum_back(factor * call["other" if call.data == "self" else "self"], call.x)}
+    return {call.data: sum_back(factor * call["other" if call.data == "self" else "self"], call.x)}
 
 
 def _divided(call: Call, factor: Tensor) -> Relevances:
-    return {call.data: _sum_back(factor / call["other"], call.x)}
+    return {call.data: sum_back(factor / call["other"], call.x)}
 
 
 def _where(call: Call, relevance: Tensor) -> Relevances:
@@ -38,7 +38,7 @@ def _where(call: Call, relevance: Tensor) -> Relevances:
     for name, mask in (("self", condition), ("other", ~condition)):
         value = call[name]
         share = relevance * mask
-        shares[name] = _sum_back(share, value) if name in call.operands else share
+        shares[name] = sum_back(share, value) if name in call.operands else share
     return shares
 
 
@@ -52,7 +52,7 @@ def _larger(call: Call, relevance: Tensor) -> Relevances:
     won_a, won_b = (a == output).to(relevance.dtype), (b == output).to(relevance.dtype)
     share = relevance / (won_a + won_b)
     return {
-        name: _sum_back(share * won, call[name]) if name in call.operands else share * won
+        name: sum_back(share * won, call[name]) if name in call.operands else share * won
         for name, won in (("self", won_a), ("other", won_b))
     }
 
@@ -128,6 +128,7 @@ _SIGNED = """hardshrink softshrink atan log log1p log2 log10 expm1 sin cos asinh
     nan_to_num sign logit tan asin acos atanh erfinv lgamma i0 sinc frac fmod remainder"""
 add_ops(_SIGNED.split(), _ACTIVATION)
 add_ops(["floor_divide"], replace(_ACTIVATION, gradient=_gradient_of_steps))
+add_ops(["atan2"], Op(Role.ACTIVATION, data=("self", "other"), slices=slices_with_broadcasting))
 add_ops(["pow"], Op(Role.ACTIVATION, data=("self", "exponent"), nonnegative=_power_sign, slices=slices_with_broadcasting))
 _CASTS = MultiplierRule(_cast, throughout=True)
 _CAST = Op(Role.SCALE, _cast, multiplier=_CASTS, nonnegative="inherits", identity="alias")
@@ -136,7 +137,8 @@ add_ops(["to"], replace(_CAST, reads=("self",), slices=slices_with_broadcasting)
 add_ops(["_to_copy"], replace(_CAST, identity="copy", slices=slices_with_broadcasting))
 add_ops(["type_as"], replace(_CAST, reads=("self",)))
 add_ops(["clone", "lift_fresh_copy"], replace(_CAST, identity="copy"))
-add_ops(["alias", "detach", "detach_", "contiguous", "lift", "lift_fresh"], _CAST)
+add_ops(["alias", "contiguous", "lift", "lift_fresh"], _CAST)
+add_ops(["detach"], Op(Role.BLOCK, data=(), nonnegative="inherits", detaches=True, slices=slices_with_broadcasting))
 _DROPOUTS = [f"{kind}dropout{end}" for kind in ("", "feature_", "alpha_", "feature_alpha_") for end in ("", "_")]
 add_ops(_DROPOUTS, replace(_CAST, data=("input", "self")))
 add_ops(
@@ -177,6 +179,8 @@ _COMPARISONS = """eq ne lt le gt ge logical_and logical_or logical_not bitwise_a
     argmax argmin one_hot bucketize searchsorted nonzero"""
 add_ops(_COMPARISONS.split(), _BLOCK)
 add_ops(["embedding", "embedding_bag", "_embedding_bag", "_embedding_bag_forward_only"], _BLOCK)
-_OF_A_SHAPE = "zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty sym_size"
+_OF_A_SHAPE = (
+    "rand_like randn_like zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty sym_size"
+)
 add_ops(_OF_A_SHAPE.split(), replace(_BLOCK, reads=()))
-add_ops(["rand_like", "randn_like", "arange", "zeros", "ones", "full", "empty", "scalar_tensor"], _BLOCK)
+add_ops(["arange", "zeros", "ones", "full", "empty", "scalar_tensor"], _BLOCK)

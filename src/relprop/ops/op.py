@@ -40,6 +40,7 @@ class Role(StrEnum):
     SCALE = "scale"  # one contributor: times a constant, casts
     SOFTMAX = "softmax"
     SELECT = "select"  # max pooling, maximum, where: the winner
+    REDUCE = "reduce"  # products, norms and distances: many values to one, by a rule of the op's own
     SHAPE = "shape"  # moves elements without changing them
     BLOCK = "block"  # lets no relevance through: comparisons, argmax, embedding lookups
 
@@ -146,13 +147,17 @@ class Op:
 
     Attributes:
         role: Its default role; the plan refines it (first layer, attention, gate).
-        backward: Fixed backward function, for ops on which methods agree (shapes, selections); None where the method's rule decides.
+        backward: Fixed backward function, for ops on which methods agree (shapes, selections, reductions); None where the method's rule
+            decides.
         linear: ``call -> (Linear, bias)`` for ops that are linear in ``call.data``.
         gradient: The gradient of activations, softmax and norms; those of norms hold their standard deviation constant.
         data: Arguments that can carry relevance, in order of preference.
         needs: Names of arguments whose values ``backward`` or ``linear`` reads, ``"output"`` included.
         limit: ``arguments -> ""`` for calls that the entry covers, else what sets a call apart, such as ``"with accumulate=True"``.
         multiplier: For ops that move the elements of an operand, or multiply them by constants: what that does to multipliers.
+        shares: How ``backward`` shares, as the plan prints it; the winner takes all where left out.
+        pairwise: For products of two values: whether every contribution is one element of each times a number, so that both operands have
+            the same contributions.
 
         nonnegative: When the output cannot be negative: ``"always"``; ``"inherits"``, where no operand is; ``"never"``; or a function
             ``(arguments, known) -> bool``.
@@ -162,6 +167,7 @@ class Op:
         identity: For ops that return their input, at most in another dtype or on another device: ``"alias"`` where the result may share its
             memory, ``"copy"`` where it never does. Dropout counts, as models are explained in evaluation mode.
         probabilities: Whether it turns logits into probabilities or their logarithms.
+        detaches: Whether its result counts as a constant: the model takes no gradient through it.
         maximum: Whether every output is the largest of some elements of the input.
         reads: Arguments whose values matter, where others give a shape or a dtype alone; all arguments where None.
         reshapes: Whether it keeps the elements and their order in memory (view, flatten).
@@ -183,6 +189,8 @@ class Op:
     needs: tuple[str, ...] = ()
     limit: Callable[[Arguments], str] = lambda _: ""
     multiplier: MultiplierRule | None = None
+    shares: str = ""
+    pairwise: bool = False
 
     nonnegative: Sign = "never"
     floor: str = ""
@@ -190,6 +198,7 @@ class Op:
     rectifier: Literal["", "relu", "relative"] = ""
     identity: Literal["", "alias", "copy"] = ""
     probabilities: bool = False
+    detaches: bool = False
     maximum: bool = False
     reads: tuple[str, ...] | None = None
     reshapes: bool = False

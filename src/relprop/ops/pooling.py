@@ -52,13 +52,14 @@ def _adaptive_average_pool(call: Call) -> tuple[Linear, None]:
     return _fixed(lambda x: aten.adaptive_avg_pool3d(x, size), lambda c: aten._adaptive_avg_pool3d_backward(c, x))
 
 
-def _reduced_dims(call: Call) -> list[int]:
+def reduced_dims(call: Call) -> list[int]:
+    """The dimensions that a reduction drops: those given, or all."""
     x, dims = call["self"], call.arguments.get("dim")
     dims = [dims] if isinstance(dims, int) else dims
     return sorted(d % x.dim() for d in dims) if dims else list(range(x.dim()))
 
 
-def _unreduce(values: Tensor, dims: Sequence[int], *, keepdim: bool) -> Tensor:
+def unreduce(values: Tensor, dims: Sequence[int], *, keepdim: bool) -> Tensor:
     """Put back the dimensions that a reduction over ``dims`` dropped, as size 1."""
     if keepdim:
         return values
@@ -68,11 +69,11 @@ def _unreduce(values: Tensor, dims: Sequence[int], *, keepdim: bool) -> Tensor:
 
 
 def _reduction(call: Call, *, mean: bool) -> tuple[Linear, None]:
-    x, dims, keepdim = call["self"], _reduced_dims(call), bool(call.arguments.get("keepdim"))
+    x, dims, keepdim = call["self"], reduced_dims(call), bool(call.arguments.get("keepdim"))
     scale = 1 / math.prod(x.shape[d] for d in dims) if mean else 1.0
     return _fixed(
         lambda x: x.sum(dims, keepdim=keepdim) * scale,
-        lambda c: (_unreduce(c, dims, keepdim=keepdim) * scale).expand(x.shape),
+        lambda c: (unreduce(c, dims, keepdim=keepdim) * scale).expand(x.shape),
     )
 
 
@@ -235,11 +236,16 @@ def _adaptive_winner(call: Call, relevance: list[Tensor | None]) -> Relevances:
     return {"self": flat.scatter_add(-1, indices.flatten(-spatial), values.flatten(-spatial)).reshape(x.shape)}
 
 
+def extremum_shares(x: Tensor, output: Tensor, relevance: Tensor, dims: list[int], *, keepdim: bool) -> Tensor:
+    """Send the relevance of an extremum over ``dims`` to its winners; equal winners share."""
+    winners = (x == unreduce(output, dims, keepdim=keepdim)).to(relevance.dtype)
+    return winners * (unreduce(relevance, dims, keepdim=keepdim) / winners.sum(dims, keepdim=True))
+
+
 def _extremum(call: Call, relevance: Tensor) -> Relevances:
-    """``amax`` and ``amin``: equal winners share."""
-    dims, keepdim = _reduced_dims(call), bool(call.arguments.get("keepdim"))
-    winners = (call["self"] == _unreduce(call.output, dims, keepdim=keepdim)).to(relevance.dtype)
-    return {"self": winners * (_unreduce(relevance, dims, keepdim=keepdim) / winners.sum(dims, keepdim=True))}
+    """``amax`` and ``amin``."""
+    keepdim = bool(call.arguments.get("keepdim"))
+    return {"self": extremum_shares(call["self"], call.output, relevance, reduced_dims(call), keepdim=keepdim)}
 
 
 def _extremum_with_index(call: Call, relevance: list[Tensor | None]) -> Relevances:

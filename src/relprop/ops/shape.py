@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from relprop.ops.linear import Linear
 from relprop.ops.op import ABSORBED, Arguments, Call, MultiplierRule, Op, Relevances, Role
@@ -93,7 +92,12 @@ def _flip(call: Call, relevance: Tensor) -> Tensor:
 
 
 def _unfold(call: Call, relevance: Tensor) -> Tensor:
-    return aten.unfold_backward(relevance, call.x.shape, call["dimension"], call["size"], call["step"])
+    dim = call["dimension"] % call.x.dim()
+    frames = relevance.movedim(dim, -2)
+    first, within = (torch.arange(n, device=relevance.device) for n in frames.shape[-2:])
+    places = (first[:, None] * call["step"] + within).flatten()
+    empty = torch.zeros(call.x.movedim(dim, -1).shape, dtype=relevance.dtype, device=relevance.device)
+    return empty.index_add(-1, places, frames.flatten(-2)).movedim(-1, dim)
 
 
 def _im2col(call: Call, relevance: Tensor) -> Tensor:
@@ -109,9 +113,31 @@ def _pixel_unshuffle(call: Call, relevance: Tensor) -> Tensor:
     return aten.pixel_shuffle(relevance, call["downscale_factor"])
 
 
-def _constant_pad(call: Call, relevance: Tensor) -> Relevances:
-    inner = aten.constant_pad_nd(relevance, [-p for p in call["pad"]])
-    return {"self": inner, ABSORBED: call.layout.sum(relevance, call.batch) - call.layouts["self"].sum(inner, call.batch)}
+def _with_constants(inverse: Callable[[Call, Tensor], Tensor]) -> Callable[[Call, Tensor], Relevances]:
+    """Backward of an op that moves elements among zeros or other constants, which absorb what they take."""
+
+    def backward(call: Call, relevance: Tensor) -> Relevances:
+        found = inverse(call, relevance)
+        absorbed = call.layout.sum(relevance, call.batch) - call.layouts[call.data].sum(found, call.batch)
+        return {call.data: found, ABSORBED: absorbed}
+
+    return backward
+
+
+def _constant_pad(call: Call, relevance: Tensor) -> Tensor:
+    return aten.constant_pad_nd(relevance, [-p for p in call["pad"]])
+
+
+def _unpool(call: Call, relevance: Tensor) -> Tensor:
+    """``max_unpool``: what several windows write to one place is the same value, and they share."""
+    dims = len(call["output_size"])
+    places, flat = call["indices"].flatten(-dims), relevance.flatten(-dims)
+    count = (
+        torch.zeros_like(call.x.flatten(-dims)[..., :1])
+        .expand(flat.shape)
+        .scatter_add(-1, places, torch.ones_like(places, dtype=flat.dtype))
+    )
+    return (flat.gather(-1, places) / count.gather(-1, places)).reshape(call.x.shape)
 
 
 def _pad_back(name: str) -> Callable[[Call, Tensor], Tensor]:
@@ -210,11 +236,23 @@ def _reduction(arguments: Mapping[str, Any]) -> str:
 
 
 def _filled(call: Call, relevance: Tensor) -> Tensor:
-    return relevance.index_select(call["dim"], call["index"]).sum_to_size(call["value"].shape)
+    return (relevance - _without_filled(call, relevance)).sum_to_size(call["value"].shape)  # an index may be named twice
 
 
 def _without_filled(call: Call, relevance: Tensor) -> Tensor:
     return relevance.index_fill(call["dim"], call["index"], 0.0)
+
+
+def _inserted(call: Call, relevance: Tensor) -> Tensor:
+    """The relevance of what ``masked_scatter`` wrote: the first elements of its source, in order."""
+    mask = call["mask"].expand(relevance.shape).flatten()
+    place = (mask.cumsum(0) - 1).clamp(min=0)
+    found = torch.zeros(call["source"].numel(), dtype=relevance.dtype, device=relevance.device)
+    return found.index_add(0, place, relevance.flatten() * mask).reshape(call["source"].shape)
+
+
+def _without_inserted(call: Call, relevance: Tensor) -> Tensor:
+    return relevance * ~call["mask"]
 
 
 def _accumulation(arguments: Mapping[str, Any]) -> str:
@@ -244,9 +282,7 @@ def _same_order(arguments: Arguments, output: Tensor, dim: int) -> dict[str, int
     """The dimension of the same size before which, and after which, as many elements lie."""
     shape, own = output.shape, arguments["self"].shape
     for d, size in enumerate(own):
-        if statically_known_true(size == shape[dim]) and statically_known_true(
-            math.prod(own[d + 1 :]) == math.prod(shape[dim + 1 :])
-        ):
+        if size == shape[dim] and math.prod(own[d + 1 :]) == math.prod(shape[dim + 1 :]):
             return {"self": d}
     return None
 
@@ -324,7 +360,9 @@ add_ops(["gather"], _shape_op(_gather, needs=("index",)))
 add_ops(["roll"], _shape_op(_roll))
 add_ops(["flip"], _shape_op(_flip))
 add_ops(["unfold"], _shape_op(_unfold))
-add_ops(["im2col"], _shape_op(_im2col))
+_FRAMES = MultiplierRule(_moved(_im2col), throughout=True)  # the zeros around the image have no relevance x c
+add_ops(["im2col"], Op(Role.SHAPE, _with_constants(_im2col), nonnegative="inherits", multiplier=_FRAMES))
+add_ops(["max_unpool2d", "max_unpool3d"], Op(Role.SHAPE, _with_constants(_unpool), needs=("indices",), nonnegative="inherits"))
 add_ops(["diagonal"], _shape_op(_diagonal))
 add_ops(["pixel_shuffle"], _shape_op(_pixel_shuffle))
 add_ops(["pixel_unshuffle"], _shape_op(_pixel_unshuffle))
@@ -332,12 +370,13 @@ for _kind in ("reflection", "replication"):
     for _dims in (1, 2, 3):
         add_ops([f"{_kind}_pad{_dims}d"], _shape_op(_pad_back(f"{_kind}_pad{_dims}d_backward")))
 add_ops(["col2im"], Op(Role.POOL, linear=_col2im, nonnegative="inherits"))
-add_ops(["constant_pad_nd"], Op(Role.SHAPE, _constant_pad))
+add_ops(["constant_pad_nd"], Op(Role.SHAPE, _with_constants(_constant_pad)))
 add_ops(["stack"], Op(Role.SHAPE, _stack, data=("tensors",), nonnegative="inherits"))
 add_ops(["cat"], Op(Role.SHAPE, _cat, data=("tensors",), nonnegative="inherits"))
 add_ops(["split", "split_with_sizes", "chunk", "tensor_split"], Op(Role.SHAPE, _split, nonnegative="inherits"))
 add_ops(["unbind"], Op(Role.SHAPE, _unbind, nonnegative="inherits"))
 _WRITES = {
+    "masked_scatter": ("source", _inserted, _without_inserted, ("mask",)),
     "slice_scatter": ("src", _slice_of, _without_slice, ()),
     "select_scatter": ("src", _selected, _without_selected, ()),
     "scatter": ("src", _scattered, _without_scattered, ("index",)),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 
 from relprop.errors import OptionError, suggestion
 from relprop.ops.op import (
@@ -124,13 +124,20 @@ def arguments_of(node: fx.Node) -> dict[str, Any]:
 def known_op(node: fx.Node) -> Op | None:
     """Return the table's entry for a node, by overload first, then by name; None where there is none, or it does not cover the call."""
     op = entry(node)
-    return None if op is None or op.limit(arguments_of(node)) else op
+    return None if op is None or limit_of(node) else op
 
 
 def limit_of(node: fx.Node) -> str:
     """Return what sets a call apart from those that its op's entry covers; empty where nothing does."""
     op = entry(node)
+    if op is not None and any(_is_complex(n) for n in (node, *node.all_input_nodes)):
+        return "on complex values"  # a pass writes ops on complex values in real ones, where it can
     return "" if op is None else op.limit(arguments_of(node))
+
+
+def _is_complex(node: fx.Node) -> bool:
+    value = node.meta.get("val")
+    return isinstance(value, Tensor) and value.is_complex()
 
 
 def entry(node: fx.Node) -> Op | None:

@@ -4,20 +4,31 @@ import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
-import torch
 from torch import Tensor, fx
 
 from relprop.errors import UnsupportedOpError
 from relprop.graph.facts import Facts, analyze
 from relprop.graph.model import CapturedModel
-from relprop.graph.nodes import PATH, is_floating, module_outputs, nodes_in, tensor_inputs
+from relprop.graph.nodes import (
+    BATCHES,
+    PATH,
+    Size,
+    for_one,
+    is_floating,
+    module_outputs,
+    nodes_in,
+    tensor_inputs,
+    twin_of,
+    value_of,
+)
 from relprop.ops.layout import SampleLayout
 from relprop.ops.op import MultiplierRule, Op, Role, op_name
 from relprop.ops.table import arguments_of, known_op, limit_of
 from relprop.propagation.composite import Composite
 from relprop.propagation.multipliers import carried_as_multipliers, with_multipliers
-from relprop.propagation.roles import Roles, for_one
+from relprop.propagation.roles import Roles
 from relprop.propagation.schedule import Schedule, make_schedule
 from relprop.propagation.step import Step
 from relprop.rules.rule import Rule
@@ -102,8 +113,6 @@ def make_plan(model: CapturedModel, method: Composite) -> Plan:
     method.check_matches([s.op for s in passed], layers)
     leaves, leaf_notes = _leaves(module.graph, facts, reached)
     _refuse_unsupported([s for s in passed if s.node not in leaves])
-    if model.dynamic:
-        _refuse_mixed(passed)
     multipliers = carried_as_multipliers(passed, facts.carriers, whole={roles.output, *leaves})
     ordered = tuple(with_multipliers(s, multipliers) for s in ordered)
     return Plan(model, method, ordered, facts, leaves, roles.output, roles.before, multipliers, (*model.notes, *leaf_notes))
@@ -128,7 +137,7 @@ def _step(node: fx.Node, method: Composite, roles: Roles, facts: Facts, *, reach
         path=path,
         op=name,
         role=role,
-        rule=_rule_name(role, rule, moves=op is not None and op.backward is not None) if reached else "",
+        rule=_rule_name(role, rule, op) if reached else "",
         shape=_printed_shape(node),
         backward=rule.backward if rule else op.backward if reached and op is not None else None,
         arguments=arguments,
@@ -155,23 +164,23 @@ def _multiplier_rule(op: Op | None, rule: Rule | None, operands: tuple[str, ...]
     return found if found is None or not found.of or set(operands) <= set(found.of) else None
 
 
-def _rule_name(role: Role, rule: Rule | None, *, moves: bool) -> str:
+def _rule_name(role: Role, rule: Rule | None, op: Op | None) -> str:
     if rule is not None:
         return rule.name
-    return "move" if role is Role.SHAPE else "winner" if moves else ""
+    if role is Role.SHAPE:
+        return "move"
+    return "" if op is None or op.backward is None else op.shares or "winner"
 
 
 def _printed_shape(node: fx.Node) -> tuple[str, ...]:
-    value = node.meta.get("val")
-    if isinstance(value, list | tuple) and value:
-        value = value[0]
-    if not isinstance(value, Tensor):
+    values: list[Any] = [v[0] if isinstance(v, list | tuple) and v else v for v in (value_of(node), twin_of(node))]
+    if not isinstance(values[0], Tensor):
         return ()
 
-    def name(size: int | torch.SymInt) -> str:
-        return str(size) if isinstance(size, int) else "B" if for_one(size) == 1 else f"{for_one(size)}B"
+    def name(size: int, other: int) -> str:
+        return str(size) if size == other else "B" if size == BATCHES[0] else f"{for_one(Size(size, other))}B"
 
-    return tuple(name(size) for size in value.shape)
+    return tuple(map(name, values[0].shape, values[1].shape))
 
 
 def _leaves(graph: fx.Graph, facts: Facts, reached: set[fx.Node]) -> tuple[tuple[fx.Node, ...], list[str]]:
@@ -205,7 +214,7 @@ def _listed(steps: Sequence[Step]) -> str:
 def _refuse_without_path(roles: Roles, facts: Facts) -> None:
     if roles.output not in facts.carriers:
         raise UnsupportedOpError(
-            "The output depends on the input by comparisons or integers alone, so no relevance can reach the input."
+            "The output depends on the input by comparisons, integers or detached values alone, so no relevance can reach the input."
         )
 
 
@@ -216,14 +225,4 @@ def _refuse_unsupported(steps: Sequence[Step]) -> None:
         raise UnsupportedOpError(
             f"No rule for {len(lacking)} op{'s' if len(lacking) > 1 else ''} that relevance reaches: {_listed(lacking)}; "
             "teach it with relprop.register_op(name, backward=…)."
-        )
-
-
-def _refuse_mixed(steps: Sequence[Step]) -> None:
-    """Refuse ops that mix the samples of a batch."""
-    batch_norm = [s for s in steps if s.op == "aten::batch_norm" and s.arguments["training"]]
-    mixed = [*batch_norm, *(s for s in steps if s.layout.dim is None)]
-    if mixed:
-        raise UnsupportedOpError(
-            f"These ops mix the samples of a batch, so no sample has a relevance of its own: {_listed(mixed)}."
         )

@@ -1,14 +1,14 @@
 """Roles: what every op of a graph does with relevance, and which of its arguments are operands."""
 
+import math
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import fx
 
 from relprop.graph.facts import find_carriers, from_softmax
-from relprop.graph.nodes import explained, is_floating, nodes_in, tensor_inputs
+from relprop.graph.nodes import explained, for_one, is_floating, nodes_in, shape_of, tensor_inputs
 from relprop.graph.passes.constants import depends_on_input
 from relprop.ops.op import AFFINE, Op, Role
 from relprop.ops.table import arguments_of, entry, known_op
@@ -16,7 +16,7 @@ from relprop.ops.table import arguments_of, entry, known_op
 _THROUGH = frozenset({Role.SHAPE, Role.SCALE, Role.BIAS})
 """Roles of ops between the input and the first layer, through which the input's bounds are computed."""
 
-_TO_OUTPUT = _THROUGH | {Role.POOL, Role.ADD, Role.ACTIVATION, Role.GATE, Role.SELECT}
+_TO_OUTPUT = _THROUGH | {Role.POOL, Role.ADD, Role.ACTIVATION, Role.GATE, Role.SELECT, Role.REDUCE}
 """Roles of ops between the last weighted layer and the output."""
 
 
@@ -95,30 +95,34 @@ class Roles:
         return tuple(name for name in operands if not from_softmax(arguments[name], self._active))
 
     def _gated(self, node: fx.Node, operands: tuple[str, ...]) -> tuple[str, ...]:
-        """The operands of a product of two values, without its gate: the bounded, or else the broadcast one."""
+        """The operands of a product of two values, without its gate: the bounded, or else the broadcast one.
+
+        Of two bounded ones the gate is the one that is never negative, as the sigmoid beside the tanh of an LSTM.
+        """
         arguments = arguments_of(node)
         a, b = (arguments[name] for name in operands)
         if a is b:
             return operands[:1]
         sizes = [_per_sample(value) for value in (a, b)]
-        gates = [self._is_gate(value) for value in (a, b)]
-        if gates[0] != gates[1]:
-            return (operands[gates.index(False)],)
+        gates = [self._gate(value) for value in (a, b)]
+        for is_gate in ([g is not None for g in gates], [g is not None and g.nonnegative == "always" for g in gates]):
+            if is_gate[0] != is_gate[1]:
+                return (operands[is_gate.index(False)],)
         if sizes[0] != sizes[1]:
             return (operands[0 if sizes[0] > sizes[1] else 1],)
         return operands
 
-    def _is_gate(self, node: fx.Node) -> bool:
-        """Whether a value comes from a bounded activation, through elementwise and shape ops only."""
+    def _gate(self, node: fx.Node) -> Op | None:
+        """The bounded activation from which a value comes through elementwise and shape ops only, if any."""
         while node.op == "call_function":
             op = entry(node)
             if op is not None and op.bounded:
-                return True
+                return op
             parents = [p for p in node.all_input_nodes if p in self._active]
             if len(parents) != 1 or self.kinds.get(node) not in {Role.SCALE, Role.BIAS, Role.SHAPE}:
-                return False
+                return None
             node = parents[0]
-        return False
+        return None
 
     # --- first and last layers ---------------------------------------------------------------------------------------------------
 
@@ -157,17 +161,6 @@ def arguments_with(arguments: Mapping[str, Any], chosen: Callable[[fx.Node], boo
     return tuple(name for name, value in arguments.items() if any(chosen(node) for node in nodes_in(value)))
 
 
-def for_one(size: int | torch.SymInt) -> int:
-    """A size for a batch of one."""
-    if isinstance(size, int):
-        return size
-    expression = size.node.expr
-    return int(expression.subs(dict.fromkeys(expression.free_symbols, 1)))
-
-
 def _per_sample(node: fx.Node) -> int:
     """Number of elements for a batch of one."""
-    total = 1
-    for size in node.meta["val"].shape:
-        total *= for_one(size)
-    return total
+    return math.prod(for_one(size) for size in shape_of(node))

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.utils._pytree import tree_map
 
 from relprop.errors import OptionError
 from relprop.graph.nodes import call_op, interpret
@@ -18,7 +19,8 @@ Values = dict[fx.Node, Any]
 Watch = Callable[[fx.Node, Tensor], None]
 Shares = list[tuple[fx.Node, Tensor]]
 Audit = Callable[[Step, Any, Shares, Tensor | float], None]
-Bounds = tuple[Tensor, Tensor]
+Bounds = tuple[Any, Any]
+"""The lower and the upper bound of a value: two tensors, or two lists of them for an op that returns a list."""
 
 
 def _filled(value: Any, values: Values) -> Any:  # noqa: ANN401 - an argument of an op
@@ -100,7 +102,9 @@ class Run:
                 relevances[target] = relevances[target] + part if target in relevances else part
             _free(self._schedule.backward.get(step.node, ()), values)
         found = [relevances.get(leaf) for leaf in plan.leaves]
-        return [_zeros(values[leaf]) if r is None else r for leaf, r in zip(plan.leaves, found, strict=True)], absorbed
+        return [
+            _zeros(values[leaf], output_relevance.dtype) if r is None else r for leaf, r in zip(plan.leaves, found, strict=True)
+        ], absorbed
 
     def _whole(self, node: fx.Node, relevance: Any, values: Values) -> Any:  # noqa: ANN401 - a tensor, or a list with gaps
         """Relevance: ``R = x c`` where the multiplier ``c`` is carried in its place."""
@@ -120,13 +124,13 @@ class Run:
             else:
                 low, high = (call_op(node, {**self._values, **{n: b[side] for n, b in bounds.items()}}) for side in (0, 1))
             # a negative factor swaps the bounds
-            bounds[node] = (torch.minimum(low, high), torch.maximum(low, high))
+            bounds[node] = (tree_map(torch.minimum, low, high), tree_map(torch.maximum, low, high))
         return bounds
 
     def _input_bounds(self, node: fx.Node, value: Tensor) -> Bounds:
         """The bounds that the method fixes, else each sample's extremes; both have the input's shape."""
         if self.plan.method.bounds is not None:
-            low, high = (_like(torch.as_tensor(bound), value) for bound in self.plan.method.bounds)
+            low, high = (_like(torch.as_tensor(bound, dtype=value.dtype), value) for bound in self.plan.method.bounds)
             return low, high
         layout = self.plan.facts.layouts[node]
         low, high = (layout.spread(bound, value).expand_as(value) for bound in layout.extremes(value, self.batch))
@@ -172,9 +176,8 @@ def _free(done: Sequence[fx.Node], values: Values) -> None:
         values[value] = hollow(values[value])
 
 
-def _zeros(value: Tensor) -> Tensor:
-    dtype = value.dtype if value.is_floating_point() else torch.get_default_dtype()
-    return torch.zeros(value.shape, dtype=dtype, device=value.device)
+def _zeros(value: Tensor, dtype: torch.dtype) -> Tensor:
+    return torch.zeros(value.shape, dtype=value.dtype if value.is_floating_point() else dtype, device=value.device)
 
 
 def _put_item(step: Step, relevance: Tensor, relevances: dict[fx.Node, Any], values: Values) -> None:

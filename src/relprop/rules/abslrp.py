@@ -116,7 +116,7 @@ def _treatment(call: Call, others: Mapping[Role, _SHARE], winner: _SHARE) -> _SH
         return _affine
     if op.role in {Role.GATE, Role.SCALE}:
         return _product if op.multiplies else None
-    if op.role is Role.SELECT:
+    if op.role in {Role.SELECT, Role.REDUCE}:
         return winner if op.maximum else op.backward
     lacks = {Role.ACTIVATION: op.gradient is None, Role.SOFTMAX: not op.gives_weights, Role.NORM: op.scale is None}
     return None if lacks.get(op.role, False) else others.get(op.role)

@@ -47,11 +47,15 @@ def _trusted(
 def _affine(name: str, function: CoefficientFunction) -> Rule:
     """A rule that is a pair of coefficients and nothing else."""
 
-    def backward(call: Call, relevance: Tensor) -> Relevances:
-        if len(call.operands) > 1:
-            return _shared_by_product(call, relevance, function)
+    def shared(call: Call, relevance: Tensor) -> Relevances:
         shares, absorbed = _shared(call, relevance, function, absorbs=True)
         return {call.data: shares, ABSORBED: absorbed}
+
+    each = _on_each_operand(shared)
+
+    def backward(call: Call, relevance: Tensor) -> Relevances:
+        pairwise = len(call.operands) > 1 and call.op.pairwise
+        return _shared_by_product(call, relevance, function) if pairwise else each(call, relevance)
 
     return Rule(name, backward, ("x", "output"), local=True)
 
@@ -70,7 +74,7 @@ def _by_multiplier(call: Call, factor: Tensor) -> Relevances:
 
 
 def _shared_by_product(call: Call, relevance: Tensor, function: CoefficientFunction) -> Relevances:
-    """Share the relevance of a product of values by coefficients, in equal parts, since all factors have the same contributions."""
+    """Share the relevance of a product of two values whose contributions are the same for both factors: in equal parts."""
     factors = {name: _contributions(call.on(name)) for name in call.operands}
     first, coefficients_of = _trusted(call, factors[call.data], relevance, function)
     if first is not factors[call.data]:

@@ -30,7 +30,7 @@ def _summands_by_multiplier(call: Call, factor: Tensor) -> Relevances:
         if name in call.operands:
             shares[name] = part.sum_to_size(value.shape)
         else:
-            absorbed = call.layout.dot(part, torch.as_tensor(value).to(part), call.batch)
+            absorbed = call.layout.dot(part, torch.as_tensor(value, dtype=part.dtype, device=part.device), call.batch)
     return shares | {ABSORBED: absorbed}
 
 
@@ -64,7 +64,7 @@ def split_sum(treatment: SumName = "positive", epsilon: float = 0.0) -> Rule:
 
     def backward(call: Call, relevance: Tensor) -> Relevances:
         a, b, alpha = call["self"], call["other"], call.arguments.get("alpha", 1)
-        a, b = (v if isinstance(v, Tensor) else torch.as_tensor(v).to(relevance) for v in (a, b))
+        a, b = (v if isinstance(v, Tensor) else relevance.new_tensor(v) for v in (a, b))
         second = b if alpha == 1 else b * alpha
         if treatment == "signed":
             *parts, absorbed = _split_signed(call, a, second, relevance, epsilon)

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 import relprop
 from relprop.graph import passes
 from relprop.graph.capture import capture
+from relprop.graph.nodes import shape_of
 from relprop.graph.passes.projections import separate_projections
 from relprop.graph.passes.windows import compute_windows
 from relprop.inputs import as_inputs
@@ -134,7 +135,7 @@ def model_of(name):
 
 def linears(module):
     """The shapes of what dense layers return, without the batch."""
-    shapes = [n.meta["val"].shape for n in module.graph.nodes if op_name(n.target) == "aten::linear"]
+    shapes = [shape_of(n) for n in module.graph.nodes if op_name(n.target) == "aten::linear"]
     return [tuple(size for size in shape if isinstance(size, int)) for shape in shapes]
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from relprop.graph.capture import export
+from relprop.graph.capture import record_model
 from relprop.graph.passes import PASSES, normalize
 from relprop.graph.passes.batchnorm import fold_batchnorm
 from relprop.graph.passes.final import take_off_final_softmax
@@ -135,7 +135,7 @@ def captured(name):
     x = torch.randn(3, 4).double()
     with torch.no_grad():
         expected = model(x)
-    return export(model, as_inputs(x[:2])), x, expected
+    return record_model(model, as_inputs(x[:2])), x, expected
 
 
 def run(module, x):
@@ -212,11 +212,11 @@ def test_batchnorm_folds_where_it_is_the_only_reader():
 def test_a_final_softmax_is_taken_off(last):
     torch.manual_seed(0)
     model, x = nn.Sequential(nn.Linear(4, 3), last).double(), torch.randn(2, 4).double()
-    module = export(model, as_inputs(x)).module
+    module = record_model(model, as_inputs(x)).module
     assert take_off_final_softmax(module)
     torch.testing.assert_close(run(module, x), model[0](x).detach())
 
 
 def test_a_softmax_inside_stays():
     model = nn.Sequential(nn.Softmax(-1), nn.Linear(4, 3)).double()
-    assert not take_off_final_softmax(export(model, as_inputs(torch.randn(2, 4).double())).module)
+    assert not take_off_final_softmax(record_model(model, as_inputs(torch.randn(2, 4).double())).module)

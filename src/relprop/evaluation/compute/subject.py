@@ -27,8 +27,9 @@ def load_model(choice: ModelChoice, evaluation: Evaluation) -> LoadedModel:
     Raises:
         RelpropError: See ``relprop.zoo.load``.
     """
+    # a model file may seed the global generator itself, so that one is seeded, and its state put back
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(evaluation.seed)
+        torch.default_generator.manual_seed(evaluation.seed)
         loaded = load(choice.name, choice.weights, pretrained=choice.pretrained)
     loaded.model.requires_grad_(requires_grad=False)
     return replace(loaded, preprocessing=with_geometry(loaded.preprocessing, evaluation.geometry))

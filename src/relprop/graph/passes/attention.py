@@ -31,7 +31,10 @@ def _expanded(module: fx.GraphModule, node: fx.Node) -> fx.Node:
     if arguments["is_causal"]:
         rows, columns = value_of(scores).shape[-2:]
         mask = add_constant(
-            module, node, "causal_mask", torch.ones(rows, columns, dtype=torch.bool, device=value_of(query).device).tril()
+            module,
+            node,
+            "causal_mask",
+            torch.ones(rows, columns, dtype=torch.bool, device=next(module.buffers(), torch.empty(0)).device).tril(),
         )
     if mask is not None:
         scores = _masked(node, scores, mask)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, fx
 
-from relprop.graph.nodes import add_constant, replace
+from relprop.graph.nodes import TWIN, add_constant, replace, twin_of, value_of
 from relprop.graph.passes.constants import drop_unused
 from relprop.ops.table import entry
 
@@ -55,7 +55,7 @@ def _fold(module: fx.GraphModule, node: fx.Node) -> None:
     constants = [add_constant(module, node, name, value) for name, value in (("weight", folded), ("bias", offset))]
     with module.graph.inserting_before(node):
         new = module.graph.call_function(feeder.target, (feeder.args[0], *constants, *feeder.args[3:]), feeder.kwargs)  # pyright: ignore[reportArgumentType, reportGeneralTypeIssues, reportAttributeAccessIssue, reportOptionalMemberAccess]
-    new.meta.update({**feeder.meta, "val": node.meta["val"]})  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess] - the shape stays
+    new.meta.update({**feeder.meta, "val": value_of(node), TWIN: twin_of(node)})  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess] - the shape stays
     replace(node, new)
     module.graph.erase_node(feeder)  # pyright: ignore[reportArgumentType]
 

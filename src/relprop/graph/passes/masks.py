@@ -1,27 +1,13 @@
-"""Constant masks: boolean masks become indices, so that sizes are static; added −∞ becomes ``masked_fill``, which absorbs no relevance."""
+"""Constant masks: added −∞ becomes ``masked_fill``, which absorbs no relevance."""
 
 import math
 
 import torch
 from torch import Tensor, fx
 
-from relprop.graph.nodes import add_constant, insert, recompute, replace
+from relprop.graph.nodes import add_constant, insert, replace
 
 aten = torch.ops.aten
-
-
-def index_by_constant_masks(module: fx.GraphModule) -> None:
-    """Rewrite ``x[:, mask]`` with a constant mask as ``x[:, positions]``, and recompute the shapes of its descendants."""
-    rewritten: set[fx.Node] = set()
-    for node in list(module.graph.nodes):
-        if node.target not in {aten.index.Tensor, aten.index_put.default}:
-            continue
-        masks = {index: _mask(module, index) for index in node.args[1]}
-        if any(mask is not None for mask in masks.values()):
-            indices = [part for index in node.args[1] for part in _positions(module, node, index, masks[index])]
-            node.args = (node.args[0], indices, *node.args[2:])
-            rewritten.add(node)
-    recompute(module.graph, rewritten)
 
 
 def fill_infinite_masks(module: fx.GraphModule) -> None:
@@ -41,15 +27,3 @@ def fill_infinite_masks(module: fx.GraphModule) -> None:
 def _constant(module: fx.GraphModule, node: object) -> Tensor | None:
     value = getattr(module, str(node.target)) if isinstance(node, fx.Node) and node.op == "get_attr" else None
     return value if isinstance(value, Tensor) else None
-
-
-def _mask(module: fx.GraphModule, index: fx.Node | None) -> Tensor | None:
-    value = _constant(module, index)
-    return value if value is not None and value.dtype in {torch.bool, torch.uint8} else None
-
-
-def _positions(module: fx.GraphModule, node: fx.Node, index: fx.Node | None, mask: Tensor | None) -> list[fx.Node | None]:
-    """The indices of a mask, one per dimension; any other index as it is."""
-    if mask is None:
-        return [index]
-    return [add_constant(module, node, "positions", places) for places in mask.nonzero(as_tuple=True)]

@@ -1,20 +1,17 @@
 """Canonicalize chains of views and transposes: unflatten → permute → flatten."""
 
 import itertools
-import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, fx
-from torch.fx.experimental.symbolic_shapes import statically_known_true
 
-from relprop.graph.nodes import OUTPUTS, insert, replace, value_of
+from relprop.graph.nodes import OUTPUTS, Size, insert, product, quotient, replace, shape_of, value_of
 from relprop.graph.passes.constants import drop_unused
 from relprop.ops.table import arguments_of, entry
 
 aten = torch.ops.aten
-Size = int | torch.SymInt
 
 
 class Atom(NamedTuple):
@@ -22,7 +19,7 @@ class Atom(NamedTuple):
 
     dim: int
     position: tuple[int, ...]
-    size: Size
+    size: int | Size
 
 
 def _place(atom: Atom) -> tuple[int, tuple[int, ...]]:
@@ -120,7 +117,7 @@ def take(steps: Steps, source: fx.Node, before: fx.Node) -> fx.Node:
 
 def axes_of(source: fx.Node) -> Axes:
     """The axes of a value before any move."""
-    return [[Atom(dim, (), size)] for dim, size in enumerate(value_of(source).shape)]
+    return [[Atom(dim, (), size)] for dim, size in enumerate(shape_of(source))]
 
 
 def moved(move: fx.Node, axes: Axes) -> Axes | None:
@@ -128,34 +125,24 @@ def moved(move: fx.Node, axes: Axes) -> Axes | None:
     op = entry(move)
     if op is not None and op.order is not None:
         return [axes[dim] for dim in op.order(arguments_of(move), len(axes))]
-    return _regrouped([atom for axis in axes for atom in axis], value_of(move).shape)
+    return _regrouped([atom for axis in axes for atom in axis], shape_of(move))
 
 
-def _quotient(a: Size, b: Size) -> Size | None:
-    """Return ``a / b`` where ``b`` divides ``a``, whatever the batch; a plain number where it is one."""
-    quotient = a // b
-    if not statically_known_true(operator.mul(quotient, b) == a):
-        return None
-    if isinstance(quotient, torch.SymInt) and quotient.node.expr.is_number:
-        return int(quotient.node.expr)
-    return quotient
-
-
-def _regrouped(atoms: list[Atom], shape: Sequence[Size]) -> Axes | None:
+def _regrouped(atoms: list[Atom], shape: Sequence[int | Size]) -> Axes | None:
     """Group factors, in order, by the dimensions of ``shape``, if none is empty; a factor across a border of dimensions is divided."""
     if 0 in shape:
         return None
     rest, axes = list(atoms), Axes()
     for size in shape:
         axis, needed = list[Atom](), size
-        while not statically_known_true(needed == 1):
+        while needed != 1:
             if not rest:
                 return None
             atom = rest.pop(0)
-            quotient = _quotient(needed, atom.size)
-            if quotient is not None:
+            rest_needed = quotient(needed, atom.size)
+            if rest_needed is not None:
                 axis.append(atom)
-                needed = quotient
+                needed = rest_needed
             elif isinstance(needed, int) and isinstance(atom.size, int) and atom.size % needed == 0:
                 axis.append(Atom(atom.dim, (*atom.position, 0), needed))
                 rest.insert(0, Atom(atom.dim, (*atom.position, 1), atom.size // needed))
@@ -200,7 +187,7 @@ def _joined(axes: Axes) -> Axes:
         whole = [axis[0]]
         for previous, atom in itertools.pairwise(axis):
             if after.get(_place(previous)) == _place(atom):
-                whole[-1] = whole[-1]._replace(size=operator.mul(whole[-1].size, atom.size))
+                whole[-1] = whole[-1]._replace(size=product((whole[-1].size, atom.size)))
             else:
                 whole.append(atom)
         joined.append(whole)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import fx
 
-from relprop.graph.nodes import OUTPUTS, PATH, WINDOWS, Window, add_constant, insert, replace, value_of
+from relprop.graph.nodes import OUTPUTS, PATH, WINDOWS, Window, add_constant, for_one, insert, replace, value_of
 from relprop.graph.passes.moves import Atom, Axes, Steps, axes_of, is_move, moved, shorten_moves, steps_to, take
 from relprop.graph.passes.windows import readers_of
 from relprop.ops.table import arguments_of
@@ -57,7 +57,7 @@ def _moved_parts(node: fx.Node) -> list[_Part]:
         picked = _picked(value, axes, last)
         if picked:
             (group,) = (axis for axis in axes if _makes_groups(axis, last))
-            steps, rows = steps_to([axis for axis in axes if axis is not group]), outputs // int(group[0].size)
+            steps, rows = steps_to([axis for axis in axes if axis is not group]), outputs // for_one(group[0].size)
             return [_Part(reader, index * rows, rows, steps) for reader, index in picked] if steps is not None else []
         user, *others = value.users
         following = moved(user, axes) if is_move(user) and not others and OUTPUTS not in user.meta else None

@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import fx
 
-from relprop.graph.nodes import OUTPUTS, insert, replace, value_of
+from relprop.graph.nodes import DEVICE, OUTPUTS, insert, replace, shape_of, value_of
 from relprop.ops.op import Role
 from relprop.ops.table import arguments_of, entry
 
@@ -33,8 +33,7 @@ def drop_identities(module: fx.GraphModule) -> None:
 def _is_identity(node: fx.Node) -> bool:
     op = entry(node)
     if op is not None and op.identity:
-        before, after = value_of(node.args[0]), node.meta["val"]
-        return before.dtype == after.dtype and before.device == after.device
+        return value_of(node.args[0]).dtype == value_of(node).dtype and DEVICE not in node.meta
     return node.target is aten.slice.Tensor and _takes_all(arguments_of(node))
 
 
@@ -147,10 +146,9 @@ def _rewrite_variance(node: fx.Node) -> fx.Node | None:
         return None
     given = arguments_of(node)
     x, dims, keepdim = given["self"], given["dim"], given["keepdim"]
-    value = value_of(x)
-    dims = list(range(value.dim())) if dims is None else list(dims)  # pyright: ignore[reportArgumentType]
-    sizes = [value.shape[dim] for dim in dims]
-    if not all(isinstance(size, int) for size in sizes):
+    dims = list(range(value_of(x).dim())) if dims is None else list(dims)  # pyright: ignore[reportArgumentType]
+    sizes = [size for dim in dims if isinstance(size := shape_of(x)[dim], int)]
+    if len(sizes) < len(dims):
         return None
     correction = given.get("correction", int(given.get("unbiased", True)))
     degrees = math.prod(sizes) - (1 if correction is None else correction)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, fx
 
-from relprop.graph.nodes import OUTPUTS, WINDOWS, Window, insert, replace, value_of
+from relprop.graph.nodes import OUTPUTS, WINDOWS, Size, Window, insert, replace, shape_of, twin_of, value_of
 from relprop.graph.passes.constants import drop_unused
 from relprop.ops.table import arguments_of, entry
 
@@ -59,10 +59,10 @@ def readers_of(node: fx.Node) -> list[Reader]:
 def _reader(user: fx.Node, node: fx.Node) -> Reader | None:
     if user.target not in {aten.slice.Tensor, aten.select.int}:
         return None
-    given, shape = arguments_of(user), value_of(node).shape
+    given, shape = arguments_of(user), shape_of(node)
     dim = given["dim"] % len(shape)
     size = shape[dim]
-    if not isinstance(size, int):
+    if isinstance(size, Size):
         return None
     if user.target is aten.select.int:
         index = given["index"]
@@ -100,5 +100,8 @@ def _dims(node: fx.Node, dim: int) -> Dims | None:
     op = entry(node)
     if op is None or op.slices is None:
         return None
-    arguments = {name: value_of(argument) for name, argument in arguments_of(node).items()}
-    return op.slices(arguments, value_of(node), dim)
+    found = [
+        op.slices({name: read(argument) for name, argument in arguments_of(node).items()}, read(node), dim)
+        for read in (value_of, twin_of)
+    ]
+    return found[0] if found[0] == found[1] else None

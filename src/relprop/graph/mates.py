@@ -1,0 +1,73 @@
+"""Check by a run that samples do not see their mates, where the analysis of the ops cannot tell."""
+
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from relprop.errors import UnsupportedOpError
+from relprop.graph.model import CapturedModel
+from relprop.graph.nodes import PATH
+from relprop.graph.samples import Samples, find_samples
+from relprop.inputs import Inputs
+from relprop.ops.layout import SampleLayout
+from relprop.ops.op import op_name
+
+_TOLERANCE = 1e-4
+"""Of a value's largest element: kernels may add in another order for another sample."""
+
+
+def refuse_mixed_samples(model: CapturedModel, inputs: Inputs) -> None:
+    """Refuse a model whose ops mix the samples of a batch.
+
+    Args:
+        model: A captured model with a dynamic batch.
+        inputs: The example; its first sample is run among two pairs of mates.
+
+    Raises:
+        UnsupportedOpError: Some ops do; the message lists them.
+    """
+    samples = find_samples(model.module.graph, dynamic=model.dynamic)
+    mixing = samples.mixing or tuple(_mixing(model, inputs, samples))
+    if not mixing and model.dynamic and samples.layouts[model.output] != SampleLayout(0):
+        mixing = (model.output,)
+    if mixing:
+        listed = ", ".join(f"{op_name(node.target)} (in {node.meta.get(PATH) or 'the model itself'})" for node in mixing)
+        raise UnsupportedOpError(f"These ops mix the samples of a batch, so no sample has a relevance of its own: {listed}.")
+
+
+def _mixing(model: CapturedModel, inputs: Inputs, samples: Samples) -> Collection[fx.Node]:
+    """The first op in doubt by which the middle sample changes with its mates."""
+    if not samples.unsettled:
+        return []
+    with torch.no_grad():
+        runs = [model.run(_among_mates(inputs, seed), keep=samples.unsettled)[1] for seed in (0, 1)]
+    for node in samples.unsettled:
+        values: list[list[Tensor]] = [_tensors(run[node]) for run in runs]
+        parts = [[samples.layouts[node].by_sample(value, 3)[1] for value in of_run] for of_run in values]
+        if not all(_equal(a, b) for a, b in zip(*parts, strict=True)):
+            return [node]
+    return []
+
+
+def _tensors(value: Any) -> list[Tensor]:  # noqa: ANN401 - what an op returns
+    return [v for v in (value if isinstance(value, list | tuple) else [value]) if isinstance(v, Tensor)]
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    if not (a.is_floating_point() or a.is_complex()):
+        return torch.equal(a, b)
+    return a.shape == b.shape and bool(((a - b).abs() <= _TOLERANCE * (1e-30 + b.abs().amax())).all()) if a.numel() else True
+
+
+def _among_mates(inputs: Inputs, seed: int) -> Inputs:
+    """The first sample between two that differ from it: noise, or its own integers in another order."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def mate(value: Tensor) -> Tensor:
+        if value.is_floating_point():
+            return (torch.randn(value.shape, generator=generator) * (1 + value.detach().abs().mean().cpu())).to(value)
+        return value.flatten()[torch.randperm(value.numel(), generator=generator).to(value.device)].reshape(value.shape)
+
+    return inputs.sample(0).map_batched(lambda v: torch.cat([mate(v), v, mate(v)]))

@@ -1,0 +1,1 @@
+"""Recording: one forward pass of a model, without values, as a graph of ATen ops with module paths."""

@@ -1,0 +1,367 @@
+"""The recorder: a dispatch mode that enters every ATen op of a forward pass into a graph, before torch takes composite ops apart.
+
+Below autograd, which is switched off for the thread, torch hands every op to the mode as the model called it. Constants are computed; what depends
+on the input has no values. Writes in place become new values, see :mod:`relprop.graph.recording.writes`.
+"""
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from relprop.errors import UnsupportedOpError
+from relprop.graph.nodes import DEVICE, PATH, as_meta
+from relprop.graph.recording.custom_gradients import CustomGradient, Region, emptied, running_function, stop_gradient
+from relprop.graph.recording.decompose import definition
+from relprop.graph.recording.traced import Entry, Memory, Traced, View
+from relprop.graph.recording.writes import functional, item_view, put_back, written
+from relprop.ops.op import Role, op_name
+from relprop.ops.recorded import INDEXED, OF_UNKNOWN_SIZE, SHAPES
+from relprop.ops.table import OPS
+
+aten = torch.ops.aten
+
+CONSTANT = "constant"
+"""Key of ``node.meta``: the value of a node that does not depend on the input."""
+
+AT = "at"
+"""Key of ``node.meta``: how many nodes were recorded before."""
+
+NO_GRAD = "no_grad"
+"""Key of ``node.meta``: whether the model computes the value with gradients off."""
+
+FUNCTION = "function"
+"""Key of ``node.meta``: the :class:`Region` of the ``torch.autograd.Function`` that computes the value."""
+
+
+class ReadsValueError(Exception):
+    """The model reads a value that depends on its input."""
+
+
+class Recorder(TorchDispatchMode):
+    """Records the ops of one forward pass.
+
+    Args:
+        names: The names of the model's parameters and buffers, by identity.
+
+    Attributes:
+        graph: The ops.
+        constants: The tensors that the graph reads, by name.
+        path: The path of the module that is being called.
+        count: How many nodes were recorded.
+    """
+
+    def __init__(self, names: Mapping[int, str]) -> None:
+        super().__init__()
+        self.graph = fx.Graph()
+        self.constants: dict[str, Tensor] = {}
+        self.path = ""
+        self.count = 0
+        self._region: Region | None = None
+        self._gradients_off = False
+        self._names = names
+        self._entries: dict[int, tuple[Tensor, Entry]] = {}
+
+    # --- tensors -----------------------------------------------------------------------------------------------------------------
+
+    def input(self, name: str, example: Tensor) -> Traced:
+        """Return a tensor without values for an input."""
+        node = self._counted(self.graph.placeholder(name))
+        value = torch.empty(example.shape, dtype=example.dtype, device="meta")
+        node.meta["val"] = value
+        return self._traced(node, value, example.device)
+
+    def entry(self, tensor: Tensor) -> Entry:
+        """The entry of a tensor, as of the last write to its memory."""
+        if isinstance(tensor, Traced):
+            found = tensor.entry
+        elif id(tensor) in self._entries:
+            found = self._entries[id(tensor)][1]
+        else:
+            found = self._constant(tensor)
+        if found.version != found.memory.version:
+            current = self.entry(self._chain(found)[-1])
+            found.node, found.value, found.version = current.node, current.value, found.memory.version
+        return found
+
+    def read(self, tensor: Tensor) -> Entry:
+        """The entry of a tensor as an op reads it: behind the custom gradient, or the end of gradients, that the model gives it."""
+        entry = self.entry(tensor)
+        node = entry.node
+        region: Region | None = node.meta.get(FUNCTION)
+        if region is not None and region is not self._region:
+            entry.node = self._with_custom_gradient(node, region)
+        elif NO_GRAD in node.meta and not self._gradients_off and entry.value.is_floating_point():
+            entry.node = self._add(stop_gradient, (node,), {}, entry.value)
+        return entry
+
+    def read_last(self, tensor: Tensor) -> Entry:
+        """The entry of the model's result."""
+        self._region = self._running_region()
+        return self.read(tensor)
+
+    def _running_region(self) -> Region | None:
+        """The call of a ``torch.autograd.Function`` that is running; they run with gradients off."""
+        frame, running = (None, False) if torch.is_grad_enabled() else running_function()
+        self._gradients_off = not (torch.is_grad_enabled() or running)
+        if frame is None:
+            return None
+        if self._region is None or self._region.frame is not frame:
+            return Region(frame, self.count, frame.f_locals["cls"], frame.f_locals["args"])
+        return self._region
+
+    def _with_custom_gradient(self, node: fx.Node, region: Region) -> fx.Node:
+        """Give a value that a ``torch.autograd.Function`` returned the function's gradient."""
+        tensors: list[Tensor] = []
+        arguments = emptied(region.args, tensors)
+        before, count, outer = len(self.graph.nodes), self.count, self._region
+        with self, torch.no_grad():  # once more, to see which of its results it is
+            results = region.function.apply(*region.args)
+        offsets = [self.entry(r).node.meta[AT] - count for r in results] if isinstance(results, tuple) else None
+        for _ in range(len(self.graph.nodes) - before):
+            self.graph.erase_node(next(iter(reversed(self.graph.nodes))))
+        self.count, self._region = count, outer
+        item = None if offsets is None else offsets.index(node.meta[AT] - region.begun)
+        sources = [self.entry(tensor).node for tensor in tensors]
+        return self._add(CustomGradient(region.function, arguments, item), (node, *sources), {}, node.meta["val"])
+
+    def _constant(self, tensor: Tensor) -> Entry:
+        """Enter a tensor that no recorded op returned: a parameter, a buffer, or one made elsewhere."""
+        path, value = self._names.get(id(tensor), ""), tensor.detach()
+        name = f"c{len(self.constants)}_{path}".replace(".", "_")
+        self.constants[name] = value
+        node = self._counted(self.graph.get_attr(name))
+        node.meta.update({"val": as_meta(value), PATH: path, CONSTANT: value})
+        return self._enter(tensor, node, value)
+
+    def _enter(
+        self, tensor: Tensor, node: fx.Node, value: Tensor, memory: Memory | None = None, path: tuple[View, ...] = ()
+    ) -> Entry:
+        memory = Memory(node, value) if memory is None else memory
+        entry = Entry(node, value, memory, path, tensor.device, memory.version)
+        self._entries[id(tensor)] = tensor, entry
+        return entry
+
+    def _traced(
+        self, node: fx.Node, value: Tensor, device: torch.device, memory: Memory | None = None, path: tuple[View, ...] = ()
+    ) -> Traced:
+        memory = Memory(node, value) if memory is None else memory
+        return Traced.of(Entry(node, value, memory, path, device, memory.version))
+
+    def _chain(self, entry: Entry) -> list[Tensor]:
+        """The tensors from the whole memory to a view of it, as of the last write."""
+        memory = entry.memory
+        if entry.memory.value.is_meta:
+            chain: list[Tensor] = [self._traced(memory.node, memory.value, entry.device)]
+        else:
+            chain = [memory.value]
+            self._enter(memory.value, memory.node, memory.value)
+        with self:
+            for view in entry.path:
+                chain.append(view.of(chain[-1]))
+        return chain
+
+    # --- ops ---------------------------------------------------------------------------------------------------------------------
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
+        """Record one op, a write as its functional twin, a composite op without an entry as its parts; return what the model shall see."""
+        kwargs = kwargs or {}
+        if len(args) > 1 and op_name(func) in INDEXED:
+            args = (args[0], [part for index in args[1] for part in self._positions(index)], *args[2:])
+        if func is aten.squeeze.default:  # a batch of one stays a batch
+            func, args = aten.squeeze.dims, (args[0], [dim for dim, size in enumerate(args[0].shape) if size == 1])
+        if func._schema.is_mutable:
+            return self._write(func, args, kwargs)
+        parts = definition(func, args)
+        if parts is None:
+            return self._record(func, args, kwargs)
+        before = len(self.graph.nodes)
+        with self:
+            result = parts(*args, **kwargs)
+        added = [node for node, _ in zip(reversed(self.graph.nodes), range(len(self.graph.nodes) - before), strict=False)]
+        if not any(str(node.target).startswith("prims") for node in added):
+            return result
+        for node in added:  # torch's primitives would hide the op's name
+            self.graph.erase_node(node)
+        return self._record(func, args, kwargs)
+
+    def _positions(self, index: Tensor | None) -> Sequence[Tensor | None]:
+        """The indices of a mask, one per dimension, so that sizes are known; any other index as it is.
+
+        Raises:
+            UnsupportedOpError: The mask depends on the input.
+        """
+        if index is None or index.dtype not in {torch.bool, torch.uint8} or self.entry(index).symbolic:
+            return [index]
+        with self:
+            return index.nonzero().unbind(1)
+
+    def _record(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
+        self._region = self._running_region()
+        operands: dict[int, tuple[Tensor, Entry]] = {}
+        _mapped((args, kwargs), lambda tensor: operands.update({id(tensor): (tensor, self.read(tensor))}))
+        entries = {key: entry for key, (_, entry) in operands.items()}
+        depends = any(entry.symbolic for entry in entries.values())
+        if depends and not any("Tensor" in str(r.type) for r in func._schema.returns):
+            raise ReadsValueError(op_name(func))
+        symbolic = depends or is_random(func, args, kwargs)
+        values = {key: as_meta(entry.value) if symbolic else entry.value for key, entry in entries.items()}
+        result = self._run(func, *_mapped((args, kwargs), lambda tensor: values[id(tensor)]), symbolic=symbolic)
+        passed_on = [tensor for key, (tensor, _) in operands.items() if result is values[key]]
+        if passed_on or not _holds_tensors(result):
+            return passed_on[0] if passed_on else result
+        nodes, named = _mapped((args, kwargs), lambda tensor: entries[id(tensor)].node)
+        node = self._add(func, nodes, named, result)
+        before = next((entry.device for entry in entries.values() if entry.symbolic), torch.device("cpu"))
+        device = _device_of(args, kwargs) or before
+        if depends and device != before:
+            node.meta[DEVICE] = device
+        sources = [(entry, values[key]) for key, entry in entries.items()]
+        if isinstance(result, Tensor):
+            return self._shown(result, node, sources, device, lambda: View(func, args[1:], kwargs))
+        items = [
+            self._shown(
+                value,
+                self._add(operator.getitem, (node, i), {}, value),
+                sources,
+                device,
+                partial(item_view, func, args, kwargs, result, i),
+            )
+            if isinstance(value, Tensor)
+            else value
+            for i, value in enumerate(result)
+        ]
+        return items if isinstance(result, list) else tuple(items)
+
+    def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, symbolic: bool) -> Any:  # noqa: ANN401
+        """Run an op on constants, or without values.
+
+        Raises:
+            UnsupportedOpError: The size of its result depends on the input's values.
+        """
+        if not symbolic:
+            return func(*args, **kwargs)
+        try:
+            return _run_without_values(func, args, kwargs)
+        except NotImplementedError:
+            raise UnsupportedOpError(
+                f"The size of what {op_name(func)} (in {self.path or 'the model itself'}) returns depends on the input's values, so no plan "
+                "can be made."
+            ) from None
+
+    def _shown(
+        self,
+        value: Tensor,
+        node: fx.Node,
+        sources: Sequence[tuple[Entry, Tensor]],
+        device: torch.device,
+        view: Callable[[], View],
+    ) -> Tensor:
+        """The tensor that the model sees for a result, which may be a view of an argument."""
+        source = next((entry for entry, read in sources if _share_memory(value, read)), None)
+        memory, path = (None, ()) if source is None else (source.memory, (*source.path, view()))
+        if value.is_meta:
+            return self._traced(node, value, device, memory, path)
+        node.meta[CONSTANT] = value
+        self._enter(value, node, value, memory, path)
+        return value
+
+    def _add(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> fx.Node:  # noqa: ANN401
+        node = self._counted(self.graph.call_function(op, args, kwargs))
+        node.meta[PATH] = self.path
+        node.meta["val"] = _mapped(result, as_meta)
+        if self._region is not None:
+            node.meta[FUNCTION] = self._region
+        elif self._gradients_off:
+            node.meta[NO_GRAD] = True
+        return node
+
+    def _counted(self, node: fx.Node) -> fx.Node:
+        node.meta[AT] = self.count
+        self.count += 1
+        return node
+
+    def _write(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:  # noqa: ANN401
+        """Record an op that writes in place as a new value of the memory that it writes to; the model's own tensors stay as they are."""
+        target = written(func, args, kwargs)
+        entry = self.entry(target)
+        twin, given, named = functional(func, args, kwargs)
+        with self:
+            new = twin(*given, **named)
+            new = new if new.dtype == target.dtype else new.to(target.dtype)
+        part, (*wholes, _) = self.entry(new), self._chain(entry)
+        with self:
+            for view, whole in zip(reversed(entry.path), reversed(wholes), strict=True):
+                new = put_back(view, whole, new)
+        memory, written_whole = entry.memory, self.entry(new)
+        memory.node, memory.value, memory.version = written_whole.node, written_whole.value, memory.version + 1
+        entry.node, entry.value, entry.version = part.node, part.value, memory.version
+        return target
+
+
+# torch wraps the method so that importing its compiler, which takes a second, precedes the first op
+Recorder.__torch_dispatch__ = Recorder.__torch_dispatch__.__wrapped__  # pyright: ignore[reportAttributeAccessIssue, reportFunctionMemberAccess]
+
+
+def _mapped(value: Any, function: Callable[[Tensor], Any]) -> Any:  # noqa: ANN401 - arguments of an op
+    """Apply a function to the tensors in the arguments or results of an op."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, list):
+        return [_mapped(item, function) for item in value]
+    if isinstance(value, tuple):
+        return tuple(_mapped(item, function) for item in value)
+    if isinstance(value, dict):
+        return {name: _mapped(item, function) for name, item in value.items()}
+    return value
+
+
+def _holds_tensors(result: Any) -> bool:  # noqa: ANN401
+    items: Sequence[Any] = result if isinstance(result, list | tuple) else [result]
+    return any(isinstance(item, Tensor) for item in items)
+
+
+def _share_memory(a: Tensor, b: Tensor) -> bool:
+    return torch._C._is_alias_of(a, b)  # pyright: ignore[reportAttributeAccessIssue, reportPrivateUsage]
+
+
+def is_random(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:  # noqa: ANN401
+    """Whether a call draws random numbers: torch tags such ops, some of which draw none in evaluation mode."""
+    if torch.Tag.nondeterministic_seeded not in func.tags:
+        return False
+    given = dict(zip((a.name for a in func._schema.arguments), args, strict=False)) | dict(kwargs)
+    return not any(given.get(name, True) in (False, 0.0) for name in ("train", "training", "dropout_p"))
+
+
+def _device_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> torch.device | None:
+    return next((v for v in (*args, *kwargs.values()) if isinstance(v, torch.device)), None)
+
+
+def _shape_function(func: Any, args: Sequence[Any]) -> Callable[..., Any]:  # noqa: ANN401
+    """The op, or what makes its result faster: an activation of a floating value returns one like it."""
+    op = OPS.get(op_name(func))
+    if op is None or op.role is not Role.ACTIVATION or len([a for a in args if isinstance(a, Tensor)]) != 1:
+        return SHAPES.get(func, func)
+    return _like_first if isinstance(args[0], Tensor) and args[0].is_floating_point() else func
+
+
+def _like_first(x: Tensor, *_: object, **__: object) -> Tensor:
+    return torch.empty_like(x)
+
+
+def _run_without_values(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    """Run an op on the meta device; one that has no kernel there, on zeros."""
+    meta = torch.device("meta")
+    given = [meta if isinstance(v, torch.device) else v for v in args]
+    named = {k: meta if k == "device" else v for k, v in kwargs.items() if k != "generator"}
+    try:
+        return _shape_function(func, given)(*given, **named)
+    except NotImplementedError:
+        if op_name(func) in OF_UNKNOWN_SIZE or torch.Tag.dynamic_output_shape in func.tags:
+            raise
+        zeros, named = _mapped((args, dict(kwargs)), lambda tensor: torch.zeros(tensor.shape, dtype=tensor.dtype))
+        return _mapped(func(*zeros, **named), as_meta)

@@ -1,0 +1,143 @@
+"""Which tokens of a sequence are the patches of the image, and which are extra ones: class, distillation, register and prompt tokens."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx
+
+from relprop import draws
+from relprop.graph.facts import from_softmax
+from relprop.graph.model import CapturedModel
+from relprop.graph.nodes import interpret
+from relprop.ops.op import Role
+from relprop.ops.table import arguments_of, entry
+
+_MOST_EXTRA_TOKENS = 16
+"""Numbers of extra tokens that are tried where the model does not tell them from patches."""
+
+_FROM_IMAGE = "tokens_from_image"
+"""Key of ``node.meta``: which tokens of a value depend on the image, by dimension."""
+
+_SAME = 1e-4
+"""Tokens that differ less than this between two images, over the largest value, do not depend on the image."""
+
+
+@dataclass(frozen=True)
+class Attention:
+    """One attention layer.
+
+    Attributes:
+        weights: Its weights ``(B, heads, N, N)``.
+        values: The values that they weigh, ``(B, heads, N, d)``.
+        result: The weighted sums of the values, ``(B, heads, N, d)``.
+    """
+
+    weights: fx.Node
+    values: fx.Node
+    result: fx.Node
+
+
+@dataclass(frozen=True)
+class TokenGrid:
+    """The patches of an image among the tokens of a sequence.
+
+    Attributes:
+        places: Where they stand, in reading order of the image.
+        height: Rows of patches.
+        width: Columns of patches.
+        notes: A note where the model does not tell which tokens they are.
+    """
+
+    places: tuple[int, ...]
+    height: int
+    width: int
+    notes: tuple[str, ...] = ()
+
+    def to_maps(self, tokens: Tensor) -> Tensor:
+        """Arrange the patches of ``(B, N, …)`` over the image, ``(B, height, width, …)``."""
+        places = torch.tensor(self.places, device=tokens.device)
+        return tokens.index_select(1, places).unflatten(1, (self.height, self.width))
+
+
+def find_attention(model: CapturedModel) -> list[Attention]:
+    """Find the products of softmax weights and values, in forward order."""
+    found, active = list[Attention](), set(model.active)
+    for node in model.active:
+        op, arguments = entry(node), arguments_of(node)
+        weights, values = arguments.get("self"), arguments.get("other")
+        if op is None or not op.multiplies or op.role is not Role.DENSE or not isinstance(values, fx.Node):
+            continue
+        if isinstance(weights, fx.Node) and from_softmax(weights, active):
+            found.append(Attention(weights, values, node))
+    return found
+
+
+def divides(image: tuple[int, int], height: int, width: int) -> bool:
+    """Whether a grid is made of equal square patches of the image."""
+    return height > 1 and width > 1 and image[0] % height == image[1] % width == 0 and image[0] // height == image[1] // width
+
+
+def token_grid(model: CapturedModel, image: tuple[int, int], value: fx.Node, dim: int) -> TokenGrid | None:
+    """Find the patches among the tokens that lie in dimension ``dim`` of a value, before attention mixes them for the first time.
+
+    The tokens that depend on the image are its patches. Where they make no grid, since extra tokens depend on it too, the first tokens
+    count as extra ones, and a note says so. None where no token depends on the image, or no number of extra tokens leaves a grid.
+    """
+    count = int(value.meta["val"].shape[dim])
+    places = [place for place, varies in enumerate(_from_image(model, value, dim)) if varies]
+    if not places:
+        return None
+    found = _grid(image, len(places))
+    if found is not None:
+        return TokenGrid(tuple(places), *found)
+    for extra in range(min(_MOST_EXTRA_TOKENS, count - 1) + 1):
+        found = _grid(image, count - extra)
+        if found is not None:
+            note = (
+                f"The model does not tell which of its {count} tokens are patches: the first {extra} are taken for extra tokens."
+            )
+            return TokenGrid(tuple(range(extra, count)), *found, (note,))
+    return None
+
+
+def first_mixed(model: CapturedModel, tokens: fx.Node) -> tuple[fx.Node, int]:
+    """Find where as many tokens as those of ``(B, N, C)`` are mixed for the first time; return the attention's values and the dimension.
+
+    Without such a layer, return the tokens themselves.
+    """
+    count = tokens.meta["val"].shape[1]
+    for layer in find_attention(model):
+        shape = layer.values.meta["val"].shape
+        if isinstance(shape[-2], int) and shape[-2] == count:
+            return layer.values, len(shape) - 2
+    return tokens, 1
+
+
+def _grid(image: tuple[int, int], count: int) -> tuple[int, int] | None:
+    """Rows and columns of patches."""
+    heights = (height for height in range(2, count + 1) if count % height == 0 and divides(image, height, count // height))
+    height = next(heights, None)
+    return None if height is None else (height, count // height)
+
+
+def _from_image(model: CapturedModel, value: fx.Node, dim: int) -> Sequence[bool]:
+    """Compare every token for two images of noise; the answer is kept with the value's node."""
+    known = value.meta.setdefault(_FROM_IMAGE, {})
+    if dim not in known:
+        source = draws.generator(0)
+        first, second = (_value_for_noise(model, value, source).movedim(dim, 0).flatten(1).float() for _ in range(2))
+        known[dim] = ((first - second).abs().amax(1) > _SAME * torch.maximum(first.abs(), second.abs()).amax()).tolist()
+    return known[dim]
+
+
+def _value_for_noise(model: CapturedModel, value: fx.Node, source: torch.Generator) -> Tensor:
+    def made(example: Tensor) -> Tensor:
+        if example.is_floating_point() and example.dim() == 4:
+            return draws.normal(tuple(example.shape), source).to(example)
+        fill = torch.ones if example.is_floating_point() or example.dtype == torch.bool else torch.zeros
+        return fill(example.shape, dtype=example.dtype, device=example.device)
+
+    given = model.example.sample(0).map(made)
+    with torch.no_grad():
+        return next(values[node] for node, values in interpret(model.module, given.flat) if node is value)
