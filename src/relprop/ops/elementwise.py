@@ -179,8 +179,6 @@ _COMPARISONS = """eq ne lt le gt ge logical_and logical_or logical_not bitwise_a
     argmax argmin one_hot bucketize searchsorted nonzero"""
 add_ops(_COMPARISONS.split(), _BLOCK)
 add_ops(["embedding", "embedding_bag", "_embedding_bag", "_embedding_bag_forward_only"], _BLOCK)
-_OF_A_SHAPE = (
-    "rand_like randn_like zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty sym_size"
-)
+_OF_A_SHAPE = "rand_like randn_like zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty sym_size"
 add_ops(_OF_A_SHAPE.split(), replace(_BLOCK, reads=()))
 add_ops(["arange", "zeros", "ones", "full", "empty", "scalar_tensor"], _BLOCK)

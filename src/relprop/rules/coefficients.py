@@ -28,7 +28,7 @@ def rap(c: Contributions, relevance: Tensor) -> Coefficients:
     if c.all_positive:
         return Coefficients(p[0], doubts=[p])
     n = _over_absolute(c, relevance)
-    return Coefficients(p[0], n[0], doubts=[p, n])
+    return Coefficients(p[0], n[0], agree=True, doubts=[p, n])
 
 
 def rap_released_conv(c: Contributions, relevance: Tensor) -> Coefficients:

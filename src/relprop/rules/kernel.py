@@ -1,7 +1,8 @@
 """One kernel for all sign-splitting rules: a rule is two coefficients per output, and this file turns them into relevance.
 
 For an op ``z_j = Σ_i z_ij`` with contributions ``z_ij = x_i w_ij`` and coefficients ``p_j``, ``n_j`` the relevance of input ``i`` is
-``Σ_j (p_j z⁺_ij + n_j |z⁻_ij|)``. Where no ``x`` is negative, that is ``x_i [w⁺ᵀ p + |w⁻|ᵀ n]_i``. For ``x`` of both signs, with
+``Σ_j (p_j z⁺_ij + n_j |z⁻_ij|)``. Where no ``x`` is negative, that is ``x_i [w⁺ᵀ p + |w⁻|ᵀ n]_i``,
+or ``x_i [w⁺ᵀ (p + n) − wᵀ n]_i``, which spares a pass over the weights. For ``x`` of both signs, with
 ``a_j = Σ_i |z_ij|``, which is the same op on ``|x|`` and ``|w|``, it is ``|x_i| [|w|ᵀ (p + n)/2]_i + x_i [wᵀ (p − n)/2]_i``.
 
 Two transposed applications either way, and one forward application for the sums ``z⁺``, ``|z⁻|`` and ``a``: the others follow from the
@@ -31,14 +32,21 @@ Doubt = tuple[Tensor, Tensor | None]
 
 @dataclass(frozen=True)
 class Coefficients:
-    """``p_j`` and ``n_j`` of a rule; ``n=None`` stands for zero, ``opposite`` for ``n = −p``.
+    """The coefficients ``p_j`` and ``n_j`` of a rule.
 
-    ``absorbed`` sums what they leave of the relevance, per sample, ``(batch,)``, where that is known without all contributions.
+    Attributes:
+        p: Multiplies positive contributions.
+        n: Multiplies the magnitude of negative contributions; None stands for zero.
+        opposite: Whether ``n = −p``.
+        agree: Whether no ``n`` has another sign than its ``p`` or is larger.
+        absorbed: Sums what they leave of the relevance, per sample, ``(batch,)``, where that is known without all contributions.
+        doubts: The coefficients whose sums may be off.
     """
 
     p: Tensor
     n: Tensor | None = None
     opposite: bool = False
+    agree: bool = False
     absorbed: Callable[[SampleLayout, int], Tensor] | None = None
     doubts: Sequence[Doubt] = ()
 
@@ -48,8 +56,11 @@ class Coefficients:
         if not lost:
             return True
         allowed = layout.sum(relevance.abs(), batch) * (TOLERANCE * torch.finfo(relevance.dtype).eps)
-        # the relevance of several targets is mapped by vmap, which has no conditions
-        return bool(torch.func.debug_unwrap(sum(lost) <= allowed).all())
+        enough = sum(lost) <= allowed
+        try:
+            return bool(enough.all())
+        except RuntimeError:  # several targets, which ``vmap`` maps
+            return bool(torch.func.debug_unwrap(enough).all())
 
 
 def over(numerator: Tensor, denominator: Tensor) -> Tensor:
@@ -64,9 +75,10 @@ def over(numerator: Tensor, denominator: Tensor) -> Tensor:
 
 def divide(numerator: Tensor, denominator: Tensor, noise: Tensor | None = None) -> Tensor:
     """Divide by something that is not negative and off by up to ``noise``; zero where it is zero: an output without contributions passes nothing."""
+    if noise is not None:
+        return over(numerator, torch.maximum(denominator, noise))
     # dividing by infinity is far faster on CPUs than a mask
-    raised = denominator if noise is None else torch.maximum(denominator, noise)
-    return over(numerator, functional.threshold(raised, smallest(denominator.dtype), math.inf, inplace=noise is not None))
+    return over(numerator, functional.threshold(denominator, smallest(denominator.dtype), math.inf))
 
 
 def divide_signed(numerator: Tensor, denominator: Tensor, epsilon: float = 0.0) -> Tensor:
@@ -183,8 +195,11 @@ class Contributions:
 
     def _noise(self, subtracted: Tensor | float) -> Tensor | None:
         """The rounding error of a difference in which the bias takes part."""
-        eps = torch.finfo(self.output.dtype).eps
-        return subtracted * eps if self.bias is None else self.bias.abs() * eps + subtracted * eps  # pyright: ignore[reportReturnType]
+        limits = torch.finfo(self.output.dtype)
+        # what is as small as the floor counts as noise, which divides no relevance to infinity
+        floor = torch.full((), math.sqrt(limits.tiny / limits.eps), dtype=self.output.dtype, device=self.output.device)
+        of_bias = floor if self.bias is None else torch.add(floor, self.bias.abs(), alpha=limits.eps)
+        return torch.add(of_bias, subtracted, alpha=limits.eps) if isinstance(subtracted, Tensor) else of_bias
 
     def positive_and(self, offset: Tensor | float) -> Tensor:
         """``z⁺_j`` plus something that is not negative, such as the positive part of the bias; in one pass where the op can."""
@@ -197,9 +212,8 @@ class Contributions:
         if not self._direct:
             return (_plus(self.positive, up), self.positive_noise), (_plus(self.negative, down), self.negative_noise)
         negative = self._raised(self._negative_weight, down)
-        if isinstance(up, Tensor):
-            return (self.output + negative, negative * torch.finfo(negative.dtype).eps), (negative, None)
-        return (self.z + negative, self._noise(negative)), (negative, None)
+        total = self.output if isinstance(up, Tensor) else self.z
+        return (total + negative, self._noise(negative)), (negative, None)
 
     @property
     def _direct(self) -> bool:
@@ -221,6 +235,8 @@ class Contributions:
         p, n, linear, x = coefficients.p, coefficients.n, self.linear, self.x
         if self.all_positive or coefficients.opposite:
             return self._times(x, linear.transpose(p, linear.weight))
+        if self.input_nonnegative and coefficients.agree and n is not None:
+            return (linear.transpose(p + n, self._positive_weight) - linear.transpose(n, linear.weight)).mul_(x)
         if self.input_nonnegative:
             return self._times(x, self._transposed(p, n))
         both, difference = (p / 2, p / 2) if n is None else ((p + n) / 2, (p - n) / 2)
@@ -258,7 +274,7 @@ class Contributions:
 class SplitContributions(Contributions):
     """The same sums and shares from parts of one sign: no differences, so that even the smallest of them is exact up to rounding."""
 
-    def _noise(self, subtracted: Tensor | float) -> None:  # noqa: ARG002 - as where sums are differences
+    def _noise(self, subtracted: Tensor | float) -> None:
         """No sum is a difference."""
 
     @cached_property
