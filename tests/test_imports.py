@@ -17,7 +17,7 @@ ORDER = [
     ["graph"],
     ["rules"],
     ["viz"],
-    ["explanation"],
+    ["explanation", "precision"],
     ["propagation"],
     ["attribution"],
     ["methods"],

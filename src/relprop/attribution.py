@@ -7,7 +7,7 @@ from typing import Never
 import torch
 from torch import Tensor, fx
 
-from relprop.errors import InputError, OptionError, TargetError, UnsupportedOpError
+from relprop.errors import InputError, OptionError, RelevanceError, TargetError, UnsupportedOpError
 from relprop.explanation import Answer
 from relprop.graph.model import CapturedModel
 from relprop.graph.nodes import PATH
@@ -132,6 +132,7 @@ class Attribution:
         check: Refuses models that it cannot explain, at planning time; returns notes.
         any_output: Whether any relevance of the output can be explained, or classes only.
         fold_batchnorm: Whether BatchNorm folds into the layer before it.
+        precision: The lowest precision that it computes in; models of a lower one are raised to it. None for the model's own.
     """
 
     name: str
@@ -139,6 +140,7 @@ class Attribution:
     check: Callable[[CapturedModel], tuple[str, ...]] = _no_check
     any_output: bool = True
     fold_batchnorm: bool = True
+    precision: torch.dtype | None = torch.float32
 
     def plan(self, captured: CapturedModel) -> "AttributionPlan":
         """Check that the method can explain a captured model; the model stays as it is.
@@ -158,6 +160,7 @@ class Attribution:
             OptionError: Relevance at modules was asked for.
             InputError: No input is floating point.
             TargetError: The target does not fit the output, or the method takes classes only.
+            RelevanceError: The relevance is not finite.
         """
         if request.layers:
             raise OptionError(f"Method {self.name!r} gives relevance to inputs only; leave layers out.")
@@ -168,7 +171,10 @@ class Attribution:
             raise InputError(f"Method {self.name!r} needs a floating point input; these are {kinds}.")
         question = request.question(plan.model(request.given))
         problems = _problems(plan.model, request.given, question)
-        return _answer(problems, [self.attribute(problem) for problem in problems], question)
+        results = [self.attribute(problem) for problem in problems]
+        if not all(bool(part.isfinite().all()) for result in results for part in result.relevance):
+            raise RelevanceError(f"Method {self.name!r} gives NaN or infinite relevance for these inputs; try float64 inputs.")
+        return _answer(problems, results, question)
 
     def trace(self, plan: "AttributionPlan", request: Request) -> Never:  # noqa: ARG002 - as every method has it
         """Refuse a trace.

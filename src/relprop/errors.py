@@ -32,6 +32,10 @@ class UnsupportedOpError(RelpropError, NotImplementedError):
     """Ops of the model for which relevance has no rule."""
 
 
+class RelevanceError(RelpropError, ArithmeticError):
+    """Relevance that is NaN or infinite."""
+
+
 class OutputError(RelpropError, OSError):
     """A result that cannot be written."""
 

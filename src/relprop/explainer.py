@@ -21,6 +21,8 @@ from relprop.heads import check_activation
 from relprop.inputs import Inputs, Request, as_inputs, finite_logits
 from relprop.methods import choose_method
 from relprop.methods.protocol import AnyMethod, MethodPlan
+from relprop.precision import as_computed, at_least
+from relprop.propagation.checks import note_on_conservation
 from relprop.propagation.trace import Trace, join_traces
 
 MethodChoice = str | Path | AnyMethod
@@ -153,7 +155,7 @@ class Explainer(nn.Module):
         self.eval()
 
     def _make_plan(self) -> None:
-        self.plan: MethodPlan = self.method.plan(self.captured)
+        self.plan: MethodPlan = self.method.plan(at_least(self.captured, self.method.precision))
         self.module = self.plan.model.module
 
     def _follow(self) -> None:
@@ -199,7 +201,8 @@ class Explainer(nn.Module):
             ModelError: The logits are not finite, or the model has changed in more than the values of its weights.
         """
         self._follow()
-        return finite_logits(self.plan.model(self._checked(inputs)))
+        model = self.plan.model
+        return finite_logits(self._returned(model(as_computed(self._checked(inputs), model))))
 
     @own_context()
     def forward(
@@ -220,7 +223,7 @@ class Explainer(nn.Module):
         """
         self._follow()
         request = Request(self._checked(inputs), target, ordinary(output_relevance), layers)
-        parts = [self._assembled(part, self.method.explain(self.plan, part)) for part in self._parts(request)]
+        parts = [self._assembled(part, self.method.explain(self.plan, self._computed(part))) for part in self._parts(request)]
         return join_explanations(parts)
 
     @own_context()
@@ -235,7 +238,7 @@ class Explainer(nn.Module):
         """
         self._follow()
         request = Request(self._checked(inputs), target, ordinary(output_relevance))
-        table = join_traces([self.method.trace(self.plan, part) for part in self._parts(request)])
+        table = join_traces([self.method.trace(self.plan, self._computed(part)) for part in self._parts(request)])
         print(table)  # noqa: T201 - the trace is there to be read
         return table
 
@@ -243,8 +246,19 @@ class Explainer(nn.Module):
         """The whole batch, or one request per sample where the model fixes its batch size."""
         return [request] if self.captured.dynamic and not self.captured.example.shared else request.samples()
 
+    def _computed(self, request: Request) -> Request:
+        """The request in the precision of the plan."""
+        return replace(request, given=as_computed(request.given, self.plan.model))
+
+    def _returned(self, values: Tensor) -> Tensor:
+        """Values in the precision of the model, float32 at least; a method may compute in a higher one."""
+        own: torch.dtype = self.captured.output.meta["val"].dtype
+        return values.to(torch.promote_types(own, torch.float32))
+
     def _assembled(self, request: Request, answer: Answer) -> Explanation:
-        given = request.given
+        given, answer = request.given, answer.map(self._returned)
+        kept = answer.conserved
+        missed = () if kept is None else note_on_conservation(given, answer.relevance, answer.absorbed, kept)
         return Explanation(
             relevance=given.restore(_by_sample(given, answer)),
             logits=answer.question.logits,
@@ -253,7 +267,7 @@ class Explainer(nn.Module):
             inputs=given.restore([t.unsqueeze(0) if name in given.shared else t for name, t in given.tensors]),
             layers=answer.layers,
             method=self.method.name,
-            notes=tuple(dict.fromkeys([*self.plan.notes, *answer.notes])),
+            notes=tuple(dict.fromkeys([*self.plan.notes, *answer.notes, *missed])),
             completeness_error=answer.completeness_error,
             activation=self.captured.activation,
         )

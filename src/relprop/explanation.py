@@ -1,6 +1,6 @@
 """Explanations: what an explainer returns, as tensors, heat maps, pictures and files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,6 +114,7 @@ class Answer:
         layers: Relevance at the outputs of modules, by path.
         completeness_error: See :class:`Explanation`.
         notes: What the user should know.
+        conserved: What relevance and absorbed relevance promise to add up to, ``(B,)`` or ``(B, K)``; None without a promise.
     """
 
     relevance: Sequence[Tensor]
@@ -122,6 +123,23 @@ class Answer:
     layers: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     completeness_error: Tensor | None = None
     notes: tuple[str, ...] = ()
+    conserved: Tensor | None = None
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Answer":
+        """Apply ``function``, such as a cast, to every floating tensor but the question's relevance of the output."""
+
+        def changed(value: Tensor | None) -> Tensor | None:
+            return None if value is None else function(value)
+
+        return replace(
+            self,
+            relevance=[function(part) for part in self.relevance],
+            absorbed=function(self.absorbed),
+            question=replace(self.question, logits=function(self.question.logits)),
+            layers={path: function(part) for path, part in self.layers.items()},
+            completeness_error=changed(self.completeness_error),
+            conserved=changed(self.conserved),
+        )
 
 
 def join_explanations(parts: Sequence[Explanation]) -> Explanation:

@@ -43,7 +43,7 @@ def register_method(name: str, attribution: Any, *, summary: str = "A method of 
     explain, options = _as_function(name, attribution)
 
     def build(**given: Any) -> Attribution:  # noqa: ANN401 - the options of the method
-        return Attribution(name, lambda problem: _attributed(name, explain, problem, given), any_output=False)
+        return Attribution(name, lambda problem: _attributed(name, explain, problem, given), any_output=False, precision=None)
 
     build.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
     METHODS[name] = MethodEntry(name, build, summary, source)

@@ -2,6 +2,8 @@
 
 from typing import Any, Protocol, runtime_checkable
 
+import torch
+
 from relprop.explanation import Answer
 from relprop.graph.model import CapturedModel
 from relprop.inputs import Request
@@ -34,6 +36,11 @@ class AnyMethod(Protocol):
     @property
     def name(self) -> str:
         """As the registry calls it."""
+        ...
+
+    @property
+    def precision(self) -> torch.dtype | None:
+        """The lowest precision that it computes in, such as float32; None for that of the model."""
         ...
 
     def plan(self, captured: CapturedModel) -> Any:  # noqa: ANN401 - the method's own kind of plan

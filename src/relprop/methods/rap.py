@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from relprop.methods.rule_tables import ConstantsName, SumName, additions, input_bounds
@@ -48,12 +49,16 @@ def build_rap(
         rules,
         start=STARTS[start if contrasts else "logit"],
         bounds=input_bounds("rap", low, high),
+        precision=torch.float64 if variant == "released" else torch.float32,
         conserves=not contrasts,
     )
 
 
 def build_rap_released(*, add: SumName = "signed", constants: ConstantsName = "leave out") -> Method:
-    """RAP as its published code computes it: see ``variant="released"`` of ``rap``; residual sums split by signed value."""
+    """RAP as its published code computes it: see ``variant="released"`` of ``rap``; residual sums split by signed value.
+
+    It divides by signed sums without a stabilizer, which multiplies rounding errors by up to 10⁷, so it computes in float64.
+    """
     return replace(build_rap(variant="released", add=add, constants=constants), name="rap-released")
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any, Self
 
+import torch
 from torch import Tensor
 
 from relprop.errors import OptionError, suggestion
@@ -40,6 +41,7 @@ class Composite:
         start: How the explained logits become relevance of the output, see :data:`relprop.methods.STARTS`.
         fold_batchnorm: Whether BatchNorm folds into the layer before it.
         bounds: Bounds of the model's input for the z-box rule, or None for those of every sample.
+        precision: The lowest precision that it computes in; models of a lower one are raised to it.
         conserves: Whether the relevance of the inputs and the absorbed relevance add up to the explained logit.
 
     Raises:
@@ -54,6 +56,7 @@ class Composite:
     start: Start = STARTS["logit"]
     fold_batchnorm: bool = True
     bounds: Bounds = None
+    precision: torch.dtype = torch.float32
     conserves: bool = True
 
     def __post_init__(self) -> None:

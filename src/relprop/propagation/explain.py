@@ -11,12 +11,10 @@ from relprop.errors import OptionError, TargetError, suggestion
 from relprop.explanation import Answer
 from relprop.graph.nodes import OUTPUTS, module_outputs, output_notes, widened
 from relprop.inputs import Question, Request
+from relprop.propagation.checks import Start, note_on_zeros, refuse_not_finite
 from relprop.propagation.plan import Plan
 from relprop.propagation.run import Run
 from relprop.propagation.trace import Trace, trace_run
-
-Start = tuple[float, Tensor]
-"""A factor and the relevance of the output, ``(B, C)`` or ``(B, K, C)``; the maps of several starts, times their factors, add up."""
 
 
 def explain(plan: Plan, request: Request) -> Answer:
@@ -25,6 +23,7 @@ def explain(plan: Plan, request: Request) -> Answer:
     Raises:
         TargetError: The target or the relevance of the output does not fit the output.
         OptionError: An unknown module path, or one at whose output no relevance passes.
+        RelevanceError: The relevance is not finite.
     """
     layers = request.layers
     _check_layers(plan, layers)
@@ -44,7 +43,10 @@ def explain(plan: Plan, request: Request) -> Answer:
         scaled = [leaf * factor for leaf in leaves] if factor != 1 else leaves
         total = scaled if total is None else [a + b for a, b in zip(total, scaled, strict=True)]
     parts, at_layers, absorbed = tree_unflatten(total, structure)  # pyright: ignore[reportArgumentType, reportPossiblyUnboundVariable]
-    return Answer(parts, absorbed, question, layers=at_layers, notes=output_notes(plan.module, layers))
+    refuse_not_finite(plan, request, starts, [*parts, *at_layers.values(), absorbed], several=several)
+    notes = (*output_notes(plan.module, layers), *note_on_zeros(request.given, parts, absorbed))
+    explained = torch.stack([start.flatten(absorbed.dim()).sum(-1) * factor for factor, start in starts]).sum(0)
+    return Answer(parts, absorbed, question, at_layers, notes=notes, conserved=explained if plan.method.conserves else None)
 
 
 def trace(plan: Plan, request: Request) -> Trace:

@@ -10,7 +10,7 @@ from relprop.ops.elementwise import pass_unchanged
 from relprop.ops.op import ABSORBED, BackwardFunction, Call, MultiplierRule, Relevances
 from relprop.rules import coefficients
 from relprop.rules.coefficients import CoefficientFunction
-from relprop.rules.kernel import Contributions, divide, in_blocks
+from relprop.rules.kernel import Coefficients, Contributions, divide, in_blocks, smallest
 from relprop.rules.rule import Rule, refuse_negative
 
 BiasName = Literal["absorb", "leave out"]
@@ -24,13 +24,24 @@ def _contributions(call: Call) -> Contributions:
 def _shared(call: Call, relevance: Tensor, function: CoefficientFunction, *, absorbs: bool) -> tuple[Tensor, Tensor]:
     """Share relevance by coefficients, block by block; return the shares and the absorbed relevance, ``(batch,)``."""
     shares, absorbed = 0.0, relevance.new_zeros(call.batch)
-    for c, part in in_blocks(_contributions(call), relevance):
-        of_block = function(c, part)
+    for block, part in in_blocks(_contributions(call), relevance):
+        c, of_block = _trusted(call, block, part, function)
         if absorbs:
             absorbed = absorbed + c.absorbed(of_block, part, call.layout, call.batch)
         c.forget()
         shares = c.redistribute(of_block) + shares if isinstance(shares, Tensor) else c.redistribute(of_block)
     return shares, absorbed  # pyright: ignore[reportReturnType]
+
+
+def _trusted(
+    call: Call, c: Contributions, relevance: Tensor, function: CoefficientFunction
+) -> tuple[Contributions, Coefficients]:
+    """Compute a rule's coefficients, without differences where these would cost too much relevance."""
+    found = function(c, relevance)
+    if found.trusted(relevance, call.layout, call.batch):
+        return c, found
+    split = c.split()
+    return split, function(split, relevance)
 
 
 def _affine(name: str, function: CoefficientFunction) -> Rule:
@@ -65,8 +76,9 @@ def _by_multiplier(call: Call, factor: Tensor) -> Relevances:
 def _shared_by_product(call: Call, relevance: Tensor, function: CoefficientFunction) -> Relevances:
     """Share the relevance of a product of two values whose contributions are the same for both factors: in equal parts."""
     factors = {name: _contributions(call.on(name)) for name in call.operands}
-    first = factors[call.data]
-    coefficients_of = function(first, relevance)
+    first, coefficients_of = _trusted(call, factors[call.data], relevance, function)
+    if first is not factors[call.data]:
+        factors = {name: c.split() for name, c in factors.items()}
     absorbed = first.absorbed(coefficients_of, relevance, call.layout, call.batch)
     return {name: c.redistribute(coefficients_of).div_(len(factors)) for name, c in factors.items()} | {ABSORBED: absorbed}
 
@@ -159,39 +171,38 @@ def zbox(*, shares_all: bool = False) -> Rule:
     With ``shares_all``, the relevance of outputs without any contribution (a channel that is switched off) is not absorbed: all inputs
     take equal parts.
 
-    ``x w − l w⁺ − h w⁻`` is ``(x − c) w + d |w|`` with the middle ``c`` and half the width ``d`` of the box. Where the user fixed no
-    bounds, they are the smallest and the largest value of the sample's input.
+    ``x w − l w⁺ − h w⁻`` is ``(x − l) w⁺ + (h − x) |w⁻|``, a sum without differences. Where the user fixed no bounds, they are the
+    smallest and the largest value of the sample's input.
     """
 
     def backward(call: Call, relevance: Tensor) -> Relevances:
         linear, _ = call.as_linear()
-        x, weight = call.x, linear.weight
-        magnitude = None if weight is None else weight.abs()
-        middle, half = _middle_and_half(call)
-        offset = x - middle
-        reach = linear.forward(half.expand_as(x), magnitude)
-        z = linear.forward(offset, weight) + reach
-        floor = reach * (64 * torch.finfo(z.dtype).eps)
-        p = divide(relevance, z, floor)
-        shares = offset * linear.transpose(p, weight) + half * linear.transpose(p, magnitude)
+        low, high = _box(call)
+        parts = [(call.x - low, None if linear.weight is None else linear.weight.clamp(min=0))]
+        if not linear.nonnegative:
+            parts.append((high - call.x, linear.weight.clamp(max=0).neg_()))  # pyright: ignore[reportOptionalMemberAccess]
+        first, *rest = (linear.forward(reach, weight) for reach, weight in parts)
+        z = sum(rest, first)
         absorbed = call.layout.dot(
-            relevance, (floor - z).sign_().add_(1).clamp_(max=1), call.batch
-        )  # of outputs not above the floor
+            relevance, (z <= smallest(z.dtype)).to(z.dtype), call.batch
+        )  # of outputs without contributions
+        p = divide(relevance, z)
+        first, *rest = (reach * linear.transpose(p, weight) for reach, weight in parts)
+        shares = sum(rest, first)
         if not shares_all:
             return {call.data: shares, ABSORBED: absorbed}
-        return {call.data: shares + call.layouts[call.data].spread(absorbed * (call.batch / x.numel()), x)}
+        return {call.data: shares + call.layouts[call.data].spread(absorbed * (call.batch / call.x.numel()), call.x)}
 
     return Rule("zbox", _on_each_operand(backward), ("x",))
 
 
-def _middle_and_half(call: Call) -> tuple[Tensor, Tensor]:
-    """The middle and half the width of the input's box, both broadcastable over the input."""
-    if call.bounds is None:
-        layout = call.layouts[call.data]
-        low, high = (layout.spread(bound, call.x) for bound in layout.extremes(call.x, call.batch))
-    else:
-        low, high = call.bounds
-    return (low + high) / 2, (high - low) / 2
+def _box(call: Call) -> tuple[Tensor, Tensor]:
+    """The bounds of the input, both broadcastable over it."""
+    if call.bounds is not None:
+        return call.bounds
+    layout = call.layouts[call.data]
+    low, high = (layout.spread(bound, call.x) for bound in layout.extremes(call.x, call.batch))
+    return low, high
 
 
 def _on_each_operand(relevance_of: BackwardFunction) -> BackwardFunction:

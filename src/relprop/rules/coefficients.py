@@ -1,37 +1,47 @@
 """Coefficients of the sign-splitting rules: every output's multiplier for its positive and its negative contributions, see ``kernel``."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from relprop.ops.layout import SampleLayout
-from relprop.rules.kernel import Coefficients, Contributions, divide, divide_signed, divide_stabilized, smallest
+from relprop.rules.kernel import Coefficients, Contributions, Doubt, divide, divide_signed, divide_stabilized, smallest
 
 CoefficientFunction = Callable[[Contributions, Tensor], Coefficients]
 """``(contributions, relevance of the output) -> (p, n)``."""
 
 
-def _over_positive(c: Contributions, relevance: Tensor) -> Tensor:
-    return divide(relevance, c.positive, c.positive_floor)
+def _over_positive(c: Contributions, relevance: Tensor) -> Doubt:
+    noise = c.positive_noise
+    return divide(relevance, c.positive, noise), noise
+
+
+def _over_absolute(c: Contributions, relevance: Tensor) -> Doubt:
+    noise = c.absolute_noise
+    return divide(relevance, c.absolute, noise), noise
 
 
 def rap(c: Contributions, relevance: Tensor) -> Coefficients:
     """RAP, Eq. 7: ``p = R/z⁺``, ``n = R/a``; the second term's ``ν z⁻_ij/z⁻_j`` is ``R |z⁻_ij| / a_j``."""
     p = _over_positive(c, relevance)
-    return Coefficients(p) if c.all_positive else Coefficients(p, divide(relevance, c.absolute))
+    if c.all_positive:
+        return Coefficients(p[0], doubts=[p])
+    n = _over_absolute(c, relevance)
+    return Coefficients(p[0], n[0], agree=True, doubts=[p, n])
 
 
 def rap_released_conv(c: Contributions, relevance: Tensor) -> Coefficients:
     """RAP as its released code treats convolutions: negative relevance flows along the negative contributions alone."""
-    positive, negative = relevance.clamp(min=0), relevance.clamp(max=0)
-    n = divide(relevance, c.absolute) + divide(negative, c.negative, c.rounding)
-    return Coefficients(_over_positive(c, positive), n)
+    positive, negative, noise = relevance.clamp(min=0), relevance.clamp(max=0), c.negative_noise
+    p, n, more = _over_positive(c, positive), _over_absolute(c, relevance), divide(negative, c.negative, noise)
+    return Coefficients(p[0], n[0] + more, doubts=[p, n, (more, noise)])
 
 
 def absolute(c: Contributions, relevance: Tensor) -> Coefficients:
     """RAP's start, Eq. 5 and 6: every input takes a share of the logit by its absolute influence."""
-    p = divide(relevance, c.absolute)
-    return Coefficients(p, p)
+    p = _over_absolute(c, relevance)
+    return Coefficients(p[0], p[0], doubts=[p])
 
 
 def _biased(c: Contributions, bias: str) -> tuple[Tensor, Tensor | float]:
@@ -57,48 +67,59 @@ def proportional(epsilon: float, bias: str) -> CoefficientFunction:
 
 
 def alpha_beta(alpha: float, beta: float, epsilon: float, bias: str) -> CoefficientFunction:
-    """LRP-αβ (Bach et al. 2015, Eq. 60): ``p = αR/z⁺``, ``n = −βR/|z⁻|``."""
+    """LRP-αβ (Bach et al. 2015, Eq. 60): ``p = αR/z⁺``, ``n = −βR/|z⁻|``; biases and ``ε`` count in both sums."""
 
     def coefficients(c: Contributions, relevance: Tensor) -> Coefficients:
-        if c.input_nonnegative and epsilon > smallest(relevance.dtype):
-            return _stabilized(c, relevance, alpha, beta, epsilon, bias)
-        z, b = _biased(c, bias)
-        offset = _clamped(b, 1) + epsilon
-        positive = c.positive + offset if isinstance(offset, Tensor) or offset else c.positive
-        p = divide(relevance if alpha == 1 else alpha * relevance, positive, c.positive_floor)
-        if beta == 0 or (c.all_positive and not isinstance(b, Tensor)):
-            return Coefficients(p)
-        negative = positive - z if epsilon else c.negative + _clamped(b, -1)  # z⁺ + b⁺ − (z + b) is |z⁻| + |b⁻|
-        return Coefficients(p, divide(-beta * relevance, negative, 0.0 if epsilon else c.rounding))
+        b = c.bias if bias == "absorb" and c.bias is not None else 0.0
+        up, down = _clamped(b, 1) + epsilon, _clamped(b, -1) + epsilon
+        if beta == 0:
+            sums = [_Sum(alpha, c.positive_and(up), c.positive_noise, up)]
+        else:
+            above, below = c.both_and(up, down)
+            sums = [_Sum(alpha, *above, up), _Sum(-beta, *below, down)]
+        found = [s.divide(relevance, epsilon) for s in sums]
+        doubts = [(share, s.noise) for share, s in zip(found, sums, strict=True)]
+
+        def absorbed(layout: SampleLayout, batch: int) -> Tensor:
+            whole = layout.sum(relevance, batch)
+            handed = [s.handed_on(share, whole, epsilon, layout, batch) for share, s in zip(found, sums, strict=True)]
+            return whole - sum(handed)
+
+        return Coefficients(found[0], found[1] if beta else None, absorbed=absorbed, doubts=doubts)
 
     return coefficients
 
 
-def _stabilized(c: Contributions, relevance: Tensor, alpha: float, beta: float, epsilon: float, bias: str) -> Coefficients:
-    """LRP-αβ where ``epsilon`` keeps ``z⁺ + b⁺ + ε`` from zero: all of ``αR`` is handed on but for what ε and the bias hold."""
-    z, b = _biased(c, bias)
-    up, down = _clamped(b, 1) + epsilon, _clamped(b, -1) + epsilon
-    positive = c.positive_and(up)
-    p = (relevance if alpha == 1 else alpha * relevance) / positive
-    negative = n = None
-    if beta and not (c.all_positive and not isinstance(b, Tensor)):
-        negative = positive - z  # z⁺ + b⁺ + ε − (z + b) is |z⁻| + |b⁻| + ε
-        n = divide(-beta * relevance, negative)
+@dataclass(frozen=True)
+class _Sum:
+    """One of the two sums of LRP-αβ.
 
-    def absorbed(layout: SampleLayout, batch: int) -> Tensor:
-        total = _held(p, up, layout, batch)
-        if alpha != 1:
-            total = total + (1 - alpha) * layout.sum(relevance, batch)
-        if n is not None and negative is not None:
-            total = total + _held(n, down, layout, batch) - layout.dot(n, negative, batch)
-        return total
+    Attributes:
+        factor: ``α`` or ``−β``.
+        total: The sum, offset included.
+        noise: How far it may be off.
+        offset: What the bias and ``ε`` add to it.
+    """
 
-    return Coefficients(p, n, absorbed=absorbed)
+    factor: float
+    total: Tensor
+    noise: Tensor | None
+    offset: Tensor | float
 
+    def divide(self, relevance: Tensor, epsilon: float) -> Tensor:
+        """The coefficient; with a stabilizer no sum is zero."""
+        numerator = relevance if self.factor == 1 else self.factor * relevance
+        if self.noise is None and epsilon > smallest(relevance.dtype):
+            return numerator / self.total
+        return divide(numerator, self.total, self.noise)
 
-def _held(coefficient: Tensor, offset: Tensor | float, layout: SampleLayout, batch: int) -> Tensor:
-    """What an offset in a denominator holds, per sample."""
-    return layout.dot(coefficient, offset, batch) if isinstance(offset, Tensor) else layout.sum(coefficient, batch) * offset
+    def handed_on(self, share: Tensor, whole: Tensor, epsilon: float, layout: SampleLayout, batch: int) -> Tensor:
+        """The relevance that goes to the operand, per sample: all but what the bias and ``ε`` hold."""
+        stable = epsilon > smallest(share.dtype)
+        taken = self.factor * whole if stable else layout.dot(share, self.total, batch)
+        if isinstance(self.offset, Tensor):
+            return taken - layout.dot(share, self.offset, batch)
+        return taken - layout.sum(share, batch) * self.offset if self.offset else taken
 
 
 def gamma(gamma: float, epsilon: float, bias: str) -> CoefficientFunction:

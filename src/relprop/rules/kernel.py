@@ -1,13 +1,18 @@
 """One kernel for all sign-splitting rules: a rule is two coefficients per output, and this file turns them into relevance.
 
 For an op ``z_j = Σ_i z_ij`` with contributions ``z_ij = x_i w_ij`` and coefficients ``p_j``, ``n_j`` the relevance of input ``i`` is
-``Σ_j (p_j z⁺_ij + n_j |z⁻_ij|)``. With ``a_j = Σ_i |z_ij|``, which is the same op on ``|x|`` and ``|w|``, that is
-``|x_i| [|w|ᵀ (p + n)/2]_i + x_i [wᵀ (p − n)/2]_i``: two transposed applications, whatever the signs of ``x`` and ``w``.
-Where no ``x`` is negative, ``w⁺`` and ``w`` serve as well, and true zeros stay zero: ``x_i [w⁺ᵀ (p + n) − wᵀ n]_i``.
+``Σ_j (p_j z⁺_ij + n_j |z⁻_ij|)``. Where no ``x`` is negative, that is ``x_i [w⁺ᵀ p + |w⁻|ᵀ n]_i``,
+or ``x_i [w⁺ᵀ (p + n) − wᵀ n]_i``, which spares a pass over the weights. For ``x`` of both signs, with
+``a_j = Σ_i |z_ij|``, which is the same op on ``|x|`` and ``|w|``, it is ``|x_i| [|w|ᵀ (p + n)/2]_i + x_i [wᵀ (p − n)/2]_i``.
+
+Two transposed applications either way, and one forward application for the sums ``z⁺``, ``|z⁻|`` and ``a``: the others follow from the
+output by subtraction. A difference of nearly equal numbers is rounding error, and a coefficient divides by it, so a rule states how far
+its sums may be off; where that could cost more than :data:`TOLERANCE` of the relevance, :class:`SplitContributions` computes every sum
+and every share from parts of one sign, at up to twice the price.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -18,18 +23,44 @@ from torch.nn import functional
 from relprop.ops.layout import SampleLayout
 from relprop.ops.linear import Linear
 
+TOLERANCE = 64
+"""How much of the relevance of a layer may be lost to differences, in units of the machine epsilon."""
+
+Doubt = tuple[Tensor, Tensor | None]
+"""A coefficient, and how far the sum that it divides by may be off; None for sums without a difference."""
+
 
 @dataclass(frozen=True)
 class Coefficients:
-    """``p_j`` and ``n_j`` of a rule; ``n=None`` stands for zero, ``opposite`` for ``n = −p``.
+    """The coefficients ``p_j`` and ``n_j`` of a rule.
 
-    ``absorbed`` sums what they leave of the relevance, per sample, ``(batch,)``, where that is known without all contributions.
+    Attributes:
+        p: Multiplies positive contributions.
+        n: Multiplies the magnitude of negative contributions; None stands for zero.
+        opposite: Whether ``n = −p``.
+        agree: Whether no ``n`` has another sign than its ``p`` or is larger.
+        absorbed: Sums what they leave of the relevance, per sample, ``(batch,)``, where that is known without all contributions.
+        doubts: The coefficients whose sums may be off.
     """
 
     p: Tensor
     n: Tensor | None = None
     opposite: bool = False
+    agree: bool = False
     absorbed: Callable[[SampleLayout, int], Tensor] | None = None
+    doubts: Sequence[Doubt] = ()
+
+    def trusted(self, relevance: Tensor, layout: SampleLayout, batch: int) -> bool:
+        """Whether rounding errors of the sums cost no sample more than :data:`TOLERANCE` of its relevance."""
+        lost = [layout.dot(coefficient.abs(), noise, batch) for coefficient, noise in self.doubts if noise is not None]
+        if not lost:
+            return True
+        allowed = layout.sum(relevance.abs(), batch) * (TOLERANCE * torch.finfo(relevance.dtype).eps)
+        enough = sum(lost) <= allowed
+        try:
+            return bool(enough.all())
+        except RuntimeError:  # several targets, which ``vmap`` maps
+            return bool(torch.func.debug_unwrap(enough).all())
 
 
 def over(numerator: Tensor, denominator: Tensor) -> Tensor:
@@ -42,12 +73,12 @@ def over(numerator: Tensor, denominator: Tensor) -> Tensor:
         return numerator / denominator
 
 
-def divide(numerator: Tensor, denominator: Tensor, floor: Tensor | float = 0.0) -> Tensor:
-    """Divide by something that is not negative; zero where it is not above ``floor``: an output without contributions passes nothing."""
+def divide(numerator: Tensor, denominator: Tensor, noise: Tensor | None = None) -> Tensor:
+    """Divide by something that is not negative and off by up to ``noise``; zero where it is zero: an output without contributions passes nothing."""
+    if noise is not None:
+        return over(numerator, torch.maximum(denominator, noise))
     # dividing by infinity is far faster on CPUs than a mask
-    if isinstance(floor, float):
-        return over(numerator, functional.threshold(denominator, max(floor, smallest(denominator.dtype)), math.inf))
-    return over(numerator, functional.threshold(denominator - floor, 0.0, math.inf).add_(floor))
+    return over(numerator, functional.threshold(denominator, smallest(denominator.dtype), math.inf))
 
 
 def divide_signed(numerator: Tensor, denominator: Tensor, epsilon: float = 0.0) -> Tensor:
@@ -99,6 +130,10 @@ class Contributions:
             replace(self.linear, weight=weight), self.x, self.output[..., block], bias, nonnegative=self.input_nonnegative
         )
 
+    def split(self) -> "SplitContributions":
+        """The same without differences."""
+        return SplitContributions(self.linear, self.x, self.output, self.bias, nonnegative=self.input_nonnegative)
+
     @cached_property
     def z(self) -> Tensor:
         """``z_j``, the output without the bias."""
@@ -107,6 +142,10 @@ class Contributions:
     @cached_property
     def _positive_weight(self) -> Tensor | None:
         return None if self.linear.weight is None else self.linear.weight.clamp(min=0)
+
+    @cached_property
+    def _negative_weight(self) -> Tensor | None:
+        return None if self.linear.weight is None else self.linear.weight.clamp(max=0).neg_()
 
     @cached_property
     def _magnitude(self) -> Tensor | None:
@@ -132,13 +171,6 @@ class Contributions:
             return self.linear.forward(self.x, self._positive_weight)
         return (self.absolute + self.z) / 2
 
-    def positive_and(self, offset: Tensor | float) -> Tensor:
-        """``z⁺_j`` plus something that is not negative, such as the positive part of the bias; in one pass where the op can."""
-        raised = self.linear.raised
-        if isinstance(offset, Tensor) and raised is not None and self.input_nonnegative and not self.all_positive:
-            return raised(self.x, self._positive_weight, offset.flatten())
-        return self.positive + offset
-
     @cached_property
     def negative(self) -> Tensor:
         """``|z⁻_j|``, the absolute sum of negative contributions."""
@@ -147,15 +179,51 @@ class Contributions:
         return self.positive - self.z if self.input_nonnegative else (self.absolute - self.z) / 2
 
     @property
-    def rounding(self) -> Tensor:
-        """Below this, a positive or negative sum is a difference of nearly equal numbers: half of its digits are noise, so it is zero."""
-        dtype = self.output.dtype
-        return (self.absolute * math.sqrt(torch.finfo(dtype).eps)).clamp_(min=smallest(dtype))
+    def positive_noise(self) -> Tensor | None:
+        """How far ``z⁺`` may be off."""
+        return None if self.input_nonnegative else self._noise(self.absolute)
 
     @property
-    def positive_floor(self) -> Tensor | float:
-        """``z⁺`` up to here counts as zero."""
-        return 0.0 if self.input_nonnegative else self.rounding
+    def negative_noise(self) -> Tensor | None:
+        """How far ``|z⁻|`` may be off."""
+        return None if self.all_positive else self._noise(self.positive if self.input_nonnegative else self.absolute)
+
+    @property
+    def absolute_noise(self) -> Tensor | None:
+        """How far ``a`` may be off, beyond its own rounding: by that of a bias that was added to the output."""
+        return None if self.bias is None or not self.input_nonnegative else self._noise(0.0)
+
+    def _noise(self, subtracted: Tensor | float) -> Tensor | None:
+        """The rounding error of a difference in which the bias takes part."""
+        limits = torch.finfo(self.output.dtype)
+        # what is as small as the floor counts as noise, which divides no relevance to infinity
+        floor = torch.full((), math.sqrt(limits.tiny / limits.eps), dtype=self.output.dtype, device=self.output.device)
+        of_bias = floor if self.bias is None else torch.add(floor, self.bias.abs(), alpha=limits.eps)
+        return torch.add(of_bias, subtracted, alpha=limits.eps) if isinstance(subtracted, Tensor) else of_bias
+
+    def positive_and(self, offset: Tensor | float) -> Tensor:
+        """``z⁺_j`` plus something that is not negative, such as the positive part of the bias; in one pass where the op can."""
+        return self._raised(self._positive_weight, offset) if self._direct else _plus(self.positive, offset)
+
+    def both_and(
+        self, up: Tensor | float, down: Tensor | float
+    ) -> tuple[tuple[Tensor, Tensor | None], tuple[Tensor, Tensor | None]]:
+        """``z⁺_j + up`` and ``|z⁻_j| + down``, each with how far it may be off; ``up − down`` is the bias, or zero."""
+        if not self._direct:
+            return (_plus(self.positive, up), self.positive_noise), (_plus(self.negative, down), self.negative_noise)
+        negative = self._raised(self._negative_weight, down)
+        total = self.output if isinstance(up, Tensor) else self.z
+        return (total + negative, self._noise(negative)), (negative, None)
+
+    @property
+    def _direct(self) -> bool:
+        return self.input_nonnegative and not self.all_positive
+
+    def _raised(self, weight: Tensor | None, offset: Tensor | float) -> Tensor:
+        """The op on ``x`` and another weight, plus an offset."""
+        if isinstance(offset, Tensor) and self.linear.raised is not None:
+            return self.linear.raised(self.x, weight, offset.flatten())
+        return _plus(self.linear.forward(self.x, weight), offset)
 
     def forget(self) -> None:
         """Let go of sums that are no longer needed."""
@@ -167,13 +235,21 @@ class Contributions:
         p, n, linear, x = coefficients.p, coefficients.n, self.linear, self.x
         if self.all_positive or coefficients.opposite:
             return self._times(x, linear.transpose(p, linear.weight))
-        if self.input_nonnegative:
-            if n is None:
-                return self._times(x, linear.transpose(p, self._positive_weight))
+        if self.input_nonnegative and coefficients.agree and n is not None:
             return (linear.transpose(p + n, self._positive_weight) - linear.transpose(n, linear.weight)).mul_(x)
+        if self.input_nonnegative:
+            return self._times(x, self._transposed(p, n))
         both, difference = (p / 2, p / 2) if n is None else ((p + n) / 2, (p - n) / 2)
         by_magnitude = self._times(x.abs(), linear.transpose(both, self._magnitude))
         return by_magnitude + self._times(x, linear.transpose(difference, linear.weight))
+
+    def _transposed(self, p: Tensor | None, n: Tensor | None) -> Tensor:
+        """``w⁺ᵀ p + |w⁻|ᵀ n``; None stands for zero."""
+        parts = [(p, self._positive_weight)]
+        if not self.linear.nonnegative:
+            parts.append((n, self._negative_weight))
+        first, *rest = (self.linear.transpose(c, w) for c, w in parts if c is not None)
+        return first + rest[0] if rest else first
 
     def _times(self, x: Tensor, transposed: Tensor) -> Tensor:
         """``x · wᵀ c``, in place unless ``wᵀ c`` may be an expanded view, as it is for ops with fixed weights."""
@@ -193,6 +269,60 @@ class Contributions:
             return layout.dot(p, self.output, batch) - of_bias
         shared = layout.dot(p, self.positive, batch)
         return shared if n is None else shared + layout.dot(n, self.negative, batch)
+
+
+class SplitContributions(Contributions):
+    """The same sums and shares from parts of one sign: no differences, so that even the smallest of them is exact up to rounding."""
+
+    def _noise(self, subtracted: Tensor | float) -> None:
+        """No sum is a difference."""
+
+    @cached_property
+    def _parts(self) -> tuple[Tensor, Tensor | None]:
+        """``x⁺`` and ``|x⁻|``."""
+        return (self.x, None) if self.input_nonnegative else (self.x.clamp(min=0), self.x.clamp(max=0).neg_())
+
+    def _forward(self, by_positive: Tensor | None, by_negative: Tensor | None) -> Tensor:
+        """``w⁺`` of one operand plus ``|w⁻|`` of the other; None stands for zero."""
+        parts = [(by_positive, self._positive_weight)]
+        if not self.linear.nonnegative:
+            parts.append((by_negative, self._negative_weight))
+        found = [self.linear.forward(x, w) for x, w in parts if x is not None]
+        return sum(found[1:], found[0]) if found else torch.zeros_like(self.output)
+
+    @cached_property
+    def positive(self) -> Tensor:
+        """``z⁺_j``, the sum of positive contributions."""
+        up, down = self._parts
+        return self._forward(up, down)
+
+    @cached_property
+    def negative(self) -> Tensor:
+        """``|z⁻_j|``, the absolute sum of negative contributions."""
+        up, down = self._parts
+        return self._forward(down, up)
+
+    @cached_property
+    def absolute(self) -> Tensor:
+        """``a_j``, the sum of absolute contributions."""
+        return self.positive + self.negative
+
+    @property
+    def _direct(self) -> bool:
+        return False
+
+    def redistribute(self, coefficients: Coefficients) -> Tensor:
+        """Return ``Σ_j (p_j z⁺_ij + n_j |z⁻_ij|)``, shaped like ``x``."""
+        up, down = self._parts
+        if coefficients.opposite or down is None:
+            return super().redistribute(coefficients)
+        p, n = coefficients.p, coefficients.n
+        by_up = self._times(up, self._transposed(p, n))
+        return by_up if n is None and self.linear.nonnegative else by_up + self._times(down, self._transposed(n, p))
+
+
+def _plus(total: Tensor, offset: Tensor | float) -> Tensor:
+    return total + offset if isinstance(offset, Tensor) or offset else total
 
 
 def in_blocks(contributions: Contributions, relevance: Tensor) -> Iterator[tuple[Contributions, Tensor]]:

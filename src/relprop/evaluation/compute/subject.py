@@ -15,6 +15,7 @@ from relprop.explainer import Captured, Explainer, capture
 from relprop.inputs import Inputs
 from relprop.methods import METHODS
 from relprop.metrics.randomization import spread
+from relprop.precision import as_computed
 from relprop.zoo import LoadedModel, load
 
 LAYERS = 12
@@ -74,7 +75,8 @@ class Subject:
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Return the logits of the captured model, differentiable with respect to the inputs (which GAE needs)."""
-        return self.explainer.plan.model(Inputs((inputs,)))
+        model = self.explainer.plan.model
+        return model(as_computed(Inputs((inputs,)), model)).to(inputs.dtype)
 
     def explain(self, inputs: Tensor, target: Tensor) -> Tensor:
         """Return the relevance of the inputs."""
