@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from relprop.cli.process import Commands, silence_libraries
 from relprop.cli.terminal import guarded, out
 from relprop.version import __version__
 
@@ -28,6 +29,7 @@ DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, …")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 app = typer.Typer(
+    cls=Commands,
     help="Explain image classifiers by relevance propagation.",
     no_args_is_help=True,
     add_completion=False,
@@ -264,4 +266,5 @@ def reproduce(
 
 def main() -> None:
     """Run the command line."""
+    silence_libraries()
     app()

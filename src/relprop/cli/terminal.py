@@ -9,22 +9,23 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from relprop.errors import RelpropError
+from relprop.errors import LONGEST_MESSAGE, RelpropError, cut
 
 P = ParamSpec("P")
 
 out = Console(soft_wrap=True)
 err = Console(stderr=True, soft_wrap=True)
+_ROOM = LONGEST_MESSAGE - len("Error: ")
 
 
 def complain(message: str) -> None:
     """Print one sentence about what went wrong to stderr."""
-    err.print(f"[bold red]Error:[/] {escape(message)}", highlight=False)
+    err.print(f"[bold red]Error:[/] {escape(cut(message, _ROOM))}", highlight=False)
 
 
 def note(message: str) -> None:
     """Print something that the user should know to stderr."""
-    err.print(f"[yellow]Note:[/] {escape(message)}", highlight=False)
+    err.print(f"[yellow]Note:[/] {escape(cut(message, _ROOM))}", highlight=False)
 
 
 def progress(count: int) -> Progress:
@@ -55,6 +56,8 @@ def describe(error: Exception) -> str:
     """Return the sentence for an error; an unforeseen one says how to see more."""
     if isinstance(error, RelpropError):
         return str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename} cannot be used: {error.strerror}."
     lines = str(error).strip().splitlines()
     text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
     if "out of memory" in text.lower() or isinstance(error, MemoryError):
