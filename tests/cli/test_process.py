@@ -87,7 +87,9 @@ def shell(*arguments, **environment):
 
 def test_libraries_write_nothing_to_stderr(folder):
     (folder / "m.py").write_text(NOISY + MODELS)
-    done = shell("explain", "a.png", "--model", "m.py:small", "--target", "0", "-o", "out.png")
+    name = r"猫 costs $5 and $\frac{$.png"
+    (folder / "a.png").rename(folder / name)
+    done = shell("explain", name, "--model", "m.py:small", "--target", "0", "-o", "out.png")
     assert (done.returncode, done.stderr) == (0, "")
-    asked = shell("explain", "a.png", "--model", "m.py:none", "-o", "out.png", PYTHONWARNINGS="default")
+    asked = shell("explain", name, "--model", "m.py:none", "-o", "out.png", PYTHONWARNINGS="default")
     assert "a warning of a library" in asked.stderr
