@@ -138,7 +138,7 @@ def zennit_phases(photo: str, picture: str) -> Phases:
     from zennit.attribution import Gradient
     from zennit.canonizers import SequentialMergeBatchNorm
     from zennit.composites import EpsilonPlus
-    from zennit.image import imgify
+    from zennit.image import imgify, palette
 
     clock.lap("import")
     model = load_model()
@@ -148,8 +148,9 @@ def zennit_phases(photo: str, picture: str) -> Phases:
     with Gradient(model, EpsilonPlus(canonizers=[SequentialMergeBatchNorm()])) as attribute:
         relevance = attribute(inputs.requires_grad_(), seed)[1]
     clock.lap("explain")
-    heat = imgify(relevance[0].sum(0).detach().numpy(), symmetric=True, cmap="seismic").convert("RGB")
-    overlay = Image.blend(image.convert("L").convert("RGB"), heat, 0.6)
+    heat = imgify(relevance[0].sum(0).detach().numpy(), symmetric=True)
+    heat.putpalette(palette("bwr").tobytes())  # newer Pillow converts no image whose palette is an array
+    overlay = Image.blend(image.convert("L").convert("RGB"), heat.convert("RGB"), 0.6)
     clock.lap("draw")
     overlay.save(picture)
     clock.lap("save")

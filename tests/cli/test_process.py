@@ -78,18 +78,43 @@ logging.getLogger("torch.somewhere").error("a log line of a library")
 """
 
 
-def shell(*arguments, **environment):
+def python(*arguments, **environment):
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), **environment}
-    return subprocess.run(
-        [sys.executable, "-m", "relprop", *arguments], capture_output=True, text=True, check=False, env=environment
-    )
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, env=environment)
 
 
 def test_libraries_write_nothing_to_stderr(folder):
     (folder / "m.py").write_text(NOISY + MODELS)
     name = r"猫 costs $5 and $\frac{$.png"
     (folder / "a.png").rename(folder / name)
-    done = shell("explain", name, "--model", "m.py:small", "--target", "0", "-o", "out.png")
+    done = python("-m", "relprop", "explain", name, "--model", "m.py:small", "--target", "0", "-o", "out.png")
     assert (done.returncode, done.stderr) == (0, "")
-    asked = shell("explain", name, "--model", "m.py:none", "-o", "out.png", PYTHONWARNINGS="default")
+    asked = python("-m", "relprop", "explain", name, "--model", "m.py:none", "-o", "out.png", PYTHONWARNINGS="default")
     assert "a warning of a library" in asked.stderr
+
+
+UNNEEDED = (
+    "matplotlib.pyplot",
+    "torchvision",
+    "timm",
+    "transformers",
+    "scipy",
+    "skimage",
+    "pandas",
+    "pyarrow",
+    "captum",
+    "IPython",
+)
+
+
+@pytest.mark.usefixtures("folder")
+def test_one_photo_loads_no_library_that_it_does_not_need():
+    code = f"""
+import gc, sys, relprop.cli
+sys.argv = ["relprop", "explain", "a.png", "--model", "m.py:small", "-o", "out.png"]
+try:
+    relprop.cli.main()
+except SystemExit as end:
+    print(end.code or 0, gc.isenabled(), [name for name in {UNNEEDED} if name in sys.modules])
+"""
+    assert python("-c", code).stdout.splitlines()[-1] == "0 True []"
