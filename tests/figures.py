@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from matplotlib.transforms import Bbox
 
 from relprop.explanation import Explanation
 
@@ -17,6 +18,16 @@ def explanation(targets=None):
 
 
 def pictures_of(figure):
-    """The pixels of every picture in color, in the order of the axes."""
-    shown = [np.asarray(axes.images[0].get_array()) for axes in figure.axes if axes.images]
+    """The pixels of every picture in color, in the order in which they were drawn."""
+    shown = [np.asarray(image.get_array()) for axes in figure.axes for image in axes.images]
     return [pixels for pixels in shown if pixels.ndim == 3]
+
+
+def boxes_of(figure):
+    """Where every picture lies, the color scale included, in fractions of the figure."""
+    boxes = []
+    for axes in figure.axes:
+        for image in axes.images:
+            left, right, bottom, top = image.get_extent()
+            boxes.append(Bbox([[left, bottom], [right, top]]).transformed(axes.transData - figure.transFigure))
+    return boxes

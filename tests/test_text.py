@@ -28,3 +28,8 @@ def test_classes_are_called_by_their_first_synonym():
     assert short(labels[0]) == "tabby"
     assert [class_name(index, labels) for index in range(3)] == ["tabby", "boxer", "class 2"]
     assert class_name(7, None) == "class 7"
+
+
+@pytest.mark.parametrize("text", ["9" * 5000, "[" * 5000])
+def test_what_is_beyond_the_reader_stays_text(text):
+    assert plain_value(text) == text

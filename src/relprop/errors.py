@@ -3,9 +3,15 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+LONGEST_MESSAGE = 2000
+"""Characters of a message; a longer one is cut in the middle."""
+
 
 class RelpropError(Exception):
     """Base of every error that relprop raises on purpose; the command line prints it without a traceback."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(cut(message))
 
 
 class InputError(RelpropError, ValueError):
@@ -38,6 +44,15 @@ class RelevanceError(RelpropError, ArithmeticError):
 
 class OutputError(RelpropError, OSError):
     """A result that cannot be written."""
+
+
+def cut(message: str, longest: int = LONGEST_MESSAGE) -> str:
+    """Return a message of at most ``longest`` characters: ``" … "`` stands for the middle of a longer one."""
+    if len(message) <= longest:
+        return message
+    mark = " … "
+    tail = (longest - len(mark)) // 2
+    return message[: longest - len(mark) - tail] + mark + message[-tail:]
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -60,7 +60,11 @@ def check_writable(path: str | Path) -> None:
         OutputError: The path is a folder, or its folder cannot be made or written to.
     """
     path = as_path(path)
-    if path.is_dir():
+    try:
+        folder = path.is_dir()
+    except OSError as error:  # a name that the file system cannot hold
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error
+    if folder:
         raise OutputError(f"{path} is a folder; name a file in it.")
     make_folder(path.parent)
     _temporary(path).unlink()

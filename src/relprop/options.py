@@ -7,6 +7,9 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from relprop.errors import OptionError, suggestion
 
+LARGEST = 2**63 - 1
+"""The largest integer that torch takes, as a seed or a size."""
+
 
 def check_options(owner: str, known: Mapping[str, inspect.Parameter], given: Mapping[str, Any]) -> None:
     """Check options against the signature of what takes them.
@@ -17,7 +20,7 @@ def check_options(owner: str, known: Mapping[str, inspect.Parameter], given: Map
         given: Values by option.
 
     Raises:
-        OptionError: An unknown option, or a value of the wrong type.
+        OptionError: An unknown option, or a value of the wrong type, or an integer beyond 64 bits.
     """
     for key, value in given.items():
         if key not in known:
@@ -25,6 +28,8 @@ def check_options(owner: str, known: Mapping[str, inspect.Parameter], given: Map
             raise OptionError(
                 f"{owner[:1].upper()}{owner[1:]} has no option {key!r}.{suggestion(key, known)} Its options: {listed}."
             )
+        if isinstance(value, int) and abs(value) > LARGEST:
+            raise OptionError(f"Option {key} of {owner} is an integer beyond 64 bits.")
         check_option(owner, key, value, known[key].annotation)
 
 

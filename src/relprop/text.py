@@ -18,10 +18,10 @@ def draw_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str
 
 
 def plain_value(text: str) -> Any:  # noqa: ANN401 - whatever the option takes
-    """Read a number, true, false, null or list as in JSON, anything else as a string."""
+    """Read a number, true, false, null or list as in JSON, anything else as a string; so numbers and lists beyond Python's limits."""
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return {"True": True, "False": False, "None": None}.get(text, text)
 
 

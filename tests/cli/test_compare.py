@@ -16,7 +16,7 @@ from relprop.methods import METHODS
 from relprop.viz import Row, colorize, draw_grid, overlay, plot_comparison
 from relprop.viz.grid import _bands
 from relprop.zoo import load
-from tests.figures import pictures_of
+from tests.figures import boxes_of, pictures_of
 from tests.files import MODELS, names, save_photos
 
 
@@ -275,7 +275,7 @@ def test_cells_stay_of_sensible_size(count, rows):
 def test_no_cell_overlaps_another(count, rows):
     maps = {f"method-{number}": np.random.default_rng(number).normal(size=(6, 9)) for number in range(count)}
     figure = draw_grid([Row(maps, np.zeros((6, 9, 3), dtype=np.uint8), "title")] * rows, title="T")
-    boxes = [axes.get_position() for axes in figure.axes]
+    boxes = boxes_of(figure)
     assert len(boxes) > count * rows
     assert all(0 <= box.x0 < box.x1 <= 1 and 0 <= box.y0 < box.y1 <= 1 for box in boxes)
     for index, one in enumerate(boxes):

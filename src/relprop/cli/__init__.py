@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from relprop.cli.interrupts import exit_at_once
+from relprop.cli.process import Commands, importing, silence_libraries
 from relprop.cli.terminal import guarded, out, print_anywhere
 from relprop.version import __version__
 
@@ -42,6 +43,7 @@ DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, …")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 app = typer.Typer(
+    cls=Commands,
     help="Explain image classifiers by relevance propagation.",
     no_args_is_help=True,
     add_completion=False,
@@ -89,8 +91,9 @@ def explain(
     debug: DebugOption = False,
 ) -> None:
     """Explain photos: write a picture of photo, heat map, overlay and predicted classes for each."""
-    from relprop.cli.explain import Job, explain_photos
-    from relprop.cli.own import Own
+    with importing():
+        from relprop.cli.explain import Job, explain_photos
+        from relprop.cli.own import Own
 
     what = tuple(photos), model, weights, method, tuple(option), tuple(target)
     own = Own(labels, mean, std, scale, size, activation)
@@ -132,8 +135,9 @@ def compare(
     debug: DebugOption = False,
 ) -> None:
     """Compare methods on one photo: draw their heat maps side by side, one row per model and class."""
-    from relprop.cli.compare import CompareJob, compare_methods
-    from relprop.cli.own import Own
+    with importing():
+        from relprop.cli.compare import CompareJob, compare_methods
+        from relprop.cli.own import Own
 
     lists = tuple(model), tuple(weights), methods, tuple(option), tuple(target)
     own = Own(labels, mean, std, scale, size, activation)
@@ -148,7 +152,8 @@ def models(
     debug: DebugOption = False,
 ) -> None:
     """List the models that --model takes."""
-    from relprop.cli.listing import print_models
+    with importing():
+        from relprop.cli.listing import print_models
 
     print_models(name)
 
@@ -157,7 +162,8 @@ def models(
 @guarded
 def methods(debug: DebugOption = False) -> None:
     """List the methods, with their sources and options."""
-    from relprop.cli.listing import print_methods
+    with importing():
+        from relprop.cli.listing import print_methods
 
     print_methods()
 
@@ -172,7 +178,8 @@ def inspect(
     debug: DebugOption = False,
 ) -> None:
     """Print the plan: every op of the model with its module path, role, rule and shape. Needs no weights."""
-    from relprop.cli.listing import print_plan
+    with importing():
+        from relprop.cli.listing import print_plan
 
     print_plan(model, weights, method, option)
 
@@ -190,7 +197,8 @@ def fit_patterns(
     debug: DebugOption = False,
 ) -> None:
     """Fit the patterns of pattern-net and pattern-attribution in one pass over images; an interrupted fit resumes."""
-    from relprop.cli.fit_patterns import FitJob, fit_from_folder
+    with importing():
+        from relprop.cli.fit_patterns import FitJob, fit_from_folder
 
     fit_from_folder(FitJob(data, output, model, weights, limit, batch_size, device))
 
@@ -209,7 +217,8 @@ def report(
     debug: DebugOption = False,
 ) -> None:
     """Summarize an evaluation: means with 95 % intervals, and the differences to a baseline, paired by image."""
-    from relprop.cli.report import ReportJob, report_results
+    with importing():
+        from relprop.cli.report import ReportJob, report_results
 
     wanted = tuple(name.strip() for name in metrics.split(",") if name.strip())
     report_results(ReportJob(results, baseline, format, output, wanted, figures))
@@ -264,7 +273,8 @@ def evaluate(
     debug: DebugOption = False,
 ) -> None:
     """Measure methods on models over a data set: one row per image, model, method and metric; an interrupted run resumes."""
-    from relprop.cli.evaluate import run_evaluation
+    with importing():
+        from relprop.cli.evaluate import run_evaluation
 
     named = {"data": data, "data_options": data_option, "models": model, "methods": methods, "metrics": metrics, "limit": limit}
     where = {"device": device, "engine": engine, "workers": workers, "address": address, "batch_size": batch_size}
@@ -292,7 +302,8 @@ def reproduce(
     debug: DebugOption = False,
 ) -> None:
     """Run a paper's experiment: report missing data, weights and patterns first, then run the parts that can run."""
-    from relprop.cli.reproduce import ReproduceJob, reproduce_paper
+    with importing():
+        from relprop.cli.reproduce import ReproduceJob, reproduce_paper
 
     data = {"imagenet": imagenet, "imagenet-seg": imagenet_seg, "voc": voc}
     reproduce_paper(ReproduceJob(experiment, data, output, model, weights, patterns, limit, device, batch_size))
@@ -300,6 +311,7 @@ def reproduce(
 
 def main() -> None:
     """Run the command line."""
+    silence_libraries()
     print_anywhere()
     try:
         app()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from relprop.errors import OptionError
+from relprop.errors import OptionError, cut
 from relprop.text import plain_value, split_options, split_weights
 
 if TYPE_CHECKING:
@@ -60,8 +60,8 @@ def parse_device(name: str) -> "torch.device":
 
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
+        torch.zeros(1, device=device).tolist()  # a device must hold values, which "meta" does not
+    except (RuntimeError, AssertionError, NotImplementedError, ModuleNotFoundError) as error:
+        reason = cut(str(error).strip().splitlines()[0].rstrip("."), 200)
         raise OptionError(f"The device {name!r} cannot be used here ({reason}).") from error
     return device

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from relprop.cli.interrupts import INTERRUPTED, leave_at_next
-from relprop.errors import RelpropError
+from relprop.errors import LONGEST_MESSAGE, RelpropError, cut
 from relprop.text import visible
 
 P = ParamSpec("P")
@@ -43,6 +43,7 @@ class PlainConsole(Console):
 
 out = PlainConsole(soft_wrap=True)
 err = PlainConsole(stderr=True, soft_wrap=True)
+_ROOM = LONGEST_MESSAGE - len("Error: ")
 
 
 def print_anywhere() -> None:
@@ -61,12 +62,12 @@ def _plain(error: UnicodeError) -> tuple[str, int]:
 
 def complain(message: str) -> None:
     """Print one sentence about what went wrong to stderr."""
-    err.print(f"[bold red]Error:[/] {escape(message)}", highlight=False)
+    err.print(f"[bold red]Error:[/] {escape(cut(message, _ROOM))}", highlight=False)
 
 
 def note(message: str) -> None:
     """Print something that the user should know to stderr."""
-    err.print(f"[yellow]Note:[/] {escape(message)}", highlight=False)
+    err.print(f"[yellow]Note:[/] {escape(cut(message, _ROOM))}", highlight=False)
 
 
 def progress(count: int) -> Progress:
@@ -104,6 +105,8 @@ def describe(error: Exception) -> str:
     package = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
     if package in _EXTRAS:
         return f'This needs the package {package}: pip install "relprop[{_EXTRAS[package]}]".'
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename} cannot be used: {error.strerror}."
     lines = str(error).strip().splitlines()
     text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
     if "out of memory" in text.lower() or isinstance(error, MemoryError):

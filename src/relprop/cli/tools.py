@@ -16,6 +16,7 @@ from relprop.cli.terminal import err
 from relprop.explainer import Captured, Explainer, MethodChoice, capture
 from relprop.heads import check_activation
 from relprop.inputs import as_inputs
+from relprop.methods import choose_method
 from relprop.text import check_labels
 from relprop.zoo import LoadedModel, Top, load, parse_target
 
@@ -43,7 +44,8 @@ class Classifier:
 
     def explainer(self, method: MethodChoice, options: Mapping[str, Any]) -> Explainer:
         """Return the model's explainer by a method."""
-        return self.captured.explainer(method, **options)
+        chosen = choose_method(method, options)  # before the capture, which takes longer than to find a wrong option
+        return self.captured.explainer(chosen)
 
     def prepare(self, image: Image.Image) -> tuple[Image.Image, Tensor]:
         """Return the part of a photo that the model sees, and the model's input ``(1, C, H, W)``."""

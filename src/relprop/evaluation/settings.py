@@ -12,6 +12,7 @@ from typing import Any, cast, get_args, get_origin, get_type_hints
 from relprop.errors import OptionError, suggestion
 from relprop.evaluation.results.rows import options_text
 from relprop.files import as_path
+from relprop.options import LARGEST
 from relprop.text import split_options, split_weights
 
 TARGETS = ("predicted", "label")
@@ -147,6 +148,8 @@ class Evaluation:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise OptionError(f"The {name.replace('_', ' ')} {value} must be at least 1.")
+        if abs(self.seed) > LARGEST:
+            raise OptionError(f"The seed {self.seed} is beyond 64 bits.")
         if self.block % GROUP:
             raise OptionError(f"The block {self.block} must be a multiple of {GROUP}.")
         if self.address and self.engine != "ray":

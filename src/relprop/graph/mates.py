@@ -62,7 +62,8 @@ def _equal(a: Tensor, b: Tensor) -> bool:
     if not (a.is_floating_point() or a.is_complex()) or not a.numel():
         return torch.equal(a, b)
     largest = torch.where(b.isfinite(), b.abs(), 0).amax()
-    return bool(((a == b) | ((a - b).abs() <= _TOLERANCE * largest)).all())  # masks hold infinite values
+    same = (a == b) | (a.isnan() & b.isnan())
+    return bool((same | ((a - b).abs() <= _TOLERANCE * largest)).all())  # masks hold infinite values
 
 
 def _among_mates(inputs: Inputs, seed: int) -> Inputs:

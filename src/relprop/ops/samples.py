@@ -67,6 +67,8 @@ _POOLS = """avg_pool2d max_pool2d max_pool2d_with_indices adaptive_avg_pool2d ad
 _POOLS_OF_ONE_DIMENSION = "avg_pool1d max_pool1d max_pool1d_with_indices adaptive_avg_pool1d adaptive_max_pool1d linear"
 _PADS = [f"{kind}_pad{dims}d" for kind in ("reflection", "replication") for dims in (1, 2, 3)]
 
+_ELEMENTWISE = ["masked_fill", "where", "maximum", "minimum", "fmax", "fmin"]
+
 MIXES: Mapping[str, Mixes] = {
     **dict.fromkeys(_ON_IMAGES.split(), _all_but_first),
     **dict.fromkeys(_POOLS_OF_ONE_DIMENSION.split(), _last(1)),
@@ -75,7 +77,22 @@ MIXES: Mapping[str, Mixes] = {
     **dict.fromkeys(("batch_norm", "_native_batch_norm_legit_no_training"), _of_batch_norm),
     **dict.fromkeys(_ALONG_DIM.split(), _given("dim", "dims", "dimension", "axis")),
     **dict.fromkeys([*_PADS, "constant_pad_nd"], _of_padding(2)),
-    **dict.fromkeys(["embedding", "expand", "expand_as", "one_hot", "zeros_like", "clone", "contiguous", "masked_fill", "where", "maximum", "minimum"], _nothing),
+    **dict.fromkeys(
+        [
+            "embedding",
+            "expand",
+            "expand_as",
+            "one_hot",
+            "zeros_like",
+            "clone",
+            "contiguous",
+            "masked_fill",
+            "where",
+            "maximum",
+            "minimum",
+        ],
+        _nothing,
+    ),
     "diagonal": _of_two,
     "cdist": _last(1),
 }

@@ -3,19 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import matplotlib as mpl
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from relprop.errors import OutputError
 from relprop.files import as_path, atomic
 from relprop.viz.colors import Bytes, Floats, colorize, overlay
-from relprop.viz.page import EXPLAINED, FOOT, GAP, INK, MARGIN, MUTED, PALE, ROW_TITLE, STYLE, TITLE, Page, blank_page
+from relprop.viz.page import EXPLAINED, FOOT, GAP, INK, MARGIN, MUTED, PALE, ROW_TITLE, TITLE, Page, blank_page
 
 PICTURES = ("png", "pdf", "svg", "jpg", "jpeg", "webp", "tif", "tiff", "eps")
 PANEL, TEXT = 2.6, 2.9
 """Widths of pictures and of the list of classes, in inches."""
+_PNG_LEVEL = 4  # takes half as long as zlib's 6, for files larger by 3 %
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,13 @@ def draw(panels: Sequence[Panel], *, title: str = "", percentile: float = 100.0)
         title: Stands above, at the left.
         percentile: Percentile of the absolute relevance at which the colors saturate.
     """
-    with mpl.rc_context(STYLE):
-        layout = _layout(panels)
-        if title:
-            layout.page.text(MARGIN, layout.page.height - 0.27, title, size=12, weight="bold")
-        for row, panel in enumerate(panels):
-            _draw_row(layout, row, panel, percentile)
-        layout.page.scale(layout.columns["relevance"], PANEL)
-        return layout.page.figure
+    layout = _layout(panels)
+    if title:
+        layout.page.text(MARGIN, layout.page.height - 0.27, title, size=12, weight="bold")
+    for row, panel in enumerate(panels):
+        _draw_row(layout, row, panel, percentile)
+    layout.page.scale(layout.columns["relevance"], PANEL)
+    return layout.page.figure
 
 
 def save_figure(figure: Figure, path: str | Path, dpi: int = 160) -> None:
@@ -71,8 +70,9 @@ def save_figure(figure: Figure, path: str | Path, dpi: int = 160) -> None:
     """
     path = as_path(path)
     check_picture_format(path)
+    fast: dict[str, Any] = {"pil_kwargs": {"compress_level": _PNG_LEVEL}} if path.suffix.lower() == ".png" else {}
     with atomic(path) as temporary:
-        figure.savefig(temporary, dpi=dpi)
+        figure.savefig(temporary, dpi=dpi, **fast)
 
 
 def check_picture_format(path: Path) -> None:
@@ -115,20 +115,21 @@ def _draw_row(layout: _Layout, row: int, panel: Panel, percentile: float) -> Non
         page.picture(layout.columns[name], bottom, PANEL, height, pixels)
     page.text(min(layout.columns.values()), bottom + height + 0.08, panel.title, size=10)
     if panel.scores:
-        _draw_scores(page.axes(layout.columns["scores"], bottom, TEXT, height), panel.scores)
+        _draw_scores(page, layout.columns["scores"], bottom, height, panel.scores)
 
 
-def _draw_scores(axes: Axes, scores: Sequence[Score]) -> None:
+def _draw_scores(page: Page, left: float, bottom: float, height: float, scores: Sequence[Score]) -> None:
     """Draw names, bars and percentages from the top down; the explained class is red."""
-    axes.set_axis_off()
-    axes.set(xlim=(0, 1), ylim=(max(len(scores), 5), 0))
+    line = height / max(len(scores), 5)
     for row, score in enumerate(scores):
-        color = EXPLAINED if score.explained else INK
+        top = bottom + height - row * line
         weight = "bold" if score.explained else "normal"
-        axes.text(0, row + 0.36, _fit(score.name), color=color, weight=weight, va="center")
-        axes.text(1, row + 0.36, f"{score.probability:.1%}", color=color, weight=weight, va="center", ha="right")
-        axes.barh(row + 0.68, 1, height=0.12, color=PALE)
-        axes.barh(row + 0.68, score.probability, height=0.12, color=EXPLAINED if score.explained else MUTED)
+        style = {"color": EXPLAINED if score.explained else INK, "weight": weight, "va": "center"}
+        page.label(left, top - 0.36 * line, _fit(score.name), **style)
+        page.label(left + TEXT, top - 0.36 * line, f"{score.probability:.1%}", ha="right", **style)
+        page.box(left, top - 0.74 * line, TEXT, 0.12 * line, color=PALE)
+        filled = EXPLAINED if score.explained else MUTED
+        page.box(left, top - 0.74 * line, TEXT * score.probability, 0.12 * line, color=filled)
 
 
 def _fit(name: str, longest: int = 32) -> str:

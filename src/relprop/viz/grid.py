@@ -4,12 +4,11 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from relprop.errors import InputError
 from relprop.viz.colors import Bytes, Floats, colorize, overlay
-from relprop.viz.page import FOOT, GAP, MARGIN, MUTED, PALE, ROW_TITLE, STYLE, TITLE, Page, blank_page
+from relprop.viz.page import BAR, FOOT, GAP, MARGIN, MUTED, PALE, ROW_TITLE, TITLE, Page, blank_page
 
 PHOTO = "photo"
 COLUMN_TITLE, SCALE = 0.2, 2.4
@@ -50,14 +49,13 @@ def draw_grid(rows: Sequence[Row], *, title: str = "", percentile: float = 100.0
         raise InputError("There is nothing to compare: give at least one row with one column.")
     if overlaid and any(row.photo is None for row in rows):
         raise InputError("Maps can be laid over photos only where every row has one.")
-    with mpl.rc_context(STYLE):
-        layout = _layout(rows, columns)
-        page, top = layout.page, layout.page.height - TITLE
-        page.text(MARGIN, page.height - 0.27, title, size=12, weight="bold")
-        for number, band in enumerate(layout.bands):
-            top = _draw_band(layout, band, rows, top, _Style(percentile, overlaid, titled=number == 0 or len(rows) > 1))
-        page.scale(max(MARGIN, page.width - MARGIN - SCALE), min(SCALE, page.width - 2 * MARGIN))
-        return page.figure
+    layout = _layout(rows, columns)
+    page, top = layout.page, layout.page.height - TITLE
+    page.text(MARGIN, page.height - 0.27, title, size=12, weight="bold")
+    for number, band in enumerate(layout.bands):
+        top = _draw_band(layout, band, rows, top, _Style(percentile, overlaid, titled=number == 0 or len(rows) > 1))
+    page.scale(max(MARGIN, page.width - MARGIN - SCALE), min(SCALE, page.width - 2 * MARGIN))
+    return page.figure
 
 
 @dataclass(frozen=True)
@@ -140,9 +138,9 @@ def _draw_cell(page: Page, place: tuple[float, float, float, float], row: Row, c
 
 def _draw_reason(page: Page, place: tuple[float, float, float, float], reason: str) -> None:
     """Write why there is no map, as much of it as fits."""
-    axes, size, inset = page.axes(*place), 7.0, 0.3
-    axes.set_facecolor(PALE)
-    length = max(8, int(72 * (place[2] - inset) / (_GLYPH * size)))
-    lines = textwrap.wrap(reason, length, max_lines=max(1, int(72 * (place[3] - inset) / (_LINE * size))), placeholder=" …")
-    text = "\n".join(lines)
-    axes.text(0.5, 0.5, text, size=size, color=MUTED, ha="center", va="center", linespacing=_LINE, transform=axes.transAxes)
+    (left, bottom, width, height), size, inset = place, 7.0, 0.3
+    page.box(*place, facecolor=PALE, edgecolor=BAR, linewidth=0.6)
+    length = max(8, int(72 * (width - inset) / (_GLYPH * size)))
+    lines = textwrap.wrap(reason, length, max_lines=max(1, int(72 * (height - inset) / (_LINE * size))), placeholder=" …")
+    style = {"size": size, "color": MUTED, "ha": "center", "va": "center", "linespacing": _LINE}
+    page.label(left + width / 2, bottom + height / 2, "\n".join(lines), **style)

@@ -34,7 +34,7 @@ def parse_target(text: str, labels: Sequence[str] | None = None, num_classes: in
     count = num_classes if num_classes is not None else len(labels) if labels is not None else None
     if text.lower().startswith("top:"):
         return Top(_number(text[4:], text, 1, count))
-    if text.lstrip("-").isdecimal():
+    if text.removeprefix("-").isdecimal():
         return _number(text, text, 0, None if count is None else count - 1)
     if labels is None:
         raise TargetError(f"The model has no class names, so the target {text!r} must be a class index or top:K.")
@@ -42,7 +42,10 @@ def parse_target(text: str, labels: Sequence[str] | None = None, num_classes: in
 
 
 def _number(digits: str, text: str, low: int, high: int | None) -> int:
-    value = int(digits) if digits.strip().lstrip("-").isdecimal() else None
+    try:
+        value = int(digits) if digits.strip().removeprefix("-").isdecimal() else None
+    except ValueError:  # a number of thousands of digits
+        value = None
     if value is None or value < low or (high is not None and value > high):
         limits = f"from {low} to {high}" if high is not None else f"from {low} on"
         raise TargetError(f"The target {text!r} is out of range: the number goes {limits}.")

@@ -13,7 +13,7 @@ from relprop.evaluation.compute.loading import with_geometry
 from relprop.evaluation.settings import Choice, Evaluation, ModelChoice
 from relprop.explainer import Captured, Explainer, capture
 from relprop.inputs import Inputs
-from relprop.methods import METHODS
+from relprop.methods import METHODS, choose_method
 from relprop.metrics.randomization import spread
 from relprop.precision import as_computed
 from relprop.zoo import LoadedModel, load
@@ -115,8 +115,8 @@ def make_subject(
     options = method_options(method, evaluation.seed)
 
     def build(module: nn.Module) -> Explainer:
-        return Explainer(module, example, method.name, **options)
+        return Explainer(module, example, choose_method(method.name, options))
 
     module = loaded.model.to(device)
-    explainer = (captured or capture(module, example)).explainer(method.name, **options)
+    explainer = (captured or capture(module, example)).explainer(choose_method(method.name, options))
     return Subject(explainer, module, build, example)

@@ -13,6 +13,7 @@ from relprop.evaluation.report.grids import ARROWS
 from relprop.evaluation.report.report import Report
 from relprop.evaluation.report.tables import Curve, Line, Table
 from relprop.files import as_path, atomic, make_folder
+from relprop.viz.lettering import AS_IT_IS, printable
 
 _COLUMNS = 3
 _STYLES = ("-", "--", ":")
@@ -48,7 +49,7 @@ def draw_bars(table: Table) -> Figure | None:
     columns = min(_COLUMNS, len(values))
     rows = -(-len(values) // columns)
     figure = Figure(figsize=(3.6 * columns + 0.4, 0.5 + rows * (0.6 + 0.22 * methods)), layout="constrained")
-    figure.suptitle(f"{table.model}: {table.metric}", fontsize=10)
+    _head(figure, table)
     for place, value in enumerate(values, start=1):
         _bars(figure.add_subplot(rows, columns, place), [line for line in lines if line.value == value])
     return figure
@@ -60,8 +61,10 @@ def _bars(axes: Axes, lines: Sequence[Line]) -> None:
     scores = np.array([line.score.value for line in lines])
     ends = np.array([(line.score.low, line.score.high) for line in lines])
     errors = np.nan_to_num(np.abs(ends.T - scores))
-    axes.barh([line.method for line in lines], scores, xerr=errors, color="#7a9cc6", ecolor="#333333", error_kw={"lw": 1})
-    axes.set_title(f"{lines[0].value} {ARROWS[lines[0].direction]}".rstrip(), fontsize=9)
+    places = range(len(lines))
+    axes.barh(places, scores, xerr=errors, color="#7a9cc6", ecolor="#333333", error_kw={"lw": 1})
+    axes.set_yticks(places, [printable(line.method) for line in lines], **AS_IT_IS)
+    axes.set_title(printable(f"{lines[0].value} {ARROWS[lines[0].direction]}".rstrip()), fontsize=9, **AS_IT_IS)
     axes.tick_params(labelsize=7)
     axes.margins(y=0.02)
     _zoom(axes, scores, np.where(np.isfinite(ends), ends, scores[:, None]))
@@ -83,19 +86,24 @@ def draw_curves(table: Table) -> Figure | None:
     columns = min(_COLUMNS, len(names))
     rows = -(-len(names) // columns)
     figure = Figure(figsize=(4.0 * columns, 3.0 * rows + 1.1), layout="constrained")
-    figure.suptitle(f"{table.model}: {table.metric}", fontsize=10)
+    _head(figure, table)
     looks = _looks([curve.method for curve in table.curves])
     for place, name in enumerate(names, start=1):
         _lines(figure.add_subplot(rows, columns, place), name, [curve for curve in table.curves if curve.name == name], looks)
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=7)
+    legend = figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=7)
+    for text in legend.get_texts():
+        text.set(**AS_IT_IS)
     return figure
+
+
+def _head(figure: Figure, table: Table) -> None:
+    figure.suptitle(printable(f"{table.model}: {table.metric}"), fontsize=10, **AS_IT_IS)
 
 
 def _lines(axes: Axes, name: str, curves: Sequence[Curve], looks: Mapping[str, Mapping[str, Any]]) -> None:
     for curve in curves:
-        axes.plot([point.value for point in curve.points], label=curve.method, **looks[curve.method])
-    axes.set_title(name.removesuffix("_curve").replace("_", " "), fontsize=9)
+        axes.plot([point.value for point in curve.points], label=printable(curve.method), **looks[curve.method])
+    axes.set_title(printable(name.removesuffix("_curve").replace("_", " ")), fontsize=9, **AS_IT_IS)
     axes.set_xlabel("step", fontsize=8)
     axes.tick_params(labelsize=7)
 
