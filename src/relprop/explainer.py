@@ -45,7 +45,7 @@ def capture(
     """Capture a model once, for explainers by any number of methods.
 
     Args:
-        model: Any ``torch.nn.Module`` that ``torch.export`` can capture, in evaluation mode; it is left exactly as it was.
+        model: Any ``torch.nn.Module``; it is explained in evaluation mode and left exactly as it is, from any number of threads.
         example_inputs: Inputs as the model takes them: a tensor, a tuple of arguments, or a dict of keyword arguments; arguments may be
             dicts, lists and tuples of tensors, nested at will. A dict is the argument itself where the model takes one argument that
             is not among its keys. The first dimension of tensors is the batch; later calls may have any batch size, everything else
@@ -55,7 +55,7 @@ def capture(
             activation that the model ends in, else a sigmoid for a single logit and softmax for several.
 
     Raises:
-        CaptureError: The model cannot be exported, or returns no tensor.
+        CaptureError: The model cannot be captured, or returns no tensor.
         InputError: The inputs, or the model's weights, are not usable.
         OptionError: An unknown activation.
         ModelError: The model is no ``torch.nn.Module``.
@@ -91,7 +91,9 @@ def _advice(given: Inputs) -> str:
 class Explainer(nn.Module):
     """Explains the decisions of one model by one method.
 
-    The model is captured once, in evaluation mode, and left exactly as it was; its weights are shared where nothing folds into them.
+    The model is captured once, in evaluation mode, and left exactly as it is; its weights are shared where nothing folds into them. New
+    values of its weights (a training step, ``load_state_dict``) are followed at the next call; another structure, shape, dtype or device is
+    an error.
     The explainer is a module of plain torch ops: ``explainer.to(device)`` and ``explainer.double()`` change it, the model stays as it is,
     and ``copy.deepcopy`` copies it. After a change of the dtype every floating value has the new one, casts of the model included, and so
     must the inputs.
@@ -100,7 +102,7 @@ class Explainer(nn.Module):
     or that another explainer holds as ``explainer.captured``.
 
     Args:
-        model: Any ``torch.nn.Module`` that ``torch.export`` can capture, or a captured model.
+        model: Any ``torch.nn.Module``, or a captured model.
         example_inputs: Inputs as the model takes them, see :func:`capture`; left out where the model is captured already.
         method: A name of ``relprop.methods.METHODS``, a :class:`relprop.Method` of your own, or the path of a TOML file, see
             :mod:`relprop.methods.toml`.
@@ -115,7 +117,7 @@ class Explainer(nn.Module):
         module: The graph that runs, after the method's passes.
 
     Raises:
-        CaptureError: The model cannot be exported, or returns no tensor.
+        CaptureError: The model cannot be captured, or returns no tensor.
         UnsupportedOpError: Relevance reaches ops without a rule; all are listed.
         OptionError: Unknown method or option.
         InputError: The inputs, or the model's weights, are not usable.
@@ -184,7 +186,7 @@ class Explainer(nn.Module):
         return copied.train(self.training)
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
-        """Refuse to be pickled: a captured graph holds symbolic shapes, which cannot be."""
+        """Refuse to be pickled: a captured graph holds ops and functions of the model, which cannot be."""
         raise OutputError(
             "An Explainer cannot be pickled; copy.deepcopy copies it, and another process makes its own from the model."
         )

@@ -140,7 +140,7 @@ class PatternFit:
         example_inputs: Inputs as the model takes them.
 
     Raises:
-        CaptureError: The model cannot be exported.
+        CaptureError: The model cannot be captured.
         UnsupportedOpError: It has neither conv nor dense layers.
     """
 

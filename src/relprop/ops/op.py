@@ -175,7 +175,7 @@ class Op:
         repeats: For ops that repeat every element in a dimension, ``(arguments, dims) -> (dimension, times)``; the dimension
             is None where it flattens first.
         slices: Locality: ``(arguments, output, dim) -> {argument: dim}``, the slices of arguments that make a slice of the output along
-            ``dim``; None where it needs more. Nodes are replaced by their fake tensors.
+            ``dim``; None where it needs more. Nodes are replaced by their tensors on the meta device.
         summands: For sums, ``arguments -> {"self": factor, "other": factor}``, the factors of the two summands.
         weight_outputs: For layers with a weight, the dimension of the weight that counts the output channels.
         scale: For norms, ``(call, x) -> 1 / σ(x)``, broadcastable over ``x``.
