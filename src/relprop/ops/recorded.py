@@ -9,12 +9,37 @@ from torch import Tensor
 aten = torch.ops.aten
 
 
-def _like_input(x: Tensor, *_: object, **__: object) -> Tensor:
-    return torch.empty_like(x)
+def like_first(x: Tensor, *_: object, **__: object) -> Tensor:
+    """Make a result like the first argument; ``empty_like`` would load torch's compiler."""
+    return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="meta")
+
+
+def _made(x: Tensor, shape: Sequence[int]) -> Tensor:
+    return torch.empty(shape, dtype=x.dtype, device="meta")
 
 
 def _rows_like_input(x: Tensor, *_: object, **__: object) -> Tensor:
-    return torch.empty(x.shape, dtype=x.dtype, device="meta")
+    return _made(x, x.shape)
+
+
+def _adaptive_pool(x: Tensor, size: Sequence[int]) -> Tensor:
+    return _made(x, [*x.shape[: -len(size)], *size])
+
+
+def _mean(x: Tensor, dim: Sequence[int] | None = None, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Tensor:
+    dims = {d % x.dim() for d in dim} if dim else set(range(x.dim()))
+    sizes = [1 if d in dims else n for d, n in enumerate(x.shape) if keepdim or d not in dims]
+    return _made(x if dtype is None else x.to(dtype), sizes)
+
+
+def _linear(x: Tensor, weight: Tensor, _: Tensor | None = None) -> Tensor:
+    if x.shape[-1] != weight.shape[1]:
+        raise RuntimeError(f"A weight of shape {tuple(weight.shape)} takes no input of shape {tuple(x.shape)}.")
+    return torch.empty([*x.shape[:-1], weight.shape[0]], dtype=torch.promote_types(x.dtype, weight.dtype), device="meta")
+
+
+def _attention(query: Tensor, _: Tensor, value: Tensor, *__: object, **___: object) -> Tensor:
+    return _made(query, [*query.shape[:-1], value.shape[-1]])
 
 
 def _convolution(
@@ -48,9 +73,15 @@ SHAPES: Mapping[Any, Callable[..., Tensor]] = {
     aten.conv1d.default: _convolution,
     aten.conv2d.default: _convolution,
     aten.conv3d.default: _convolution,
-    aten.batch_norm.default: _like_input,
+    aten.batch_norm.default: like_first,
     aten.layer_norm.default: _rows_like_input,
-    aten.group_norm.default: _like_input,
+    aten.group_norm.default: like_first,
+    aten.adaptive_avg_pool1d.default: _adaptive_pool,
+    aten.adaptive_avg_pool2d.default: _adaptive_pool,
+    aten.adaptive_avg_pool3d.default: _adaptive_pool,
+    aten.linear.default: _linear,
+    aten.mean.dim: _mean,
+    aten.scaled_dot_product_attention.default: _attention,
 }
 """By op that torch works out in Python, slowly: a function of its arguments, on the meta device, that makes a result there."""
 

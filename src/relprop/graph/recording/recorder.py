@@ -4,6 +4,7 @@ Below autograd, which is switched off for the thread, torch hands every op to th
 on the input has no values. Writes in place become new values, see :mod:`relprop.graph.recording.writes`.
 """
 
+import inspect
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -20,7 +21,7 @@ from relprop.graph.recording.decompose import definition
 from relprop.graph.recording.traced import Entry, Memory, Traced, View
 from relprop.graph.recording.writes import functional, item_view, put_back, written
 from relprop.ops.op import Role, op_name
-from relprop.ops.recorded import INDEXED, OF_UNKNOWN_SIZE, SHAPES
+from relprop.ops.recorded import INDEXED, OF_UNKNOWN_SIZE, SHAPES, like_first
 from relprop.ops.table import OPS
 
 aten = torch.ops.aten
@@ -304,7 +305,7 @@ class Recorder(TorchDispatchMode):
 
 
 # torch wraps the method so that importing its compiler, which takes a second, precedes the first op
-Recorder.__torch_dispatch__ = Recorder.__torch_dispatch__.__wrapped__  # pyright: ignore[reportAttributeAccessIssue, reportFunctionMemberAccess]
+Recorder.__torch_dispatch__ = inspect.unwrap(Recorder.__torch_dispatch__)
 
 
 def _mapped(value: Any, function: Callable[[Tensor], Any]) -> Any:  # noqa: ANN401 - arguments of an op
@@ -346,11 +347,7 @@ def _shape_function(func: Any, args: Sequence[Any]) -> Callable[..., Any]:  # no
     op = OPS.get(op_name(func))
     if op is None or op.role is not Role.ACTIVATION or len([a for a in args if isinstance(a, Tensor)]) != 1:
         return SHAPES.get(func, func)
-    return _like_first if isinstance(args[0], Tensor) and args[0].is_floating_point() else func
-
-
-def _like_first(x: Tensor, *_: object, **__: object) -> Tensor:
-    return torch.empty_like(x)
+    return like_first if isinstance(args[0], Tensor) and args[0].is_floating_point() else func
 
 
 def _run_without_values(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:  # noqa: ANN401
