@@ -50,6 +50,7 @@ def make_files(folder):
     space = {}
     exec(NET, space)
     save_file(space["build"]()[0].state_dict(), folder / "net.safetensors")
+    save_file(Small().state_dict(), folder / "vgg16.safetensors")
     _make_voc(folder / "VOCdevkit" / "VOC2012", rng)
     with_results = Evaluation(
         data=f"voc:{folder / 'VOCdevkit'}",
