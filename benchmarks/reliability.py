@@ -167,7 +167,7 @@ def try_command(draw: random.Random, folder: Path) -> None:
     if answer.exit_code not in {0, 1, 2} or "unforeseen" in answer.output or "Traceback" in answer.output:
         raise AssertionError(f"{command} {words}: {answer.exit_code} {answer.output.strip()[-120:]}")
     if answer.exit_code:
-        raise RelpropError
+        raise RelpropError("refused in one sentence")
 
 
 LINES = (

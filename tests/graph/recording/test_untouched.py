@@ -176,7 +176,8 @@ def test_what_forward_writes_to_itself_is_written_to_the_shadow():
     assert not model.seen
     assert float(model.count) == 0
     torch.testing.assert_close(explainer.logits(x), model(x).detach())
-    assert {"first", "second", "third"} <= set(explainer.plan.layers)
+    assert {"first", "third"} <= set(explainer.plan.layers)
+    assert {"first", "second", "third"} <= {step.path for step in explainer.plan.steps}
 
 
 def test_no_tensor_of_a_capture_stays():

@@ -159,8 +159,8 @@ class Recorder(TorchDispatchMode):
         if entry.memory.value.is_meta:
             chain: list[Tensor] = [self._traced(memory.node, memory.value, entry.device)]
         else:
-            chain = [memory.value]
-            self._enter(memory.value, memory.node, memory.value)
+            chain = [memory.value.detach()]  # an object of its own: the model's keeps its entry
+            self._enter(chain[0], memory.node, memory.value)
         with self:
             for view in entry.path:
                 chain.append(view.of(chain[-1]))
@@ -173,6 +173,8 @@ class Recorder(TorchDispatchMode):
         kwargs = kwargs or {}
         if len(args) > 1 and op_name(func) in INDEXED:
             args = (args[0], [part for index in args[1] for part in self._positions(index)], *args[2:])
+        if func is aten.detach.default and not isinstance(args[0], Traced):
+            return args[0]  # torch itself detaches plain tensors that are indexed; they have no gradient
         if func is aten.squeeze.default:  # a batch of one stays a batch
             func, args = aten.squeeze.dims, (args[0], [dim for dim, size in enumerate(args[0].shape) if size == 1])
         if func._schema.is_mutable:
