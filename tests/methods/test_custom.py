@@ -108,11 +108,13 @@ def test_the_captum_adapter_takes_what_captum_takes() -> None:
     for method in ("rap", "gradient"):
         adapter = CaptumAttribution(model, method)
         expected = relprop.explain(model, x, [1, 2, 0, 4], method=method).relevance
-        for target in ([1, 2, 0, 4], (1, 2, 0, 4), torch.tensor([1, 2, 0, 4])):
+        for target in ([1, 2, 0, 4], [(1,), (2,), (0,), (4,)], torch.tensor([1, 2, 0, 4])):
             torch.testing.assert_close(adapter.attribute(x, target=target), expected)
         assert isinstance(adapter.attribute((x,), target=1), tuple)
         torch.testing.assert_close(adapter.attribute((x,), target=1)[0], relprop.explain(model, x, 1, method=method).relevance)
         assert adapter.attribute(x.clone().requires_grad_()).shape == x.shape
+        with pytest.raises(TargetError, match="one place in the output of 5"):  # to captum a tuple is one place
+            adapter.attribute(x, target=(1, 2, 0, 4))
     smaller = adapter.attribute(x[:1].repeat(1, 1, 1, 1), target=0)
     assert smaller.shape == (1, 3, 16, 16)
 
