@@ -55,12 +55,13 @@ def relprop_phases(photo: str, picture: str) -> Phases:
     with importing():
         import torch
 
+        from relprop.cli.own import Own
         from relprop.cli.tools import load_classifier
         from relprop.images import open_photo
         from relprop.methods import make_method
         from relprop.viz import plot_explanation, save_figure
     clock.lap("import")
-    classifier = load_classifier("efficientnet-lite0", None, (), torch.device("cpu"))
+    classifier = load_classifier("efficientnet-lite0", None, (), torch.device("cpu"), Own())
     clock.lap("load")
     captured = classifier.captured
     clock.lap("capture")

@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
+from torch._ops import OpOverload
 
 from relprop.ops.fast import FASTER
+from relprop.ops.shapes import on_meta
 from relprop.ops.table import arguments_of, entry
 
 OUTPUTS = "module_outputs"
@@ -184,11 +186,7 @@ def set_value(node: fx.Node) -> None:
     for key, read in (("val", value_of), (TWIN, twin_of)):
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), read)  # pyright: ignore[reportAttributeAccessIssue]
         with torch.no_grad():
-            node.meta[key] = target(*args, **_on_meta(kwargs))
-
-
-def _on_meta(kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: torch.device("meta") if name == "device" and value is not None else value for name, value in kwargs.items()}
+            node.meta[key] = on_meta(target, args, kwargs) if isinstance(target, OpOverload) else target(*args, **kwargs)
 
 
 def nodes_in(value: object) -> list[fx.Node]:

@@ -20,9 +20,9 @@ from relprop.graph.recording.custom_gradients import CustomGradient, Region, emp
 from relprop.graph.recording.decompose import definition
 from relprop.graph.recording.traced import Entry, Memory, Traced, View
 from relprop.graph.recording.writes import functional, item_view, put_back, written
-from relprop.ops.op import Role, op_name
-from relprop.ops.recorded import INDEXED, OF_UNKNOWN_SIZE, SHAPES, like_first
-from relprop.ops.table import OPS
+from relprop.ops.op import op_name
+from relprop.ops.recorded import INDEXED, OF_UNKNOWN_SIZE
+from relprop.ops.shapes import on_meta
 
 aten = torch.ops.aten
 
@@ -344,21 +344,10 @@ def _device_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> torch.device
     return next((v for v in (*args, *kwargs.values()) if isinstance(v, torch.device)), None)
 
 
-def _shape_function(func: Any, args: Sequence[Any]) -> Callable[..., Any]:  # noqa: ANN401
-    """The op, or what makes its result faster: an activation of a floating value returns one like it."""
-    op = OPS.get(op_name(func))
-    if op is None or op.role is not Role.ACTIVATION or len([a for a in args if isinstance(a, Tensor)]) != 1:
-        return SHAPES.get(func, func)
-    return like_first if isinstance(args[0], Tensor) and args[0].is_floating_point() else func
-
-
 def _run_without_values(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:  # noqa: ANN401
     """Run an op on the meta device; one that has no kernel there, on zeros."""
-    meta = torch.device("meta")
-    given = [meta if isinstance(v, torch.device) else v for v in args]
-    named = {k: meta if k == "device" else v for k, v in kwargs.items() if k != "generator"}
     try:
-        return _shape_function(func, given)(*given, **named)
+        return on_meta(func, args, kwargs)
     except NotImplementedError:
         if op_name(func) in OF_UNKNOWN_SIZE or torch.Tag.dynamic_output_shape in func.tags:
             raise
