@@ -169,6 +169,19 @@ def _check(found: dict[str, Any], model: Any, inputs: Any, captured: Callable[[]
     change = float((alone[0] - relevance[1]).norm() / relevance[1].norm().clamp(min=1e-30))
     found["independent"] = change <= MATES
     found["problem"] = _problem(found, change)
+    if method == "gradient" and found["problem"] is None:
+        found["problem"] = _differs_from_autograd(model, inputs, explanation)
+
+
+def _differs_from_autograd(model: Any, inputs: Any, explanation: Any) -> str | None:  # noqa: ANN401
+    """Say by how much the gradients differ from autograd's on the model itself."""
+    import torch
+
+    leaf = inputs.detach().clone().requires_grad_()
+    output = _logits(model(leaf))
+    (expected,) = torch.autograd.grad(output.gather(1, explanation.target[:, None]).sum(), leaf)
+    change = float((explanation.relevance - expected).norm() / expected.norm().clamp(min=1e-30))
+    return None if change <= MATES else f"the gradients differ from autograd's by {change:.1e}"
 
 
 def _magnitude(plan: Any, inputs: Any, target: Any) -> float:  # noqa: ANN401
@@ -245,7 +258,7 @@ A model counts as covered where it was captured and planned, its logits are thos
 absorbed relevance add up to the logit (for methods that conserve; to 1e-9 of it, or 1e-3 where the model casts parts of itself to
 float32, and to the rounding of the largest sum of |relevance| at any op, the column magnitude: rules that share by signed value let
 positive and negative relevance grow to many times the logit in models of random weights), and a sample's relevance does not depend on
-the other samples of its batch. EfficientFormer is among timm's models; transformers no longer has it."""
+the other samples of its batch. The maps of `gradient` are compared with autograd on the model itself. EfficientFormer is among timm's models; transformers no longer has it."""
 
 
 def _summary(known: dict[tuple[str, str], dict[str, Any]], models: list[Subject], methods: list[str]) -> str:

@@ -62,7 +62,11 @@ class Inputs:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Inputs":
         """Apply ``function`` to every tensor."""
-        given: Inputs = self.call(_as_given, [function(v) if isinstance(v, Tensor) else v for v in self.flat])
+        return self.with_flat([function(v) if isinstance(v, Tensor) else v for v in self.flat])
+
+    def with_flat(self, flat: Sequence[Any]) -> "Inputs":
+        """Put other values in the place of ``flat``."""
+        given: Inputs = self.call(_as_given, flat)
         return replace(given, shared=self.shared)
 
     def map_batched(self, function: Callable[[Tensor], Tensor]) -> "Inputs":

@@ -10,16 +10,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from relprop.errors import CaptureError, InputError, RelpropError, UnsupportedOpError
 from relprop.graph.mates import refuse_mixed_samples
 from relprop.graph.model import CapturedModel
-from relprop.graph.nodes import BATCHES, Graph
+from relprop.graph.nodes import BATCHES
 from relprop.graph.passes import normalize
 from relprop.graph.passes.outputs import mark_outputs
-from relprop.graph.recording.record import Recording, record
+from relprop.graph.recording.copies import record_copies
+from relprop.graph.recording.record import Recording, as_module, record
 from relprop.graph.recording.recorder import ReadsValueError
 from relprop.graph.recording.twins import join
 from relprop.inputs import Inputs, batch_size
@@ -111,9 +112,13 @@ def record_model(model: nn.Module, inputs: Inputs, output: str | int | None = No
     """Record ``model`` as a graph for any batch, before any pass; arguments and errors are those of :func:`capture`."""
     _check_not_scripted(model)
     _check_weights(model)
-    recording, dynamic = _record(model, inputs, output)
-    notes = () if dynamic else ("The model fixes its batch size, so samples are run one at a time.",)
-    return CapturedModel(_module(recording), inputs.map(hollow), dynamic, model, notes, output)
+    recording, size = _record(model, inputs, output)
+    module = as_module(recording)
+    mark_outputs(module, recording.returned)
+    notes = () if size is None else ("The model fixes its batch size, so samples are run one at a time.",)
+    if size is not None and size > 1:
+        notes = (f"The model takes batches of {size} alone, so samples are run one at a time, each as {size} copies.",)
+    return CapturedModel(module, inputs.map(hollow), size is None, model, notes, output)
 
 
 def _check_not_scripted(model: nn.Module) -> None:
@@ -142,8 +147,8 @@ def _check_weights(model: nn.Module) -> None:
             raise InputError(f"The model's {name!r} holds NaN or infinite values; load intact weights.")
 
 
-def _record(model: nn.Module, inputs: Inputs, output: str | int | None) -> tuple[Recording, bool]:
-    """Record for any batch, or, where the model fixes its batch size, for one sample."""
+def _record(model: nn.Module, inputs: Inputs, output: str | int | None) -> tuple[Recording, int | None]:
+    """Record for any batch, or, where the model fixes its batch size, for one sample; return the size that it takes then."""
 
     def select(result: object) -> Tensor:
         return select_output(result, output)
@@ -156,16 +161,19 @@ def _record(model: nn.Module, inputs: Inputs, output: str | int | None) -> tuple
     except Exception:
         _logger.debug("no batch of another size can be captured", exc_info=True)
     else:
-        return small, True
+        return small, None
 
     def select_batched(result: object) -> Tensor:
         tensor = select(result)
         return tensor.unsqueeze(0) if tensor.dim() == 1 and tensor.shape[0] > 1 else tensor  # the model drops the batch dimension
 
     try:
-        return record(model, inputs.resized(1), select_batched), False
+        return record(model, inputs.resized(1), select_batched), 1
     except Exception as error:
-        raise _refusal(error) from error
+        found = record_copies(model, inputs, select) if batch_size(inputs) > 1 else None
+        if found is None:
+            raise _refusal(error) from error
+        return found, batch_size(inputs)
 
 
 def _refusal(error: Exception) -> RelpropError:
@@ -190,13 +198,3 @@ def _is_of_the_model(filename: str) -> bool:
     return not filename.startswith("<") and not any(
         path.is_relative_to(library) and not (installed and library == _LIBRARIES[-1]) for library in _LIBRARIES
     )
-
-
-def _module(recording: Recording) -> fx.GraphModule:
-    """Return a recording as a graph that owns its constants."""
-    owner = nn.Module()
-    for name, tensor in recording.constants.items():
-        owner.register_buffer(name, tensor)
-    module = Graph(owner, recording.graph)
-    mark_outputs(module, recording.returned)
-    return module

@@ -45,11 +45,11 @@ def _mixing(model: CapturedModel, inputs: Inputs, samples: Samples) -> Collectio
     if not samples.unsettled:
         return []
     with torch.no_grad():
-        runs = [model.run(_among_mates(inputs, seed), keep=samples.unsettled)[1] for seed in (0, 1)]
+        runs = [model.run(among_mates(inputs, seed), keep=samples.unsettled)[1] for seed in (0, 1)]
     for node in samples.unsettled:
         values: list[list[Tensor]] = [_tensors(run[node]) for run in runs]
         parts = [[samples.layouts[node].by_sample(value, _MATES + 1)[1] for value in of_run] for of_run in values]
-        if not all(_equal(a, b) for a, b in zip(*parts, strict=True)):
+        if not all(equal_values(a, b) for a, b in zip(*parts, strict=True)):
             return [node]
     return []
 
@@ -58,7 +58,8 @@ def _tensors(value: Any) -> list[Tensor]:  # noqa: ANN401 - what an op returns
     return [v for v in (value if isinstance(value, list | tuple) else [value]) if isinstance(v, Tensor)]
 
 
-def _equal(a: Tensor, b: Tensor) -> bool:
+def equal_values(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors are equal up to rounding."""
     if not (a.is_floating_point() or a.is_complex()) or not a.numel():
         return torch.equal(a, b)
     largest = torch.where(b.isfinite(), b.abs(), 0).amax()
@@ -66,8 +67,8 @@ def _equal(a: Tensor, b: Tensor) -> bool:
     return bool((same | ((a - b).abs() <= _TOLERANCE * largest)).all())  # masks hold infinite values
 
 
-def _among_mates(inputs: Inputs, seed: int) -> Inputs:
-    """The first sample among mates that differ from it: noise, or its own integers in another order."""
+def among_mates(inputs: Inputs, seed: int, mates: int = _MATES) -> Inputs:
+    """The first sample, second among mates that differ from it: noise, or its own integers in another order."""
     generator = torch.Generator().manual_seed(seed)
 
     def mate(value: Tensor) -> Tensor:
@@ -75,4 +76,4 @@ def _among_mates(inputs: Inputs, seed: int) -> Inputs:
             return (torch.randn(value.shape, generator=generator) * (1 + value.detach().abs().mean().cpu())).to(value)
         return value.flatten()[torch.randperm(value.numel(), generator=generator).to(value.device)].reshape(value.shape)
 
-    return inputs.sample(0).map_batched(lambda v: torch.cat([mate(v), v, *(mate(v) for _ in range(_MATES - 1))]))
+    return inputs.sample(0).map_batched(lambda v: torch.cat([mate(v), v, *(mate(v) for _ in range(mates - 1))]))

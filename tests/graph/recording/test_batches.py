@@ -57,6 +57,36 @@ def test_models_of_one_image_are_explained_one_by_one(name):
     torch.testing.assert_close(found.relevance.flatten(1).sum(1) + found.absorbed, found.logits[:, 1])
 
 
+FOUR_ALONE = {
+    "view(4, -1)": lambda m, z, x: m.all(z.view(4, -1)),
+    "hidden state of four": lambda m, z, x: m.head(
+        m.lstm(z.flatten(2).mT, (torch.zeros(1, 4, 8), torch.zeros(1, 4, 8)))[0][:, -1]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FOUR_ALONE)
+@pytest.mark.parametrize("method", ["lrp-epsilon", "gradient"])
+def test_models_of_one_other_size_are_explained_by_copies(name, method):
+    torch.manual_seed(0)
+    model, x = One(FOUR_ALONE[name]).eval(), torch.randn(4, 3, 12, 12, requires_grad=True)
+    explainer = relprop.Explainer(model, x.detach(), method)
+    found = explainer(x.detach()[:3], 1)
+    assert any("batches of 4 alone" in note for note in found.notes)
+    output = model(x)
+    torch.testing.assert_close(found.logits, output[:3].detach())
+    if method == "gradient":
+        torch.testing.assert_close(found.relevance, torch.autograd.grad(output[:, 1].sum(), x)[0][:3])
+    else:
+        torch.testing.assert_close(found.relevance.flatten(1).sum(1) + found.absorbed, found.logits[:, 1])
+
+
+def test_samples_that_mix_in_a_batch_of_fixed_size_are_refused():
+    model = One(lambda m, z, x: m.head(z.view(4, 8, -1).softmax(0).mean(2))).eval()
+    with pytest.raises(UnsupportedOpError, match="mixes the samples"):
+        relprop.capture(model, torch.randn(4, 3, 12, 12))
+
+
 class Mixing(nn.Module):
     def __init__(self, mix):
         super().__init__()

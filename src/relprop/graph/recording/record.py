@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx, nn
 
+from relprop.graph.nodes import Graph
 from relprop.graph.recording.recorder import AT, Recorder
 from relprop.graph.recording.shadow import Shadow
 from relprop.graph.recording.writes import is_view
@@ -83,13 +84,14 @@ class _Calls:
         return node.op != "get_attr"
 
 
-def record(model: nn.Module, inputs: Inputs, select: Callable[[object], Tensor]) -> Recording:
+def record(model: nn.Module, inputs: Inputs, select: Callable[[object], Tensor], copies: int = 1) -> Recording:
     """Run a model's own code once, without values of what depends on its input, and record its ops.
 
     Args:
         model: The model; it is left as it is.
         inputs: Its arguments; of tensors only shape, dtype and device matter.
         select: Picks the tensor to explain from the model's result.
+        copies: How often a single sample is repeated to make the batch that the model takes; recorded with it.
     """
     calls = _Calls()
     shadow = Shadow(model, calls.call, calls.note)
@@ -98,11 +100,19 @@ def record(model: nn.Module, inputs: Inputs, select: Callable[[object], Tensor])
     for i, value in enumerate(inputs.flat):
         flat.append(recorder.input(f"input_{i}", value) if isinstance(value, Tensor) else _fixed(recorder.graph, i, value))
     with torch.enable_grad(), _without_autograd(), recorder:
-        result = inputs.call(shadow.model, flat)
+        result = inputs.call(shadow.model, flat if copies == 1 else inputs.with_flat(flat).resized(copies).flat)
         explained = recorder.read_last(select(result)).node
     recorder.graph.output((explained,))
     calls.recorder = None
     return Recording(recorder.graph, recorder.constants, tuple(calls.returned))
+
+
+def as_module(recording: Recording) -> Graph:
+    """Return a recording as a graph that owns its constants."""
+    owner = nn.Module()
+    for name, tensor in recording.constants.items():
+        owner.register_buffer(name, tensor)
+    return Graph(owner, recording.graph)
 
 
 @contextmanager
