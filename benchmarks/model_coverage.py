@@ -258,7 +258,8 @@ A model counts as covered where it was captured and planned, its logits are thos
 absorbed relevance add up to the logit (for methods that conserve; to 1e-9 of it, or 1e-3 where the model casts parts of itself to
 float32, and to the rounding of the largest sum of |relevance| at any op, the column magnitude: rules that share by signed value let
 positive and negative relevance grow to many times the logit in models of random weights), and a sample's relevance does not depend on
-the other samples of its batch. The maps of `gradient` are compared with autograd on the model itself. EfficientFormer is among timm's models; transformers no longer has it."""
+the other samples of its batch. The maps of `gradient` are compared with autograd on the model itself. EfficientFormer is among timm's
+models; transformers no longer has it."""
 
 
 def _summary(known: dict[tuple[str, str], dict[str, Any]], models: list[Subject], methods: list[str]) -> str:

@@ -54,7 +54,16 @@ def _statistics(model: nn.Module) -> None:
     model[1].running_mean.add_(1)
 
 
-CHANGES = [_step, _load, _assign, _in_place, _replaced, _data, _statistics]
+def _data_in_place(model: nn.Module) -> None:
+    model[0].weight.data.mul_(2)
+
+
+def _data_in_other_places(model: nn.Module) -> None:
+    weight = model[0].weight.data
+    weight.copy_(weight.flip(0))
+
+
+CHANGES = [_data_in_place, _data_in_other_places, _step, _load, _assign, _in_place, _replaced, _data, _statistics]
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -121,3 +130,13 @@ def test_copies_do_not_follow():
     assert torch.equal(copied(X, 1).relevance, before)
     torch.testing.assert_close(single(X.float(), 1).relevance.double(), before, rtol=1e-3, atol=1e-6)
     assert not torch.equal(explainer(X, 1).relevance, before)
+
+
+def test_edits_of_weights_made_in_inference_mode_are_followed():
+    with torch.inference_mode():
+        model = network()
+    explainer = relprop.Explainer(model, X)
+    explainer(X)
+    with torch.inference_mode():
+        model[0].weight.mul_(2)
+    torch.testing.assert_close(explainer(X).relevance, relprop.explain(model, X).relevance)
