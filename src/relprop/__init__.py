@@ -7,10 +7,24 @@ from relprop.errors import RelpropError
 from relprop.version import __version__
 
 if TYPE_CHECKING:
-    from relprop import datasets, evaluation, heads, images, integrations, methods, metrics, rules, viz, zoo
+    from relprop import (
+        datasets,
+        evaluation,
+        graph,
+        heads,
+        images,
+        integrations,
+        methods,
+        metrics,
+        ops,
+        propagation,
+        rules,
+        viz,
+        zoo,
+    )
     from relprop.datasets import register_dataset
     from relprop.explainer import Explainer, capture, explain
-    from relprop.explanation import Explanation
+    from relprop.explanation import Explanation, concatenate
     from relprop.methods import Method, register_method
     from relprop.metrics import register_metric
     from relprop.ops.table import register_op
@@ -23,14 +37,18 @@ __all__ = [
     "RelpropError",
     "__version__",
     "capture",
+    "concatenate",
     "datasets",
     "evaluation",
     "explain",
+    "graph",
     "heads",
     "images",
     "integrations",
     "methods",
     "metrics",
+    "ops",
+    "propagation",
     "register_dataset",
     "register_method",
     "register_metric",
@@ -47,6 +65,7 @@ _HOME = {
     "Explanation": "relprop.explanation",
     "Method": "relprop.methods",
     "capture": "relprop.explainer",
+    "concatenate": "relprop.explanation",
     "explain": "relprop.explainer",
     "register_dataset": "relprop.datasets",
     "register_method": "relprop.methods",
@@ -54,7 +73,10 @@ _HOME = {
     "register_op": "relprop.ops.table",
     "register_rule": "relprop.rules",
 }
-_SUBMODULES = ("datasets", "evaluation", "heads", "images", "integrations", "methods", "metrics", "rules", "viz", "zoo")
+_SUBMODULES = (
+    *("datasets", "evaluation", "graph", "heads", "images", "integrations", "methods", "metrics", "ops", "propagation", "rules"),
+    *("viz", "zoo"),
+)
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from relprop.context import ordinary, ordinary_model, own_context
 from relprop.errors import CaptureError, InputError, ModelError, OptionError, OutputError
-from relprop.explanation import Answer, Explanation, join_explanations
+from relprop.explanation import Answer, Explanation, concatenate
 from relprop.graph.capture import capture as capture_model
 from relprop.graph.model import CapturedModel
 from relprop.graph.passes.final import final_activation
@@ -29,9 +29,13 @@ MethodChoice = str | Path | AnyMethod
 """A name of :data:`relprop.methods.METHODS`, the path of a TOML file, or a method."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Captured(CapturedModel):
     """A captured model that makes explainers; see :func:`capture`."""
+
+    def __repr__(self) -> str:
+        """Return one line: the model, its inputs and the number of its ops."""
+        return f"Captured({_summary(self)})"
 
     def explainer(self, method: MethodChoice = "rap", **options: Any) -> "Explainer":  # noqa: ANN401 - options of the method
         """Return an explainer of this model; arguments and errors are those of :class:`Explainer`."""
@@ -156,6 +160,10 @@ class Explainer(nn.Module):
         self._make_plan()
         self.eval()
 
+    def __repr__(self) -> str:
+        """Return one line: the method, the model, its inputs and the number of its ops."""
+        return f"Explainer({self.method.name!r}, {_summary(self.captured)})"
+
     def _make_plan(self) -> None:
         self.plan: MethodPlan = self.method.plan(at_least(self.captured, self.method.precision))
         self.module = self.plan.model.module
@@ -226,7 +234,7 @@ class Explainer(nn.Module):
         self._follow()
         request = Request(self._checked(inputs), target, ordinary(output_relevance), layers)
         parts = [self._assembled(part, self.method.explain(self.plan, self._computed(part))) for part in self._parts(request)]
-        return join_explanations(parts)
+        return concatenate(parts)
 
     @own_context()
     def trace(self, inputs: object, target: object = None, *, output_relevance: Tensor | None = None) -> Trace:
@@ -285,6 +293,11 @@ class Explainer(nn.Module):
             elif isinstance(example, bool | int | float | str | None) and (type(value) is not type(example) or value != example):
                 raise InputError(f"The argument {name!r} is {value!r}; the model was captured with {example!r}.")
         return given
+
+
+def _summary(captured: CapturedModel) -> str:
+    inputs = ", ".join(f"{name} {'×'.join(['batch', *map(str, value.shape[1:])])}" for name, value in captured.example.tensors)
+    return f"{type(captured.original).__name__}, {inputs}, {len(captured.ops)} ops"
 
 
 def _by_sample(given: Inputs, answer: Answer) -> list[Tensor]:

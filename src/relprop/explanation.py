@@ -1,6 +1,6 @@
 """Explanations: what an explainer returns, as tensors, heat maps, pictures and files."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,15 +13,19 @@ from relprop.errors import InputError, OutputError
 from relprop.files import as_path, atomic
 from relprop.heads import probabilities
 from relprop.inputs import Question
+from relprop.text import shown
 from relprop.version import __version__
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Explanation:
     """Relevance of every input element for the explained outputs.
+
+    ``len`` is the number of samples, ``explanation[2]`` and ``explanation[1:3]`` are explanations of some of them, and
+    :func:`relprop.concatenate` joins those of several batches.
 
     Attributes:
         relevance: Shaped like the inputs, ``(B, …)``, or ``(B, K, …)`` where the target is ``(B, K)``; for several inputs a tuple or dict
@@ -49,6 +53,51 @@ class Explanation:
     notes: tuple[str, ...] = ()
     completeness_error: Tensor | None = None
     activation: str | None = None
+
+    def __repr__(self) -> str:
+        """Return one line: the method, the shape of the relevance, the explained classes."""
+        relevance = tree_map(lambda part: tuple(part.shape), self.relevance)
+        target = "" if self.target is None else f", target={shown(self.target.tolist())}"
+        notes = f", {len(self.notes)} note{'s' * (len(self.notes) != 1)}" * bool(self.notes)
+        return f"Explanation({self.method!r}, relevance={relevance}{target}{notes})"
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.absorbed)
+
+    def __getitem__(self, index: int | slice) -> "Explanation":
+        """Return the explanation of one sample, as a batch of one, or of a slice of the samples.
+
+        Raises:
+            IndexError: There is no such sample.
+            InputError: The index is neither an int nor a slice, or the slice is empty.
+        """
+        if not isinstance(index, int | slice):  # pyright: ignore[reportUnnecessaryIsInstance] - users may give anything
+            raise InputError(f"An explanation is indexed by an int or a slice of samples, not by {type(index).__name__}.")
+        chosen = range(len(self))[index]  # raises IndexError
+        rows = slice(chosen, chosen + 1) if isinstance(chosen, int) else index
+        if not isinstance(chosen, int) and not chosen:
+            raise InputError(f"The slice {index} holds none of the {len(self)} samples.")
+        return self._map(lambda part: part[rows] if part.dim() and len(part) == len(self) else part)
+
+    def to(self, device: torch.device | str) -> "Explanation":
+        """Return the explanation with its tensors on a device."""
+        return self._map(lambda part: part.to(device))
+
+    def cpu(self) -> "Explanation":
+        """Return the explanation with its tensors on the CPU."""
+        return self.to("cpu")
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> "Explanation":
+        def changed(value: Any) -> Any:  # noqa: ANN401 - tensors, in dicts, lists and tuples, and other values
+            return tree_map(lambda part: function(part) if isinstance(part, Tensor) else part, value)
+
+        return replace(self, **{name: changed(value) for name, value in self._tensors.items()})
+
+    @property
+    def _tensors(self) -> dict[str, Any]:
+        names = ("relevance", "inputs", "logits", "absorbed", "target", "layers", "completeness_error")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def probabilities(self) -> Tensor:
@@ -142,22 +191,42 @@ class Answer:
         )
 
 
-def join_explanations(parts: Sequence[Explanation]) -> Explanation:
-    """Join explanations of several batches by one explainer into that of one batch."""
+def concatenate(explanations: Iterable[Explanation]) -> Explanation:
+    """Join explanations of several batches into one, such as those of a data loader.
+
+    ``relprop.concatenate(explainer(images).cpu() for images, _ in loader)`` holds one batch on the model's device at a time.
+
+    Args:
+        explanations: Of one method, on inputs of one shape; their notes are joined.
+
+    Raises:
+        InputError: There is none, or they differ in more than their samples.
+    """
+    parts = list(explanations)
+    if not parts:
+        raise InputError("There is no explanation to concatenate.")
     first = parts[0]
     if len(parts) == 1:
         return first
-    return replace(
-        first,
-        relevance=_joined([p.relevance for p in parts]),
-        logits=torch.cat([p.logits for p in parts]),
-        target=None if first.target is None else torch.cat([p.target for p in parts if p.target is not None]),
-        absorbed=torch.cat([p.absorbed for p in parts]),
-        completeness_error=None if first.completeness_error is None else _joined([p.completeness_error for p in parts]),
-        notes=tuple(dict.fromkeys(note for p in parts for note in p.notes)),
-        inputs=_joined([p.inputs for p in parts]),
-        layers={path: torch.cat([p.layers[path] for p in parts]) for path in first.layers},
-    )
+    for number, part in enumerate(parts[1:], 1):
+        _check_alike(first, part, number)
+    joined = {name: _joined([part._tensors[name] for part in parts]) for name in first._tensors}  # noqa: SLF001 - of the same module
+    return replace(first, **joined, notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)))
+
+
+def _check_alike(first: Explanation, other: Explanation, number: int) -> None:
+    kinds = [
+        {
+            "method": one.method,
+            "activation": one.activation,
+            **{f"{name} of one sample": tuple(tensor.shape[1:]) for name, tensor in _flat(one._tensors).items()},  # noqa: SLF001
+        }
+        for one in (first, other)
+    ]
+    for name in {**kinds[0], **kinds[1]}:
+        ours, theirs = (kind.get(name) for kind in kinds)
+        if ours != theirs:
+            raise InputError(f"Explanation {number} cannot join the first one: its {name} is {theirs}, and there {ours}.")
 
 
 def _joined(values: Sequence[Any]) -> Any:  # noqa: ANN401 - tensors, or the same structure of them
@@ -180,15 +249,8 @@ def _save_relevance(explanation: Explanation, path: Path) -> None:
 def _save_tensors(explanation: Explanation, path: Path) -> None:
     from safetensors.torch import save_file
 
-    parts = {
-        "relevance": explanation.relevance,
-        "inputs": explanation.inputs,
-        "logits": explanation.logits,
-        "absorbed": explanation.absorbed,
-        "target": explanation.target,
-        "layers": explanation.layers,
-    }
-    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in _flat(parts).items()}
+    found = _flat(explanation._tensors)  # noqa: SLF001 - of the same module
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in found.items()}
     with atomic(path) as temporary:
         save_file(tensors, temporary, metadata={"method": explanation.method, "relprop": __version__})
 

@@ -25,6 +25,25 @@ def plain_value(text: str) -> Any:  # noqa: ANN401 - whatever the option takes
         return {"True": True, "False": False, "None": None}.get(text, text)
 
 
+def shown(values: Sequence[object], most: int = 4) -> str:
+    """Return a list as Python writes it; of a longer one than ``most``, the first values."""
+    return f"[{', '.join(map(str, values[:most]))}{', …' * (len(values) > most)}]"
+
+
+def percent(share: float, digits: int = 0) -> str:
+    """Return a probability in percent; one that would round to 0 or, below 1, to 100 is told as ``"<0.1%"`` or ``">99.9%"``."""
+    least = 10.0 ** -(2 + digits)
+    text = f"{share:.{digits}%}"
+    if float(text[:-1]) == 0:
+        return f"<{least:.{digits}%}"
+    return f">{1 - least:.{digits}%}" if float(text[:-1]) == 100 and share < 1 else text
+
+
+def counted(number: int, what: str) -> str:
+    """Return a number with its noun: ``"1 row"``, ``"2 rows"``."""
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
 _DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
