@@ -10,7 +10,8 @@ from tests.files import ROOT
 
 SOURCE = ROOT / "src"
 ORDER = [
-    ["context", "draws", "errors", "version"],
+    ["context", "draws", "errors", "extras", "lazy", "version"],
+    ["targets"],
     ["files", "text", "inputs", "options", "heads"],
     ["images"],
     ["ops"],

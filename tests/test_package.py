@@ -9,8 +9,11 @@ import pytest
 import relprop
 from tests.files import ROOT
 
-SUBMODULES = ("rules", "methods", "metrics", "datasets", "zoo", "viz", "evaluation", "images", "integrations", "heads")
-NAMES = ("explain", "capture", "Explainer", "Explanation", "Method", "RelpropError")
+SUBMODULES = (
+    *("rules", "methods", "metrics", "datasets", "zoo", "viz", "evaluation", "images", "integrations", "heads"),
+    *("graph", "ops", "propagation"),
+)
+NAMES = ("explain", "capture", "concatenate", "Explainer", "Explanation", "Method", "RelpropError")
 REGISTERS = ("register_op", "register_rule", "register_method", "register_metric", "register_dataset")
 
 

@@ -2,10 +2,10 @@
 
 import copy
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn, Self, SupportsIndex, overload
+from typing import Any, NoReturn, Self, SupportsIndex, cast, overload
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from relprop.methods.protocol import AnyMethod, MethodPlan
 from relprop.precision import as_computed, at_least
 from relprop.propagation.checks import note_on_conservation
 from relprop.propagation.trace import Trace, join_traces
+from relprop.text import check_labels
 
 MethodChoice = str | Path | AnyMethod
 """A name of :data:`relprop.methods.METHODS`, the path of a TOML file, or a method."""
@@ -44,7 +45,12 @@ class Captured(CapturedModel):
 
 @own_context()
 def capture(
-    model: nn.Module, example_inputs: object, *, output: str | int | None = None, activation: str | None = None
+    model: nn.Module,
+    example_inputs: object,
+    *,
+    output: str | int | None = None,
+    activation: str | None = None,
+    labels: Sequence[str] | None = None,
 ) -> Captured:
     """Capture a model once, for explainers by any number of methods.
 
@@ -57,16 +63,31 @@ def capture(
         output: Which tensor to explain, where the model returns several: a name or an index.
         activation: What makes probabilities of the logits, ``"softmax"`` or ``"sigmoid"``, as of a multi-label model; by default the
             activation that the model ends in, else a sigmoid for a single logit and softmax for several.
+        labels: The names of the classes, by which targets may call them; by default those in the config of a Hugging Face model.
 
     Raises:
         CaptureError: The model cannot be captured, or returns no tensor.
-        InputError: The inputs, or the model's weights, are not usable.
+        InputError: The inputs, or the model's weights, are not usable, or there are class names of another number than the classes.
         OptionError: An unknown activation.
         ModelError: The model is no ``torch.nn.Module``.
     """
     if not isinstance(model, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance] - users may give anything
         raise ModelError(f"The model must be a torch.nn.Module, not {type(model).__name__}.")
-    return _capture(model, as_inputs(example_inputs, model.forward), output, check_activation(activation))
+    captured = _capture(model, as_inputs(example_inputs, model.forward), output, check_activation(activation))
+    value: Tensor = captured.output.meta["val"]
+    classes = int(value.shape[1]) if value.dim() > 1 else 0
+    if labels is not None:
+        check_labels(labels, classes)
+    return replace(captured, labels=_labels_in_config(model, classes) if labels is None else tuple(map(str, labels)))
+
+
+def _labels_in_config(model: nn.Module, classes: int) -> tuple[str, ...] | None:
+    """The names in ``model.config.id2label``, unless they are mere numbers."""
+    named: Any = getattr(getattr(model, "config", None), "id2label", None)
+    if not isinstance(named, Mapping) or set(cast("Mapping[Any, Any]", named)) != set(range(classes)):
+        return None
+    labels = tuple(str(named[index]) for index in range(classes))
+    return None if all(label == f"LABEL_{index}" for index, label in enumerate(labels)) else labels
 
 
 def _capture(model: nn.Module, given: Inputs, output: str | int | None, activation: str | None) -> Captured:
@@ -112,6 +133,7 @@ class Explainer(nn.Module):
             :mod:`relprop.methods.toml`.
         output: Which tensor to explain, where the model returns several: a name or an index.
         activation: What makes probabilities of the logits, see :func:`capture`.
+        labels: The names of the classes, see :func:`capture`.
         **options: Options of the method, see ``relprop methods``.
 
     Attributes:
@@ -136,6 +158,7 @@ class Explainer(nn.Module):
         *,
         output: str | int | None = None,
         activation: str | None = None,
+        labels: Sequence[str] | None = None,
         **options: Any,  # noqa: ANN401
     ) -> None: ...
 
@@ -143,19 +166,18 @@ class Explainer(nn.Module):
     def __init__(self, model: Captured, method: MethodChoice = "rap", **options: Any) -> None: ...  # noqa: ANN401
 
     @own_context()
-    def __init__(
-        self, model: Any, *arguments: Any, output: str | int | None = None, activation: str | None = None, **options: Any
-    ) -> None:
+    def __init__(self, model: Any, *arguments: Any, **options: Any) -> None:
         super().__init__()
+        of_capture = {name: options.pop(name) for name in ("output", "activation", "labels") if name in options}
         if isinstance(model, Captured):
             chosen, self.captured = _method_of(arguments, options), model
-            if output is not None or activation is not None:
-                name = "activation" if output is None else "output"
-                raise OptionError(f"A captured model has its {name} already; give {name} to relprop.capture.")
+            for name, value in of_capture.items():
+                if value is not None:
+                    raise OptionError(f"A captured model has its {name} already; give {name} to relprop.capture.")
         else:
             example = arguments[0] if arguments else options.pop("example_inputs", None)
             chosen = _method_of(arguments[1:], options)
-            self.captured = capture(model, example, output=output, activation=activation)
+            self.captured = capture(model, example, **of_capture)
         self.method, self._lock = chosen, threading.Lock()
         self._make_plan()
         self.eval()
@@ -177,7 +199,8 @@ class Explainer(nn.Module):
         with self._lock:
             held = self.captured
             if held.watch is not None and held.watch.changed():
-                self.captured = _capture(held.original, held.example.map(torch.zeros_like), held.chosen, held.activation)
+                found = _capture(held.original, held.example.map(torch.zeros_like), held.chosen, held.activation)
+                self.captured = replace(found, labels=held.labels)
                 self._make_plan()
 
     @own_context()
@@ -222,7 +245,8 @@ class Explainer(nn.Module):
 
         Args:
             inputs: Like the example inputs, with any batch size.
-            target: None for the predicted class, an int, ``(B,)``, or ``(B, K)`` for K maps of every sample in one forward pass.
+            target: None for the predicted class, an int, ``(B,)``, or ``(B, K)`` for K maps of every sample in one forward pass; class
+                names in the place of ints where the capture has labels; ``"top:K"`` for the K classes of the largest logits.
             output_relevance: Relevance at the output instead of a target: shaped like the output, ``(B, C)``, or ``(B, K, C)``.
             layers: Paths of modules at whose outputs the relevance is returned too.
 
@@ -232,7 +256,7 @@ class Explainer(nn.Module):
             OptionError: An unknown module path.
         """
         self._follow()
-        request = Request(self._checked(inputs), target, ordinary(output_relevance), layers)
+        request = Request(self._checked(inputs), target, ordinary(output_relevance), layers, self.captured.labels)
         parts = [self._assembled(part, self.method.explain(self.plan, self._computed(part))) for part in self._parts(request)]
         return concatenate(parts)
 
@@ -247,7 +271,7 @@ class Explainer(nn.Module):
             TargetError: Several targets per sample.
         """
         self._follow()
-        request = Request(self._checked(inputs), target, ordinary(output_relevance))
+        request = Request(self._checked(inputs), target, ordinary(output_relevance), labels=self.captured.labels)
         table = join_traces([self.method.trace(self.plan, self._computed(part)) for part in self._parts(request)])
         print(table)  # noqa: T201 - the trace is there to be read
         return table
@@ -280,6 +304,7 @@ class Explainer(nn.Module):
             notes=tuple(dict.fromkeys([*self.plan.notes, *answer.notes, *missed])),
             completeness_error=answer.completeness_error,
             activation=self.captured.activation,
+            labels=self.captured.labels,
         )
 
     def _checked(self, inputs: object) -> Inputs:

@@ -41,6 +41,7 @@ class Explanation:
         completeness_error: The explained logit minus ``relevance.sum() + absorbed`` of each map, ``(B,)`` or ``(B, K)``, for methods that are
             complete up to an error, such as integrated gradients.
         activation: The activation of the model's head, see :mod:`relprop.heads`; None where it is not known.
+        labels: The names of the classes; None where the capture was given none.
     """
 
     relevance: Any
@@ -53,10 +54,11 @@ class Explanation:
     notes: tuple[str, ...] = ()
     completeness_error: Tensor | None = None
     activation: str | None = None
+    labels: tuple[str, ...] | None = None
 
     def __repr__(self) -> str:
         """Return one line: the method, the shape of the relevance, the explained classes."""
-        relevance = tree_map(lambda part: tuple(part.shape), self.relevance)
+        relevance = tree_map(_shape, self.relevance)
         target = "" if self.target is None else f", target={shown(self.target.tolist())}"
         notes = f", {len(self.notes)} note{'s' * (len(self.notes) != 1)}" * bool(self.notes)
         return f"Explanation({self.method!r}, relevance={relevance}{target}{notes})"
@@ -89,15 +91,10 @@ class Explanation:
         return self.to("cpu")
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> "Explanation":
-        def changed(value: Any) -> Any:  # noqa: ANN401 - tensors, in dicts, lists and tuples, and other values
-            return tree_map(lambda part: function(part) if isinstance(part, Tensor) else part, value)
+        def changed(part: Any) -> Any:  # noqa: ANN401 - a tensor, or another value
+            return function(part) if isinstance(part, Tensor) else part
 
-        return replace(self, **{name: changed(value) for name, value in self._tensors.items()})
-
-    @property
-    def _tensors(self) -> dict[str, Any]:
-        names = ("relevance", "inputs", "logits", "absorbed", "target", "layers", "completeness_error")
-        return {name: getattr(self, name) for name in names}
+        return replace(self, **{name: tree_map(changed, value) for name, value in tensors_of(self).items()})
 
     @property
     def probabilities(self) -> Tensor:
@@ -125,7 +122,8 @@ class Explanation:
         """Draw every sample's input, heat map and overlay; see :func:`relprop.viz.plot_explanation` for the options."""
         from relprop.viz import plot_explanation
 
-        return plot_explanation(self, **options)
+        labels = options.pop("labels", self.labels)
+        return plot_explanation(self, labels=labels, **options)
 
     def save(self, path: str | Path, **options: Any) -> None:  # noqa: ANN401 - see relprop.viz
         """Write the explanation whole or not at all, in the format that the suffix names.
@@ -145,11 +143,11 @@ class Explanation:
         elif suffix == ".npy":
             _save_relevance(self, path)
         else:
-            from relprop.viz import PICTURES, plot_explanation, save_figure
+            from relprop.viz import PICTURES, save_figure
 
             if suffix[1:] not in PICTURES:
                 raise OutputError(f"{path} has no known suffix; use .safetensors, .npy or a picture's: {', '.join(PICTURES)}.")
-            save_figure(plot_explanation(self, **options), path)
+            save_figure(self.plot(**options), path)
 
 
 @dataclass(frozen=True)
@@ -191,6 +189,12 @@ class Answer:
         )
 
 
+def tensors_of(explanation: Explanation) -> dict[str, Any]:
+    """Return the fields of an explanation that are tensors, or structures of them, by name."""
+    names = ("relevance", "inputs", "logits", "absorbed", "target", "layers", "completeness_error")
+    return {name: getattr(explanation, name) for name in names}
+
+
 def concatenate(explanations: Iterable[Explanation]) -> Explanation:
     """Join explanations of several batches into one, such as those of a data loader.
 
@@ -210,7 +214,8 @@ def concatenate(explanations: Iterable[Explanation]) -> Explanation:
         return first
     for number, part in enumerate(parts[1:], 1):
         _check_alike(first, part, number)
-    joined = {name: _joined([part._tensors[name] for part in parts]) for name in first._tensors}  # noqa: SLF001 - of the same module
+    tables, sizes = [tensors_of(part) for part in parts], [len(part) for part in parts]
+    joined = {name: _joined([table[name] for table in tables], sizes) for name in tables[0]}
     return replace(first, **joined, notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)))
 
 
@@ -219,7 +224,7 @@ def _check_alike(first: Explanation, other: Explanation, number: int) -> None:
         {
             "method": one.method,
             "activation": one.activation,
-            **{f"{name} of one sample": tuple(tensor.shape[1:]) for name, tensor in _flat(one._tensors).items()},  # noqa: SLF001
+            **{f"{name} of one sample": tuple(tensor.shape[1:]) for name, tensor in _flat(tensors_of(one)).items()},
         }
         for one in (first, other)
     ]
@@ -229,8 +234,18 @@ def _check_alike(first: Explanation, other: Explanation, number: int) -> None:
             raise InputError(f"Explanation {number} cannot join the first one: its {name} is {theirs}, and there {ours}.")
 
 
-def _joined(values: Sequence[Any]) -> Any:  # noqa: ANN401 - tensors, or the same structure of them
-    return tree_map(lambda *parts: torch.cat(parts) if isinstance(parts[0], Tensor) else parts[0], *values)
+def _joined(values: Sequence[Any], sizes: Sequence[int]) -> Any:  # noqa: ANN401 - tensors, or the same structure of them
+    """Join the tensors whose first dimension is the batch; other values are those of the first."""
+
+    def join(*parts: Any) -> Any:  # noqa: ANN401
+        batched = all(isinstance(part, Tensor) and part.shape[:1] == (size,) for part, size in zip(parts, sizes, strict=True))
+        return torch.cat(parts) if batched else parts[0]
+
+    return tree_map(join, *values)
+
+
+def _shape(value: object) -> object:
+    return tuple(value.shape) if isinstance(value, Tensor) else value
 
 
 def _save_relevance(explanation: Explanation, path: Path) -> None:
@@ -249,7 +264,7 @@ def _save_relevance(explanation: Explanation, path: Path) -> None:
 def _save_tensors(explanation: Explanation, path: Path) -> None:
     from safetensors.torch import save_file
 
-    found = _flat(explanation._tensors)  # noqa: SLF001 - of the same module
+    found = _flat(tensors_of(explanation))
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in found.items()}
     with atomic(path) as temporary:
         save_file(tensors, temporary, metadata={"method": explanation.method, "relprop": __version__})

@@ -1,8 +1,9 @@
 """Files: paths that users give, and files written whole or not at all."""
 
+import contextlib
 import os
-import tempfile
-from collections.abc import Generator
+import secrets
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,7 +36,9 @@ def atomic(path: str | Path) -> Generator[Path, None, None]:
     path = as_path(path)
     temporary = _temporary(path)
     try:
+        mode = temporary.stat().st_mode
         yield temporary
+        temporary.chmod(mode)  # some writers make a file of their own, for its owner alone
         temporary.replace(path)
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error
@@ -54,7 +57,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def check_writable(path: str | Path) -> None:
-    """Make sure, before any computing, that a file can be written there; missing folders are made.
+    """Make sure, before any computing, that a file and its missing folders can be made; nothing is left behind.
 
     Raises:
         OutputError: The path is a folder, or its folder cannot be made or written to.
@@ -66,8 +69,19 @@ def check_writable(path: str | Path) -> None:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error
     if folder:
         raise OutputError(f"{path} is a folder; name a file in it.")
-    make_folder(path.parent)
-    _temporary(path).unlink()
+    missing = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
+    try:
+        make_folder(path.parent)
+        _temporary(path).unlink()
+    finally:
+        remove_empty(missing)
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Delete folders, the innermost first, that are there and empty."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def remove(path: Path) -> None:
@@ -97,17 +111,10 @@ def make_folder(path: str | Path) -> None:
 
 
 def _temporary(path: Path) -> Path:
-    """Make an empty temporary file that keeps the suffix, by which writers choose the format."""
+    """Make an empty temporary file that keeps the suffix, by which writers choose the format; its mode is that of any new file."""
+    temporary = path.with_name(f".{path.stem[:40]}-{secrets.token_hex(8)}{path.suffix}")
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}-", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-        Path(name).chmod(0o666 & ~_umask())
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error
-    return Path(name)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}.") from error
+    return temporary

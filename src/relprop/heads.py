@@ -22,6 +22,16 @@ def activation_for(logits: Tensor, activation: str | None) -> str:
     return activation or ("sigmoid" if logits.shape[1] == 1 else "softmax")
 
 
+def decided(logits: Tensor, activation: str | None = None) -> Tensor:
+    """Return for which classes a model decides, a boolean ``(B, C)``: the largest logit, or by a sigmoid those above one half.
+
+    Arguments are those of :func:`probabilities`.
+    """
+    if activation_for(logits, activation) == "sigmoid":
+        return logits > 0
+    return logits.new_zeros(logits.shape).scatter(1, logits.argmax(1, keepdim=True), 1) > 0
+
+
 def check_activation(activation: str | None) -> str | None:
     """Return an activation as it is.
 

@@ -12,6 +12,7 @@ from torch.utils._pytree import TreeSpec, keystr, tree_flatten_with_path, tree_l
 
 from relprop.context import ordinary
 from relprop.errors import InputError, ModelError, OptionError, TargetError
+from relprop.targets import resolve_target
 
 
 @dataclass(frozen=True)
@@ -197,12 +198,14 @@ class Request:
         target: The classes as the user gave them; None for the predicted ones.
         output_relevance: Relevance of the output in place of a target.
         layers: Paths of the modules at whose outputs relevance is wanted too.
+        labels: The names of the classes, by which a target may call them.
     """
 
     given: Inputs
     target: object = None
     output_relevance: Tensor | None = None
     layers: Sequence[str] = ()
+    labels: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         if self.target is not None and self.output_relevance is not None:
@@ -220,7 +223,7 @@ class Request:
         logits = finite_logits(logits)
         if self.output_relevance is not None:
             return Question(logits, None, check_output_relevance(self.output_relevance, logits))
-        return Question(logits, resolve_target(self.target, logits))
+        return Question(logits, resolve_target(self.target, logits, self.labels))
 
     def samples(self) -> "list[Request]":
         """Return one request per sample, each with its target or relevance of the output."""
@@ -237,49 +240,6 @@ class Request:
             )
             for i in range(batch_size(self.given))
         ]
-
-
-def resolve_target(target: object, logits: Tensor) -> Tensor:
-    """Return the class indices to explain, ``(B,)`` or ``(B, K)``.
-
-    Args:
-        target: None for the predicted class, an int for all samples, ``(B,)``, or ``(B, K)`` for K maps per sample.
-        logits: The model's output, ``(B, C)``.
-
-    Raises:
-        TargetError: The output is not ``(B, C)``, or the target is out of range or of the wrong shape.
-    """
-    if logits.dim() != 2:
-        raise TargetError(
-            f"The output has shape {tuple(logits.shape)}, not (batch, classes); pass output_relevance=, a tensor of that shape, instead of target."
-        )
-    batch, classes = logits.shape
-    if target is None:
-        return logits.argmax(1)
-    indices = _as_indices(target)
-    if indices.dim() == 0:
-        indices = indices.expand(batch)
-    indices = indices.to(logits.device)
-    if indices.dim() > 2 or indices.shape[0] != batch or indices.numel() == 0:
-        raise TargetError(
-            f"The target has shape {tuple(indices.shape)}; for {batch} samples it must be an int, ({batch},) or ({batch}, K)."
-        )
-    outside = indices[(indices < 0) | (indices >= classes)]
-    if len(outside):
-        raise TargetError(f"Target {int(outside[0])} is out of range; the model has classes 0 to {classes - 1}.")
-    return indices
-
-
-def _as_indices(target: Any) -> Tensor:  # noqa: ANN401 - whatever the user passed
-    try:
-        indices = torch.as_tensor(target)
-    except (TypeError, ValueError, RuntimeError):
-        raise TargetError(f"The target must be an int or integers of shape (batch,) or (batch, K), not {target!r}.") from None
-    if indices.numel() == 0:
-        raise TargetError("The target names no class; pass None for the predicted one.")
-    if indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:
-        raise TargetError(f"The target must be integers, not {indices.dtype}.")
-    return indices.long()
 
 
 def finite_logits(logits: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from relprop.errors import OptionError, suggestion
@@ -41,19 +41,17 @@ def check_option(owner: str, key: str, value: object, annotation: Any) -> None: 
     """
     if annotation is inspect.Parameter.empty:
         return
-    choices = get_args(annotation)
-    if get_origin(annotation) is Literal:
-        if value not in choices:
-            listed = ", ".join(map(repr, choices))
-            raise OptionError(
-                f"Option {key}={value!r} of {owner} must be one of {listed}.{suggestion(str(value), map(str, choices))}"
-            )
-        return
-    parts = choices if get_origin(annotation) in {Union, UnionType} else (annotation,)
-    kinds = tuple(get_origin(kind) or kind for kind in parts)
+    parts = get_args(annotation) if get_origin(annotation) in {Union, UnionType} else (annotation,)
+    choices = tuple(choice for part in parts if get_origin(part) is Literal for choice in get_args(part))
+    kinds = tuple(get_origin(part) or part for part in parts if get_origin(part) is not Literal)
     if not all(isinstance(kind, type) for kind in kinds):
         return
     fits = any(isinstance(value, kind) and (kind is bool or not isinstance(value, bool)) for kind in kinds)
-    if not fits and not (float in kinds and isinstance(value, int) and not isinstance(value, bool)):
-        names = " or ".join(getattr(kind, "__name__", str(kind)) for kind in kinds)
-        raise OptionError(f"Option {key}={value!r} of {owner} must be {names}.")
+    fits = fits or (float in kinds and isinstance(value, int) and not isinstance(value, bool))
+    if fits or value in choices:
+        return
+    names = [*map(repr, choices), *("None" if kind is NoneType else kind.__name__ for kind in kinds)]
+    if choices:
+        near = suggestion(str(value), map(str, choices))
+        raise OptionError(f"Option {key}={value!r} of {owner} must be one of {', '.join(names)}.{near}")
+    raise OptionError(f"Option {key}={value!r} of {owner} must be {' or '.join(names)}.")

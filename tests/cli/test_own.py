@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from relprop.cli.own import Own, adapted, misfit_hint, read_labels
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 import relprop
 from relprop.cli import app
 from relprop.cli.options import method_label, model_and_weights
-from relprop.cli.own import Own, adapted, misfit_hint, read_labels
 from relprop.errors import InputError, OptionError
 from relprop.text import split_list, split_options, split_weights
 from relprop.zoo import LoadedModel, Preprocessing, load

@@ -93,7 +93,7 @@ def explain(
     """Explain photos: write a picture of photo, heat map, overlay and predicted classes for each."""
     with importing():
         from relprop.cli.explain import Job, explain_photos
-        from relprop.cli.own import Own
+        from relprop.zoo import Own
 
     what = tuple(photos), model, weights, method, tuple(option), tuple(target)
     own = Own(labels, mean, std, scale, size, activation)
@@ -137,7 +137,7 @@ def compare(
     """Compare methods on one photo: draw their heat maps side by side, one row per model and class."""
     with importing():
         from relprop.cli.compare import CompareJob, compare_methods
-        from relprop.cli.own import Own
+        from relprop.zoo import Own
 
     lists = tuple(model), tuple(weights), methods, tuple(option), tuple(target)
     own = Own(labels, mean, std, scale, size, activation)
@@ -256,6 +256,12 @@ def evaluate(
     seed: Annotated[int | None, typer.Option(help="The random seed; default 0.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per batch; default 8.")] = None,
     block: Annotated[int | None, typer.Option(help="Images per stored block, a multiple of 4; default 16.")] = None,
+    labels: LabelsOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    scale: ScaleOption = None,
+    size: SizeOption = None,
+    activation: ActivationOption = None,
     device: Annotated[str | None, typer.Option(help="cpu (default), cuda, cuda:1, mps, …")] = None,
     keep_maps: Annotated[bool | None, typer.Option("--keep-maps", help="Store the heat maps too.")] = None,
     engine: Annotated[str | None, typer.Option(help="local (default) or ray.")] = None,
@@ -278,8 +284,11 @@ def evaluate(
 
     named = {"data": data, "data_options": data_option, "models": model, "methods": methods, "metrics": metrics, "limit": limit}
     where = {"device": device, "engine": engine, "workers": workers, "address": address, "batch_size": batch_size}
+    own = {"labels": labels, "mean": mean, "std": std, "scale": scale, "size": size, "activation": activation}
     rest = {"target": target, "geometry": geometry, "seed": seed, "block": block, "keep_maps": keep_maps, "output": output}
-    if not run_evaluation(settings, {**named, **where, **rest, "redo_failed": redo_failed}, dry_run=dry_run, trusted=trust_code):
+    if not run_evaluation(
+        settings, {**named, **own, **where, **rest, "redo_failed": redo_failed}, dry_run=dry_run, trusted=trust_code
+    ):
         raise typer.Exit(1)
 
 

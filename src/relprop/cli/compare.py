@@ -11,17 +11,18 @@ from rich.markup import escape
 
 from relprop.cli.options import model_and_weights, parse_device, parse_options
 from relprop.cli.outputs import choose_pictures
-from relprop.cli.own import Own
 from relprop.cli.terminal import complain, describe, note, out, progress
 from relprop.cli.tools import Classifier, load_classifier
 from relprop.errors import OptionError, TargetError, suggestion
 from relprop.explanation import Explanation
+from relprop.files import make_folder
 from relprop.images import open_photo
 from relprop.methods import METHODS, choose_method
 from relprop.methods.protocol import AnyMethod
-from relprop.text import split_list, split_options, split_weights
+from relprop.text import counted, split_list, split_options, split_weights
 from relprop.viz import Row, comparison_rows, draw_grid, save_figure
 from relprop.viz.plot import maps_of
+from relprop.zoo import Own
 
 SLOW = ("score-cam", "rise", "lime", "kernel-shap")
 """Methods that run the model about a thousand times or more; they are compared only when they are asked for."""
@@ -75,9 +76,7 @@ def compare_methods(job: CompareJob) -> bool:
     maps = sum(isinstance(result, Explanation) for outcome in outcomes.values() for result in outcome.results.values())
     if maps:
         _draw(job, classifiers, outcomes, picture)
-        out.print(
-            f"{escape(str(job.photo))}: {maps} explanation{'s' * (maps != 1)} → [bold]{escape(str(picture))}[/]", highlight=False
-        )
+        out.print(f"{escape(str(job.photo))}: {counted(maps, 'explanation')} → [bold]{escape(str(picture))}[/]", highlight=False)
     else:
         complain("No method could explain the photo, so there is no picture.")
     return maps > 0
@@ -226,4 +225,5 @@ def _draw(job: CompareJob, classifiers: Mapping[str, Classifier], outcomes: Mapp
             reasons = {name: str(result) for name, result in results.items()}
             rows.append(Row(reasons, np.asarray(outcome.cropped.convert("RGB")), model))
     title = f"{job.photo.name}  ·  {next(iter(outcomes))}" if len(outcomes) == 1 else job.photo.name
+    make_folder(picture.parent)
     save_figure(draw_grid(rows, title=title, percentile=job.percentile, overlaid=job.overlay), picture, job.dpi)

@@ -27,7 +27,7 @@ from relprop.errors import OptionError
 from relprop.evaluation import Evaluation, Forecast, Observer, RunResult, evaluate, forecast
 from relprop.evaluation.report.grids import Cell, Grid
 from relprop.evaluation.settings import from_mapping, read_toml
-from relprop.text import split_list
+from relprop.text import counted, split_list
 from relprop.zoo import is_code
 
 _SHOWN = 20
@@ -145,7 +145,7 @@ class RunProgress:
 
     def _begin(self, total: int, done: int) -> None:
         if done:
-            note(f"{done} of {total} images are stored already.")
+            note(f"{done} of {counted(total, 'image')} stored already.")
         self.progress.start_task(self.task)
         self.progress.update(self.task, total=total - done, description="Evaluating")
 
@@ -165,13 +165,13 @@ class _Rate(ProgressColumn):
 
 def _print_summary(evaluation: Evaluation, summary: RunResult) -> None:
     for (pair, metric), (number, reason) in list(summary.reasons.items())[:_SHOWN]:
-        note(f"{number} failed rows of {pair} × {metric}; the first: {reason}")
+        note(f"{counted(number, 'failed row')} of {pair} × {metric}; the first: {reason}")
     if len(summary.reasons) > _SHOWN:
         note(f"{len(summary.reasons) - _SHOWN} more pairs and metrics have failed rows; their column `reason` says why.")
     if summary.left_out:
         note(f"{len(summary.left_out)} left out, as said above: {', '.join(summary.left_out)}.")
     failed = f", {summary.failed} of them failed; --redo-failed computes those again" if summary.failed else ""
-    new = f"{summary.rows} new rows{failed}" if summary.rows else "Nothing was missing"
+    new = f"{counted(summary.rows, 'new row')}{failed}" if summary.rows else "Nothing was missing"
     out.print(f"{new} → [bold]{escape(str(evaluation.output))}[/]", highlight=False)
 
 
@@ -195,9 +195,9 @@ def _print_total(evaluation: Evaluation, found: Sequence[Forecast]) -> None:
     seconds = sum(line.seconds or 0.0 for line in found)
     sample = max((line.sample for line in found), default=0)
     rows = sum(line.rows for line in found)
-    basis = f"measured in this process on {sample} images of each pair" if sample else "nothing is missing"
+    basis = f"measured in this process on {counted(sample, 'image')} of each pair" if sample else "nothing is missing"
     out.print(
-        f"{rows} rows to compute, about {duration(seconds)} ({basis}); nothing was written to {evaluation.output}.",
+        f"{counted(rows, 'row')} to compute, about {duration(seconds)} ({basis}); nothing was written to {evaluation.output}.",
         highlight=False,
     )
 

@@ -12,19 +12,19 @@ import torch
 from rich.markup import escape
 from torch import Tensor
 
+from relprop.cli.hints import misfit_hint
 from relprop.cli.options import method_label, model_and_weights, parse_device, parse_options
 from relprop.cli.outputs import choose_pictures
-from relprop.cli.own import Own, misfit_hint
 from relprop.cli.terminal import complain, describe, err, note, out, progress
 from relprop.cli.tools import Classifier, load_classifier
 from relprop.explainer import Explainer
 from relprop.explanation import Explanation
-from relprop.files import atomic, write_text
+from relprop.files import atomic, make_folder, write_text
 from relprop.images import Photo, check_photo, open_photo
-from relprop.text import class_name, split_options
+from relprop.text import class_name, percent, split_options
 from relprop.version import __version__
 from relprop.viz import plot_explanation, save_figure
-from relprop.zoo import LoadedModel
+from relprop.zoo import LoadedModel, Own
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def explain_photos(job: Job) -> bool:
             for path, picture in bar.track(todo.items(), description="Explaining"):
                 if not _attempt(job, path, partial(_explain_photo, job, classifier, explainer, path, picture, seen)):
                     failed.append(path)
-        hint = misfit_hint(seen)
+        hint = misfit_hint(seen, explainer.captured.activation)
         if hint is not None:
             note(hint)
     if failed:
@@ -90,15 +90,16 @@ def _extra_suffixes(job: Job) -> list[str]:
 
 
 def _explain_photo(job: Job, classifier: Classifier, explainer: Explainer, path: Path, picture: Path, seen: list[Tensor]) -> None:
-    """Write the picture and the numbers of one photo; its probabilities join those seen."""
+    """Write the picture and the numbers of one photo; its logits join those seen."""
     photo = open_photo(path)
     for text in photo.notes:
         note(text)
     cropped, inputs = classifier.prepare(photo.image)
     explanation = explainer(inputs, classifier.target(explainer, inputs))
-    seen.append(explanation.probabilities[0].detach().cpu())
+    seen.append(explanation.logits.detach().cpu())
     title = f"{explanation.method}  ·  {job.model}  ·  {path.name}"
     figure = plot_explanation(explanation, [cropped], classifier.loaded.labels, title=title, percentile=job.percentile)
+    make_folder(picture.parent)
     save_figure(figure, picture, job.dpi)
     if job.npy:
         with atomic(picture.with_suffix(".npy")) as temporary, temporary.open("wb") as file:
@@ -140,5 +141,5 @@ def _record(job: Job, loaded: LoadedModel, photo: Photo, explanation: Explanatio
 def _print_result(loaded: LoadedModel, path: Path, picture: Path, explanation: Explanation) -> None:
     best = int(explanation.logits[0].argmax())
     probability = float(explanation.probabilities[0, best])
-    what = f"{class_name(best, loaded.labels)} ({probability:.0%})"
+    what = f"{class_name(best, loaded.labels)} ({percent(probability)})"
     out.print(f"{escape(str(path))}: {escape(what)} → [bold]{escape(str(picture))}[/]", highlight=False)

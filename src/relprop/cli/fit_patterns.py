@@ -6,15 +6,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from relprop.cli.options import model_and_weights, parse_device
 from relprop.cli.terminal import complain, err, note, out
 from relprop.errors import InputError, OptionError
-from relprop.files import check_writable
+from relprop.files import check_writable, make_folder
 from relprop.images import open_photo
 from relprop.methods.pattern_fit import PatternFit, save_patterns, state_note
+from relprop.text import counted
 from relprop.zoo import LoadedModel, load
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".ppm"})
@@ -45,20 +47,22 @@ def fit_from_folder(job: FitJob) -> None:
     check_writable(job.output)
     paths = find_images(job.data, job.limit)
     device = parse_device(job.device)
-    with err.status(f"Loading {job.model} …"):
+    with err.status(f"Loading {escape(job.model)} …"):
         loaded = load(job.model, job.weights)
-    with err.status(f"Capturing {job.model} …"):
+    with err.status(f"Capturing {escape(job.model)} …"):
         fit = PatternFit(loaded.model.to(device), loaded.preprocessing.zeros(device))
     skipped = _run(job, fit, loaded, paths, device)
     patterns = fit.patterns()
+    make_folder(job.output.parent)
     save_patterns(patterns, job.output, fit.samples)
     _partial(job).unlink(missing_ok=True)
     blind = sum(1 for key, value in patterns.items() if key.endswith("/relu") and not bool(value.any()))
     if blind:
-        note(f"{blind} layers never opened a ReLU on these images; their patterns are zero.")
+        note(f"{counted(blind, 'layer')} never opened a ReLU on these images; their patterns are zero.")
     if skipped:
-        complain(f"{skipped} of {len(paths)} images could not be read and were left out.")
-    out.print(f"{len(fit.layers)} layers, {fit.samples} images → [bold]{job.output}[/]", highlight=False)
+        complain(f"{skipped} of {counted(len(paths), 'image')} could not be read; the fit leaves them out.")
+    what = f"{counted(len(fit.layers), 'layer')}, {counted(fit.samples, 'image')}"
+    out.print(f"{what} → [bold]{escape(str(job.output))}[/]", highlight=False)
 
 
 def find_images(folder: Path, limit: int | None) -> list[Path]:
@@ -102,6 +106,7 @@ def _run(job: FitJob, fit: PatternFit, loaded: LoadedModel, paths: Sequence[Path
             skipped += len(batch) - len(images)
             progress.advance(task, len(batch))
             if number % _BATCHES_BETWEEN_SAVES == 0 and number < len(batches) and fit.sums:
+                make_folder(partial.parent)
                 fit.save_state(partial, f"{fingerprint} {number}")
     return skipped
 

@@ -49,7 +49,7 @@ def print_plan(model: str, weights: Path | None, method: str, options: Sequence[
     from relprop.explainer import Explainer
     from relprop.zoo import load
 
-    with err.status(f"Capturing {model} …"):
+    with err.status(f"Capturing {escape(model)} …"):
         loaded = load(*model_and_weights(model, weights), pretrained=False)
         explainer = Explainer(loaded.model, loaded.preprocessing.zeros(), method=method, **parse_options(options))
     out.print(str(explainer.plan), highlight=False, markup=False)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from relprop.errors import OutputError
-from relprop.files import check_writable, make_folder
+from relprop.files import check_writable
 from relprop.viz import check_picture_format
 
 
@@ -26,7 +26,6 @@ def choose_pictures(photos: Sequence[Path], output: Path, name: str, extra: Sequ
             raise OutputError(f"{output} is one file for {len(photos)} photos; give a folder.")
         pictures = [output]
     else:
-        make_folder(output)
         pictures = _distinct([output / f"{photo.stem}-{name}.png" for photo in photos])
     sources = {photo.resolve() for photo in photos}
     for picture in pictures:

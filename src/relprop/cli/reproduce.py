@@ -14,7 +14,7 @@ from relprop.errors import OptionError
 from relprop.evaluation.papers.reproduction import Reproduction, Sources, of_models, protocol_named, reproduce
 from relprop.evaluation.papers.tables import reproduction_csv, reproduction_grids, reproduction_markdown
 from relprop.evaluation.report.figures import write_figures
-from relprop.files import make_folder, write_text
+from relprop.files import check_writable, write_text
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def reproduce_paper(job: ReproduceJob) -> None:
     parse_device(job.device)
     data = {part: path for part, path in job.data.items() if path is not None}
     files = (_files(job.weights, "weights"), _files(job.patterns, "patterns"))
-    make_folder(job.output)
+    check_writable(job.output / f"{protocol.name}.md")
     sources = Sources(data, *files, job.limit, job.device, job.batch_size)
     with RunProgress(job.output) as terminal:
         found = reproduce(protocol, sources, job.output, terminal.observer, note)

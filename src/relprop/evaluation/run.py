@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow.compute as pc
-import torch
 
 from relprop.errors import OptionError, OutputError
 from relprop.evaluation.compute.batches import sentence
@@ -127,9 +126,9 @@ def check_pair(worker: Worker, prepared: Prepared, pair: Pair) -> tuple[list[Cho
         subject = worker.subject(pair)
     except Exception as error:  # any error during capture leaves the pair out
         return [], {None: sentence(error)}
-    classes = len(prepared.dataset.classes)
-    if prepared.evaluation.target == "label" and _classes(subject) != classes:
-        return [], {None: f"The model has {_classes(subject)} classes and the data set {classes}; labels do not fit."}
+    if prepared.evaluation.target == "label" and worker.classes(subject) is None:
+        counts = f"The model has {subject.classes} classes and the data set {len(prepared.dataset.classes)}"
+        return [], {None: f"{counts}; labels do not fit, and the names of the data set's classes are not all among the model's."}
     reasons: dict[str | None, str] = {}
     if not subject.gives_layers:
         text = f"Method {pair.method.name!r} gives relevance to inputs only."
@@ -148,11 +147,6 @@ def _unknown_layer(subject: Subject, measure: Measure) -> str | None:
     except OptionError as error:
         return str(error)
     return None
-
-
-def _classes(subject: Subject) -> int:
-    with torch.no_grad():
-        return subject.logits(subject.example).shape[-1]
 
 
 class _Run:

@@ -4,7 +4,7 @@ import json
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, cast, get_args, get_origin, get_type_hints
@@ -12,12 +12,16 @@ from typing import Any, cast, get_args, get_origin, get_type_hints
 from relprop.errors import OptionError, suggestion
 from relprop.evaluation.results.rows import options_text
 from relprop.files import as_path
+from relprop.heads import check_activation
 from relprop.options import LARGEST
 from relprop.text import split_options, split_weights
+from relprop.zoo.own import Own
 
 TARGETS = ("predicted", "label")
 GEOMETRIES = ("model", "resize")
 ENGINES = ("local", "ray")
+OWN = tuple(entry.name for entry in fields(Own))
+"""The settings on models of one's own, side by side with the others."""
 GROUP = 4
 """The block size is a multiple of this, so that no group of a metric on mosaics spans two blocks."""
 
@@ -109,6 +113,7 @@ class Evaluation:
         workers: Number of workers of the engine ``ray``; None for one per GPU, or one per CPU if the device is ``cpu``.
         address: Address of a Ray cluster to join, ``auto`` or ``HOST:PORT``; None starts one on this machine.
         redo_failed: Whether to compute failed rows again, for example after an image was repaired; other rows stay.
+        own: What the user says about the models: class names, preprocessing, activation. In a settings file its fields stand among the others.
 
     Raises:
         OptionError: A value out of range, or no model, method or metric.
@@ -133,8 +138,10 @@ class Evaluation:
     workers: int | None = None
     address: str | None = None
     redo_failed: bool = False
+    own: Own = field(default_factory=Own)
 
     def __post_init__(self) -> None:
+        check_activation(self.own.activation)
         object.__setattr__(self, "output", as_path(self.output, "The folder of results"))
         for name in ("models", "methods", "metrics"):
             if not getattr(self, name):
@@ -159,7 +166,9 @@ class Evaluation:
     def content(self) -> dict[str, Any]:
         """The settings that determine the rows, besides models, methods and metrics; runs that differ in them need two folders."""
         named = ("data", "limit", "target", "geometry", "seed", "block", "keep_maps")
-        return as_json({"data_options": dict(self.data_options), **{name: getattr(self, name) for name in named}})
+        return as_json(
+            {"data_options": dict(self.data_options), **{name: getattr(self, name) for name in named}, **asdict(self.own)}
+        )
 
 
 def from_mapping(values: Mapping[str, Any], source: str = "The settings") -> Evaluation:
@@ -175,16 +184,21 @@ def from_mapping(values: Mapping[str, Any], source: str = "The settings") -> Eva
     if isinstance(given.get("data"), Mapping):
         table: dict[str, Any] = dict(given["data"])
         given["data"], given["data_options"] = table.pop("source", None), {**table, **given.get("data_options", {})}
+    said = {name: _own_text(name, given.pop(name), source) for name in OWN if name in given}
+    labels = said.pop("labels", None)
     known = get_type_hints(Evaluation)
+    del known["own"]
     for name, value in given.items():
         if name not in known:
-            raise OptionError(f"{source} has no setting {name!r}; there are {', '.join(known)}.{suggestion(name, known)}")
+            names = [*known, *OWN]
+            raise OptionError(f"{source} has no setting {name!r}; there are {', '.join(names)}.{suggestion(name, names)}")
         _check_type(name, value, known[name], source)
     missing = [name for name in ("data", "models", "methods", "metrics", "output") if not given.get(name)]
     if missing:
         raise OptionError(f"{source} must say {', '.join(missing)}.")
     made: dict[str, Any] = {
         "output": Path(given["output"]),
+        "own": Own(Path(labels) if labels else None, **said),
         "models": tuple(_model(entry, source) for entry in given["models"]),
         "methods": tuple(_choice(entry, source) for entry in given["methods"]),
         "metrics": tuple(_choice(entry, source) for entry in given["metrics"]),
@@ -216,6 +230,16 @@ def _check_type(name: str, value: object, annotation: Any, source: str) -> None:
     if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in kinds):
         wanted = " | ".join(kind.__name__ for kind in kinds if kind is not NoneType)
         raise OptionError(f"{source}: {name} = {value!r} must be {wanted}.")
+
+
+def _own_text(name: str, value: object, source: str) -> str | None:
+    """Return a text, a number or a list of numbers as it would be typed."""
+    parts = cast("Sequence[Any]", value) if isinstance(value, list | tuple) else (value,)
+    if value is None or not parts:
+        return None
+    if not all(isinstance(part, str | Path | int | float) and not isinstance(part, bool) for part in parts):
+        raise OptionError(f"{source}: {name} = {value!r} must be a text, a number or a list of numbers.")
+    return ",".join(map(str, parts))
 
 
 def _listed(value: object, name: str, source: str) -> Sequence[Any]:

@@ -33,6 +33,7 @@ class CapturedModel:
         chosen: The tensor that the user chose among the model's outputs.
         watch: Watches the user's model; None for a copy with tensors of its own, which does not follow it.
         activation: The activation of the model's head, see :mod:`relprop.heads`; None where it is not known.
+        labels: The names of the classes; None where they are not known.
     """
 
     module: fx.GraphModule
@@ -43,6 +44,7 @@ class CapturedModel:
     chosen: str | int | None = None
     watch: Watch | None = None
     activation: str | None = None
+    labels: tuple[str, ...] | None = None
 
     def copy(self) -> Self:
         """Return the same model with a graph of its own; tensors are shared."""

@@ -1,8 +1,9 @@
 """The one way from bytes to pixels: formats on a list, and a header within bounds before anything is decoded."""
 
 import io
+import struct
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
@@ -70,23 +71,36 @@ def opened(source: Source) -> Generator[Image.Image, None, None]:
     try:
         with source.open() as file:
             counted = _Counted(file, source.name)
-            known = [name for name in FORMATS if name in Image.OPEN]
-            with Image.open(cast("IO[bytes]", counted), formats=known) as image:
+            with _identified(cast("IO[bytes]", counted)) as image:
                 _check_header(image, source)
                 counted.left = _ALL_READS
                 yield image
     except UnidentifiedImageError:
         raise InputError(_unknown(source)) from None
-    except Image.DecompressionBombError:
-        raise InputError(
-            _too_large(source.name, f"hundreds of million pixels, more than the {_DEFAULT[0]} million pixels")
-        ) from None
+    except Image.DecompressionBombError:  # of a part, such as a tile
+        raise InputError(_too_large(source.name, f"parts of more than {_DEFAULT[0]} million pixels, more")) from None
     except (InputError, MemoryError):
         raise
     except PermissionError:
         raise InputError(f"The image {source.name} cannot be read: permission denied.") from None
     except Exception as error:  # decoders raise almost anything on broken data
         raise InputError(f"The image {source.name} is corrupt or truncated and cannot be decoded ({_reason(error)}).") from error
+
+
+def _identified(file: IO[bytes]) -> Image.Image:
+    """Read the header by the first format that fits, as Pillow does, but without its warning about large images: ours are refused.
+
+    Raises:
+        UnidentifiedImageError: No format fits.
+    """
+    prefix = file.read(16)
+    for name in FORMATS:
+        factory, accept = Image.OPEN.get(name, (None, None))
+        with suppress(SyntaxError, IndexError, TypeError, struct.error):
+            if factory is not None and (accept is None or accept(prefix) is True):
+                file.seek(0)
+                return factory(file, "")
+    raise UnidentifiedImageError
 
 
 def _check_file(source: Source) -> None:

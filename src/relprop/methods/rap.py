@@ -51,6 +51,7 @@ def build_rap(
         bounds=input_bounds("rap", low, high),
         precision=torch.float64 if variant == "released" else torch.float32,
         conserves=not contrasts,
+        of_class=start != "absolute",
     )
 
 

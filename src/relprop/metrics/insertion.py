@@ -5,11 +5,11 @@ from torch import Tensor
 
 from relprop.metrics.base import MetricSpec, Need, Statistics, Value
 from relprop.metrics.fills import blurred, make_fill
-from relprop.metrics.perturbation import Model, check_shapes, output_curves, removal_step
+from relprop.metrics.perturbation import Activation, Model, check_shapes, output_curves, removal_step
 from relprop.metrics.seeds import generators
 
 
-def insertion_deletion_update(
+def insertion_deletion_update(  # noqa: PLR0913 - options by keyword
     relevance: Tensor,
     inputs: Tensor,
     target: Tensor,
@@ -18,6 +18,7 @@ def insertion_deletion_update(
     steps: int = 224,
     deletion_fill: str = "zero",
     sigma: float = 10.0,
+    activation: Activation = None,
     at_once: int | None = None,
 ) -> Statistics:
     """Insert the pixels, most relevant first, into the blurred image, and delete them in the same order from the image.
@@ -30,6 +31,7 @@ def insertion_deletion_update(
         steps: Number of equal parts into which the pixels are split.
         deletion_fill: See ``fills.make_fill``.
         sigma: Standard deviation of the blur, in pixels.
+        activation: The activation of the model's head, from which its probabilities come.
         at_once: Number of steps per forward pass; by default as many as make up ``perturbation.PASS_VALUES`` input values.
 
     Returns:
@@ -50,7 +52,7 @@ def insertion_deletion_update(
         return torch.where(first(point)[:, None], inputs, blur)
 
     return {
-        f"{name}_curve": output_curves(model, path, steps + 1, target, at_once=at_once)["probability"]
+        f"{name}_curve": output_curves(model, path, steps + 1, target, activation=activation, at_once=at_once)["probability"]
         for name, path in (("insertion", inserted), ("deletion", deleted))
     }
 

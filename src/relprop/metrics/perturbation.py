@@ -1,13 +1,14 @@
 """Region perturbation: the change of the model's output while pixels are removed in the order of their relevance."""
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from relprop.errors import InputError, OptionError
-from relprop.heads import probabilities
+from relprop.heads import decided, probabilities
 from relprop.metrics.base import Direction, MetricSpec, Need, Statistics, Value
 from relprop.metrics.fills import make_fill
 from relprop.metrics.maps import heatmap
@@ -15,6 +16,9 @@ from relprop.metrics.seeds import Seeds, generators, permutation
 
 Model = Callable[[Tensor], Tensor]
 """Inputs ``(B, …)`` → logits ``(B, classes)``."""
+
+Activation = Literal["softmax", "sigmoid"] | None
+"""The activation of the model's head, see :mod:`relprop.heads`; None for softmax, or a sigmoid where there is one class."""
 
 ORDERS = ("morf", "lerf", "random")
 PASS_VALUES = 2**17
@@ -49,15 +53,24 @@ def removal_step(relevance: Tensor, *, order: str, region: int, per_step: int, s
 
 
 def output_curves(
-    model: Model, pictures: Callable[[int], Tensor], points: int, target: Tensor, *, at_once: int | None = None
+    model: Model,
+    pictures: Callable[[int], Tensor],
+    points: int,
+    target: Tensor,
+    *,
+    activation: Activation = None,
+    at_once: int | None = None,
 ) -> dict[str, Tensor]:
     """Run the model on every point of a path; return ``accuracy``, ``probability`` and ``logit`` of the target, each ``(B, points)``.
+
+    The accuracy is 1 where the model decides for the target: by the largest logit, under a sigmoid by a probability above one half.
 
     Args:
         model: Inputs → logits.
         pictures: Point → ``(B, C, H, W)`` inputs.
         points: Number of points of the path.
         target: ``(B,)`` class indices.
+        activation: The activation of the model's head.
         at_once: Number of points per forward pass; by default as many as make up ``PASS_VALUES`` input values.
     """
     at_once = at_once or max(1, PASS_VALUES // pictures(0).numel())
@@ -65,11 +78,14 @@ def output_curves(
     with torch.no_grad():
         for first in range(0, points, at_once):
             chunk = range(first, min(first + at_once, points))
-            logits = model(torch.cat([pictures(point) for point in chunk])).view(len(chunk), len(target), -1)
-            index = target.to(logits.device).expand(len(chunk), -1)[..., None]
-            curves["accuracy"].append((logits.argmax(2, keepdim=True) == index)[..., 0].to(logits.dtype))
-            curves["probability"].append(probabilities(logits.flatten(0, 1)).view_as(logits).gather(2, index)[..., 0])
-            curves["logit"].append(logits.gather(2, index)[..., 0])
+            logits = model(torch.cat([pictures(point) for point in chunk]))
+            index = target.to(logits.device).repeat(len(chunk))[:, None]
+            for name, values in (
+                ("accuracy", decided(logits, activation).to(logits.dtype)),
+                ("probability", probabilities(logits, activation)),
+                ("logit", logits),
+            ):
+                curves[name].append(values.gather(1, index).view(len(chunk), len(target)))
     return {name: torch.cat(parts).T for name, parts in curves.items()}
 
 
@@ -85,6 +101,7 @@ def perturbation_update(  # noqa: PLR0913 - options by keyword
     per_step: int = 100,
     steps: int = 40,
     fill: str = "zero",
+    activation: Activation = None,
     at_once: int | None = None,
 ) -> Statistics:
     """Remove ``per_step`` regions at a time and record the output at every step.
@@ -100,6 +117,7 @@ def perturbation_update(  # noqa: PLR0913 - options by keyword
         per_step: Number of regions per step.
         steps: Number of steps; fewer if the image has no more pixels.
         fill: See ``fills.make_fill``.
+        activation: The activation of the model's head, from which its probabilities come.
         at_once: Number of steps per forward pass; by default as many as make up ``PASS_VALUES`` input values.
 
     Returns:
@@ -110,7 +128,7 @@ def perturbation_update(  # noqa: PLR0913 - options by keyword
     step = removal_step(relevance, order=order, region=region, per_step=per_step, sources=sources).to(inputs.device)
     filled = make_fill(fill, inputs, sources)
     points = min(steps, int(step.max()) + 1) + 1
-    curves = output_curves(model, lambda point: filled(step < point), points, target, at_once=at_once)
+    curves = output_curves(model, lambda point: filled(step < point), points, target, activation=activation, at_once=at_once)
     return {f"{name}_curve": curve for name, curve in curves.items()}
 
 
@@ -150,6 +168,7 @@ def abpc_update(  # noqa: PLR0913 - options by keyword
     per_step: int = 100,
     steps: int = 40,
     fill: str = "zero",
+    activation: Activation = None,
     at_once: int | None = None,
 ) -> Statistics:
     """Return the curves of both orders, least and most relevant first; arguments as in ``perturbation_update``."""
@@ -166,6 +185,7 @@ def abpc_update(  # noqa: PLR0913 - options by keyword
             per_step=per_step,
             steps=steps,
             fill=fill,
+            activation=activation,
             at_once=at_once,
         )
         curves |= {f"{order}_{name}": curve for name, curve in found.items()}

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from relprop.errors import RelevanceError
 from relprop.inputs import Inputs, Request
+from relprop.propagation.composite import Composite
 from relprop.propagation.plan import Plan
 from relprop.propagation.run import Run, Shares
 from relprop.propagation.step import Step
@@ -55,6 +56,16 @@ def note_on_zeros(given: Inputs, maps: Sequence[Tensor], absorbed: Tensor) -> tu
         return ()
     count = f"{int(zero.sum())} of {zero.numel()} maps are zero everywhere"
     return (f"{count}: no relevance reached the input; explainer.trace(inputs) shows where it was absorbed.",)
+
+
+def note_on_classes(method: Composite) -> tuple[str, ...]:
+    """A note on maps of several classes by a method whose maps hardly depend on the class."""
+    if method.of_class:
+        return ()
+    why = f"Method {method.name!r} starts from absolute influence, so its maps of several classes are nearly alike"
+    return (
+        f"{why}: they show what is important and what is not, not what speaks for which class; start=clrp or another method does.",
+    )
 
 
 def note_on_conservation(given: Inputs, maps: Sequence[Tensor], absorbed: Tensor, wanted: Tensor) -> tuple[str, ...]:

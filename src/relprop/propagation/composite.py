@@ -43,6 +43,7 @@ class Composite:
         bounds: Bounds of the model's input for the z-box rule, or None for those of every sample.
         precision: The lowest precision that it computes in; models of a lower one are raised to it.
         conserves: Whether the relevance of the inputs and the absorbed relevance add up to the explained logit.
+        of_class: Whether maps of different classes differ; if not, an explanation of several classes says so.
 
     Raises:
         OptionError: An unknown role, or something that is no rule.
@@ -58,6 +59,7 @@ class Composite:
     bounds: Bounds = None
     precision: torch.dtype = torch.float32
     conserves: bool = True
+    of_class: bool = True
 
     def __post_init__(self) -> None:
         for where in _TABLES:

@@ -11,7 +11,7 @@ from relprop.errors import OptionError, TargetError, suggestion
 from relprop.explanation import Answer
 from relprop.graph.nodes import OUTPUTS, module_outputs, output_notes, widened
 from relprop.inputs import Question, Request
-from relprop.propagation.checks import Start, note_on_zeros, refuse_not_finite
+from relprop.propagation.checks import Start, note_on_classes, note_on_zeros, refuse_not_finite
 from relprop.propagation.plan import Plan
 from relprop.propagation.run import Run
 from relprop.propagation.trace import Trace, trace_run
@@ -44,7 +44,8 @@ def explain(plan: Plan, request: Request) -> Answer:
         total = scaled if total is None else [a + b for a, b in zip(total, scaled, strict=True)]
     parts, at_layers, absorbed = tree_unflatten(total, structure)  # pyright: ignore[reportArgumentType, reportPossiblyUnboundVariable]
     refuse_not_finite(plan, request, starts, [*parts, *at_layers.values(), absorbed], several=several)
-    notes = (*output_notes(plan.module, layers), *note_on_zeros(request.given, parts, absorbed))
+    alike = note_on_classes(plan.method) if several and question.target is not None else ()
+    notes = (*output_notes(plan.module, layers), *note_on_zeros(request.given, parts, absorbed), *alike)
     explained = torch.stack([start.flatten(absorbed.dim()).sum(-1) * factor for factor, start in starts]).sum(0)
     return Answer(parts, absorbed, question, at_layers, notes=notes, conserved=explained if plan.method.conserves else None)
 

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from relprop.errors import InputError
-from relprop.text import check_labels, class_name
+from relprop.text import check_labels, class_name, percent
 from relprop.viz.drawable import Drawable
 from relprop.viz.grid import Row, draw_grid
 from relprop.viz.plot import Images, maps_of, own_images, pixels_of
@@ -87,7 +87,7 @@ def _title(explanation: Drawable, image: int, index: int, labels: Sequence[str] 
         check_labels(labels, len(logits))
         target = int(explanation.target.reshape(len(explanation.logits), -1)[image, index])
         best = int(logits.argmax())
-        predicted = f"predicted: {_name(best, labels)}, {float(explanation.probabilities[image, best]):.0%}"
+        predicted = f"predicted: {_name(best, labels)}, {percent(float(explanation.probabilities[image, best]))}"
         if best == target:
             parts += [f"{predicted}, logit {logits[target]:.2f}"]
         else:

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from relprop.errors import OutputError
 from relprop.files import as_path, atomic
+from relprop.text import percent
 from relprop.viz.colors import Bytes, Floats, colorize, overlay
 from relprop.viz.page import EXPLAINED, FOOT, GAP, INK, MARGIN, MUTED, PALE, ROW_TITLE, TITLE, Page, blank_page
 
@@ -126,7 +127,7 @@ def _draw_scores(page: Page, left: float, bottom: float, height: float, scores: 
         weight = "bold" if score.explained else "normal"
         style = {"color": EXPLAINED if score.explained else INK, "weight": weight, "va": "center"}
         page.label(left, top - 0.36 * line, _fit(score.name), **style)
-        page.label(left + TEXT, top - 0.36 * line, f"{score.probability:.1%}", ha="right", **style)
+        page.label(left + TEXT, top - 0.36 * line, percent(score.probability, 1), ha="right", **style)
         page.box(left, top - 0.74 * line, TEXT, 0.12 * line, color=PALE)
         filled = EXPLAINED if score.explained else MUTED
         page.box(left, top - 0.74 * line, TEXT * score.probability, 0.12 * line, color=filled)

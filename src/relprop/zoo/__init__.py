@@ -6,17 +6,19 @@ from pathlib import Path
 
 from relprop.errors import ModelError, OptionError, suggestion
 from relprop.files import as_path
+from relprop.targets import Top, parse_target
 from relprop.text import split_weights
 from relprop.zoo import sources
-from relprop.zoo.labels import Top, imagenet_classes, parse_target
+from relprop.zoo.labels import imagenet_classes
 from relprop.zoo.model import LoadedModel, Request
+from relprop.zoo.own import Own, adapted
 from relprop.zoo.preprocessing import Preprocessing
 from relprop.zoo.torchvision_ops import import_torchvision
 from relprop.zoo.weights import read_weights
 
 __all__ = [
-    "DEFAULT", "EMBEDDED", "SOURCES", "LoadedModel", "Preprocessing", "Top", "imagenet_classes", "import_torchvision", "is_code", "load",
-    "parse_target",
+    "DEFAULT", "EMBEDDED", "SOURCES", "LoadedModel", "Own", "Preprocessing", "Top", "adapted", "imagenet_classes",
+    "import_torchvision", "is_code", "load", "parse_target",
 ]  # fmt: skip
 
 DEFAULT = "efficientnet-lite0"

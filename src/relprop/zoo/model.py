@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from relprop.text import counted
 from relprop.zoo.preprocessing import Preprocessing
 from relprop.zoo.weights import Weights
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LoadedModel:
     """A classifier in eval mode, its preprocessing and its class names.
 
@@ -27,6 +28,12 @@ class LoadedModel:
     name: str
     notes: tuple[str, ...] = ()
     activation: str | None = None
+
+    def __repr__(self) -> str:
+        """Return one line: the name, the class of the model, its input size and the number of class names."""
+        size = "×".join(map(str, self.preprocessing.size))
+        names = "no class names" if self.labels is None else counted(len(self.labels), "class name")
+        return f"LoadedModel({self.name!r}, {type(self.model).__name__}, {size} pixels, {names})"
 
 
 @dataclass(frozen=True)

@@ -92,14 +92,13 @@ def huggingface(request: Request) -> LoadedModel:
 
 def file_factory(request: Request) -> LoadedModel:
     """Load from a Python file: ``path/to/file.py:factory`` returns the model, or a tuple of it, its ``Preprocessing`` and its labels."""
-    path, _, factory_name = request.rest.rpartition(":")
-    factory = _factory(Path(path), factory_name)
     try:
-        made = factory()
-    except RelpropError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise ModelError(f"{request.rest} raised {type(error).__name__}: {error}") from error
+        made = _made(request.rest)
+    except ModelError as error:
+        if "torchvision::nms" not in str(error):
+            raise
+        import_torchvision()  # declares the ops that the file's own import of torchvision lacked
+        made = _made(request.rest)
     parts = cast("tuple[Any, ...]", made) if isinstance(made, tuple) else (made,)
     model, preprocessing, labels = cast("tuple[Any, Any, Any]", (*parts, None, None)[:3])
     if not isinstance(model, nn.Module) or not isinstance(preprocessing, Preprocessing | None):
@@ -159,6 +158,18 @@ def _huggingface_fitted(auto: Any, config: Any, weights: Weights) -> nn.Module: 
     if listed:
         raise ModelError(f"The weights in {weights.path} do not fit the model: {listed}.")
     return model
+
+
+def _made(place: str) -> object:
+    """Run a factory, ``path/to/file.py:factory``."""
+    path, _, name = place.rpartition(":")
+    factory = _factory(Path(path), name)
+    try:
+        return factory()
+    except RelpropError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise ModelError(f"{place} raised {type(error).__name__}: {error}") from error
 
 
 def _factory(path: Path, name: str) -> Callable[[], object]:

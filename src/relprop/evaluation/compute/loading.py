@@ -59,6 +59,19 @@ def find_annotations(dataset: Dataset, names: Sequence[str]) -> Annotations:
     return Annotations(any(a.mask for a in seen), any(a.boxes for a in seen), any(a.labels for a in seen))
 
 
+def model_classes(classes: Sequence[str], labels: Sequence[str] | None, count: int) -> tuple[int, ...] | None:
+    """Return the model's class of each class of a data set: that of the same name, else that of the same number; None where neither fits.
+
+    Args:
+        classes: The names of the data set's classes.
+        labels: The model's class names, if they are known.
+        count: The number of the model's classes.
+    """
+    if labels is not None and len(set(labels)) == len(labels) and set(classes) <= set(labels):
+        return tuple(list(labels).index(name) for name in classes)
+    return tuple(range(count)) if len(classes) == count else None
+
+
 class Loader:
     """A reader that prefetches blocks of images in a few threads and keeps a block until it is taken."""
 

@@ -39,8 +39,8 @@ class Measure:
         return 0 if Need.MAKE_EXPLAIN in self.spec.needs else self.spec.group
 
 
-def make_measure(choice: Choice, seed: int) -> Measure:
-    """Look up a metric; if it has an option ``seed``, the run's seed is the default.
+def make_measure(choice: Choice, seed: int, activation: str | None = None) -> Measure:
+    """Look up a metric; if it has an option ``seed`` or ``activation``, the run's seed and the model's activation are the defaults.
 
     Raises:
         OptionError: An unknown metric or option.
@@ -48,5 +48,6 @@ def make_measure(choice: Choice, seed: int) -> Measure:
     if choice.name.startswith(_QUANTUS):
         return Measure(choice, Metric(quantus_spec(choice.name.removeprefix(_QUANTUS), **choice.options)))
     made = metric(choice.name, **choice.options)
-    draws = "seed" in inspect.signature(made.spec.update).parameters
-    return Measure(choice, metric(choice.name, **{"seed": seed, **choice.options}) if draws else made)
+    parameters = inspect.signature(made.spec.update).parameters
+    usual = {name: value for name, value in (("seed", seed), ("activation", activation)) if name in parameters}
+    return Measure(choice, metric(choice.name, **{**usual, **choice.options}) if usual else made)

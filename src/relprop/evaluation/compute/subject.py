@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,14 +17,14 @@ from relprop.inputs import Inputs
 from relprop.methods import METHODS, choose_method
 from relprop.metrics.randomization import spread
 from relprop.precision import as_computed
-from relprop.zoo import LoadedModel, load
+from relprop.zoo import LoadedModel, adapted, load
 
 LAYERS = 12
 """Number of layers that ``cosine-convergence`` compares."""
 
 
 def load_model(choice: ModelChoice, evaluation: Evaluation) -> LoadedModel:
-    """Load a model with the run's geometry; random weights depend on the run's seed alone.
+    """Load a model with the user's word on it and the run's geometry; random weights depend on the run's seed alone.
 
     Raises:
         RelpropError: See ``relprop.zoo.load``.
@@ -31,7 +32,7 @@ def load_model(choice: ModelChoice, evaluation: Evaluation) -> LoadedModel:
     # a model file may seed the global generator itself, so that one is seeded, and its state put back
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(evaluation.seed)
-        loaded = load(choice.name, choice.weights, pretrained=choice.pretrained)
+        loaded = adapted(load(choice.name, choice.weights, pretrained=choice.pretrained), evaluation.own)
     loaded.model.requires_grad_(requires_grad=False)
     return replace(loaded, preprocessing=with_geometry(loaded.preprocessing, evaluation.geometry))
 
@@ -67,6 +68,17 @@ class Subject:
     def device(self) -> torch.device:
         """The device of the model and its inputs."""
         return self.example.device
+
+    @cached_property
+    def classes(self) -> int:
+        """The number of the model's classes."""
+        with torch.no_grad():
+            return self.logits(self.example).shape[-1]
+
+    @property
+    def activation(self) -> str | None:
+        """The activation of the model's head."""
+        return self.explainer.captured.activation
 
     @property
     def gives_layers(self) -> bool:
@@ -115,8 +127,10 @@ def make_subject(
     options = method_options(method, evaluation.seed)
 
     def build(module: nn.Module) -> Explainer:
-        return Explainer(module, example, choose_method(method.name, options))
+        return Explainer(module, example, choose_method(method.name, options), activation=loaded.activation)
 
     module = loaded.model.to(device)
-    explainer = (captured or capture(module, example)).explainer(choose_method(method.name, options))
+    explainer = (captured or capture(module, example, activation=loaded.activation)).explainer(
+        choose_method(method.name, options)
+    )
     return Subject(explainer, module, build, example)

@@ -56,11 +56,14 @@ class Unit:
         images: The images of the block; a ``Failure`` for each that cannot be read.
         batches: The batch size.
         stamp: A row with the columns that all rows share.
-        labeled: Whether the first label is explained instead of the predicted class.
+        classes: The model's class of each class of the data set, where the first label is explained; None for the predicted class.
     """
 
-    def __init__(self, subject: Subject, images: Sequence[Loaded], batches: Batches, stamp: Row, *, labeled: bool) -> None:
-        self.subject, self.images, self.batches, self.stamp, self.labeled = subject, images, batches, stamp, labeled
+    def __init__(
+        self, subject: Subject, images: Sequence[Loaded], batches: Batches, stamp: Row, classes: Sequence[int] | None
+    ) -> None:
+        self.subject, self.images, self.batches, self.stamp, self.classes = subject, images, batches, stamp, classes
+        self.labeled = classes is not None
         self.unreadable = {index: image.reason for index, image in enumerate(images) if isinstance(image, Failure)}
         self.samples = {index: image for index, image in enumerate(images) if isinstance(image, Sample)}
 
@@ -96,7 +99,8 @@ class Unit:
         return dict(sorted(explained.items()))
 
     def _explain_part(self, part: list[int]) -> Explained:
-        labels = torch.tensor([self.samples[index].labels[0] for index in part]) if self.labeled else None
+        classes = self.classes
+        labels = None if classes is None else torch.tensor([classes[self.samples[index].labels[0]] for index in part])
         found = self.subject.explainer(self.inputs(part), labels)
         if found.target is None:
             raise InputError("The explanation has no target.")

@@ -9,7 +9,7 @@ import torch
 from relprop.datasets import Dataset
 from relprop.errors import ModelError, RelpropError
 from relprop.evaluation.compute.batches import Batches, NoMemory, sentence
-from relprop.evaluation.compute.loading import Loader
+from relprop.evaluation.compute.loading import Loader, model_classes
 from relprop.evaluation.compute.measures import make_measure
 from relprop.evaluation.compute.subject import Subject, fingerprint, load_model, make_subject
 from relprop.evaluation.compute.tasks import Pair, Task
@@ -106,6 +106,11 @@ class Worker:
             self._current.pair = pair
         return self._current.subject
 
+    def classes(self, subject: Subject) -> tuple[int, ...] | None:
+        """Return the class of the cached model for each class of the data set; None where they do not fit."""
+        labels = None if self._current.loaded is None else self._current.loaded.labels
+        return model_classes(self.dataset.classes, labels, subject.classes)
+
     def prefetch(self, tasks: Iterable[Task]) -> None:
         """Start reading the images of the next tasks, if they use the cached model."""
         for task in tasks:
@@ -121,8 +126,9 @@ class Worker:
         """
         subject = self.subject(task.pair)
         images = self.loader.take(task.images, self.model(task.pair.model).preprocessing)
-        unit = Unit(subject, images, self._batches, self._stamp(task.pair), labeled=self.evaluation.target == "label")
-        measures = [make_measure(choice, self.evaluation.seed) for choice in task.metrics]
+        classes = self.classes(subject) if self.evaluation.target == "label" else None
+        unit = Unit(subject, images, self._batches, self._stamp(task.pair), classes)
+        measures = [make_measure(choice, self.evaluation.seed, subject.activation) for choice in task.metrics]
         table = to_table(row for measure in measures for row in unit.rows(measure))
         told, self._told[:] = tuple(f"{task.pair}: {text}" for text in self._told), ()
         return Result(table, unit.maps() if self.evaluation.keep_maps else None, told)

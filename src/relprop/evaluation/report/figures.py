@@ -27,12 +27,12 @@ def write_figures(report: Report, folder: Path | str) -> list[Path]:
         OutputError: A file that cannot be written.
     """
     folder = as_path(folder, "The folder of figures")
-    make_folder(folder)
     written: list[Path] = []
     for table in report.tables:
         name = _file_name(f"{table.model}-{table.metric}")
         for suffix, figure in (("", draw_bars(table)), ("-curves", draw_curves(table))):
             if figure is not None:
+                make_folder(folder)
                 written.append(folder / f"{name}{suffix}.png")
                 with atomic(written[-1]) as path:
                     figure.savefig(path, dpi=120)

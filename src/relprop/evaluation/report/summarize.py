@@ -23,6 +23,7 @@ from relprop.evaluation.settings import Choice
 from relprop.files import as_path
 from relprop.methods import METHODS
 from relprop.metrics import METRICS
+from relprop.text import counted
 
 _NEEDED = ("image", "method", "method_options", "status", "reason", "scores", "curves", "statistics")
 
@@ -74,7 +75,9 @@ def report(
     _check_some(folder, tables, failures)
     method = f"Intervals: 95 %, percentile bootstrap over images, {rounds} resamples, seed {seed}."
     meanings = {key.metric: METRICS[key.metric].values for key in chosen if key.metric in METRICS}
-    return Report(folder.name, tuple(tables), tuple(failures), (*_notes(failures), *lacking(settings, counts)), method, meanings)
+    return Report(
+        folder.resolve().name, tuple(tables), tuple(failures), (*_notes(failures), *lacking(settings, counts)), method, meanings
+    )
 
 
 def _counts(folder: Path) -> dict[tuple[str, ...], int]:
@@ -175,4 +178,4 @@ def _check_some(folder: Path, tables: Sequence[Table], failures: Sequence[Failur
 def _notes(failures: Sequence[Failures]) -> tuple[str, ...]:
     count = sum(len(failure.images) for failure in failures)
     images = {image for failure in failures for image in failure.images}
-    return (f"{count} rows of {len(images)} images failed; they are listed below.",) if count else ()
+    return (f"{counted(count, 'row')} of {counted(len(images), 'image')} failed, see below.",) if count else ()

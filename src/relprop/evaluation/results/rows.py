@@ -5,12 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from relprop.errors import ModelError
-
-try:
-    import pyarrow as pa
-except ImportError as error:
-    raise ModelError('Evaluations need the package pyarrow: pip install "relprop[evaluate]".') from error
+import pyarrow as pa
 
 Table = Any
 """A ``pyarrow.Table``; the library is not typed."""

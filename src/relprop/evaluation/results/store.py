@@ -19,6 +19,7 @@ from relprop.evaluation.results.parts import (
     Coverage,
     RowFile,
     coverage,
+    part_files,
     read_batches,
     read_tables,
     short_digest,
@@ -29,7 +30,7 @@ from relprop.evaluation.results.parts import (
 from relprop.evaluation.results.redo import metric_keys, replace_failed
 from relprop.evaluation.results.rows import OK, Batch, Table
 from relprop.evaluation.results.run_file import RUN, read_settings
-from relprop.files import make_folder, remove
+from relprop.files import make_folder, remove, remove_empty
 
 
 def read_rows(folder: Path | str) -> Iterator[Batch]:
@@ -50,10 +51,13 @@ LOCK = ".lock"
 def locked(folder: Path) -> Generator[None, None, None]:
     """Lock the folder against writes of other processes; the system releases the lock of a process that dies.
 
+    A new folder into which nothing was stored before an error is deleted.
+
     Raises:
         InputError: Another process holds the lock.
         OutputError: The folder cannot be created or written to.
     """
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     make_folder(folder / PARTS)
     lock = FileLock(folder / LOCK)
     try:
@@ -64,8 +68,16 @@ def locked(folder: Path) -> Generator[None, None, None]:
         raise OutputError(f"{folder / LOCK} cannot be locked: {getattr(error, 'strerror', None) or error}.") from error
     try:
         yield
+    except BaseException:
+        if missing and not part_files(folder):
+            (folder / RUN).unlink(missing_ok=True)
+            remove_empty([folder / PARTS, folder / MAPS])
+        raise
     finally:
         lock.release()
+        if missing and not (folder / RUN).exists():
+            (folder / LOCK).unlink(missing_ok=True)
+            remove_empty(missing)
 
 
 class Store:

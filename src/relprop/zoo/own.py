@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,22 @@ import torch
 from torch import Tensor
 
 from relprop.errors import InputError, OptionError, RelpropError
-from relprop.zoo import LoadedModel, Preprocessing
+from relprop.zoo.model import LoadedModel
+from relprop.zoo.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)
 class Own:
-    """The options ``--labels``, ``--mean``, ``--std``, ``--scale``, ``--size`` and ``--activation``, as typed; None where not given."""
+    """What the user says, as typed on a command line; None where nothing is said and the model's own holds.
+
+    Attributes:
+        labels: A file of class names: one per line, or JSON.
+        mean: Mean of each channel after ``scale``: one number, or one per channel, separated by commas.
+        std: Standard deviation of each channel, likewise.
+        scale: Factor on the pixel values 0 to 255, such as ``"1/255"``.
+        size: Side of the input in pixels, or height and width: ``"224x160"``.
+        activation: What makes probabilities of the logits, see :mod:`relprop.heads`.
+    """
 
     labels: Path | None = None
     mean: str | None = None
@@ -111,26 +120,3 @@ def _number_of_classes(loaded: LoadedModel) -> int | None:
         return None
     logits = getattr(logits, "logits", logits)
     return logits.shape[-1] if isinstance(logits, Tensor) and logits.dim() == 2 else None
-
-
-DOUBT = 0.05
-"""The share of the way from chance to certainty below which a model's best class is hardly a decision."""
-
-
-def misfit_hint(probabilities: Sequence[Tensor]) -> str | None:
-    """Return a hint where a model hardly decides for any of the photos, as with weights of another preprocessing.
-
-    Args:
-        probabilities: ``(C,)`` of each photo.
-    """
-    classes = len(probabilities[0]) if probabilities else 0
-    if classes < 2:
-        return None
-    best = [float(one.max()) for one in probabilities]
-    if any((value - 1 / classes) / (1 - 1 / classes) >= DOUBT for value in best):
-        return None
-    what = "the photo" if len(best) == 1 else f"any of the {len(best)} photos"
-    return (
-        f"The model hardly decides for a class on {what} (at best {max(best):.1%}); if that is far below what it usually reaches, its weights "
-        "may not fit the preprocessing: see --mean, --std, --scale and --size."
-    )
