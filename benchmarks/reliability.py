@@ -9,9 +9,11 @@ of relprop; anything else is counted as bad and listed with the seed that makes 
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -21,7 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +46,8 @@ from relprop.zoo import load
 
 PAGE = Path(__file__).parents[1] / "docs" / "generated" / "reliability.md"
 LIST = 20
+BEFORE = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+"""MiB of the process with all that it imports."""
 NET = """
 import torch
 from torch import nn
@@ -101,28 +105,61 @@ def corrupted(content: bytes, draw: random.Random) -> bytes:
     return kinds[draw.choice(list(kinds))]
 
 
-FORMATS = {"png": "RGB", "jpg": "RGB", "gif": "P", "bmp": "RGB", "webp": "RGB", "tif": "RGB", "ppm": "RGB"}
+FORMATS = {
+
+        "png": ("RGB", "RGBA", "L", "P", "LA", "1", "I;16"),
+        "jpg": ("RGB", "L", "CMYK"),
+        "gif": ("P", "L"),
+        "bmp": ("RGB", "L", "1")
+    ,
+    "webp": ("RGB", "RGBA"), "tif": ("RGB", "RGBA", "L", "CMYK", "I;16", "F"), "ppm": ("RGB", "L"), "tga": ("RGB", "L"),
+    "jp2": ("RGB", "L"), "pcx": ("RGB", "L", "P"), "sgi": ("RGB", "L"),
+}
+"""The modes in which photos of each format are saved."""
+SLOWEST, LARGEST = 5.0, 1024
+"""Seconds of computing, and MiB of memory, that one photo may take."""
 
 
 def try_image(draw: random.Random, folder: Path) -> None:
     """Open a corrupt photo."""
     suffix = draw.choice(list(FORMATS))
-    path = folder / f"photo.{suffix}"
-    pixels = np.random.default_rng(draw.randrange(2**32)).integers(
-        0, 256, (draw.randint(1, 40), draw.randint(1, 40), 3), dtype=np.uint8
-    )
-    Image.fromarray(pixels).convert(FORMATS[suffix]).save(path)
-    path.write_bytes(corrupted(path.read_bytes(), draw))
-    open_photo(path)
+    path, mode = folder / f"photo.{suffix}", draw.choice(FORMATS[suffix])
+    size = draw.randint(1, 40), draw.randint(1, 40)
+    pixels = np.random.default_rng(draw.randrange(2**32)).integers(0, 256, (*size, 3), dtype=np.uint8)
+    photo = Image.fromarray(pixels)
+    deep = mode in {"I;16", "F"}
+    (
+        Image.fromarray(pixels[..., 0].astype(np.uint16) * 257 if mode == "I;16" else np.float32(pixels[..., 0]) / 255)
+        if deep
+        else photo.convert(mode)
+    ).save(path)
+    for _ in range(draw.choice([1, 1, 1, 2, 5])):
+        path.write_bytes(corrupted(path.read_bytes() or b"0", draw))
+    start = time.process_time()
+    try:
+        open_photo(path)
+    finally:
+        seconds = time.process_time() - start
+        if seconds > SLOWEST:
+            raise AssertionError(f"{path.name} took {seconds:.1f} s")
+
+
+def images(count: int, folder: Path) -> Outcome:
+    """Open corrupt photos; the memory of the process stays within bounds too."""
+    outcome = repeated(try_image, count, folder)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - BEFORE
+    bad = (f"a photo took {peak:.0f} MiB",) if peak > LARGEST else ()
+    return replace(outcome, bad=(*outcome.bad, *bad), note=f"memory grew by at most {peak:.0f} MiB")
 
 
 def try_weights(draw: random.Random, folder: Path) -> None:
     """Load a corrupt file of weights."""
-    (folder / "net.py").write_text(NET)
     path = folder / draw.choice(["net.safetensors", "net.pth"])
-    state = load(f"{folder / 'net.py'}:build").model.state_dict()
-    save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)
-    path.write_bytes(corrupted(path.read_bytes(), draw))
+    sound = path.with_name(f"sound-{path.name}")
+    if not sound.exists():
+        state = load(f"{folder / 'net.py'}:build").model.state_dict()
+        save_file(state, sound) if path.suffix == ".safetensors" else torch.save(state, sound)
+    path.write_bytes(corrupted(sound.read_bytes(), draw))
     load(f"{folder / 'net.py'}:build", path)
 
 
@@ -145,6 +182,23 @@ WORDS = (
     "net.py:build",
 )
 FLAGS = (
+    "--data",
+    "--methods",
+    "--metrics",
+    "--labels",
+    "--std",
+    "--scale",
+    "--activation",
+    "--limit",
+    "--batch-size",
+    "--block",
+    "--seed",
+    "--format",
+    "--baseline",
+    "--npy",
+    "--json",
+    "--overlay",
+    "--dry-run",
     "--model",
     "--method",
     "--option",
@@ -159,11 +213,36 @@ FLAGS = (
 )
 
 
+RIGHT = {
+    "explain": "PHOTO --model NET -o OUT",
+    "compare": "PHOTO --model NET --methods rap,gradient -o OUT",
+    "inspect": "--model NET",
+    "methods": "",
+    "models": "",
+    "report": "OUT/results",
+    "evaluate": "--data folder:DATA --model NET --methods gradient --metrics complexity --limit 4 -o OUT/results",
+    "fit-patterns": "--data DATA --model NET --limit 4 -o OUT/patterns.safetensors",
+    "reproduce": "rap-table1 -o OUT/paper",
+}
+"""A right call of every command, to be spoiled."""
+
+
 def try_command(draw: random.Random, folder: Path) -> None:
     """Run a random command line."""
-    command = draw.choice(["explain", "compare", "inspect", "methods", "models", "report", "evaluate"])
-    words = [draw.choice([*FLAGS, *WORDS, str(folder / "cat.png")]) for _ in range(draw.randint(0, 6))]
-    answer = CliRunner().invoke(app, [command, *words, *(["--model", f"{folder}/net.py:build"] if draw.random() < 0.5 else [])])
+    command, right = draw.choice(list(RIGHT.items()))
+    paths = {
+        "PHOTO": str(folder / "cat.png"),
+        "NET": f"{folder}/net.py:build",
+        "DATA": str(folder / "images"),
+        "OUT": str(folder / "out"),
+    }
+    words = (
+        [re.sub("PHOTO|NET|DATA|OUT", lambda name: paths[name[0]], word) for word in right.split()] if draw.random() < 0.7 else []
+    )
+    for _ in range(draw.randint(0, 4)):
+        words.insert(draw.randint(0, len(words)), draw.choice([*FLAGS, *WORDS, *paths.values()]))
+    with contextlib.chdir(folder):  # what a command writes by default goes where it is deleted
+        answer = CliRunner().invoke(app, [command, *words])
     if answer.exit_code not in {0, 1, 2} or "unforeseen" in answer.output or "Traceback" in answer.output:
         raise AssertionError(f"{command} {words}: {answer.exit_code} {answer.output.strip()[-120:]}")
     if answer.exit_code:
@@ -206,11 +285,44 @@ LINES = (
 )
 
 
+METHOD = """
+base = "epsilon-plus"
+name = "mine"
+fold_batchnorm = true
+bounds = [-2.2, 2.7]
+[options]
+epsilon = 1e-4
+start = "one"
+[rules]
+conv = { rule = "gamma", gamma = 0.25 }
+[by_op]
+conv_transpose2d = "flat"
+[by_path]
+"features.0" = "zbox"
+"""
+SETTINGS = """
+data = "folder:images"
+models = ["net.py:build", { name = "net.py:build", pretrained = false }]
+methods = ["rap", "rap:start=signed", { name = "gradient" }]
+metrics = ["complexity", { name = "lerf", per_step = 2 }]
+output = "results"
+limit = 4
+mean = [0.5, 0.5, 0.5]
+size = 16
+block = 8
+"""
+"""Right files, to be spoiled."""
+
+
 def try_toml(draw: random.Random, folder: Path) -> None:
     """Read a random TOML file, as a method or as settings."""
     path = folder / "random.toml"
-    path.write_text("\n".join(draw.sample(LINES, draw.randint(1, 6))) + "\n")
+    method = draw.random() < 0.5
     if draw.random() < 0.5:
+        path.write_text("\n".join(draw.sample(LINES, draw.randint(1, 6))) + "\n")
+    else:
+        path.write_bytes(corrupted((METHOD if method else SETTINGS).encode(), draw))
+    if method:
         read_method(path)
     else:
         from_mapping(read_toml(path), str(path))
@@ -219,38 +331,52 @@ def try_toml(draw: random.Random, folder: Path) -> None:
 SEVEN = ("rap", "lrp-epsilon", "epsilon-plus", "abslrp", "deeplift", "gradient", "grad-cam")
 
 
+def attend(x: torch.Tensor, f: nn.Module) -> torch.Tensor:
+    """Let pixels attend to each other, with a residual sum."""
+    tokens = x.flatten(2).transpose(1, 2)
+    queries, keys, values = f(tokens).chunk(3, -1)
+    found = nn.functional.scaled_dot_product_attention(queries, keys, values)
+    return x + found.transpose(1, 2).unflatten(2, x.shape[2:])
+
+
+def conv(inputs: int = 4, **options: int) -> nn.Module:
+    """Return a convolution to four channels of the same size."""
+    return nn.Conv2d(inputs, 4, 3, padding=1, **options)
+
+
+BLOCKS: dict[str, tuple[Callable[[], nn.Module], Callable[[torch.Tensor, nn.Module], torch.Tensor]]] = {
+    "conv": (conv, lambda x, f: f(x).relu()),
+    "grouped": (lambda: conv(groups=2), lambda x, f: nn.functional.gelu(f(x))),
+    "norm": (lambda: nn.BatchNorm2d(4), lambda x, f: f(x)),
+    "layer norm": (lambda: nn.LayerNorm(4), lambda x, f: f(x.movedim(1, -1)).movedim(-1, 1)),
+    "add": (conv, lambda x, f: (x + f(x)).relu()),
+    "gate": (conv, lambda x, f: x * f(x).sigmoid()),
+    "max pool": (conv, lambda x, f: nn.functional.max_pool2d(f(x).relu(), 3, 1, 1)),
+    "mean pool": (conv, lambda x, f: nn.functional.avg_pool2d(f(x), 3, 1, 1)),
+    "cat": (lambda: conv(8), lambda x, f: f(torch.cat([x, -x], 1)).relu()),
+    "sigmoid": (conv, lambda x, f: f(x).sigmoid()),
+    "silu": (conv, lambda x, f: nn.functional.silu(f(x))),
+    "linear": (lambda: nn.Linear(4, 4), lambda x, f: f(x.movedim(1, -1)).movedim(-1, 1)),
+    "attention": (lambda: nn.Linear(4, 12), attend),
+}
+"""The blocks of random networks: a layer, and what is done with it."""
+
+
 class Drawn(nn.Module):
-    """A random network of convolutions, norms, residual sums, gates, pooling and dense layers."""
+    """A random network of one to six blocks."""
 
     def __init__(self, draw: random.Random) -> None:
         super().__init__()
-        self.kinds = [
-            draw.choice(["conv", "norm", "add", "gate", "pool", "cat", "sigmoid", "linear"]) for _ in range(draw.randint(1, 6))
-        ]
+        self.kinds = [draw.choice(list(BLOCKS)) for _ in range(draw.randint(1, 6))]
         self.stem = nn.Conv2d(3, 4, 3, padding=1)
-        self.layers = nn.ModuleList(self._layer(kind) for kind in self.kinds)
+        self.layers = nn.ModuleList(BLOCKS[kind][0]() for kind in self.kinds)
         self.head = nn.Linear(4, 5)
-
-    @staticmethod
-    def _layer(kind: str) -> nn.Module:
-        return {"norm": nn.BatchNorm2d(4), "linear": nn.Linear(4, 4)}.get(
-            kind, nn.Conv2d(8 if kind == "cat" else 4, 4, 3, padding=1)
-        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the logits."""
         x = self.stem(x).relu()
         for kind, layer in zip(self.kinds, self.layers, strict=True):
-            x = {
-                "conv": lambda x, f: f(x).relu(),
-                "norm": lambda x, f: f(x),
-                "add": lambda x, f: (x + f(x)).relu(),
-                "gate": lambda x, f: x * f(x).sigmoid(),
-                "pool": lambda x, f: nn.functional.max_pool2d(f(x).relu(), 3, 1, 1),
-                "cat": lambda x, f: f(torch.cat([x, -x], 1)).relu(),
-                "sigmoid": lambda x, f: f(x).sigmoid(),
-                "linear": lambda x, f: f(x.movedim(1, -1)).movedim(-1, 1),
-            }[kind](x, layer)
+            x = BLOCKS[kind][1](x, layer)
         return self.head(x.mean((2, 3)))
 
 
@@ -375,14 +501,14 @@ def of_trial(trial: Trial) -> Callable[[int, Path], Outcome]:
 
 
 PARTS: dict[str, tuple[int, str, Callable[[int, Path], Outcome]]] = {
-    "images": (10_000, "corrupt photos", of_trial(try_image)),
-    "weights": (2_000, "corrupt files of weights", of_trial(try_weights)),
+    "images": (10_000, "corrupt photos", images),
+    "weights": (10_000, "corrupt files of weights", of_trial(try_weights)),
     "commands": (1_000, "random command lines", of_trial(try_command)),
     "tomls": (1_000, "random TOML files", of_trial(try_toml)),
     "networks": (1_000, "random networks × 7 methods", of_trial(try_network)),
     "kills": (20, "SIGKILLs of an evaluation", kills),
     "disks": (10, "full and read-only disks", disks),
-    "threads": (200, "explanations in 8 threads", threads),
+    "threads": (1_000, "explanations in 8 threads", threads),
     "calls": (1_000, "calls of one explainer", calls),
 }
 """Each part with its number of trials, what it tries, and its function."""
@@ -407,7 +533,10 @@ def lines(results: Path) -> Iterator[str]:
     yield from (
         "# Reliability",
         "",
-        "What goes wrong in practice, tried by `benchmarks/reliability.py`: the right answer is a right result or one sentence.",
+        "What goes wrong in practice, tried by `benchmarks/reliability.py`: files with bytes cut, overwritten, inserted or removed, right calls and",
+        "settings with odd words in them, networks of random blocks, runs that are killed, disks that are full. The right answer is a right result",
+        "or one sentence; anything else is bad, and listed below with the seed that makes it again. A corrupt photo takes at most",
+        f"{SLOWEST:.0f} s and {LARGEST} MiB, RAP and LRP-ε conserve, and memory stays as it is.",
         "",
     )
     yield from ("| tried | number | right results | sentences | bad |", "|---|---:|---:|---:|---:|")
