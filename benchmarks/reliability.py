@@ -106,14 +106,17 @@ def corrupted(content: bytes, draw: random.Random) -> bytes:
 
 
 FORMATS = {
-
-        "png": ("RGB", "RGBA", "L", "P", "LA", "1", "I;16"),
-        "jpg": ("RGB", "L", "CMYK"),
-        "gif": ("P", "L"),
-        "bmp": ("RGB", "L", "1")
-    ,
-    "webp": ("RGB", "RGBA"), "tif": ("RGB", "RGBA", "L", "CMYK", "I;16", "F"), "ppm": ("RGB", "L"), "tga": ("RGB", "L"),
-    "jp2": ("RGB", "L"), "pcx": ("RGB", "L", "P"), "sgi": ("RGB", "L"),
+    "png": ("RGB", "RGBA", "L", "P", "LA", "1", "I;16"),
+    "jpg": ("RGB", "L", "CMYK"),
+    "gif": ("P", "L"),
+    "bmp": ("RGB", "L", "1"),
+    "webp": ("RGB", "RGBA"),
+    "tif": ("RGB", "RGBA", "L", "CMYK", "I;16", "F"),
+    "ppm": ("RGB", "L"),
+    "tga": ("RGB", "L"),
+    "jp2": ("RGB", "L"),
+    "pcx": ("RGB", "L", "P"),
+    "sgi": ("RGB", "L"),
 }
 """The modes in which photos of each format are saved."""
 SLOWEST, LARGEST = 5.0, 1024

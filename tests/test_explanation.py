@@ -10,6 +10,7 @@ import relprop
 from relprop.errors import InputError, OutputError
 from relprop.viz import plot_explanation, save_figure
 from tests.figures import explanation
+from tests.files import MODELS
 
 
 @pytest.mark.parametrize("suffix", ["png", "pdf", "svg", "jpg", "webp"])
@@ -56,3 +57,85 @@ def test_only_images_make_pictures(tmp_path, conv, shape, target):
     with pytest.raises(InputError, match="Only explanations of images can be drawn"):
         made.save(tmp_path / "a.png")
     assert list(tmp_path.iterdir()) == []
+
+
+def net(classes=5):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes)).eval()
+
+
+X = torch.linspace(-1, 1, 4 * 3 * 6 * 6).reshape(4, 3, 6, 6)
+
+
+def same(one, other):
+    for name in ("relevance", "logits", "target", "absorbed", "inputs", "completeness_error"):
+        torch.testing.assert_close(getattr(one, name), getattr(other, name))
+    assert one.layers.keys() == other.layers.keys()
+    for path, part in one.layers.items():
+        torch.testing.assert_close(part, other.layers[path])
+
+
+@pytest.mark.parametrize("target", [None, [[0, 1], [1, 2], [3, 4], [0, 4]]])
+@pytest.mark.parametrize("method", ["rap", "integrated-gradients"])
+def test_samples_are_taken_out_and_joined_again(method, target):
+    explainer = relprop.Explainer(net(), X[:1], method)
+    layers = ["0"] if method == "rap" else []
+    whole = explainer(X, target, layers=layers)
+    assert (len(whole), len(whole[1:3]), len(whole[-1])) == (4, 2, 1)
+    same(whole[2], whole[2:3])
+    same(whole[-1], whole[3])
+    same(relprop.concatenate(whole), whole)
+    same(relprop.concatenate([whole[:1], whole[1:]]), whole)
+    batches = zip(X.split(2), [None, None] if target is None else [target[:2], target[2:]], strict=True)
+    same(relprop.concatenate(explainer(batch, part, layers=layers).cpu() for batch, part in batches), whole)
+
+
+def test_samples_of_nested_inputs():
+    class Two(nn.Module):
+        def forward(self, batch):
+            return batch["a"].flatten(1)[:, :3] * 2 + batch["b"]
+
+    found = relprop.explain(Two(), {"a": torch.rand(2, 4, 2), "b": torch.rand(2, 3)})
+    assert found[1].relevance["a"].shape == (1, 4, 2)
+    joined = relprop.concatenate([found, found[:1]])
+    assert torch.equal(joined.relevance["b"], torch.cat([found.relevance["b"], found.relevance["b"][:1]]))
+
+
+def test_samples_that_are_not_there():
+    made = relprop.explain(net(), X)
+    with pytest.raises(IndexError):
+        made[4]
+    with pytest.raises(InputError, match="holds none of the 4 samples"):
+        made[4:]
+    with pytest.raises(InputError, match="not by str"):
+        made["rap"]
+
+
+def test_only_what_is_alike_is_joined():
+    made = relprop.explain(net(), X)
+    with pytest.raises(InputError, match="no explanation"):
+        relprop.concatenate([])
+    for other, what in (
+        (relprop.explain(net(), X, method="gradient"), "method is gradient, and there rap"),
+        (relprop.explain(net(4), X), r"logits of one sample is \(4,\), and there \(5,\)"),
+        (relprop.explain(net(), X, "top:2"), "relevance of one sample"),
+    ):
+        with pytest.raises(InputError, match=f"Explanation 1 cannot join the first one: its {what}"):
+            relprop.concatenate([made, other])
+
+
+def test_everything_prints_in_one_line(tmp_path):
+    explainer = relprop.Explainer(net(), X[:1])
+    assert repr(explainer(X)) == f"Explanation('rap', relevance=(4, 3, 6, 6), target={explainer(X).target.tolist()})"
+    assert repr(explainer) == "Explainer('rap', Sequential, input 0 batch×3×6×6, 5 ops)"
+    assert repr(explainer.captured) == "Captured(Sequential, input 0 batch×3×6×6, 5 ops)"
+    (tmp_path / "m.py").write_text(MODELS)
+    assert "\n" not in repr(relprop.zoo.load(f"{tmp_path / 'm.py'}:small"))
+
+
+def test_files_have_the_mode_of_any_new_file(tmp_path):
+    made = relprop.explain(net(), X)
+    (tmp_path / "plain").write_text("")
+    for suffix in ("safetensors", "npy", "png"):
+        made.save(tmp_path / f"a.{suffix}")
+        assert (tmp_path / f"a.{suffix}").stat().st_mode == (tmp_path / "plain").stat().st_mode

@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 import time
+import warnings
 import zlib
 
 import numpy as np
@@ -287,3 +288,13 @@ def test_postscript_never_reaches_an_interpreter(tmp_path):
     (tmp_path / "a.png").write_bytes(buffer.getvalue())
     with pytest.raises(InputError, match="no image in a known format"):
         open_photo(tmp_path / "a.png")
+
+
+def test_a_large_image_is_refused_without_a_warning_of_pillow(tmp_path):
+    path = tmp_path / "large.png"
+    for size in ((12_000, 8_000), (20_000, 20_000)):
+        png(path, size, 8, 0, b"")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with pytest.raises(InputError, match=f"has {size[0] * size[1] // 10**6} million pixels, more than the"):
+                open_photo(path)

@@ -1,6 +1,7 @@
 """The package's front door: its names, and submodules that load on first use."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -42,3 +43,16 @@ def test_the_public_names_are_these():
 def test_another_name_is_an_error():
     with pytest.raises(AttributeError, match="has no attribute 'explane'"):
         relprop.explane  # noqa: B018
+
+
+NAMED = re.compile(r":\w+:`~?(relprop(?:\.\w+)+)`|``(relprop(?:\.\w+)+)``|^::: (relprop(?:\.\w+)+)", re.MULTILINE)
+
+
+def test_what_the_docs_name_is_there_after_a_bare_import():
+    pages = [*(ROOT / "src").rglob("*.py"), *(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]
+    found = {name for page in pages for match in NAMED.finditer(page.read_text("utf-8")) for name in match.groups() if name}
+    assert len(found) > 50
+    done = run(
+        f"import functools, relprop; [functools.reduce(getattr, name.split('.')[1:], relprop) for name in {sorted(found)}]"
+    )
+    assert done.returncode == 0, done.stderr

@@ -2,7 +2,7 @@
 
 import pytest
 
-from relprop.text import class_name, draw_table, plain_value, short
+from relprop.text import class_name, counted, draw_table, percent, plain_value, short, shown
 
 
 def test_tables_have_even_columns_under_an_underlined_header():
@@ -33,3 +33,19 @@ def test_classes_are_called_by_their_first_synonym():
 @pytest.mark.parametrize("text", ["9" * 5000, "[" * 5000])
 def test_what_is_beyond_the_reader_stays_text(text):
     assert plain_value(text) == text
+
+
+@pytest.mark.parametrize(
+    ("share", "digits", "text"),
+    [
+        *((0.873, 0, "87%"), (0.004, 0, "<1%"), (0.9999, 0, ">99%"), (1.0, 0, "100%"), (0.0, 0, "<1%")),
+        *((0.873, 1, "87.3%"), (0.0004, 1, "<0.1%"), (0.0006, 1, "0.1%"), (0.99996, 1, ">99.9%"), (1.0, 1, "100.0%")),
+    ],
+)
+def test_probabilities_are_neither_zero_nor_certain_by_rounding(share, digits, text):
+    assert percent(share, digits) == text
+
+
+def test_numbers_agree_with_their_nouns():
+    assert [counted(number, "row") for number in (0, 1, 2)] == ["0 rows", "1 row", "2 rows"]
+    assert (shown([1, 2]), shown(range(9))) == ("[1, 2]", "[0, 1, 2, 3, …]")

@@ -266,3 +266,29 @@ def test_import_relprop_stays_light():
     heavy = ("PIL", "matplotlib", "torchvision", "typer")
     code = f"import sys, relprop; relprop.Explainer; print([name for name in {heavy} if name in sys.modules])"
     assert shell("-c", code).stdout == "[]\n"
+
+
+def test_a_failed_command_leaves_no_folder(folder):
+    new, model = folder / "new", f"{folder}/m.py:small"
+    for arguments in (
+        ("explain", folder / "broken.png", "--model", model, "-o", new),
+        ("explain", folder / "broken.png", "--model", model, "-o", new / "out.png"),
+        ("explain", folder / "a.png", "--model", f"{folder}/m.py:no_rule", "-o", new / "deep"),
+        ("compare", folder / "a.png", "--model", f"{folder}/m.py:no_rule", "--methods", "rap", "-o", new),
+        ("fit-patterns", "--data", folder, "--model", f"{folder}/m.py:nothing", "-o", new / "p.safetensors"),
+        ("report", new, "-o", new / "report"),
+        ("reproduce", "rap-table1", "-o", new),
+    ):
+        result = run(*arguments)
+        assert result.exit_code == 1, result.output
+        assert not new.exists(), arguments
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_names_that_are_no_utf_8_are_names_like_others(folder):
+    (folder / "b.jpg").rename(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.jpg"))
+    odd = os.fsdecode(os.fsencode(folder) + b"/caf\xe9.jpg")
+    result = run("explain", odd, "--model", f"{folder}/m.py:small", "--json", "-o", folder / "out")
+    assert result.exit_code == 0, result.output
+    assert r"caf\udce9" in result.stdout
+    assert len(names(folder / "out")) == 2

@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from relprop.cli.own import Own, adapted, misfit_hint, read_labels
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 import relprop
 from relprop.cli import app
+from relprop.cli.hints import misfit_hint
 from relprop.cli.options import method_label, model_and_weights
 from relprop.errors import InputError, OptionError
 from relprop.text import split_list, split_options, split_weights
-from relprop.zoo import LoadedModel, Preprocessing, load
+from relprop.zoo import LoadedModel, Own, Preprocessing, adapted, load
+from relprop.zoo.own import read_labels
 
 MODEL = """
 from torch import nn
@@ -148,11 +149,11 @@ def test_the_grammar():
 
 @pytest.mark.usefixtures("folder")
 def test_a_model_that_hardly_decides_gets_a_hint():
-    sure, unsure = (torch.eye(1000)[3] * 9).softmax(0), torch.zeros(1000).softmax(0)
-    assert misfit_hint([unsure, unsure]) is not None
-    assert misfit_hint([unsure, sure]) is None
-    assert misfit_hint([]) is misfit_hint([torch.full((1,), 0.5)]) is None
+    sure, unsure = torch.eye(1000)[3:4] * 9, torch.zeros(1, 1000)
+    assert misfit_hint([unsure, unsure], None) is not None
+    assert misfit_hint([unsure, sure], "softmax") is None
+    assert misfit_hint([], None) is misfit_hint([torch.zeros(1, 1)], None) is None
+    assert misfit_hint([torch.full((1, 1000), -9.0)], "sigmoid") is None, "a model of several labels may find none"
     result = run("explain", "cat.png", "--model", "net.py:bare", "--scale", "0", "--mean", "0", "-o", "out.png")
-    assert ("hardly decides" in result.stderr) == (
-        misfit_hint(list(load("net.py:bare").model(torch.zeros(1, 3, 224, 224)).detach().softmax(1))) is not None
-    )
+    logits = load("net.py:bare").model(torch.zeros(1, 3, 224, 224)).detach()
+    assert ("hardly decides" in result.stderr) == (misfit_hint([logits], None) is not None)

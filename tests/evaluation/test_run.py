@@ -3,7 +3,10 @@
 import errno
 import json
 import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,9 +19,11 @@ from relprop.evaluation import Choice, Observer, choices, evaluate, models, read
 from relprop.evaluation.compute import loading as images
 from relprop.evaluation.compute.engines import AHEAD
 from relprop.evaluation.compute.loading import image_seed
+from relprop.evaluation.compute.subject import load_model
 from relprop.evaluation.results.store import locked
+from relprop.evaluation.settings import from_mapping
 from relprop.metrics import METRICS, metric
-from relprop.zoo import load
+from relprop.zoo import Own, Preprocessing, load
 from tests.evaluation.world import evaluation, identities, make_world, rows, settings, table
 
 
@@ -349,7 +354,8 @@ def test_labels_are_explained_where_they_are_the_models_classes(world):
     chosen = evaluation(world, model=("small", "three"), methods=("gradient",), metrics=("segmentation",), target="label")
     summary = evaluate(chosen)
     assert summary.left_out == {
-        f"{world / 'm.py'}:three × gradient": "The model has 3 classes and the data set 4; labels do not fit."
+        f"{world / 'm.py'}:three × gradient": "The model has 3 classes and the data set 4; labels do not fit, and the names of the data "
+        "set's classes are not all among the model's."
     }
     assert all(
         row["target"] == ("cat", "cow", "dog", "horse").index(row["image"].split("/")[0]) for row in rows(world / "results")
@@ -445,3 +451,69 @@ def test_a_run_without_a_good_row_says_so(world):
     assert evaluate(evaluation(world, methods=("rap",), metrics=("complexity",))).good
     assert evaluate(evaluation(world, methods=("rap",), metrics=("complexity",))).good
     assert not evaluate(evaluation(world, methods=("grad-cam:layer=nope",), metrics=("complexity",))).good
+
+
+def test_what_is_said_of_a_model_holds_in_evaluations(world):
+    text = "\n\ndef reordered():\n    return layers(classes=5)\n"
+    (world / "m.py").write_text((world / "m.py").read_text() + text)
+    (world / "names.txt").write_text("horse\nant\ndog\ncow\ncat\n")
+    own = Own(world / "names.txt", mean="0.5", std="0.25", size="16")
+    chosen = evaluation(world, model=("reordered",), methods=("gradient",), metrics=("segmentation",), target="label", own=own)
+    summary = evaluate(chosen)
+    assert (summary.left_out, summary.failed) == ({}, 0)
+    names = ("horse", "ant", "dog", "cow", "cat")
+    assert all(row["target"] == names.index(row["image"].split("/")[0]) for row in rows(world / "results"))
+    loaded = load_model(chosen.models[0], chosen)
+    assert loaded.preprocessing == Preprocessing((16, 16), 16, mean=(0.5,) * 3, std=(0.25,) * 3)
+    with pytest.raises(InputError, match=r"own|mean is '0.5' there and None now"):
+        evaluate(replace(chosen, own=replace(own, mean=None)))
+    in_file = from_mapping(
+        {
+            "data": "folder:x",
+            "models": ["m"],
+            "methods": ["rap"],
+            "metrics": ["gae"],
+            "output": "r",
+            "mean": [0.5, 1, 2],
+            "size": 24,
+            "scale": "1/255",
+            "labels": "names.txt",
+            "activation": "sigmoid",
+        }
+    )
+    assert in_file.own == Own(Path("names.txt"), "0.5,1,2", None, "1/255", "24", "sigmoid")
+    with pytest.raises(OptionError, match="mean = True must be a text, a number or a list of numbers"):
+        from_mapping({"mean": True})
+
+
+def test_metrics_take_the_activation_of_the_head(world):
+    text = "\n\ndef multi():\n    return nn.Sequential(*layers(), nn.Sigmoid()), Preprocessing((16, 16), 16)\n"
+    (world / "m.py").write_text((world / "m.py").read_text() + text)
+    found = {}
+    for model in ("small", "multi"):
+        evaluate(evaluation(world, model, model=(model,), methods=("gradient",), metrics=("morf:per_step=8:steps=2",)))
+        found[model] = rows(world / model)
+    for plain, multi in zip(found["small"], found["multi"], strict=True):
+        curves = {name: dict(row["curves"]) for name, row in (("plain", plain), ("multi", multi))}
+        logits = torch.tensor(curves["multi"]["logit_curve"])
+        torch.testing.assert_close(torch.tensor(curves["multi"]["probability_curve"]), logits.sigmoid())
+        assert curves["plain"]["logit_curve"] == pytest.approx(curves["multi"]["logit_curve"], rel=1e-4)
+
+
+@pytest.mark.parametrize("model", ["nowhere", "no_rule"])
+def test_a_failed_run_leaves_no_folder(world, model):
+    chosen = evaluation(world, "deep/results", model=(model,))
+    if model == "nowhere":
+        with pytest.raises(ModelError, match="no callable 'nowhere'"):
+            evaluate(chosen)
+        assert not (world / "deep").exists()
+    else:
+        assert not evaluate(chosen).good
+        assert settings(world / "deep" / "results")["left_out"]
+
+
+def test_evaluations_name_the_package_that_is_missing():
+    code = "import sys; sys.modules['{}'] = None; import relprop; relprop.evaluation"
+    for package in ("pyarrow", "filelock"):
+        done = subprocess.run([sys.executable, "-c", code.format(package)], capture_output=True, text=True, check=False)
+        assert f'needs the package {package}: pip install "relprop[evaluate]"' in done.stderr.splitlines()[-1]

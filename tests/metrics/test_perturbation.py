@@ -160,3 +160,25 @@ def test_misuse_is_named() -> None:
         metric("morf").update(**{**tensors, "relevance": images(1, size=5)})
     with pytest.raises(InputError, match="2 seeds for 4 images"):
         metric("random-removal").update(**{**tensors, "seeds": [1, 2]})
+
+
+@pytest.mark.parametrize("name", ["lerf", "abpc", "insertion-deletion"])
+def test_probabilities_are_those_of_the_models_head(name: str) -> None:
+    tensors = {"relevance": images(1), "inputs": images(2), "target": TARGET, "model": NET, "seeds": 0}
+    few = {"steps": 3} if name == "insertion-deletion" else {"steps": 3, "per_step": 9}
+    (first,) = {"lerf": ["probability_curve"], "abpc": ["lerf_probability_curve"]}.get(name, ["deletion_curve"])
+    whole = NET(images(2)).detach().gather(1, TARGET[:, None])[:, 0]
+    _, multi = metric(name, activation="sigmoid", **few).score(**tensors)
+    torch.testing.assert_close(multi[first][:, 0], whole.sigmoid())
+    _, usual = metric(name, **few).score(**tensors)
+    torch.testing.assert_close(usual[first][:, 0], NET(images(2)).detach().softmax(1).gather(1, TARGET[:, None])[:, 0])
+    _, single = metric(name, **few).score(**{**tensors, "model": lambda x: NET(x)[:, :1], "target": torch.zeros(4).long()})
+    torch.testing.assert_close(single[first][:, 0], NET(images(2)).detach()[:, 0].sigmoid())
+    with pytest.raises(OptionError, match=r"activation='sigmod' of .* must be one of .*Did you mean 'sigmoid'"):
+        metric(name, activation="sigmod")
+
+
+def test_a_sigmoid_decides_for_every_class_above_one_half() -> None:
+    tensors = {"relevance": images(1), "inputs": images(2), "target": TARGET, "model": NET, "seeds": 0}
+    _, found = metric("morf", activation="sigmoid", steps=2, per_step=9).score(**tensors)
+    assert torch.equal(found["accuracy_curve"], (found["logit_curve"] > 0).to(found["accuracy_curve"]))

@@ -1,7 +1,10 @@
 """Pictures show what the numbers say."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -93,3 +96,9 @@ def test_a_map_of_one_sign_has_its_own_scale(sign):
 def test_a_map_that_reaches_zero_keeps_its_scale():
     values = np.linspace(0, 0.5, 64).reshape(8, 8)
     assert np.array_equal(colorize(values), colorize(np.stack([values, -values]).reshape(16, 8))[:8])
+
+
+def test_an_input_of_one_color_is_gray():
+    made = replace(explanation(), inputs=torch.full((2, 3, 12, 16), 0.3))
+    photo = next(pixels for pixels in pictures_of(plot_explanation(made)) if len(np.unique(pixels)) == 1)
+    assert 120 < photo.flat[0] < 136

@@ -13,7 +13,7 @@ from torch import nn
 
 from relprop.errors import ModelError, OptionError, TargetError
 from relprop.images import open_photo
-from relprop.zoo import Preprocessing, Top, imagenet_classes, import_torchvision, load, parse_target
+from relprop.zoo import Preprocessing, Top, imagenet_classes, import_torchvision, load, parse_target, sources
 from relprop.zoo import sources as zoo_sources
 from relprop.zoo.weights import load_weights, number_of_classes, read_state
 from tests.files import ROOT, SHARED, needs_weights
@@ -369,3 +369,15 @@ def test_torchvision_imports_beside_any_torch_build():
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_file_that_imports_torchvision_is_loaded_again_with_its_ops_declared(tmp_path, monkeypatch):
+    (tmp_path / "net.py").write_text(
+        "from pathlib import Path\nfrom torch import nn\nhere = Path(__file__).with_name('declared')\n"
+        "if not here.exists(): raise RuntimeError('operator torchvision::nms does not exist')\n"
+        "def build(): return nn.Linear(3, 2)\n"
+    )
+    declared = []
+    monkeypatch.setattr(sources, "import_torchvision", lambda: declared.append((tmp_path / "declared").touch()))
+    assert load(f"{tmp_path / 'net.py'}:build").model.out_features == 2
+    assert len(declared) == 1
