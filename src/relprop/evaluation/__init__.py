@@ -2,6 +2,7 @@
 
 from relprop.errors import ModelError
 from relprop.extras import missing_extra
+from relprop.lazy import submodules
 
 try:
     from relprop.evaluation.report.report import Report
@@ -19,3 +20,5 @@ __all__ = [
     "SCHEMA", "Choice", "Evaluation", "Forecast", "ModelChoice", "Observer", "Report", "Row", "RunResult", "choices", "evaluate",
     "forecast", "models", "read_maps", "read_rows", "read_settings", "report",
 ]  # fmt: skip
+
+__getattr__ = submodules(__name__, __path__)
