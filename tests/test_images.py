@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from relprop.errors import InputError
-from relprop.images import open_photo
+from relprop.images import check_photo, open_photo
 from tests.files import ROOT
 
 
@@ -298,3 +298,13 @@ def test_a_large_image_is_refused_without_a_warning_of_pillow(tmp_path):
             warnings.simplefilter("error")
             with pytest.raises(InputError, match=f"has {size[0] * size[1] // 10**6} million pixels, more than the"):
                 open_photo(path)
+
+
+@pytest.mark.parametrize(("depth", "color", "most"), [(8, 6, 67), (16, 2, 44), (16, 6, 33)])
+def test_deep_and_transparent_images_may_have_fewer_pixels(tmp_path, depth, color, most):
+    path = tmp_path / "deep.png"
+    png(path, (10_000, most * 100 + 100), depth, color, b"")
+    with pytest.raises(InputError, match=r"MB of pixels, more than the 270 MB of a PNG that are read; make it smaller first"):
+        check_photo(path)
+    png(path, (10_000, most * 100), depth, color, b"")
+    check_photo(path)

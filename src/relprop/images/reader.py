@@ -11,6 +11,7 @@ from typing import IO, Any, cast
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from relprop.errors import InputError
+from relprop.images.pixels import depth_of
 
 # Decoders that run in this process alone; Pillow would hand others (EPS, WMF) to outside programs.
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "DIB", "JPEG2000", "PPM", "TGA", "PCX", "SGI")
@@ -18,6 +19,8 @@ FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "DIB", "J
 # Per format: million pixels, and megabytes of the file, that its decoder holds within 1 GiB and about 5 seconds.
 _DEFAULT = (89, 1000)
 _LIMITS = {"WEBP": (50, 128), "AVIF": (50, 128), "GIF": (50, 1000), "TIFF": (70, 1000), "JPEG2000": (20, 16)}
+_INFLATED, _INFLATED_BYTES = frozenset({"PNG", "TIFF"}), 270_000_000
+"""Formats whose pixels are unpacked byte by byte, and the bytes that this takes no more than about 5 seconds for."""
 _SLOW_PIXELS = 1_000_000
 """Pixels that a decoder written in Python may have to go through."""
 _SCANNED_PIXELS = 1_000_000_000
@@ -122,12 +125,22 @@ def _check_header(image: Image.Image, source: Source) -> None:
     most, megabytes = _LIMITS.get(kind, _DEFAULT)
     if max(pixels, _tile_pixels(image)) > most * 10**6:
         raise InputError(_too_large(source.name, f"{pixels / 1e6:.0f} million pixels, more than the {most} million of a {kind}"))
+    unpacked = pixels * _bytes_per_pixel(image)
+    if kind in _INFLATED and unpacked > _INFLATED_BYTES:
+        most_bytes = f"{_INFLATED_BYTES // 10**6} MB of a {kind}"
+        raise InputError(_too_large(source.name, f"{unpacked / 1e6:.0f} MB of pixels, more than the {most_bytes}"))
     if source.size > megabytes * 10**6:
         raise InputError(_too_large(source.name, f"{source.size / 1e6:.0f} MB, more than the {megabytes} of a {kind}"))
     if pixels > _SLOW_PIXELS and any(tile[0] in Image.DECODERS for tile in getattr(image, "tile", ())):
         raise InputError(f"The image {source.name} is a {kind} of a rare kind, slow to decode at this size; save it as PNG.")
     if image.info.get("progressive") and pixels * _scans(source, _SCANNED_PIXELS // pixels) > _SCANNED_PIXELS:
         raise InputError(f"The JPEG {source.name} has so many scans that decoding it would take minutes; save it anew.")
+
+
+def _bytes_per_pixel(image: Image.Image) -> int:
+    """Return the bytes of a pixel before it is scaled to 8 bits."""
+    wide = 4 if image.mode in {"I", "F"} else 2 if depth_of(image).deep else 1
+    return len(image.getbands()) * wide
 
 
 def _tile_pixels(image: Image.Image) -> int:
