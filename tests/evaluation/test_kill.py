@@ -114,7 +114,7 @@ def test_the_summary_counts_failures(tmp_path):
     result = CliRunner().invoke(app, arguments(world, "results"))
     assert result.exit_code == 0
     assert "44 new rows, 6 failed" in result.stdout.replace(" of them", "")
-    assert result.stderr.count("failed rows of") == 6
+    assert result.stderr.count("1 failed row of") == 6
     assert sum(row["status"] == "failed" for row in rows(world / "results")) == 6
     again = CliRunner().invoke(app, arguments(world, "results"))
     assert "Nothing was missing" in again.stdout

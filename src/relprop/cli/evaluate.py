@@ -145,7 +145,7 @@ class RunProgress:
 
     def _begin(self, total: int, done: int) -> None:
         if done:
-            note(f"{done} of {counted(total, 'image')} stored already.")
+            note(f"{done} of {total} images are stored already.")
         self.progress.start_task(self.task)
         self.progress.update(self.task, total=total - done, description="Evaluating")
 
