@@ -52,6 +52,11 @@ def visible(text: str) -> str:
     return "".join(_escape(mark) if _commands(mark) else mark for mark in text)
 
 
+def storable(text: str) -> str:
+    """Return text that UTF-8 can hold: the bytes of a file's name that are no UTF-8 become escapes."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def _commands(mark: str) -> bool:
     return mark not in "\n\t" and (mark in _DIRECTIONS or unicodedata.category(mark) in {"Cc", "Cs"})
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 from relprop.cli import app
 from relprop.cli.options import parse_options
 from relprop.errors import OptionError
+from relprop.evaluation import read_rows
 from relprop.images import open_photo
 from relprop.version import __version__
 from relprop.zoo import load
@@ -268,6 +270,11 @@ def test_import_relprop_stays_light():
     assert shell("-c", code).stdout == "[]\n"
 
 
+def test_what_maps_of_one_photo_come_with_is_said_once(folder):
+    result = explain(folder, "-t", "top:2", "-o", folder / "out", photos=("a.png", "b.jpg"))
+    assert result.stderr.replace("\n", " ").count("maps of several classes are nearly alike") == 1
+
+
 def test_a_failed_command_leaves_no_folder(folder):
     new, model = folder / "new", f"{folder}/m.py:small"
     for arguments in (
@@ -292,3 +299,13 @@ def test_names_that_are_no_utf_8_are_names_like_others(folder):
     assert result.exit_code == 0, result.output
     assert r"caf\udce9" in result.stdout
     assert len(names(folder / "out")) == 2
+    (folder / "images" / "cat").mkdir(parents=True)
+    (folder / "images" / "cat" / Path(odd).name).write_bytes((folder / "a.png").read_bytes())
+    model, data = f"{folder}/m.py:small", folder / "images"
+    run("fit-patterns", "--data", data, "--model", model, "-o", folder / "p.safetensors")
+    what = ("--methods", "rap", "--metrics", "complexity", "-o", folder / "results")
+    result = run("evaluate", "--data", f"folder:{data}", "--model", model, *what)
+    assert result.exit_code == 0, result.output
+    (row,) = [row for batch in read_rows(folder / "results") for row in batch.to_pylist()]
+    assert (row["image"], row["status"]) == (r"cat/caf\udce9.jpg", "ok")
+    assert {"p.safetensors", "results"} <= set(names(folder))

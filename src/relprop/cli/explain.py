@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,14 @@ class Job:
     own: Own
 
 
+@dataclass
+class _Seen:
+    """The notes that were said, and the logits of the photos, ``(1, C)`` each."""
+
+    notes: set[str]
+    logits: list[Tensor] = field(default_factory=list[Tensor])
+
+
 def explain_photos(job: Job) -> bool:
     """Explain every photo; one that cannot be explained is reported and the others are done. Return whether all were."""
     pictures = choose_pictures(job.photos, job.output, method_label(job.method), _extra_suffixes(job))
@@ -57,15 +65,16 @@ def explain_photos(job: Job) -> bool:
         classifier = load_classifier(name, weights, job.targets, device, job.own)
         with err.status(f"Capturing {escape(name)} …"):
             explainer = classifier.explainer(job.method, options)
+        said = {*classifier.loaded.notes, *explainer.plan.notes}
         for text in (*classifier.loaded.notes, *explainer.plan.notes):
             note(text)
         todo = {path: picture for path, picture in pictures.items() if path not in failed}
-        seen: list[Tensor] = []
+        seen = _Seen(said)
         with progress(len(todo)) as bar:
             for path, picture in bar.track(todo.items(), description="Explaining"):
                 if not _attempt(job, path, partial(_explain_photo, job, classifier, explainer, path, picture, seen)):
                     failed.append(path)
-        hint = misfit_hint(seen, explainer.captured.activation)
+        hint = misfit_hint(seen.logits, explainer.captured.activation)
         if hint is not None:
             note(hint)
     if failed:
@@ -89,14 +98,18 @@ def _extra_suffixes(job: Job) -> list[str]:
     return [".npy"] * job.npy + [".json"] * job.json
 
 
-def _explain_photo(job: Job, classifier: Classifier, explainer: Explainer, path: Path, picture: Path, seen: list[Tensor]) -> None:
-    """Write the picture and the numbers of one photo; its logits join those seen."""
+def _explain_photo(job: Job, classifier: Classifier, explainer: Explainer, path: Path, picture: Path, seen: _Seen) -> None:
+    """Write the picture and the numbers of one photo; its logits join those seen, its notes those said."""
     photo = open_photo(path)
     for text in photo.notes:
         note(text)
     cropped, inputs = classifier.prepare(photo.image)
     explanation = explainer(inputs, classifier.target(explainer, inputs))
-    seen.append(explanation.logits.detach().cpu())
+    seen.logits.append(explanation.logits.detach().cpu())
+    for text in explanation.notes:
+        if text not in seen.notes:
+            note(text)
+    seen.notes.update(explanation.notes)
     title = f"{explanation.method}  ·  {job.model}  ·  {path.name}"
     figure = plot_explanation(explanation, [cropped], classifier.loaded.labels, title=title, percentile=job.percentile)
     make_folder(picture.parent)

@@ -87,7 +87,7 @@ def _fingerprint(job: FitJob, paths: Sequence[Path]) -> str:
     """Return a hash of what the running sums depend on: model, weights, batch size, images and their order."""
     listed = "\n".join(f"{p.relative_to(job.data)} {p.stat().st_size}" for p in paths)
     weights = f"{job.weights} {job.weights.stat().st_size}" if job.weights else ""
-    return hashlib.sha256(f"{job.model}\n{weights}\n{job.batch_size}\n{listed}".encode()).hexdigest()
+    return hashlib.sha256(f"{job.model}\n{weights}\n{job.batch_size}\n{listed}".encode(errors="surrogateescape")).hexdigest()
 
 
 def _run(job: FitJob, fit: PatternFit, loaded: LoadedModel, paths: Sequence[Path], device: torch.device) -> int:

@@ -21,7 +21,7 @@ def leave_at_next(sentence: str) -> None:
     """Let the next signal end the process at once: it says the sentence, and no exit handler or destructor runs."""
 
     def leave(_number: int, _frame: FrameType | None) -> None:
-        os.write(2, f"{sentence}\n".encode())
+        os.write(2, f"{sentence}\n".encode(errors="backslashreplace"))
         os._exit(INTERRUPTED)
 
     take_over(leave)

@@ -15,12 +15,12 @@ Loaded = Sample | Failure
 
 def image_seed(seed: int, image: str) -> int:
     """Return the random seed of an image, a hash of the run's seed and the image's name."""
-    return int.from_bytes(hashlib.sha256(f"{seed}\n{image}".encode()).digest()[:7], "big")
+    return int.from_bytes(hashlib.sha256(f"{seed}\n{image}".encode(errors="surrogateescape")).digest()[:7], "big")
 
 
 def digest(names: Sequence[str]) -> str:
     """Return a fingerprint of a list of names."""
-    return hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
+    return hashlib.sha256("\n".join(names).encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def with_geometry(preprocessing: Preprocessing, geometry: str) -> Preprocessing:

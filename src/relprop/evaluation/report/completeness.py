@@ -36,7 +36,9 @@ def lacking(settings: Mapping[str, Any], counts: Counts) -> tuple[str, ...]:
     notes = [f"{_pair(entry)} was left out: {entry['reason']}" for entry in settings["left_out"]]
     if missing:
         total = sum(wanted.values())
-        notes.append(f"The run is not finished: {missing} of {total} rows are missing; start the evaluation again to go on with it.")
+        notes.append(
+            f"The run is not finished: {missing} of {total} rows are missing; start the evaluation again to go on with it."
+        )
     if absent:
         more = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
         notes.append(f"There are no rows of {', '.join(absent[:3])}{more}.")

@@ -48,7 +48,7 @@ def file_key(*labels: str, key: str) -> str:
 
 def short_digest(text: str) -> str:
     """Return a hash of a text, eight hexadecimal digits."""
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:8]
 
 
 def part_files(folder: Path) -> list[Path]:

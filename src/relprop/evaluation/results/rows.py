@@ -7,6 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from relprop.text import storable
+
 Table = Any
 """A ``pyarrow.Table``; the library is not typed."""
 Batch = Any
@@ -97,7 +99,8 @@ def to_table(rows: Iterable[Row]) -> Table:
 
 def _plain(row: Row) -> dict[str, object]:
     maps = {name: list(getattr(row, name).items()) for name in ("scores", "curves", "statistics")}
-    return {**asdict(row), **maps}
+    texts = {name: storable(value) for name, value in vars(row).items() if isinstance(value, str)}
+    return {**asdict(row), **texts, "group": None if row.group is None else list(map(storable, row.group)), **maps}
 
 
 def options_text(options: Mapping[str, object]) -> str:
