@@ -157,3 +157,13 @@ def test_a_model_that_hardly_decides_gets_a_hint():
     result = run("explain", "cat.png", "--model", "net.py:bare", "--scale", "0", "--mean", "0", "-o", "out.png")
     logits = load("net.py:bare").model(torch.zeros(1, 3, 224, 224)).detach()
     assert ("hardly decides" in result.stderr) == (misfit_hint([logits], None) is not None)
+
+
+def test_compare_gives_the_hint_too(folder):
+    (folder / "net.py").write_text(
+        MODEL
+        + "    ...\ndef flat():\n    model = bare()\n    model[4].weight.data.zero_()\n    model[4].bias.data.zero_()\n    return model\n"
+    )
+    result = run("compare", "cat.png", "--model", "net.py:flat", "--methods", "rap,gradient", "-o", "c.png")
+    assert result.exit_code == 0, result.output
+    assert result.stderr.count("hardly decides") == 1
