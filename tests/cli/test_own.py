@@ -162,7 +162,7 @@ def test_a_model_that_hardly_decides_gets_a_hint():
 def test_compare_gives_the_hint_too(folder):
     (folder / "net.py").write_text(
         MODEL
-        + "    ...\ndef flat():\n    model = bare()\n    model[4].weight.data.zero_()\n    model[4].bias.data.zero_()\n    return model\n"
+        + "def flat():\n    model = bare()\n    model[4].weight.data.zero_()\n    model[4].bias.data.zero_()\n    return model\n"
     )
     result = run("compare", "cat.png", "--model", "net.py:flat", "--methods", "rap,gradient", "-o", "c.png")
     assert result.exit_code == 0, result.output
