@@ -1,6 +1,6 @@
 """Try relprop on what goes wrong in practice, and write the page ``docs/generated/reliability.md``.
 
-    python benchmarks/reliability.py run --results FOLDER [--scale 1.0] [PART …]
+    python benchmarks/reliability.py run --results FOLDER [--scale 1.0] [--jobs 1] [PART …]
     python benchmarks/reliability.py page --results FOLDER
 
 Parts: images, weights, commands, tomls, networks, kills, disks, threads, calls. Each writes its outcome to ``FOLDER/PART.json``, so that parts
@@ -22,8 +22,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -75,11 +77,35 @@ Trial = Callable[[random.Random, Path], None]
 """Tries one thing: returns where the result is right, raises ``RelpropError`` for a sentence, anything else where it is bad."""
 
 
-def repeated(trial: Trial, count: int, folder: Path) -> Outcome:
-    """Try with the seeds 0, 1, …, and count."""
+CHUNK = 50
+"""The trials that a process does before the next one begins, without what libraries keep in memory."""
+
+
+def repeated(trial: Trial, count: int, folder: Path, jobs: int = 1) -> Outcome:
+    """Try with the seeds 0, 1, …, and count; with several jobs in processes of their own, each with a folder like this one."""
+    if jobs == 1:
+        return seeds(trial, range(count), folder)
+    chunks = [range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
+    with ProcessPoolExecutor(jobs, get_context("spawn"), max_tasks_per_child=1) as pool:
+        found = list(pool.map(partial(apart, trial), chunks))
+    return Outcome(count, sum(o.results for o in found), sum(o.sentences for o in found), tuple(b for o in found for b in o.bad))
+
+
+def apart(trial: Trial, chunk: range) -> Outcome:
+    """Try some seeds in a folder of their own."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        make_world(Path(folder))
+        found = seeds(trial, chunk, Path(folder))
+    print(f"{trial.__name__} {chunk}: {len(found.bad)} bad", file=sys.stderr, flush=True)
+    return found
+
+
+def seeds(trial: Trial, chunk: range, folder: Path) -> Outcome:
+    """Try with some seeds."""
     results = sentences = 0
     bad: list[str] = []
-    for seed in range(count):
+    for seed in chunk:
         try:
             trial(random.Random(seed), folder)
             results += 1
@@ -87,7 +113,7 @@ def repeated(trial: Trial, count: int, folder: Path) -> Outcome:
             sentences += 1
         except Exception as error:
             bad.append(f"seed {seed}: {type(error).__name__}: {str(error).strip()[:150]}")
-    return Outcome(count, results, sentences, tuple(bad))
+    return Outcome(len(chunk), results, sentences, tuple(bad))
 
 
 def corrupted(content: bytes, draw: random.Random) -> bytes:
@@ -147,10 +173,11 @@ def try_image(draw: random.Random, folder: Path) -> None:
             raise AssertionError(f"{path.name} took {seconds:.1f} s")
 
 
-def images(count: int, folder: Path) -> Outcome:
+def images(count: int, folder: Path, jobs: int = 1) -> Outcome:
     """Open corrupt photos; the memory of the process stays within bounds too."""
-    outcome = repeated(try_image, count, folder)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - BEFORE
+    outcome = repeated(try_image, count, folder, jobs)
+    whose = resource.RUSAGE_SELF if jobs == 1 else resource.RUSAGE_CHILDREN
+    peak = resource.getrusage(whose).ru_maxrss / 1024 - BEFORE
     bad = (f"a photo took {peak:.0f} MiB",) if peak > LARGEST else ()
     return replace(outcome, bad=(*outcome.bad, *bad), note=f"memory grew by at most {peak:.0f} MiB")
 
@@ -498,12 +525,12 @@ def calls(count: int, folder: Path) -> Outcome:
     return Outcome(count, count, 0, (f"memory grew by {grown:.0f} MiB",) if grown > 64 else (), f"memory grew by {grown:.1f} MiB")
 
 
-def of_trial(trial: Trial) -> Callable[[int, Path], Outcome]:
+def of_trial(trial: Trial) -> Callable[..., Outcome]:
     """Return a part that repeats a trial."""
-    return lambda count, folder: repeated(trial, count, folder)
+    return lambda count, folder, jobs=1: repeated(trial, count, folder, jobs)
 
 
-PARTS: dict[str, tuple[int, str, Callable[[int, Path], Outcome]]] = {
+PARTS: dict[str, tuple[int, str, Callable[..., Outcome]]] = {
     "images": (10_000, "corrupt photos", images),
     "weights": (10_000, "corrupt files of weights", of_trial(try_weights)),
     "commands": (1_000, "random command lines", of_trial(try_command)),
@@ -515,16 +542,19 @@ PARTS: dict[str, tuple[int, str, Callable[[int, Path], Outcome]]] = {
     "calls": (1_000, "calls of one explainer", calls),
 }
 """Each part with its number of trials, what it tries, and its function."""
+TRIALS = ("images", "weights", "commands", "tomls", "networks")
+"""The parts that may run in several processes."""
 
 
-def run(names: list[str], results: Path, scale: float) -> None:
+def run(names: list[str], results: Path, scale: float, jobs: int) -> None:
     """Run some parts and write their outcomes."""
     results.mkdir(parents=True, exist_ok=True)
     for name in names or PARTS:
         count, _, part = PARTS[name]
         with tempfile.TemporaryDirectory() as folder:
             make_world(Path(folder))
-            outcome = part(max(1, round(count * scale)), Path(folder))
+            more = {"jobs": jobs} if name in TRIALS else {}
+            outcome = part(max(1, round(count * scale)), Path(folder), **more)
         write_text(results / f"{name}.json", json.dumps(asdict(outcome), indent=2) + "\n")
         print(
             f"{name}: {outcome.tried} tried, {outcome.results} results, {outcome.sentences} sentences, {len(outcome.bad)} bad {outcome.note}"
@@ -564,10 +594,11 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", choices=[[], *PARTS], help="all by default")
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--scale", type=float, default=1.0)
+    parser.add_argument("--jobs", type=int, default=1, help="processes side by side")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     if chosen.task == "run":
-        run(chosen.parts, chosen.results, chosen.scale)
+        run(chosen.parts, chosen.results, chosen.scale, chosen.jobs)
     else:
         write_text(PAGE, "\n".join(lines(chosen.results)) + "\n")
 
