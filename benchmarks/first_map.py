@@ -55,11 +55,11 @@ def relprop_phases(photo: str, picture: str) -> Phases:
     with importing():
         import torch
 
-        from relprop.zoo.own import Own
         from relprop.cli.tools import load_classifier
         from relprop.images import open_photo
         from relprop.methods import make_method
         from relprop.viz import plot_explanation, save_figure
+        from relprop.zoo.own import Own
     clock.lap("import")
     classifier = load_classifier("efficientnet-lite0", None, (), torch.device("cpu"), Own())
     clock.lap("load")
