@@ -5,7 +5,8 @@
     python benchmarks/precision.py --report                                          # only writes the page from what was measured
 
 Convolutional networks see the photos at ``--side`` pixels, DeiT at its own size. Every precision explains the class that float64
-predicts. Half precision rounds the model's weights and the photos, and an ``autocast`` model opens autocast in its own forward pass.
+predicts. Half precision is measured on the models of ``--halves``: it rounds weights and photo, so its maps are compared with those of
+the rounded model in float32, and with those of the model as it was; an ``autocast`` model opens autocast in its own forward pass.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,8 @@ GRADIENTS: Mapping[str, dict[str, Any]] = {
     "grad-cam": {},
     "layer-cam": {},
 }
-DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+Given = Mapping[str, tuple[Captured, Tensor]]
 ALLOWED = 1e-4
 CORRELATED = 0.999
 
@@ -64,10 +66,9 @@ class Row:
         float32: ``‖float32 − float64‖ / ‖float64‖`` of the map.
         missed64: How far relevance and absorbed relevance miss the logit in float64, relative to it, for methods that promise it.
         missed32: The same in float32.
-        bfloat16: Correlation of the map of the model in bfloat16 with that in float32.
-        float16: The same in float16.
-        autocast: The same with autocast to bfloat16 inside the model.
-        time: Seconds in float32 over those of input × gradient through autograd.
+        halves: Correlations, by name: of the map in ``"bfloat16"`` or ``"float16"`` with that of the rounded model in float32; of
+            ``"rounded to bfloat16"`` and the like, and of ``"autocast"``, with that of the model as it was.
+        time: CPU seconds in float32 over those of input × gradient through autograd.
         notes: What the explanation in float32 says beyond the notes of the plan.
         problem: Why the method refuses the model.
     """
@@ -78,9 +79,7 @@ class Row:
     float32: float | None = None
     missed64: float | None = None
     missed32: float | None = None
-    bfloat16: float | None = None
-    float16: float | None = None
-    autocast: float | None = None
+    halves: Mapping[str, float] = field(default_factory=dict[str, float])
     time: float | None = None
     notes: tuple[str, ...] = ()
     problem: str = ""
@@ -126,39 +125,44 @@ def weights_folder() -> Path:
     return Path(os.environ[VARIABLE])
 
 
-def captures(model: nn.Module, images: Tensor) -> dict[str, tuple[Captured, Tensor]]:
+def captures(model: nn.Module, images: Tensor, *, halves: bool) -> dict[str, tuple[Captured, Tensor]]:
     """The model and the photos in every precision."""
-    found = {
-        name: (relprop.capture(copy.deepcopy(model).to(dtype), images[:1].to(dtype)), images.to(dtype))
-        for name, dtype in DTYPES.items()
-    }
-    return found | {"autocast": (relprop.capture(Autocast(model), images[:1]), images)}
+
+    def captured(own: nn.Module, x: Tensor) -> tuple[Captured, Tensor]:
+        return relprop.capture(own, x[:1]), x
+
+    found = {"float64": captured(copy.deepcopy(model).double(), images.double()), "float32": captured(model, images)}
+    for name, dtype in HALVES.items() if halves else ():
+        half = copy.deepcopy(model).to(dtype)
+        found[name] = captured(half, images.to(dtype))
+        found[f"rounded to {name}"] = captured(copy.deepcopy(half).float(), images.to(dtype).float())
+    return found | ({"autocast": captured(Autocast(model), images)} if halves else {})
 
 
-def measure(name: str, method: str, given: Mapping[str, tuple[Captured, Tensor]], baseline: float) -> Row:
+def measure(name: str, method: str, given: Given, baseline: float) -> Row:
     """Explain by one method in every precision."""
     photos, made = len(given["float64"][1]), make_method(method, GRADIENTS.get(method, {}))
     target: Tensor | None = None
     found: dict[str, Explanation] = {}
     notes: tuple[str, ...] = ()
-    seconds = math.inf
+    seconds = math.nan
     try:
         for precision, (captured, images) in given.items():
             explainer = captured.explainer(made)
-            for _ in range(2 if precision == "float32" else 1):
-                begin = time.perf_counter()
-                found[precision] = explainer(images, target)
-                seconds = min(seconds, time.perf_counter() - begin) if precision == "float32" else seconds
+            begin = time.process_time()
+            found[precision] = explainer(images, target)
             target = found["float64"].target
             if precision == "float32":
+                seconds = time.process_time() - begin
                 notes = tuple(note for note in found[precision].notes if note not in explainer.plan.notes)
     except RelpropError as error:
         return Row(name, method, photos, problem=str(error))
     exact, single = found["float64"], found["float32"]
     promises = isinstance(made, Method) and made.conserves
-    correlations = {precision: correlation(found[precision], single) for precision in ("bfloat16", "float16", "autocast")}
     missed = {f"missed{bits}": missed_by(part) if promises else None for bits, part in ((64, exact), (32, single))}
-    return Row(name, method, photos, deviation(single, exact), **missed, **correlations, time=seconds / baseline, notes=notes)
+    others = {half: found.get(f"rounded to {half}", single) for half in found if half not in {"float64", "float32"}}
+    halves = {half: correlation(found[half], other) for half, other in others.items()}
+    return Row(name, method, photos, deviation(single, exact), **missed, halves=halves, time=seconds / baseline, notes=notes)
 
 
 def maps(explanation: Explanation) -> Tensor:
@@ -178,18 +182,18 @@ def correlation(found: Explanation, other: Explanation) -> float:
 
 def missed_by(explanation: Explanation) -> float:
     """How far the map and the absorbed relevance miss the logit, relative to it, of the worst photo."""
-    logit = explanation.logits.gather(1, explanation.target.unsqueeze(1)).squeeze(1).double()  # pyright: ignore
+    logit = explanation.logits.gather(1, explanation.target.unsqueeze(1)).squeeze(1).double()  # pyright: ignore[reportOptionalMemberAccess]
     return float(((maps(explanation).sum(1) + explanation.absorbed.double() - logit) / logit).abs().max())
 
 
 def baseline_seconds(model: nn.Module, images: Tensor) -> float:
-    """Seconds of input × gradient through autograd, the quickest of three."""
-    quickest = math.inf
+    """CPU seconds of input × gradient through autograd, the least of three."""
+    least = math.inf
     for _ in range(3):
-        begin, x = time.perf_counter(), images.detach().requires_grad_(True)
+        begin, x = time.process_time(), images.detach().requires_grad_(True)
         torch.autograd.grad(model(x).amax(1).sum(), x)
-        quickest = min(quickest, time.perf_counter() - begin)
-    return quickest
+        least = min(least, time.process_time() - begin)
+    return least
 
 
 def rows(options: argparse.Namespace) -> Iterator[Row]:
@@ -201,7 +205,8 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
         if missing:
             model, images = subject(name, photos, options.side)
             model.requires_grad_(False)
-            given, baseline = captures(model, images), baseline_seconds(model, images)
+            given = captures(model, images, halves=name in options.halves)
+            baseline = baseline_seconds(model, images)
             for method in missing:
                 yield measure(name, method, given, baseline)
 
@@ -241,10 +246,19 @@ def grid(found: Mapping[tuple[str, str], Row], value: Callable[[Row], str]) -> l
     return lines
 
 
-def of_halves(row: Row) -> str:
-    """The correlations in bfloat16, float16 and under autocast."""
-    values = (row.bfloat16, row.float16, row.autocast)
-    return " · ".join(shown(v, text=lambda c: f"{c:.4f}", bad=lambda c: c < CORRELATED) for v in values)
+def half_rows(found: Mapping[tuple[str, str], Row]) -> list[str]:
+    """A table of correlations: methods by models and precisions."""
+    models = [name for name in MODELS if any(row.halves for (model, _), row in found.items() if model == name)]
+    kinds = list(dict.fromkeys(kind for row in found.values() for kind in row.halves))
+    lines = [f"| method | {' | '.join(f'{model}, {kind}' for model in models for kind in kinds)} |"]
+    lines.append("|---|" + "---:|" * len(models) * len(kinds))
+    for method in (*propagation_methods(), *GRADIENTS):
+        rows_of = [found.get((model, method)) for model in models]
+        cells = [row.halves.get(kind) if row else None for row in rows_of for kind in kinds]
+        if any(cell is not None for cell in cells):
+            texts = [shown(cell, text=lambda v: f"{v:.4f}", bad=lambda v: v < CORRELATED) for cell in cells]
+            lines.append(f"| `{method}` | {' | '.join(texts)} |")
+    return lines
 
 
 def page(measured: list[Row], options: argparse.Namespace) -> str:
@@ -274,12 +288,13 @@ def page(measured: list[Row], options: argparse.Namespace) -> str:
         "The same; bold above one percent, where the explanation says so in a note.\n",
         *table("missed32", lambda v: v > 0.01),
         "\n## Half precision\n",
-        "Correlation with the float32 model's map, of the model in bfloat16 · in float16 · with autocast to bfloat16 inside. Explanations are",
-        "computed in float32, so what is lost is what rounding the weights and the photo changes in the model; autocast rounds neither. Bold",
-        f"below {CORRELATED:g}.\n",
-        *grid(found, of_halves),
+        "Correlations. In `bfloat16` and `float16`, of a model in that precision with the same rounded weights and photo in float32: what the",
+        "explanation loses. `rounded to …`, of the rounded model in float32 with the model as it was: what rounding changes in the model.",
+        "`autocast`, of a model that opens autocast to bfloat16 inside, which rounds weights too, with the model as it was. Bold below",
+        f"{CORRELATED:g}.\n",
+        *half_rows(found),
         "\n## Time\n",
-        "In float32, over input × gradient through autograd.\n",
+        "CPU time of one explanation in float32, over input × gradient through autograd.\n",
         *table("time", lambda _: False, lambda v: f"{v:.1f}"),
         *(["\n## Notes on conservation\n", *said] if said else []),
         *(["\n## Refused\n", *refused] if refused else []),
@@ -293,6 +308,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS)
     parser.add_argument("--methods", nargs="+", default=[*propagation_methods(), *GRADIENTS])
     parser.add_argument("--photos", type=Path, help="folder of photos")
+    parser.add_argument("--halves", nargs="*", default=["resnet50", "deit_tiny"], help="models to measure in half precision too")
     parser.add_argument("--limit", type=int, default=2, help="number of photos")
     parser.add_argument("--side", type=int, default=128, help="pixels that convolutional networks see")
     parser.add_argument("--threads", type=int, default=1)

@@ -62,10 +62,16 @@ def _product(call: Call, relevance: Tensor) -> Relevances:
 
 
 def _activation(call: Call, relevance: Tensor) -> Relevances:
-    """An activation by its derivative: ``S (x f'(x) + |x| f'(|x|))``."""
-    x, magnitude = call.x, call.x.abs()
+    """An activation by its derivative: ``S (x f'(x) + |x| f'(|x|))``; where ``f'`` is even, both cancel at negative ``x``."""
+    x = call.x
     factor = x * _derivative(call)
-    factor = 2 * factor if call.data in call.nonnegative else factor + magnitude * _derivative(call.with_x(magnitude))
+    if call.op.even_slope:  # as a difference it would be rounding error, which the scaling makes as large as any map
+        factor = 2 * factor.mul_(x > 0)
+    elif call.data in call.nonnegative:
+        factor = 2 * factor
+    else:
+        magnitude = x.abs()
+        factor = factor + magnitude * _derivative(call.with_x(magnitude))
     return {call.data: normalized(call, call.data, _per_output(relevance, call.output) * factor)}
 
 

@@ -239,9 +239,10 @@ class Contributions:
             return (linear.transpose(p + n, self._positive_weight) - linear.transpose(n, linear.weight)).mul_(x)
         if self.input_nonnegative:
             return self._times(x, self._transposed(p, n))
-        both, difference = (p / 2, p / 2) if n is None else ((p + n) / 2, (p - n) / 2)
-        by_magnitude = self._times(x.abs(), linear.transpose(both, self._magnitude))
-        return by_magnitude + self._times(x, linear.transpose(difference, linear.weight))
+        if n is None:  # parts of one sign take two transposed applications too
+            return self.split().redistribute(coefficients)
+        by_magnitude = self._times(x.abs(), linear.transpose((p + n) / 2, self._magnitude))
+        return by_magnitude + self._times(x, linear.transpose((p - n) / 2, linear.weight))
 
     def _transposed(self, p: Tensor | None, n: Tensor | None) -> Tensor:
         """``w⁺ᵀ p + |w⁻|ᵀ n``; None stands for zero."""
