@@ -145,7 +145,8 @@ class Contributions:
 
     @cached_property
     def _negative_weight(self) -> Tensor | None:
-        return None if self.linear.weight is None else self.linear.weight.clamp(max=0).neg_()
+        positive = self._positive_weight
+        return None if positive is None else positive - self.linear.weight  # one pass, and exact
 
     @cached_property
     def _magnitude(self) -> Tensor | None:
@@ -246,11 +247,11 @@ class Contributions:
 
     def _transposed(self, p: Tensor | None, n: Tensor | None) -> Tensor:
         """``w⁺ᵀ p + |w⁻|ᵀ n``; None stands for zero."""
-        parts = [(p, self._positive_weight)]
-        if not self.linear.nonnegative:
-            parts.append((n, self._negative_weight))
-        first, *rest = (self.linear.transpose(c, w) for c, w in parts if c is not None)
-        return first + rest[0] if rest else first
+        back = self.linear.transpose
+        if n is None or self.linear.nonnegative:
+            return back(p, self._positive_weight)  # pyright: ignore[reportArgumentType] - one of them is there
+        by_negative = back(n, self._negative_weight)
+        return by_negative if p is None else by_negative.add_(back(p, self._positive_weight))
 
     def _times(self, x: Tensor, transposed: Tensor) -> Tensor:
         """``x · wᵀ c``, in place unless ``wᵀ c`` may be an expanded view, as it is for ops with fixed weights."""
@@ -285,11 +286,11 @@ class SplitContributions(Contributions):
 
     def _forward(self, by_positive: Tensor | None, by_negative: Tensor | None) -> Tensor:
         """``w⁺`` of one operand plus ``|w⁻|`` of the other; None stands for zero."""
-        parts = [(by_positive, self._positive_weight)]
-        if not self.linear.nonnegative:
-            parts.append((by_negative, self._negative_weight))
-        found = [self.linear.forward(x, w) for x, w in parts if x is not None]
-        return sum(found[1:], found[0]) if found else torch.zeros_like(self.output)
+        forward = self.linear.forward
+        if by_negative is None or self.linear.nonnegative:
+            return torch.zeros_like(self.output) if by_positive is None else forward(by_positive, self._positive_weight)
+        total = forward(by_negative, self._negative_weight)
+        return total if by_positive is None else total.add_(forward(by_positive, self._positive_weight))
 
     @cached_property
     def positive(self) -> Tensor:
