@@ -16,9 +16,6 @@ Start = tuple[float, Tensor]
 """A factor and the relevance of the output, ``(B, C)`` or ``(B, K, C)``; the maps of several starts, times their factors, add up."""
 
 _MISSED = 0.01
-_ROUNDED = 1e-4
-_ROUNDINGS = 16
-"""How many units of the machine epsilon a map may be off, relative to its norm; measured on real networks: 0.5 to 30."""
 
 
 def refuse_not_finite(plan: Plan, request: Request, starts: Sequence[Start], maps: Sequence[Tensor], *, several: bool) -> None:
@@ -71,21 +68,6 @@ def note_on_conservation(given: Inputs, maps: Sequence[Tensor], absorbed: Tensor
     missed_by = f"Relevance and absorbed relevance miss the explained output by up to {100 * worst:.3g} %"
     why = f"rounding errors grew too large for {str(wanted.dtype).removeprefix('torch.')}, or a rule does not conserve"
     return (f"{missed_by}: {why}; explainer.trace(inputs) shows where, and explainer.double() computes in float64.",)
-
-
-def norms(given: Inputs, maps: Sequence[Tensor], kept: int) -> Tensor:
-    """The Euclidean norm of every map, ``(B,)`` or ``(B, K)``; ``kept`` is the number of these dimensions."""
-    return torch.stack([part.norm(dim=-1) for part in _flat(given, maps, kept)]).norm(dim=0)
-
-
-def note_on_difference(sizes: Sequence[Tensor], size: Tensor) -> tuple[str, ...]:
-    """A note on maps that are the sum of maps of norms ``sizes``, and have themselves a norm ``size`` so small that rounding shows."""
-    rounded = sum(sizes) * (_ROUNDINGS * torch.finfo(size.dtype).eps) / size
-    worst = float(torch.where(size > 0, rounded, 0.0).max())  # type: ignore[arg-type]
-    if worst <= _ROUNDED:
-        return ()
-    why = f"The map of the target and that of the other classes are nearly equal, and {str(size.dtype).removeprefix('torch.')}"
-    return (f"{why} holds their difference to about {100 * worst:.2g} % only; explainer.double() computes in float64.",)
 
 
 def _flat(given: Inputs, maps: Sequence[Tensor], kept: int) -> list[Tensor]:

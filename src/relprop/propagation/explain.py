@@ -11,7 +11,7 @@ from relprop.errors import OptionError, TargetError, suggestion
 from relprop.explanation import Answer
 from relprop.graph.nodes import OUTPUTS, module_outputs, output_notes, widened
 from relprop.inputs import Question, Request
-from relprop.propagation.checks import Start, norms, note_on_difference, note_on_zeros, refuse_not_finite
+from relprop.propagation.checks import Start, note_on_zeros, refuse_not_finite
 from relprop.propagation.plan import Plan
 from relprop.propagation.run import Run
 from relprop.propagation.trace import Trace, trace_run
@@ -32,7 +32,6 @@ def explain(plan: Plan, request: Request) -> Answer:
     starts = _starts(plan, question)
     several = starts[0][1].dim() > run.logits.dim()
     total: list[Any] | None = None
-    sizes: list[Tensor] = []
     for i, (factor, start) in enumerate(starts):
         last = i == len(starts) - 1 and not several
 
@@ -42,17 +41,12 @@ def explain(plan: Plan, request: Request) -> Answer:
         found = torch.func.vmap(propagate, in_dims=1, out_dims=1)(start) if several else propagate(start)
         leaves, structure = tree_flatten(found)
         scaled = [leaf * factor for leaf in leaves] if factor != 1 else leaves
-        sizes.append(norms(request.given, scaled[: len(plan.leaves)], scaled[-1].dim()))
         total = scaled if total is None else [a + b for a, b in zip(total, scaled, strict=True)]
     parts, at_layers, absorbed = tree_unflatten(total, structure)  # pyright: ignore[reportArgumentType, reportPossiblyUnboundVariable]
     refuse_not_finite(plan, request, starts, [*parts, *at_layers.values(), absorbed], several=several)
-    notes = [*output_notes(plan.module, layers), *note_on_zeros(request.given, parts, absorbed)]
-    if len(starts) > 1:
-        notes += note_on_difference(sizes, norms(request.given, parts, absorbed.dim()))
+    notes = (*output_notes(plan.module, layers), *note_on_zeros(request.given, parts, absorbed))
     explained = torch.stack([start.flatten(absorbed.dim()).sum(-1) * factor for factor, start in starts]).sum(0)
-    return Answer(
-        parts, absorbed, question, at_layers, notes=tuple(notes), conserved=explained if plan.method.conserves else None
-    )
+    return Answer(parts, absorbed, question, at_layers, notes=notes, conserved=explained if plan.method.conserves else None)
 
 
 def trace(plan: Plan, request: Request) -> Trace:
