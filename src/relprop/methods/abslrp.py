@@ -13,7 +13,7 @@ _ROLES = [role for role in Role if role not in {Role.SHAPE, Role.BLOCK}]
 
 def _build(name: str, start: str, rule: Rule) -> Method:
     """In float64: dividing by outputs near zero, and the difference of maps that are nearly equal, multiply rounding errors by up to 10⁵."""
-    rules = dict.fromkeys(_ROLES, rule)
+    rules: dict[Role | str, Rule | str] = dict.fromkeys(_ROLES, rule)
     return Method(name, rules, start=STARTS[start], fold_batchnorm=False, precision=torch.float64, conserves=False)
 
 

@@ -145,8 +145,8 @@ class Contributions:
 
     @cached_property
     def _negative_weight(self) -> Tensor | None:
-        positive = self._positive_weight
-        return None if positive is None else positive - self.linear.weight  # one pass, and exact
+        weight, positive = self.linear.weight, self._positive_weight
+        return None if weight is None or positive is None else positive - weight  # one pass, and exact
 
     @cached_property
     def _magnitude(self) -> Tensor | None:
