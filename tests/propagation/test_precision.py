@@ -17,6 +17,7 @@ from relprop.rules.rule import Rule
 from tests.methods.models import Attending, Plain
 from tests.methods.quick import ALL, quick
 from tests.propagation.networks import FEW, networks
+from tests.rules.reference import check_conservation
 
 ALLOWED = 1e-4
 FAMILY = [name for name, entry in METHODS.items() if "patterns" not in entry.options and isinstance(entry.build(), Method)]
@@ -198,7 +199,8 @@ def test_rap_counts_no_values_that_single_precision_rounds_to_zero():
         model[0].bias[::2] = -6.5
     x = torch.randn(2, 8)
     assert model[:2](x).eq(0).any()
-    assert not model[:2].double()(x.double()).eq(0).any()
+    assert not model.double()[:2](x.double()).eq(0).any()
+    check_conservation(relprop.explain(model, x.double(), 1), 1e-13)
     assert too_far(deviations(model.float(), x, ["rap"])) == {}
 
 

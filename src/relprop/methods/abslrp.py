@@ -1,7 +1,5 @@
 """absLRP: relative and absolute magnitudes, plain or contrastive."""
 
-import torch
-
 from relprop.ops.op import Role
 from relprop.propagation.method import Method
 from relprop.rules.abslrp import ConstantsName, PoolingName, abslrp
@@ -12,9 +10,7 @@ _ROLES = [role for role in Role if role not in {Role.SHAPE, Role.BLOCK}]
 
 
 def _build(name: str, start: str, rule: Rule) -> Method:
-    """In float64: dividing by outputs near zero, and the difference of maps that are nearly equal, multiply rounding errors by up to 10⁵."""
-    rules: dict[Role | str, Rule | str] = dict.fromkeys(_ROLES, rule)
-    return Method(name, rules, start=STARTS[start], fold_batchnorm=False, precision=torch.float64, conserves=False)
+    return Method(name, dict.fromkeys(_ROLES, rule), start=STARTS[start], fold_batchnorm=False, conserves=False)
 
 
 def build_abslrp(*, max_pooling: PoolingName = "divided", constants: ConstantsName = "absorb") -> Method:

@@ -131,6 +131,8 @@ def _treatment(call: Call, others: Mapping[Role, _SHARE], winner: _SHARE) -> _SH
 def abslrp(max_pooling: PoolingName = "divided", constants: ConstantsName = "absorb") -> Rule:
     """AbsLRP of every op, each operand on its own; ops that only rescale or cast pass relevance unchanged.
 
+    It computes in float64: outputs near zero, and contrasts of maps that are nearly equal, multiply rounding errors by up to 10⁵.
+
     Args:
         max_pooling: ``"divided"`` treats maxima like any op; ``"weighted"`` multiplies the winner's relevance by its value.
         constants: Whether constants added to a value ``"absorb"`` their share or are left out.
@@ -146,4 +148,4 @@ def abslrp(max_pooling: PoolingName = "divided", constants: ConstantsName = "abs
     def backward(call: Call, relevance: Any) -> Relevances:  # noqa: ANN401 - a list where the op returns several values
         return (_treatment(call, others, winner) or passed)(call, relevance)
 
-    return Rule("abslrp", backward, ("x", "output", "constants"), all_operands=True)
+    return Rule("abslrp", backward, ("x", "output", "constants"), all_operands=True, precision=torch.float64)
