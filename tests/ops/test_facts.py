@@ -325,6 +325,14 @@ def test_gradient(case):
     torch.testing.assert_close(case.op.gradient(call, c), expected, equal_nan=True, rtol=1e-5, atol=1e-7)
 
 
+@having(lambda op: op.even_slope)
+def test_even_slopes(case):
+    """The gradient is the same at ``x`` and ``−x``."""
+    call = case.call(case.arguments())
+    slopes = [case.op.gradient(call.with_x(sign * call.x), torch.ones_like(call.x)) for sign in (1, -1)]
+    torch.testing.assert_close(*slopes, equal_nan=True, rtol=1e-4, atol=1e-6)
+
+
 @having(lambda op: op.slices is not None)
 def test_slices(case):
     """The slice of the output is the output of the slices, in every dimension that the entry covers, and it covers one."""

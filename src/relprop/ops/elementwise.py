@@ -111,8 +111,8 @@ _CLIPPED = replace(_ACTIVATION, nonnegative=_floor_sign, floor="min")
 
 add_ops(["relu"], replace(_POSITIVE, gradient=_gradient_of_relu, rectifier="relu"))
 add_ops(["relu6"], replace(_POSITIVE, bounded=True, rectifier="relu"))
-add_ops(["sigmoid"], replace(_POSITIVE, bounded=True, probabilities=True))
-add_ops(["hardsigmoid"], replace(_POSITIVE, bounded=True))
+add_ops(["sigmoid"], replace(_POSITIVE, bounded=True, probabilities=True, even_slope=True))
+add_ops(["hardsigmoid"], replace(_POSITIVE, bounded=True, even_slope=True))
 add_ops(["softplus"], replace(_POSITIVE, rectifier="relative"))
 add_ops(["exp", "exp2", "abs", "square", "sqrt", "rsqrt", "cosh"], _POSITIVE)
 add_ops(["acosh", "erfc"], _POSITIVE)
@@ -120,13 +120,15 @@ add_ops(["gelu", "silu", "mish", "hardswish", "elu", "celu", "selu", "leaky_relu
 add_ops(["prelu"], replace(_RELATIVE, slices=None))  # its weight counts channels and does not broadcast
 add_ops(["threshold"], replace(_RELATIVE, nonnegative=_threshold_sign))
 add_ops(["log_sigmoid"], replace(_RELATIVE, probabilities=True))
-add_ops(["tanh", "erf"], replace(_ACTIVATION, bounded=True))
+add_ops(["tanh", "erf"], replace(_ACTIVATION, bounded=True, even_slope=True))
 add_ops(["clamp", "clip"], replace(_CLIPPED, bounded=True))
 add_ops(["clamp_min"], _CLIPPED)
 add_ops(["hardtanh"], replace(_CLIPPED, floor="min_val", bounded=True))
-_SIGNED = """hardshrink softshrink atan log log1p log2 log10 expm1 sin cos asinh sinh reciprocal clamp_max floor ceil round trunc
-    nan_to_num sign logit tan asin acos atanh erfinv lgamma i0 sinc frac fmod remainder"""
+_SIGNED = """log log1p log2 log10 expm1 cos reciprocal clamp_max floor ceil round nan_to_num logit acos lgamma i0 sinc
+    fmod remainder"""
 add_ops(_SIGNED.split(), _ACTIVATION)
+_ODD = "hardshrink softshrink atan sin asinh sinh trunc sign tan asin atanh erfinv frac"
+add_ops(_ODD.split(), replace(_ACTIVATION, even_slope=True))
 add_ops(["floor_divide"], replace(_ACTIVATION, gradient=_gradient_of_steps))
 add_ops(["atan2"], Op(Role.ACTIVATION, data=("self", "other"), slices=slices_with_broadcasting))
 add_ops(["pow"], Op(Role.ACTIVATION, data=("self", "exponent"), nonnegative=_power_sign, slices=slices_with_broadcasting))

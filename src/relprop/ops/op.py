@@ -163,6 +163,7 @@ class Op:
             ``(arguments, known) -> bool``.
         floor: Name of the argument that bounds the output from below; with a floor of zero the op is ReLU, maybe clipped.
         bounded: Whether its own settings bound the output, so that it gates what it is multiplied with.
+        even_slope: Whether its derivative is even, as that of the sigmoid and of odd functions.
         rectifier: ``"relu"``, or ``"relative"`` for its smooth and leaky relatives.
         identity: For ops that return their input, at most in another dtype or on another device: ``"alias"`` where the result may share its
             memory, ``"copy"`` where it never does. Dropout counts, as models are explained in evaluation mode.
@@ -195,6 +196,7 @@ class Op:
     nonnegative: Sign = "never"
     floor: str = ""
     bounded: bool = False
+    even_slope: bool = False
     rectifier: Literal["", "relu", "relative"] = ""
     identity: Literal["", "alias", "copy"] = ""
     probabilities: bool = False

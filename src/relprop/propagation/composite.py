@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from functools import reduce
 from typing import Any, Self
 
 import torch
@@ -41,7 +42,7 @@ class Composite:
         start: How the explained logits become relevance of the output, see :data:`relprop.methods.STARTS`.
         fold_batchnorm: Whether BatchNorm folds into the layer before it.
         bounds: Bounds of the model's input for the z-box rule, or None for those of every sample.
-        precision: The lowest precision that it computes in; models of a lower one are raised to it.
+        precision: The lowest precision that it computes in, at least that of its rules; models of a lower one are raised to it.
         conserves: Whether the relevance of the inputs and the absorbed relevance add up to the explained logit.
         of_class: Whether maps of different classes differ; if not, an explanation of several classes says so.
 
@@ -72,6 +73,8 @@ class Composite:
         given = {Role(role): rule for role, rule in self.rules.items()}
         like_dense = {role: given[Role.DENSE] for role in _LIKE_DENSE if Role.DENSE in given}
         object.__setattr__(self, "rules", transparent() | {Role.ADD: split_sum("signed", 1e-6)} | like_dense | given)
+        needed = [rule.precision for where in _TABLES for rule in self._table(where).values()]
+        object.__setattr__(self, "precision", reduce(torch.promote_types, needed, self.precision))
 
     def _made(self, where: str, key: object, rule: object) -> Rule:
         """Return a rule as it is, or make it by its name."""

@@ -14,6 +14,7 @@ from relprop.rules.kernel import Coefficients, Contributions, divide, in_blocks,
 from relprop.rules.rule import Rule, refuse_negative
 
 BiasName = Literal["absorb", "leave out"]
+_TRACE = 1e-6
 
 
 def _contributions(call: Call) -> Contributions:
@@ -96,18 +97,30 @@ def rap(variant: Literal["paper", "released"] = "paper", layer: Literal["conv", 
 
     def backward(call: Call, relevance: Tensor) -> Relevances:
         shares, _ = _shared(call, relevance, shared_by, absorbs=False)
-        return _take_surplus(call, relevance, shares, counted=shares if released else call.x)
+        return _take_surplus(call, relevance, shares, shares.sign().abs_() if released else _activated(call))
 
     return Rule("rap-released" if released else "rap", _on_each_operand(backward), ("x", "output"))
 
 
-def _take_surplus(call: Call, relevance: Tensor, shares: Tensor, *, counted: Tensor) -> Relevances:
-    """RAP, Eq. 8 and 9: subtract the surplus of every sample from its activated inputs, those not zero in ``counted``, in equal parts."""
+def _activated(call: Call) -> Tensor:
+    """One for every input that is not zero, else zero.
+
+    Without a rectifier before, values as small as rounding beside the sample's largest count as zero: GELU of −6 is 0 in float32 only.
+    """
+    x = call.x
+    if call.data in call.nonnegative:
+        return x.sign()
+    layout = call.layouts[call.data]
+    low, high = layout.extremes(x, call.batch)
+    return (x.abs() > layout.spread(torch.maximum(high, -low) * _TRACE, x)).to(x.dtype)
+
+
+def _take_surplus(call: Call, relevance: Tensor, shares: Tensor, activated: Tensor) -> Relevances:
+    """RAP, Eq. 8 and 9: subtract the surplus of every sample from its activated inputs, in equal parts."""
     layout, batch = call.layouts[call.data], call.batch
-    total, activated = call.layout.sum(relevance, batch), counted.sign().abs_()
-    count = layout.sum(activated, batch)
+    total, count = call.layout.sum(relevance, batch), layout.sum(activated, batch)
     shift = divide(layout.sum(shares, batch) - total, count)
-    taken = shares.sub_(layout.spread(shift, shares)).mul_(activated)
+    taken = shares.addcmul_(activated, layout.spread(shift, shares), value=-1)
     return {call.data: taken, ABSORBED: torch.where(count == 0, total, 0.0)}
 
 

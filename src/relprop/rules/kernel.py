@@ -145,7 +145,8 @@ class Contributions:
 
     @cached_property
     def _negative_weight(self) -> Tensor | None:
-        return None if self.linear.weight is None else self.linear.weight.clamp(max=0).neg_()
+        weight, positive = self.linear.weight, self._positive_weight
+        return None if weight is None or positive is None else positive - weight  # one pass, and exact
 
     @cached_property
     def _magnitude(self) -> Tensor | None:
@@ -239,17 +240,18 @@ class Contributions:
             return (linear.transpose(p + n, self._positive_weight) - linear.transpose(n, linear.weight)).mul_(x)
         if self.input_nonnegative:
             return self._times(x, self._transposed(p, n))
-        both, difference = (p / 2, p / 2) if n is None else ((p + n) / 2, (p - n) / 2)
-        by_magnitude = self._times(x.abs(), linear.transpose(both, self._magnitude))
-        return by_magnitude + self._times(x, linear.transpose(difference, linear.weight))
+        if n is None:  # parts of one sign take two transposed applications too
+            return self.split().redistribute(coefficients)
+        by_magnitude = self._times(x.abs(), linear.transpose((p + n) / 2, self._magnitude))
+        return by_magnitude + self._times(x, linear.transpose((p - n) / 2, linear.weight))
 
     def _transposed(self, p: Tensor | None, n: Tensor | None) -> Tensor:
         """``w⁺ᵀ p + |w⁻|ᵀ n``; None stands for zero."""
-        parts = [(p, self._positive_weight)]
-        if not self.linear.nonnegative:
-            parts.append((n, self._negative_weight))
-        first, *rest = (self.linear.transpose(c, w) for c, w in parts if c is not None)
-        return first + rest[0] if rest else first
+        back = self.linear.transpose
+        if n is None or self.linear.nonnegative:
+            return back(p, self._positive_weight)  # pyright: ignore[reportArgumentType] - one of them is there
+        by_negative = back(n, self._negative_weight)
+        return by_negative if p is None else by_negative.add_(back(p, self._positive_weight))
 
     def _times(self, x: Tensor, transposed: Tensor) -> Tensor:
         """``x · wᵀ c``, in place unless ``wᵀ c`` may be an expanded view, as it is for ops with fixed weights."""
@@ -284,11 +286,11 @@ class SplitContributions(Contributions):
 
     def _forward(self, by_positive: Tensor | None, by_negative: Tensor | None) -> Tensor:
         """``w⁺`` of one operand plus ``|w⁻|`` of the other; None stands for zero."""
-        parts = [(by_positive, self._positive_weight)]
-        if not self.linear.nonnegative:
-            parts.append((by_negative, self._negative_weight))
-        found = [self.linear.forward(x, w) for x, w in parts if x is not None]
-        return sum(found[1:], found[0]) if found else torch.zeros_like(self.output)
+        forward = self.linear.forward
+        if by_negative is None or self.linear.nonnegative:
+            return torch.zeros_like(self.output) if by_positive is None else forward(by_positive, self._positive_weight)
+        total = forward(by_negative, self._negative_weight)
+        return total if by_positive is None else total.add_(forward(by_positive, self._positive_weight))
 
     @cached_property
     def positive(self) -> Tensor:

@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+import torch
+
 from relprop.errors import OptionError
 from relprop.ops.op import BackwardFunction, MultiplierRule
 
@@ -19,6 +21,7 @@ class Rule:
         local: Whether shares depend on nothing but the outputs that have relevance and what they are made of.
         multiplier: The same as ``backward`` for multipliers ``c = R / x``, for rules that share in proportion to signed values, without a stabilizer.
         passes: Whether relevance passes unchanged.
+        precision: The lowest precision that it computes in: float64 where it multiplies rounding errors beyond what float32 holds.
     """
 
     name: str
@@ -28,6 +31,7 @@ class Rule:
     local: bool = False
     multiplier: MultiplierRule | None = None
     passes: bool = False
+    precision: torch.dtype = torch.float32
 
 
 def refuse_negative(rule: str, **options: float) -> None:

@@ -59,11 +59,16 @@ def _against_others(logits: Tensor, target: Tensor) -> list[tuple[float, Tensor]
 
 
 def _softmax_gradient(logits: Tensor, target: Tensor) -> list[tuple[float, Tensor]]:
-    """Softmax-gradient LRP (Iwana et al. 2019): the gradient of the target's probability, ``y_t (δ − y)``."""
+    """Softmax-gradient LRP (Iwana et al. 2019): the gradient of the target's probability, ``y_t (δ − y)``.
+
+    At the target, ``1 − y_t`` is the sum of the other probabilities: a difference would be rounding error where ``y_t`` is nearly one.
+    """
     _need_others(logits, "SGLRP", "take lrp-alpha1-beta0")
     probabilities = logits.softmax(-1)
     own = _at(probabilities, target)
-    return [(1.0, own - own.sum(-1, keepdim=True) * probabilities)]
+    others = probabilities - own
+    against = _at(others.sum(-1, keepdim=True).expand_as(others), target)
+    return [(1.0, own.sum(-1, keepdim=True) * (against - others))]
 
 
 STARTS: Mapping[str, Start] = {
