@@ -272,6 +272,7 @@ class Explainer(nn.Module):
             notes=tuple(dict.fromkeys([*self.plan.notes, *answer.notes, *missed])),
             completeness_error=answer.completeness_error,
             activation=self.captured.activation,
+            meaning=self.method.meaning,
         )
 
     def _checked(self, inputs: object) -> Inputs:

@@ -13,6 +13,7 @@ from relprop.errors import InputError, OutputError
 from relprop.files import as_path, atomic
 from relprop.heads import probabilities
 from relprop.inputs import Question
+from relprop.meaning import UNSAID, Meaning
 from relprop.version import __version__
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Explanation:
         completeness_error: The explained logit minus ``relevance.sum() + absorbed`` of each map, ``(B,)`` or ``(B, K)``, for methods that are
             complete up to an error, such as integrated gradients.
         activation: The activation of the model's head, see :mod:`relprop.heads`; None where it is not known.
+        meaning: What positive and negative relevance say, in the method's words.
     """
 
     relevance: Any
@@ -49,6 +51,7 @@ class Explanation:
     notes: tuple[str, ...] = ()
     completeness_error: Tensor | None = None
     activation: str | None = None
+    meaning: Meaning = UNSAID
 
     @property
     def probabilities(self) -> Tensor:

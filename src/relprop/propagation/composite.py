@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from relprop.errors import OptionError, suggestion
+from relprop.meaning import UNSAID, Meaning
 from relprop.ops.op import Role
 from relprop.ops.table import OPS
 from relprop.rules.affine import unchanged
@@ -43,6 +44,7 @@ class Composite:
         bounds: Bounds of the model's input for the z-box rule, or None for those of every sample.
         precision: The lowest precision that it computes in; models of a lower one are raised to it.
         conserves: Whether the relevance of the inputs and the absorbed relevance add up to the explained logit.
+        meaning: What its positive and negative values say, for the legends of pictures.
 
     Raises:
         OptionError: An unknown role, or something that is no rule.
@@ -58,6 +60,7 @@ class Composite:
     bounds: Bounds = None
     precision: torch.dtype = torch.float32
     conserves: bool = True
+    meaning: Meaning = UNSAID
 
     def __post_init__(self) -> None:
         for where in _TABLES:
