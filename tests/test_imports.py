@@ -10,7 +10,7 @@ from tests.files import ROOT
 
 SOURCE = ROOT / "src"
 ORDER = [
-    ["context", "draws", "errors", "version"],
+    ["context", "draws", "errors", "meaning", "version"],
     ["files", "text", "inputs", "options", "heads"],
     ["images"],
     ["ops"],
