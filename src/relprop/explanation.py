@@ -3,25 +3,31 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten_with_path, tree_leaves, tree_map
+from typing_extensions import TypeVar
 
 from relprop.errors import InputError, OutputError
 from relprop.files import as_path, atomic
 from relprop.heads import probabilities
 from relprop.inputs import Question
+from relprop.meaning import UNSAID, Meaning
 from relprop.text import shown
 from relprop.version import __version__
 
+Relevance = TypeVar("Relevance", default=Any)
+"""What an explanation has for its inputs: a tensor for a tensor, else the same structure of tensors."""
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from PIL.Image import Image
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Explanation:
+class Explanation(Generic[Relevance]):
     """Relevance of every input element for the explained outputs.
 
     ``len`` is the number of samples, ``explanation[2]`` and ``explanation[1:3]`` are explanations of some of them, and
@@ -42,13 +48,14 @@ class Explanation:
             complete up to an error, such as integrated gradients.
         activation: The activation of the model's head, see :mod:`relprop.heads`; None where it is not known.
         labels: The names of the classes; None where the capture was given none.
+        meaning: What positive and negative relevance say, in the method's words.
     """
 
-    relevance: Any
+    relevance: Relevance
     logits: Tensor
     target: Tensor | None
     absorbed: Tensor
-    inputs: Any
+    inputs: Relevance
     layers: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     method: str = ""
     notes: tuple[str, ...] = ()
@@ -96,6 +103,8 @@ class Explanation:
 
         return replace(self, **{name: tree_map(changed, value) for name, value in tensors_of(self).items()})
 
+    meaning: Meaning = UNSAID
+
     @property
     def probabilities(self) -> Tensor:
         """The probabilities of the classes, ``(B, C)``, by the activation of the model's head."""
@@ -124,6 +133,22 @@ class Explanation:
 
         labels = options.pop("labels", self.labels)
         return plot_explanation(self, labels=labels, **options)
+
+    def overlay(self, photo: Any = None, **options: Any) -> "Image":  # noqa: ANN401 - see relprop.viz
+        """Return one map over its photo as a PIL image; see :func:`relprop.viz.overlay_image` for the options."""
+        from relprop.viz import overlay_image
+
+        return overlay_image(self, photo, **options)
+
+    def _repr_png_(self) -> bytes | None:
+        from relprop.viz import png_of_explanation
+
+        return png_of_explanation(self)
+
+    def _repr_html_(self) -> str | None:
+        from relprop.viz import html_of_explanation
+
+        return html_of_explanation(self)
 
     def save(self, path: str | Path, **options: Any) -> None:  # noqa: ANN401 - see relprop.viz
         """Write the explanation whole or not at all, in the format that the suffix names.

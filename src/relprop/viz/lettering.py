@@ -7,6 +7,7 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 
 FAMILY = "sans-serif"
 BOX, UNKNOWN = "□", "?"
+_EM = 100.0
 
 AS_IT_IS: dict[str, Any] = {"parse_math": False, "usetex": False, "family": FAMILY}
 """The keywords with which matplotlib shows a text as it is."""
@@ -19,6 +20,33 @@ def printable(text: str, weight: str = "normal") -> str:
     return "".join(character if character in known or character == "\n" else box for character in text)
 
 
+def width_of(text: str, size: float, weight: str = "normal") -> float:
+    """Return the width of one line of text in inches, at a font size in points."""
+    file = findfont(FontProperties(family=FAMILY, weight=weight))
+    return sum(_advance(file, character) for character in printable(text, weight)) * size / 72
+
+
+def fitted(text: str, width: float, size: float, smallest: float, weight: str = "normal") -> tuple[str, float]:
+    """Return a line of text, and the font size in points at which it fits into ``width`` inches; cut where that is too small."""
+    needed = width_of(text, size, weight)
+    if needed <= width:
+        return text, size
+    smaller = 0.99 * size * width / needed
+    if smaller >= smallest:
+        return text, smaller
+    while text and width_of(text + "…", smallest, weight) > width:
+        text = text[:-1].rstrip()
+    return text + "…", smallest
+
+
 @cache
 def _glyphs(font: str) -> frozenset[str]:
     return frozenset(map(chr, get_font(font).get_charmap()))
+
+
+@cache
+def _advance(file: str, character: str) -> float:
+    """The width of a character over the font's size."""
+    font = get_font(file)
+    font.set_size(_EM, 72)
+    return font.load_char(ord(character)).linearHoriAdvance / 65536 / _EM
