@@ -54,8 +54,8 @@ def relprop_phases(photo: str, picture: str) -> Phases:
     silence_libraries()
     with importing():
         import torch
-
         from relprop.cli.own import Own
+
         from relprop.cli.tools import load_classifier
         from relprop.images import open_photo
         from relprop.methods import make_method
