@@ -26,6 +26,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,7 @@ from typer.testing import CliRunner
 
 import relprop
 from relprop.cli import app
+from relprop.cli import main as main_of_relprop
 from relprop.errors import RelpropError
 from relprop.evaluation import read_rows
 from relprop.evaluation.settings import from_mapping, read_toml
@@ -437,13 +439,39 @@ def make_world(folder: Path, count: int = 16) -> None:
     Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8)).save(folder / "cat.png")
 
 
-def evaluation(folder: Path, output: Path) -> subprocess.Popen[str]:
-    """Start an evaluation in a process of its own."""
+@dataclass(frozen=True)
+class Run:
+    """An evaluation in a process of its own, forked from one that has imported everything and done nothing."""
+
+    process: BaseProcess
+    output: Path
+
+    def ended(self) -> tuple[int, str]:
+        """Wait for the end; return the exit code and what was said."""
+        self.process.join()
+        return self.process.exitcode or 0, self.output.read_text("utf-8", errors="replace")
+
+
+def evaluation(folder: Path, output: Path) -> Run:
+    """Start an evaluation."""
     where = ["--data", f"folder:{folder / 'images'}", "--model", f"{folder / 'net.py'}:build", "-o", str(output), "--block", "4"]
     what = ["--methods", "rap,gradient,lrp-epsilon", "--metrics", "lerf:per_step=2:steps=60,complexity"]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    program = [sys.executable, "-m", "relprop", "evaluate", *where, *what]
-    return subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["relprop.cli", "relprop.cli.evaluate"])
+    said = folder / "said.txt"
+    process = context.Process(target=command, args=(["relprop", "evaluate", *where, *what], said))
+    process.start()
+    return Run(process, said)
+
+
+def command(words: list[str], said: Path) -> None:
+    """Run a command line as a program does, what it says into a file."""
+    with said.open("wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    torch.set_num_threads(1)
+    sys.argv = words
+    main_of_relprop()
 
 
 def rows(folder: Path) -> pa.Table:
@@ -453,24 +481,30 @@ def rows(folder: Path) -> pa.Table:
 
 def kills(count: int, folder: Path) -> Outcome:
     """Kill a run again and again until it has ended; the rows are those of a run that was not killed."""
-    evaluation(folder, folder / "whole").communicate()
+    evaluation(folder, folder / "whole").ended()
     draw, killed, bad = random.Random(0), 0, []
     while killed < count:
         shutil.rmtree(folder / "killed", ignore_errors=True)
         while killed < count:
-            process, parts = evaluation(folder, folder / "killed"), len(list((folder / "killed" / "parts").glob("[!.]*")))
-            while process.poll() is None and len(list((folder / "killed" / "parts").glob("[!.]*"))) <= parts:
+            there = parts(folder / "killed")
+            run = evaluation(folder, folder / "killed")
+            while run.process.is_alive() and parts(folder / "killed") <= there:
                 time.sleep(0.005)
             time.sleep(draw.random() / 10)
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
-            killed += process.returncode == -signal.SIGKILL
-            if process.returncode == 0:
+            run.process.kill()
+            code, _ = run.ended()
+            killed += code == -signal.SIGKILL
+            if code == 0:
                 break
-        evaluation(folder, folder / "killed").communicate()
+        evaluation(folder, folder / "killed").ended()
         if not rows(folder / "killed").equals(rows(folder / "whole")):
             bad.append(f"after {killed} kills the rows differ")
     return Outcome(count, count - len(bad), 0, tuple(bad))
+
+
+def parts(folder: Path) -> int:
+    """Count the stored parts of a run."""
+    return len(list((folder / "parts").glob("[!.]*")))
 
 
 def disks(count: int, folder: Path) -> Outcome:
@@ -489,15 +523,13 @@ def disks(count: int, folder: Path) -> Outcome:
         try:
             if number == 0:
                 subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-            first = evaluation(folder, disk / "results")
-            _, said = first.communicate()
+            code, said = evaluation(folder, disk / "results").ended()
             subprocess.run(["mount", "-o", "remount,rw,size=8m", str(disk)], check=True)
-            second = evaluation(folder, disk / "results")
-            second.communicate()
+            again, _ = evaluation(folder, disk / "results").ended()
             hidden = [path.name for path in disk.rglob(".*") if path.name != ".lock"]
-            if second.returncode or hidden or (first.returncode and ("unforeseen" in said or "Traceback" in said)):
+            if again or hidden or (code and ("unforeseen" in said or "Traceback" in said)):
                 bad.append(f"{free} KiB: {said.strip()[-120:]} {hidden}")
-            results, sentences = results + (first.returncode == 0), sentences + (first.returncode != 0)
+            results, sentences = results + (code == 0), sentences + (code != 0)
         finally:
             subprocess.run(["umount", str(disk)], check=True)
     return Outcome(count, results, sentences, tuple(bad))
