@@ -13,6 +13,7 @@ from relprop.graph.model import CapturedModel
 from relprop.graph.nodes import PATH
 from relprop.graph.passes import for_method
 from relprop.inputs import Inputs, Question, Request, batch_size
+from relprop.meaning import UNSAID, Meaning
 from relprop.ops.op import op_name
 from relprop.propagation.roles import Roles
 from relprop.text import draw_table
@@ -133,6 +134,7 @@ class Attribution:
         any_output: Whether any relevance of the output can be explained, or classes only.
         fold_batchnorm: Whether BatchNorm folds into the layer before it.
         precision: The lowest precision that it computes in; models of a lower one are raised to it. None for the model's own.
+        meaning: What its positive and negative values say, for the legends of pictures.
     """
 
     name: str
@@ -141,6 +143,7 @@ class Attribution:
     any_output: bool = True
     fold_batchnorm: bool = True
     precision: torch.dtype | None = torch.float32
+    meaning: Meaning = UNSAID
 
     def plan(self, captured: CapturedModel) -> "AttributionPlan":
         """Check that the method can explain a captured model; the model stays as it is.

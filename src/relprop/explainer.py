@@ -305,6 +305,7 @@ class Explainer(nn.Module):
             completeness_error=answer.completeness_error,
             activation=self.captured.activation,
             labels=self.captured.labels,
+            meaning=self.method.meaning,
         )
 
     def _checked(self, inputs: object) -> Inputs:

@@ -13,6 +13,7 @@ from relprop.errors import InputError, OutputError
 from relprop.files import as_path, atomic
 from relprop.heads import probabilities
 from relprop.inputs import Question
+from relprop.meaning import UNSAID, Meaning
 from relprop.text import shown
 from relprop.version import __version__
 
@@ -42,6 +43,7 @@ class Explanation:
             complete up to an error, such as integrated gradients.
         activation: The activation of the model's head, see :mod:`relprop.heads`; None where it is not known.
         labels: The names of the classes; None where the capture was given none.
+        meaning: What positive and negative relevance say, in the method's words.
     """
 
     relevance: Any
@@ -55,6 +57,7 @@ class Explanation:
     completeness_error: Tensor | None = None
     activation: str | None = None
     labels: tuple[str, ...] | None = None
+    meaning: Meaning = UNSAID
 
     def __repr__(self) -> str:
         """Return one line: the method, the shape of the relevance, the explained classes."""

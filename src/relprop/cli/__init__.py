@@ -32,6 +32,15 @@ StdOption = Annotated[str | None, typer.Option(help="Standard deviation of each 
 ScaleOption = Annotated[str | None, typer.Option(help="Factor on the pixel values 0 to 255, before --mean: 1/255, 1, ….")]
 SizeOption = Annotated[str | None, typer.Option(help="Input size in pixels: 224, or height and width, 224x160.")]
 PercentileOption = Annotated[float, typer.Option(help="Percentile of the absolute relevance at which the colors saturate.")]
+LimitOption = Annotated[
+    float | None,
+    typer.Option(help="The relevance at which the colors saturate, in place of a percentile: for comparable pictures."),
+]
+SmoothOption = Annotated[float, typer.Option(metavar="PIXELS", help="Blur the colors by a Gaussian; the picture says so.")]
+OpacityOption = Annotated[float, typer.Option(help="Opacity of the strongest color over the photo, 0 to 1.")]
+WholePhotoOption = Annotated[
+    bool, typer.Option("--whole-photo", help="Draw over the whole photo, not the crop that the model sees.")
+]
 DpiOption = Annotated[int, typer.Option(min=20, max=1200, help="Pixels per inch of the picture.")]
 ActivationOption = Annotated[
     str | None,
@@ -84,7 +93,22 @@ def explain(
     std: StdOption = None,
     scale: ScaleOption = None,
     size: SizeOption = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CLASS", help="Also draw where the class differs from this one, or from the runner-up, and its outline."
+        ),
+    ] = None,
+    outline: Annotated[bool, typer.Option("--outline", help="Cut the photo out where the map is positive.")] = False,
+    signs: Annotated[bool, typer.Option("--signs", help="Draw the positive and the negative part side by side.")] = False,
+    layer: Annotated[
+        list[str], typer.Option("--layer", metavar="PATH", help="Also draw the relevance at a module's output; repeatable.")
+    ] = [],  # noqa: B006
+    whole_photo: WholePhotoOption = False,
     percentile: PercentileOption = 99.5,
+    limit: LimitOption = None,
+    smooth: SmoothOption = 0.0,
+    opacity: OpacityOption = 0.85,
     dpi: DpiOption = 160,
     activation: ActivationOption = None,
     device: DeviceOption = "cpu",
@@ -92,12 +116,14 @@ def explain(
 ) -> None:
     """Explain photos: write a picture of photo, heat map, overlay and predicted classes for each."""
     with importing():
-        from relprop.cli.explain import Job, explain_photos
+        from relprop.cli.explain import FigureJob, Job, explain_photos
+        from relprop.viz import Look
         from relprop.zoo import Own
 
     what = tuple(photos), model, weights, method, tuple(option), tuple(target)
     own = Own(labels, mean, std, scale, size, activation)
-    job = Job(*what, output, npy, json, percentile, dpi, device, own)
+    figure = FigureJob(Look(percentile, limit, smooth, opacity), against, outline, signs, tuple(layer), whole_photo)
+    job = Job(*what, output, npy, json, figure, dpi, device, own)
     if not explain_photos(job):
         raise typer.Exit(1)
 
@@ -128,7 +154,11 @@ def compare(
     std: StdOption = None,
     scale: ScaleOption = None,
     size: SizeOption = None,
+    whole_photo: WholePhotoOption = False,
     percentile: PercentileOption = 99.5,
+    limit: LimitOption = None,
+    smooth: SmoothOption = 0.0,
+    opacity: OpacityOption = 0.85,
     dpi: DpiOption = 160,
     activation: ActivationOption = None,
     device: DeviceOption = "cpu",
@@ -137,11 +167,13 @@ def compare(
     """Compare methods on one photo: draw their heat maps side by side, one row per model and class."""
     with importing():
         from relprop.cli.compare import CompareJob, compare_methods
+        from relprop.viz import Look
         from relprop.zoo import Own
 
     lists = tuple(model), tuple(weights), methods, tuple(option), tuple(target)
     own = Own(labels, mean, std, scale, size, activation)
-    if not compare_methods(CompareJob(photo, *lists, output, overlay, percentile, dpi, device, own)):
+    look = Look(percentile, limit, smooth, opacity)
+    if not compare_methods(CompareJob(photo, *lists, output, overlay, whole_photo, look, dpi, device, own)):
         raise typer.Exit(1)
 
 

@@ -21,8 +21,7 @@ from relprop.images import open_photo
 from relprop.methods import METHODS, choose_method
 from relprop.methods.protocol import AnyMethod
 from relprop.text import counted, split_list, split_options, split_weights
-from relprop.viz import Row, comparison_rows, draw_grid, save_figure
-from relprop.viz.plot import maps_of
+from relprop.viz import Framed, Look, Row, comparison_rows, draw_grid, maps_of, save_figure
 from relprop.zoo import Own
 
 SLOW = ("score-cam", "rise", "lime", "kernel-shap")
@@ -43,7 +42,8 @@ class CompareJob:
     targets: tuple[str, ...]
     output: Path
     overlay: bool
-    percentile: float
+    whole_photo: bool
+    look: Look
     dpi: int
     device: str
     own: Own
@@ -53,7 +53,7 @@ class CompareJob:
 class _Outcome:
     """Results of one model: by method an explanation, or the reason why there is none; notes with the methods that gave them."""
 
-    cropped: Image.Image
+    shown: Image.Image | Framed
     results: dict[str, Explanation | str] = field(default_factory=dict[str, Explanation | str])
     notes: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
 
@@ -73,6 +73,8 @@ def compare_methods(job: CompareJob) -> bool:
             outcomes[name] = _explain(
                 classifier, methods, photo.image, lambda text, done: bar.update(task, description=text, advance=done)
             )
+            if job.whole_photo:
+                outcomes[name].shown = Framed(photo.image, classifier.loaded.preprocessing.window(photo.image))
     _report(outcomes, named=job.methods is not None)
     maps = sum(isinstance(result, Explanation) for outcome in outcomes.values() for result in outcome.results.values())
     if maps:
@@ -225,10 +227,11 @@ def _draw(job: CompareJob, classifiers: Mapping[str, Classifier], outcomes: Mapp
         results = {name: result for name, result in outcome.results.items() if name in kept}
         if any(isinstance(result, Explanation) for result in results.values()):
             labels = classifiers[model].loaded.labels
-            rows += comparison_rows(results, [outcome.cropped], labels, model=model * (len(outcomes) > 1))
+            rows += comparison_rows(results, [outcome.shown], labels, model=model * (len(outcomes) > 1), look=job.look)
         else:
             reasons = {name: str(result) for name, result in results.items()}
-            rows.append(Row(reasons, np.asarray(outcome.cropped.convert("RGB")), model))
+            shown = outcome.shown if isinstance(outcome.shown, Framed) else np.asarray(outcome.shown.convert("RGB"))
+            rows.append(Row(reasons, shown, model))
     title = f"{job.photo.name}  ·  {next(iter(outcomes))}" if len(outcomes) == 1 else job.photo.name
     make_folder(picture.parent)
-    save_figure(draw_grid(rows, title=title, percentile=job.percentile, overlaid=job.overlay), picture, job.dpi)
+    save_figure(draw_grid(rows, title=title, look=job.look, overlaid=job.overlay), picture, job.dpi)

@@ -1,14 +1,16 @@
 """``relprop explain``: photos in, pictures and numbers out."""
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
+from PIL import Image
 from rich.markup import escape
 from torch import Tensor
 
@@ -17,14 +19,50 @@ from relprop.cli.options import method_label, model_and_weights, parse_device, p
 from relprop.cli.outputs import choose_pictures
 from relprop.cli.terminal import complain, describe, err, note, out, progress
 from relprop.cli.tools import Classifier, load_classifier
+from relprop.errors import OptionError
 from relprop.explainer import Explainer
 from relprop.explanation import Explanation
 from relprop.files import atomic, make_folder, write_text
 from relprop.images import Photo, check_photo, open_photo
 from relprop.text import class_name, percent, split_options
 from relprop.version import __version__
-from relprop.viz import plot_explanation, save_figure
+from relprop.viz import Framed, Look, plot_contrast, plot_explanation, plot_layers, plot_signs, save_figure
 from relprop.zoo import LoadedModel, Own
+
+
+@dataclass(frozen=True)
+class FigureJob:
+    """Which figure the user asked for, and its look.
+
+    Attributes:
+        look: Scale, smoothing and opacity.
+        against: The rival of the explained class: a class, or ``"runner-up"``.
+        outline: Cut the photo out along the region where the map is positive, in place of the overlay.
+        signs: Draw the positive and the negative part side by side.
+        layers: Modules whose relevance is drawn too.
+        whole_photo: Draw over the whole photo, not the crop that the model sees.
+    """
+
+    look: Look
+    against: str | None = None
+    outline: bool = False
+    signs: bool = False
+    layers: tuple[str, ...] = ()
+    whole_photo: bool = False
+
+    def __post_init__(self) -> None:
+        chosen = [
+            name
+            for name, given in (
+                ("--against", self.against),
+                ("--outline", self.outline),
+                ("--signs", self.signs),
+                ("--layer", self.layers),
+            )
+            if given
+        ]
+        if len(chosen) > 1:
+            raise OptionError(f"{' and '.join(chosen)} ask for different figures; give one of them.")
 
 
 @dataclass(frozen=True)
@@ -40,7 +78,7 @@ class Job:
     output: Path
     npy: bool
     json: bool
-    percentile: float
+    figure: FigureJob
     dpi: int
     device: str
     own: Own
@@ -104,16 +142,19 @@ def _explain_photo(job: Job, classifier: Classifier, explainer: Explainer, path:
     for text in photo.notes:
         note(text)
     cropped, inputs = classifier.prepare(photo.image)
-    explanation = explainer(inputs, classifier.target(explainer, inputs))
+    target = classifier.target(explainer, inputs)
+    if job.figure.against is not None:
+        target = classifier.against(explainer, inputs, target, job.figure.against)
+    explanation = explainer(inputs, target, layers=job.figure.layers)
     seen.logits.append(explanation.logits.detach().cpu())
     for text in explanation.notes:
         if text not in seen.notes:
             note(text)
     seen.notes.update(explanation.notes)
+    shown = Framed(photo.image, classifier.loaded.preprocessing.window(photo.image)) if job.figure.whole_photo else cropped
     title = f"{explanation.method}  ·  {job.model}  ·  {path.name}"
-    figure = plot_explanation(explanation, [cropped], classifier.loaded.labels, title=title, percentile=job.percentile)
     make_folder(picture.parent)
-    save_figure(figure, picture, job.dpi)
+    save_figure(_figure(job.figure, explanation, shown, classifier.loaded.labels, title), picture, job.dpi)
     if job.npy:
         with atomic(picture.with_suffix(".npy")) as temporary, temporary.open("wb") as file:
             np.save(file, explanation.relevance[0].cpu().numpy())
@@ -121,6 +162,20 @@ def _explain_photo(job: Job, classifier: Classifier, explainer: Explainer, path:
         record = _record(job, classifier.loaded, photo, explanation)
         write_text(picture.with_suffix(".json"), json.dumps(record, indent=2) + "\n")
     _print_result(classifier.loaded, path, picture, explanation)
+
+
+def _figure(
+    job: FigureJob, explanation: Explanation, shown: Image.Image | Framed, labels: Sequence[str] | None, title: str
+) -> Figure:
+    """Draw the figure that the user asked for."""
+    what, look = (explanation, [shown], labels), asdict(job.look)
+    if job.against is not None:
+        return plot_contrast(*what, title=title, **look)
+    if job.signs:
+        return plot_signs(*what, title=title, **look)
+    if job.layers:
+        return plot_layers(*what, title=title, **look)
+    return plot_explanation(*what, title=title, outline=job.outline, **look)
 
 
 def _record(job: Job, loaded: LoadedModel, photo: Photo, explanation: Explanation) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from rich.markup import escape
 from torch import Tensor
 
 from relprop.cli.terminal import err
+from relprop.errors import TargetError
 from relprop.explainer import Captured, Explainer, MethodChoice, capture
 from relprop.heads import check_activation
 from relprop.methods import choose_method
@@ -56,6 +57,24 @@ class Classifier:
         listed = [ranked[: target.count] if isinstance(target, Top) else [target] for target in self.targets]
         classes = list(dict.fromkeys(index for part in listed for index in part))
         return classes[0] if len(classes) == 1 else torch.tensor([classes])
+
+    def against(self, explainer: Explainer, inputs: Tensor, target: int | Tensor | None, rival: str) -> Tensor:
+        """Return the explained class and its rival, ``(1, 2)``: a class, or the most probable other one for ``"runner-up"``.
+
+        Raises:
+            TargetError: Several classes are explained, the rival is the class itself or unknown, or there is no other class.
+        """
+        if isinstance(target, Tensor):
+            raise TargetError(f"--against sets one class against a rival, and --target names {target.numel()}.")
+        ranked = explainer.logits(inputs)[0].argsort(descending=True).tolist()
+        chosen = ranked[0] if target is None else target
+        others = [index for index in ranked if index != chosen]
+        if not others:
+            raise TargetError("--against needs a model of several classes.")
+        other = others[0] if rival == "runner-up" else parse_target(rival, self.loaded.labels)
+        if other == chosen or isinstance(other, Top):
+            raise TargetError(f"--against {rival} names no class other than the explained one; write runner-up or a class.")
+        return torch.tensor([[chosen, other]])
 
 
 def load_classifier(name: str, weights: Path | None, targets: Sequence[str], device: torch.device, own: Own) -> Classifier:

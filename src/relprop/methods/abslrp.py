@@ -1,5 +1,6 @@
 """absLRP: relative and absolute magnitudes, plain or contrastive."""
 
+from relprop.meaning import CONTRAST, VOTES
 from relprop.ops.op import Role
 from relprop.propagation.method import Method
 from relprop.rules.abslrp import ConstantsName, PoolingName, abslrp
@@ -33,6 +34,12 @@ def build_abslrp_plain(*, max_pooling: PoolingName = "divided", constants: Const
 _SOURCE = "Vukadin et al., TIST 2024"
 
 ABSLRP_METHODS = (
-    ("abslrp", build_abslrp, "positive contributions over absolute outputs, the target against all other classes", _SOURCE),
-    ("abslrp-plain", build_abslrp_plain, "positive contributions over absolute outputs", _SOURCE),
+    (
+        "abslrp",
+        build_abslrp,
+        "positive contributions over absolute outputs, the target against all other classes",
+        _SOURCE,
+        CONTRAST,
+    ),
+    ("abslrp-plain", build_abslrp_plain, "positive contributions over absolute outputs", _SOURCE, VOTES),
 )

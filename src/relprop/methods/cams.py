@@ -9,6 +9,7 @@ from torch import Tensor
 from relprop.attribution import Attributed, Attribution, Problem
 from relprop.graph.model import CapturedModel
 from relprop.graph.nodes import output_notes
+from relprop.meaning import REGION
 from relprop.methods.grids import over_channels, resized
 from relprop.methods.layers import Grid, find_grid
 from relprop.methods.options import at_least
@@ -129,13 +130,26 @@ def _masked_scores(sample: Problem, activation: Tensor) -> Tensor:
 
 
 CAM_METHODS = (
-    ("grad-cam", build_grad_cam, "Last layer's channels, weighted by their mean gradient", "Selvaraju et al., ICCV 2017"),
+    ("grad-cam", build_grad_cam, "Last layer's channels, weighted by their mean gradient", "Selvaraju et al., ICCV 2017", REGION),
     (
         "grad-cam-plus-plus",
         build_grad_cam_plus_plus,
         "Grad-CAM with weights from higher derivatives",
         "Chattopadhay et al., WACV 2018",
+        REGION,
     ),
-    ("layer-cam", build_layer_cam, "A layer's elements, weighted by their own positive gradient", "Jiang et al., TIP 2021"),
-    ("score-cam", build_score_cam, "Last layer's channels, weighted by the score seen through each", "Wang et al., CVPRW 2020"),
+    (
+        "layer-cam",
+        build_layer_cam,
+        "A layer's elements, weighted by their own positive gradient",
+        "Jiang et al., TIP 2021",
+        REGION,
+    ),
+    (
+        "score-cam",
+        build_score_cam,
+        "Last layer's channels, weighted by the score seen through each",
+        "Wang et al., CVPRW 2020",
+        REGION,
+    ),
 )

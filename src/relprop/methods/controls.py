@@ -8,6 +8,7 @@ from torch import Tensor
 
 from relprop import draws
 from relprop.attribution import Attributed, Attribution, Problem
+from relprop.meaning import Meaning
 from relprop.methods.grids import over_channels
 from relprop.methods.options import at_least
 
@@ -45,6 +46,12 @@ def build_edge() -> Attribution:
 
 
 CONTROL_METHODS = (
-    ("random", build_random, "Noise: what a map must be better than", "-"),
-    ("edge", build_edge, "Sobel edges of the input: what a map must be better than", "Adebayo et al., NeurIPS 2018"),
+    ("random", build_random, "Noise: what a map must be better than", "-", Meaning("noise", "noise")),
+    (
+        "edge",
+        build_edge,
+        "Sobel edges of the input: what a map must be better than",
+        "Adebayo et al., NeurIPS 2018",
+        Meaning("edge", ""),
+    ),
 )

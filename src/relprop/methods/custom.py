@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from relprop.attribution import Attributed, Attribution, Problem
 from relprop.errors import OptionError
 from relprop.graph.model import CapturedModel
+from relprop.meaning import UNSAID, Meaning
 from relprop.methods.grids import over_channels, resized
 from relprop.methods.registry import METHODS, MethodEntry
 
@@ -20,7 +21,14 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 _CAPTUM_ARGUMENTS = frozenset({"self", "inputs", "target", "additional_forward_args", "return_convergence_delta", "kwargs"})
 
 
-def register_method(name: str, attribution: Any, *, summary: str = "A method of your own", source: str = "-") -> None:  # noqa: ANN401
+def register_method(
+    name: str,
+    attribution: Any,  # noqa: ANN401
+    *,
+    summary: str = "A method of your own",
+    source: str = "-",
+    meaning: Meaning = UNSAID,
+) -> None:
     """Make a method of your own available by name, to :class:`relprop.Explainer`, the command line and evaluations.
 
     The model that it receives is the user's own, in evaluation mode; training flags, gradients, ``requires_grad`` and hooks are put back
@@ -34,6 +42,7 @@ def register_method(name: str, attribution: Any, *, summary: str = "A method of 
             must be shaped like the inputs, or be one map ``(B, h, w)`` or ``(B, 1, h, w)`` per image, which is resized.
         summary: One line for ``relprop methods``.
         source: Where the method comes from.
+        meaning: What its positive and negative values say, for the legends of pictures.
 
     Raises:
         OptionError: The name is taken, or the attribution is none of these.
@@ -46,7 +55,7 @@ def register_method(name: str, attribution: Any, *, summary: str = "A method of 
         return Attribution(name, lambda problem: _attributed(name, explain, problem, given), any_output=False, precision=None)
 
     build.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
-    METHODS[name] = MethodEntry(name, build, summary, source)
+    METHODS[name] = MethodEntry(name, build, summary, source, meaning)
 
 
 Function = Callable[..., Any]

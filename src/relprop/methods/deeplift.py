@@ -19,6 +19,7 @@ from relprop.attribution import Attributed, Attribution, Problem
 from relprop.errors import UnsupportedOpError
 from relprop.graph.model import CapturedModel, Handler
 from relprop.graph.nodes import PATH, is_floating
+from relprop.meaning import VOTES
 from relprop.methods.gradients import with_slope
 from relprop.methods.options import as_reference
 from relprop.ops.op import Role, op_name
@@ -322,5 +323,6 @@ DEEPLIFT_METHODS = (
         build_deeplift,
         "Difference of the logit to that of a reference input, shared by multipliers (rescale rule)",
         "Shrikumar et al., ICML 2017",
+        VOTES,
     ),
 )

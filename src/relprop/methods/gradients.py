@@ -10,6 +10,7 @@ from torch import Tensor
 from relprop import draws
 from relprop.attribution import Attributed, Attribution, Problem
 from relprop.errors import InputError, OptionError
+from relprop.meaning import SENSITIVITY, VOTES, Meaning
 from relprop.methods.options import as_reference, at_least, optional
 
 _NOTABLE_ERROR = 0.05
@@ -74,7 +75,7 @@ def build_gradient(*, absolute: bool = False) -> Attribution:
     def attribute(problem: Problem) -> Attributed:
         return Attributed([g.abs() if absolute else g for g in gradient(problem)])
 
-    return Attribution("gradient", attribute)
+    return Attribution("gradient", attribute, meaning=Meaning("sensitive", "") if absolute else SENSITIVITY)
 
 
 def build_input_x_gradient() -> Attribution:
@@ -260,20 +261,28 @@ def with_slope(value: Tensor, surrogate: Tensor) -> Tensor:
 
 
 GRADIENT_METHODS = (
-    ("gradient", build_gradient, "Gradient of the logit by the input", "Simonyan et al. 2013"),
-    ("input-x-gradient", build_input_x_gradient, "Input times gradient of the logit", "Shrikumar et al. 2016"),
+    ("gradient", build_gradient, "Gradient of the logit by the input", "Simonyan et al. 2013", SENSITIVITY),
+    ("input-x-gradient", build_input_x_gradient, "Input times gradient of the logit", "Shrikumar et al. 2016", VOTES),
     (
         "integrated-gradients",
         build_integrated_gradients,
         "Gradients on the straight line from a reference input, times the difference to it",
         "Sundararajan et al., ICML 2017",
+        VOTES,
     ),
     (
         "expected-gradients",
         build_expected_gradients,
         "Integrated gradients averaged over many reference inputs",
         "Erion et al., Nature Machine Intelligence 2021",
+        VOTES,
     ),
-    ("smoothgrad", build_smoothgrad, "Mean gradient over noisy copies of the input", "Smilkov et al. 2017"),
-    ("vargrad", build_vargrad, "Variance of the gradient over noisy copies of the input", "Adebayo et al. 2018"),
+    ("smoothgrad", build_smoothgrad, "Mean gradient over noisy copies of the input", "Smilkov et al. 2017", SENSITIVITY),
+    (
+        "vargrad",
+        build_vargrad,
+        "Variance of the gradient over noisy copies of the input",
+        "Adebayo et al. 2018",
+        Meaning("gradient varies", ""),
+    ),
 )

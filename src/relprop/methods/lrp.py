@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from relprop import rules
+from relprop.meaning import CONTRAST, VOTES, Meaning
 from relprop.methods.options import Shared, sharing
 from relprop.methods.rule_tables import INPUT_RULES, additions, attention_weights, input_bounds, split_choices
 from relprop.ops.op import Role
@@ -166,18 +167,36 @@ _FIXED_COMPOSITES = (
 )
 
 LRP_METHODS = (
-    ("lrp-epsilon", build_epsilon, "shares by signed contribution, stabilized", f"{_BACH}, Eq. 58"),
-    ("lrp-zplus", build_zplus, "shares by positive contribution", _MONTAVON),
-    ("lrp-alpha1-beta0", _alpha_beta_of(1, 0), "positive contributions only", f"{_BACH}, Eq. 60"),
-    ("lrp-alpha2-beta1", _alpha_beta_of(2, 1), "twice the positive minus the negative shares", f"{_BACH}, Eq. 60"),
-    ("lrp-alpha-beta", build_alpha_beta, "alpha times the positive minus beta times the negative shares", f"{_BACH}, Eq. 60"),
-    ("lrp-gamma", build_gamma, "favors contributions that agree with the output", "Montavon et al., 2019"),
-    ("lrp-wsquare", build_wsquare, "shares by squared weight", _MONTAVON),
-    ("lrp-flat", build_flat, "equal shares over the receptive field", "Lapuschkin et al., Nat. Commun. 2019"),
-    ("deep-taylor", build_deep_taylor, "z⁺, with the z-box rule for the first layer", _MONTAVON),
-    ("excitation-backprop", build_excitation, "top-down winner-take-all probabilities", "Zhang et al., IJCV 2018"),
-    *((name, _composite_of(name, text, conv, first), text, _COMPOSITES) for name, text, conv, first in _FIXED_COMPOSITES),
-    ("epsilon-gamma-box", build_epsilon_gamma_box, "dense ε, conv γ, first layer by the z-box rule", "Montavon et al., 2019"),
-    ("clrp", build_clrp, "α1β0 of the target against all other classes", "Gu et al., ACCV 2018"),
-    ("sglrp", build_sglrp, "α1β0 from the gradient of the softmax", "Iwana et al., ICCV-W 2019"),
+    ("lrp-epsilon", build_epsilon, "shares by signed contribution, stabilized", f"{_BACH}, Eq. 58", VOTES),
+    ("lrp-zplus", build_zplus, "shares by positive contribution", _MONTAVON, VOTES),
+    ("lrp-alpha1-beta0", _alpha_beta_of(1, 0), "positive contributions only", f"{_BACH}, Eq. 60", VOTES),
+    ("lrp-alpha2-beta1", _alpha_beta_of(2, 1), "twice the positive minus the negative shares", f"{_BACH}, Eq. 60", VOTES),
+    (
+        "lrp-alpha-beta",
+        build_alpha_beta,
+        "alpha times the positive minus beta times the negative shares",
+        f"{_BACH}, Eq. 60",
+        VOTES,
+    ),
+    ("lrp-gamma", build_gamma, "favors contributions that agree with the output", "Montavon et al., 2019", VOTES),
+    ("lrp-wsquare", build_wsquare, "shares by squared weight", _MONTAVON, VOTES),
+    ("lrp-flat", build_flat, "equal shares over the receptive field", "Lapuschkin et al., Nat. Commun. 2019", VOTES),
+    ("deep-taylor", build_deep_taylor, "z⁺, with the z-box rule for the first layer", _MONTAVON, VOTES),
+    (
+        "excitation-backprop",
+        build_excitation,
+        "top-down winner-take-all probabilities",
+        "Zhang et al., IJCV 2018",
+        Meaning("winner", ""),
+    ),
+    *((name, _composite_of(name, text, conv, first), text, _COMPOSITES, VOTES) for name, text, conv, first in _FIXED_COMPOSITES),
+    (
+        "epsilon-gamma-box",
+        build_epsilon_gamma_box,
+        "dense ε, conv γ, first layer by the z-box rule",
+        "Montavon et al., 2019",
+        VOTES,
+    ),
+    ("clrp", build_clrp, "α1β0 of the target against all other classes", "Gu et al., ACCV 2018", CONTRAST),
+    ("sglrp", build_sglrp, "α1β0 from the gradient of the softmax", "Iwana et al., ICCV-W 2019", CONTRAST),
 )

@@ -11,6 +11,7 @@ from relprop.attribution import Attributed, Attribution, Problem
 from relprop.errors import ModelError, OptionError, UnsupportedOpError
 from relprop.graph.model import CapturedModel, Handler
 from relprop.graph.nodes import PATH, is_floating, value_of
+from relprop.meaning import VOTES, Meaning
 from relprop.methods.gradients import with_slope
 from relprop.methods.pattern_fit import layers_of, load_patterns
 from relprop.ops.op import Role, op_name
@@ -163,11 +164,13 @@ PATTERN_METHODS = (
         build_pattern_net,
         "What of the input is signal for the logit, by fitted patterns",
         "Kindermans et al., ICLR 2018",
+        Meaning("signal, brighter", "signal, darker"),
     ),
     (
         "pattern-attribution",
         build_pattern_attribution,
         "What the signal in each input element contributes to the logit, by fitted patterns",
         "Kindermans et al., ICLR 2018",
+        VOTES,
     ),
 )

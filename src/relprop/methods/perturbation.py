@@ -10,6 +10,7 @@ from relprop import draws
 from relprop.attribution import Attributed, Attribution, Problem
 from relprop.errors import OptionError, TargetError
 from relprop.heads import activation_for, probabilities
+from relprop.meaning import Meaning
 from relprop.methods.gradients import by_sample, captum_attr, scored_rows
 from relprop.methods.grids import over_channels
 from relprop.methods.options import as_reference, at_least
@@ -127,6 +128,18 @@ def _enlarged(cells: Tensor, shifts: Tensor, image: Tensor) -> Tensor:
 
 
 PERTURBATION_METHODS = (
-    ("occlusion", build_occlusion, "Drop of the logit where a sliding window hides the image", "Zeiler and Fergus, ECCV 2014"),
-    ("rise", build_rise, "Random masks, weighted by the class probability seen through each", "Petsiuk et al., BMVC 2018"),
+    (
+        "occlusion",
+        build_occlusion,
+        "Drop of the logit where a sliding window hides the image",
+        "Zeiler and Fergus, ECCV 2014",
+        Meaning("hiding it costs", "hiding it helps"),
+    ),
+    (
+        "rise",
+        build_rise,
+        "Random masks, weighted by the class probability seen through each",
+        "Petsiuk et al., BMVC 2018",
+        Meaning("likelier when seen", ""),
+    ),
 )

@@ -7,6 +7,7 @@ import torch
 from relprop.explanation import Answer
 from relprop.graph.model import CapturedModel
 from relprop.inputs import Request
+from relprop.meaning import Meaning
 from relprop.propagation.trace import Trace
 
 
@@ -41,6 +42,11 @@ class AnyMethod(Protocol):
     @property
     def precision(self) -> torch.dtype | None:
         """The lowest precision that it computes in, such as float32; None for that of the model."""
+        ...
+
+    @property
+    def meaning(self) -> Meaning:
+        """What its positive and negative values say."""
         ...
 
     def plan(self, captured: CapturedModel) -> Any:  # noqa: ANN401 - the method's own kind of plan

@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from relprop.meaning import IMPORTANCE
 from relprop.methods.rule_tables import ConstantsName, SumName, additions, input_bounds
 from relprop.ops.op import Role
 from relprop.propagation.method import Method
@@ -69,6 +70,13 @@ RAP_METHODS = (
         build_rap,
         "Relative Attributing Propagation: shares by absolute influence; unimportant neurons end up negative",
         "Nam et al., AAAI 2020",
+        IMPORTANCE,
     ),
-    ("rap-released", build_rap_released, "RAP as its published code computes it", "Nam et al., AAAI 2020, released code"),
+    (
+        "rap-released",
+        build_rap_released,
+        "RAP as its published code computes it",
+        "Nam et al., AAAI 2020, released code",
+        IMPORTANCE,
+    ),
 )

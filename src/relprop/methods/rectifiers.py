@@ -12,6 +12,7 @@ from torch import Tensor
 
 from relprop.attribution import Attributed, Attribution, Problem
 from relprop.graph.model import CapturedModel, is_rectifier
+from relprop.meaning import SENSITIVITY
 from relprop.ops.op import op_name
 from relprop.ops.table import entry
 
@@ -64,6 +65,18 @@ def build_deconvnet() -> Attribution:
 
 
 RECTIFIER_METHODS = (
-    ("guided-backprop", build_guided_backprop, "Gradient without its negative parts at ReLU", "Springenberg et al., ICLR 2015"),
-    ("deconvnet", build_deconvnet, "Positive parts of the gradient, sent back through ReLU", "Zeiler and Fergus, ECCV 2014"),
+    (
+        "guided-backprop",
+        build_guided_backprop,
+        "Gradient without its negative parts at ReLU",
+        "Springenberg et al., ICLR 2015",
+        SENSITIVITY,
+    ),
+    (
+        "deconvnet",
+        build_deconvnet,
+        "Positive parts of the gradient, sent back through ReLU",
+        "Zeiler and Fergus, ECCV 2014",
+        SENSITIVITY,
+    ),
 )

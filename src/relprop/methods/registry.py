@@ -2,10 +2,11 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from relprop.errors import OptionError, suggestion
+from relprop.meaning import CONTRAST, UNSAID, Meaning
 from relprop.methods.abslrp import ABSLRP_METHODS
 from relprop.methods.cams import CAM_METHODS
 from relprop.methods.controls import CONTROL_METHODS
@@ -21,16 +22,27 @@ from relprop.methods.rollout import ROLLOUT_METHODS
 from relprop.methods.surrogates import SURROGATE_METHODS
 from relprop.methods.transformers import TRANSFORMER_METHODS
 from relprop.options import check_options
+from relprop.propagation.method import Method
+from relprop.rules.starts import CONTRASTIVE
 
 
 @dataclass(frozen=True)
 class MethodEntry:
-    """A registry entry: ``build(**options)`` makes the method; its keyword arguments are the method's options."""
+    """A registry entry: ``build(**options)`` makes the method; its keyword arguments are the method's options.
+
+    Attributes:
+        name: What users call it.
+        build: Makes the method.
+        summary: One line for ``relprop methods``.
+        source: Where the method comes from.
+        meaning: What its positive and negative values say, for the legends of pictures.
+    """
 
     name: str
     build: Callable[..., AnyMethod]
     summary: str
     source: str
+    meaning: Meaning = UNSAID
 
     @property
     def options(self) -> Mapping[str, inspect.Parameter]:
@@ -68,4 +80,12 @@ def make_method(name: str, options: Mapping[str, Any]) -> AnyMethod:
     if entry is None:
         raise OptionError(f"Unknown method {name!r}.{suggestion(name, METHODS)} `relprop methods` lists all {len(METHODS)}.")
     check_options(f"method {name!r}", entry.options, options)
-    return entry.build(**options)
+    return _with_meaning(entry.build(**options), entry)
+
+
+def _with_meaning(method: AnyMethod, entry: MethodEntry) -> AnyMethod:
+    """Return the method with its entry's meaning, unless its options gave it another: a contrastive start, or absolute values."""
+    if method.meaning != UNSAID:
+        return method
+    contrasts = isinstance(method, Method) and method.start in CONTRASTIVE
+    return replace(method, meaning=CONTRAST if contrasts else entry.meaning)  # pyright: ignore[reportArgumentType, reportReturnType, reportUnknownVariableType]

@@ -12,6 +12,7 @@ from relprop.attribution import Attributed, Attribution, Problem
 from relprop.errors import UnsupportedOpError
 from relprop.graph.model import CapturedModel
 from relprop.graph.nodes import PATH, shape_of, tensor_inputs
+from relprop.meaning import REGION, Meaning
 from relprop.methods.grids import over_channels, resized
 from relprop.methods.layers import image_size
 from relprop.methods.options import StartName
@@ -190,11 +191,13 @@ ROLLOUT_METHODS = (
         build_transformer_attribution,
         "Relevance times gradient of attention weights, multiplied over the layers",
         "Chefer et al., CVPR 2021",
+        REGION,
     ),
     (
         "attention-rollout",
         build_attention_rollout,
         "Attention weights, multiplied over the layers",
         "Abnar and Zuidema, ACL 2020",
+        Meaning("attended to", ""),
     ),
 )

@@ -12,6 +12,7 @@ from relprop import draws
 from relprop.attribution import Attributed, Attribution, Problem
 from relprop.errors import OptionError
 from relprop.graph.model import CapturedModel
+from relprop.meaning import VOTES
 from relprop.methods.gradients import by_sample
 from relprop.methods.grids import over_channels
 from relprop.methods.options import as_reference, at_least, optional
@@ -194,6 +195,12 @@ def build_kernel_shap(
 
 
 SURROGATE_METHODS = (
-    ("lime", build_lime, "Sparse linear model of the logit over hidden segments", "Ribeiro et al., KDD 2016"),
-    ("kernel-shap", build_kernel_shap, "Shapley values of segments by a weighted linear model", "Lundberg and Lee, NeurIPS 2017"),
+    ("lime", build_lime, "Sparse linear model of the logit over hidden segments", "Ribeiro et al., KDD 2016", VOTES),
+    (
+        "kernel-shap",
+        build_kernel_shap,
+        "Shapley values of segments by a weighted linear model",
+        "Lundberg and Lee, NeurIPS 2017",
+        VOTES,
+    ),
 )

@@ -32,12 +32,13 @@ from pathlib import Path
 from typing import Any
 
 from relprop.errors import OptionError, suggestion
+from relprop.meaning import CONTRAST
 from relprop.methods.registry import make_method
 from relprop.methods.rule_tables import input_bounds
 from relprop.propagation.method import Method
 from relprop.rules.registry import make_rule
 from relprop.rules.rule import Rule
-from relprop.rules.starts import STARTS, Start
+from relprop.rules.starts import CONTRASTIVE, STARTS, Start
 from relprop.text import split_options
 
 _TABLES = ("options", "rules", "by_op", "by_path", "with_attention")
@@ -97,6 +98,7 @@ def _compose(stem: str, content: Mapping[str, Any], options: Mapping[str, Any]) 
     if "start" in content:
         plain["start"] = _start(content["start"])
         plain.setdefault("conserves", content["start"] == "logit")
+        plain |= {"meaning": CONTRAST} if plain["start"] in CONTRASTIVE else {}
     return replace(base, name=name, bounds=bounds, **plain, **changes)
 
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Literal
 
 from relprop import rules
+from relprop.meaning import VOTES
 from relprop.methods.options import Shared, sharing
 from relprop.methods.rule_tables import INPUT_RULES, additions, split_choices
 from relprop.ops.op import Role
@@ -47,6 +48,6 @@ def build_cp_lrp(shared: Shared, *, norm: NormName = "linear") -> Method:
 
 
 TRANSFORMER_METHODS = (
-    ("attnlrp", build_attnlrp, "ε with relevance through attention weights and softmax", "Achtibat et al., ICML 2024"),
-    ("cp-lrp", build_cp_lrp, "ε with attention weights and norm statistics held constant", "Ali et al., ICML 2022"),
+    ("attnlrp", build_attnlrp, "ε with relevance through attention weights and softmax", "Achtibat et al., ICML 2024", VOTES),
+    ("cp-lrp", build_cp_lrp, "ε with attention weights and norm statistics held constant", "Ali et al., ICML 2022", VOTES),
 )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from relprop.errors import OptionError, suggestion
+from relprop.meaning import UNSAID, Meaning
 from relprop.ops.op import Role
 from relprop.ops.table import OPS
 from relprop.rules.affine import unchanged
@@ -45,6 +46,7 @@ class Composite:
         precision: The lowest precision that it computes in, at least that of its rules; models of a lower one are raised to it.
         conserves: Whether the relevance of the inputs and the absorbed relevance add up to the explained logit.
         of_class: Whether maps of different classes differ; if not, an explanation of several classes says so.
+        meaning: What its positive and negative values say, for the legends of pictures.
 
     Raises:
         OptionError: An unknown role, or something that is no rule.
@@ -61,6 +63,7 @@ class Composite:
     precision: torch.dtype = torch.float32
     conserves: bool = True
     of_class: bool = True
+    meaning: Meaning = UNSAID
 
     def __post_init__(self) -> None:
         for where in _TABLES:

@@ -79,3 +79,5 @@ STARTS: Mapping[str, Start] = {
     "sglrp": _softmax_gradient,
 }
 """Every start by name; an option of every propagation method."""
+CONTRASTIVE = (_against_others, _contrastive, _softmax_gradient)
+"""The starts that set the target against the other classes."""

@@ -1,27 +1,52 @@
 """Pictures of explanations."""
 
-from relprop.viz.colors import colorize, overlay, scale_of
-from relprop.viz.comparison import comparison_rows, plot_comparison
-from relprop.viz.drawable import Drawable
-from relprop.viz.figure import PICTURES, Panel, Score, check_picture_format, draw, save_figure, top_scores
-from relprop.viz.grid import Row, draw_grid
-from relprop.viz.plot import plot_explanation
+from relprop.viz.colors import Scale, colorize, colorize_rgba, overlay, scale_of
+from relprop.viz.comparison import Row, comparison_rows, draw_grid, plot_comparison, plot_models
+from relprop.viz.drawable import Drawable, maps_of
+from relprop.viz.frame import Framed
+from relprop.viz.layers import plot_layers
+from relprop.viz.look import Look
+from relprop.viz.plot import plot_contrast, plot_explanation, plot_signs
+from relprop.viz.regions import positive_region
+from relprop.viz.saving import PICTURES, check_picture_format, save_figure
+from relprop.viz.scores import Score, top_scores
+from relprop.viz.sheet import draw_sheet
+from relprop.viz.smoothing import smoothed
+from relprop.viz.tiles import Classes, Legend, Marks, Reason, Strip, Tile
+from relprop.viz.views import View
 
 __all__ = [
     "PICTURES",
+    "Classes",
     "Drawable",
-    "Panel",
+    "Framed",
+    "Legend",
+    "Look",
+    "Marks",
+    "Reason",
     "Row",
+    "Scale",
     "Score",
+    "Strip",
+    "Tile",
+    "View",
     "check_picture_format",
     "colorize",
+    "colorize_rgba",
     "comparison_rows",
-    "draw",
     "draw_grid",
+    "draw_sheet",
+    "maps_of",
     "overlay",
     "plot_comparison",
+    "plot_contrast",
     "plot_explanation",
+    "plot_layers",
+    "plot_models",
+    "plot_signs",
+    "positive_region",
     "save_figure",
     "scale_of",
+    "smoothed",
     "top_scores",
 ]

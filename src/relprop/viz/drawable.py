@@ -1,8 +1,12 @@
 """What a picture needs of an explanation."""
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from torch import Tensor
+
+from relprop.errors import InputError
+from relprop.meaning import Meaning
 
 
 class Drawable(Protocol):
@@ -34,10 +38,34 @@ class Drawable(Protocol):
         ...
 
     @property
+    def layers(self) -> Mapping[str, Tensor]:
+        """Relevance at the outputs of modules, by path."""
+        ...
+
+    @property
     def method(self) -> str:
         """The name of the method."""
+        ...
+
+    @property
+    def meaning(self) -> Meaning:
+        """What the two signs of its relevance say."""
         ...
 
     def heatmap(self) -> Tensor:
         """Return the relevance summed over channels, ``(B, H, W)`` or ``(B, K, H, W)``."""
         ...
+
+
+def maps_of(explanation: Drawable) -> Tensor:
+    """Return the heat maps ``(B, K, H, W)`` on the CPU.
+
+    Raises:
+        InputError: They are no pictures, or hold NaN or infinite values.
+    """
+    maps = explanation.heatmap().detach().float().cpu()
+    if maps.dim() != 2 + explanation.absorbed.dim():
+        raise InputError(f"Only explanations of images can be drawn; these maps have shape {tuple(maps.shape)}.")
+    if not bool(maps.isfinite().all()):
+        raise InputError(f"The maps of method {explanation.method!r} hold NaN or infinite values and cannot be drawn.")
+    return maps.unsqueeze(1) if maps.dim() == 3 else maps

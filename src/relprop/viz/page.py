@@ -1,5 +1,6 @@
-"""A figure measured in inches, and what all figures share: style, pixels, the color scale."""
+"""A figure measured in inches, and what all figures share: style, pixels, outlines."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -9,23 +10,49 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 
-from relprop.viz.colors import COLORMAP, Bytes
-from relprop.viz.lettering import AS_IT_IS, printable
+from relprop.viz.colors import Bytes, Floats
+from relprop.viz.lettering import AS_IT_IS, fitted, printable
 
-INK, MUTED, PALE, BAR, EXPLAINED = "#1f2328", "#656d76", "#eef0f2", "#c9d1d9", "#b3202a"
-STYLE: dict[str, Any] = {**AS_IT_IS, "size": 9.0, "color": INK}
-# All lengths in inches.
-GAP, MARGIN, TITLE, ROW_TITLE, FOOT = 0.12, 0.18, 0.42, 0.3, 0.34
+INK, MUTED, PALE, BAR, EXPLAINED = "#1f2328", "#656d76", "#eef0f2", "#c9d1d9", "#ac1328"
+STYLE: Mapping[str, Any] = {**AS_IT_IS, "size": 9.0, "color": INK}
+SMALLEST = 5.0
+"""Of a font, in points."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A rectangle on a page, in inches from the lower left corner."""
+
+    left: float
+    bottom: float
+    width: float
+    height: float
+
+    @property
+    def top(self) -> float:
+        """The upper edge."""
+        return self.bottom + self.height
+
+    @property
+    def right(self) -> float:
+        """The right edge."""
+        return self.left + self.width
 
 
 class Picture(Figure):
     """A figure outside pyplot's list of open figures; notebooks show it whether or not they imported pyplot."""
 
     def _repr_png_(self) -> bytes:
-        file = BytesIO()
-        self.savefig(file, format="png")
-        return file.getvalue()
+        return png_of(self)
+
+
+def png_of(figure: Figure, dpi: float = 100.0) -> bytes:
+    """Return a figure as a PNG file."""
+    file = BytesIO()
+    figure.savefig(file, format="png", dpi=dpi)
+    return file.getvalue()
 
 
 @dataclass(frozen=True)
@@ -43,33 +70,46 @@ class Page:
     def text(self, left: float, bottom: float, text: str, **style: Any) -> None:  # noqa: ANN401 - matplotlib's own keywords
         """Write text of the page that begins there, unless ``ha`` and ``va`` say otherwise."""
         place = left / self.width, bottom / self.height
-        self.figure.text(*place, printable(text, style.get("weight", "normal")), **STYLE | style)
+        self.figure.text(*place, printable(text, style.get("weight", "normal")), **{**STYLE, **style})
 
     def label(self, left: float, bottom: float, text: str, **style: Any) -> None:  # noqa: ANN401 - matplotlib's own keywords
         """Write text that belongs to a picture, likewise."""
-        self.axes.text(left, bottom, printable(text, style.get("weight", "normal")), **STYLE | style)
+        self.axes.text(left, bottom, printable(text, style.get("weight", "normal")), **{**STYLE, **style})
 
-    def box(self, left: float, bottom: float, width: float, height: float, **style: Any) -> None:  # noqa: ANN401
+    def line(self, place: Place, text: str, size: float, weight: str = "normal", **style: Any) -> None:  # noqa: ANN401
+        """Write one line at the left of a place, smaller or cut where it is too long."""
+        text, size = fitted(text, place.width, size, SMALLEST, weight)
+        self.label(
+            place.left, place.bottom + place.height / 2, text, size=size, weight=weight, **{"va": "center_baseline", **style}
+        )
+
+    def box(self, place: Place, **style: Any) -> None:  # noqa: ANN401 - matplotlib's own keywords
         """Draw a rectangle; without further keywords one without an edge."""
         kept: dict[str, Any] = {"linewidth": 0.0} | style
-        self.axes.add_patch(Rectangle((left, bottom), width, height, **kept))
+        self.axes.add_patch(Rectangle((place.left, place.bottom), place.width, place.height, **kept))
 
-    def picture(self, left: float, bottom: float, width: float, height: float, pixels: Bytes) -> None:
-        """Show pixels ``(H, W, 3)`` as they are, in a frame."""
-        self._image(left, bottom, width, height, pixels, interpolation="nearest")
+    def picture(self, place: Place, pixels: Bytes) -> None:
+        """Show pixels ``(H, W, 3)`` in a frame: as they are where they are enlarged by a whole number, else resampled."""
+        extent = place.left, place.right, place.bottom, place.top
+        self.axes.imshow(pixels, extent=extent, aspect="auto", origin="upper", interpolation="antialiased")
+        self.box(place, fill=False, edgecolor=BAR, linewidth=0.6, zorder=2.5)
 
-    def scale(self, left: float, width: float) -> None:
-        """Draw the color scale at the foot of the page: against, nothing, for."""
-        inset = 0.55
-        self._image(left + inset, 0.16, width - 2 * inset, 0.09, np.linspace(-1, 1, 256)[None], cmap=COLORMAP)
-        style = {"size": 8, "color": MUTED, "va": "center"}
-        self.text(left + inset - 0.06, 0.205, "against", ha="right", **style)
-        self.text(left + width - inset + 0.06, 0.205, "for", ha="left", **style)
+    def outline(self, place: Place, mask: Floats, color: str, width: float = 1.4) -> None:
+        """Draw where a mask or field ``(H, W)`` that covers the place crosses 0.5, of a mask the borders of its pixels, on a white rim."""
+        if not bool((mask > 0.5).any()):
+            return
+        rows, columns = mask.shape
+        across, down = place.width / columns, place.height / rows
+        padded = np.pad(mask.astype(np.float64), 1)
+        xs = np.clip(place.left + (np.arange(-1, columns + 1) + 0.5) * across, place.left, place.right)
+        ys = np.clip(place.top - (np.arange(-1, rows + 1) + 0.5) * down, place.bottom, place.top)
+        lines = self.axes.contour(xs, ys, padded, levels=[0.5], colors=[color], linewidths=width, zorder=2.2)
+        lines.set_path_effects([withStroke(linewidth=width + 1.6, foreground="white")])
 
-    def _image(self, left: float, bottom: float, width: float, height: float, values: np.ndarray, **style: Any) -> None:  # noqa: ANN401
-        extent = left, left + width, bottom, bottom + height
-        self.axes.imshow(values, extent=extent, aspect="auto", origin="upper", **style)
-        self.box(left, bottom, width, height, fill=False, edgecolor=BAR, linewidth=0.6, zorder=2.5)
+    def frame(self, place: Place, color: str, width: float = 1.4) -> None:
+        """Draw the edge of a rectangle, on a white rim."""
+        rim = [withStroke(linewidth=width + 1.6, foreground="white")]
+        self.box(place, fill=False, edgecolor=color, linewidth=width, zorder=2.3, path_effects=rim)
 
 
 def blank_page(width: float, height: float) -> Page:

@@ -61,6 +61,19 @@ class Preprocessing:
         top, left = round((height - self.size[0]) / 2.0), round((width - self.size[1]) / 2.0)
         return image.crop((left, top, left + self.size[1], top + self.size[0]))
 
+    def window(self, image: Image.Image) -> tuple[float, float, float, float]:
+        """Return the part of the image that the model sees: left, top, right and bottom edge in its pixels.
+
+        The edges are fractions where the image was resized, and lie outside of it where the crop was larger than the resized image.
+
+        Raises:
+            InputError: As :meth:`crop`.
+        """
+        width, height = self._resized(image)
+        top, left = round((height - self.size[0]) / 2.0), round((width - self.size[1]) / 2.0)
+        across, down = image.width / width, image.height / height
+        return left * across, top * down, (left + self.size[1]) * across, (top + self.size[0]) * down
+
     def normalize(self, image: Image.Image) -> Tensor:
         """Turn a cropped image into a ``(C, H, W)`` float32 tensor."""
         pixels = np.asarray(image.convert("L" if self.channels == "L" else "RGB"), dtype=np.float32)
