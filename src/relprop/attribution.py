@@ -16,7 +16,7 @@ from relprop.inputs import Inputs, Question, Request, batch_size
 from relprop.meaning import UNSAID, Meaning
 from relprop.ops.op import op_name
 from relprop.propagation.roles import Roles
-from relprop.text import draw_table
+from relprop.text import draw_table, html_table
 
 
 @dataclass(frozen=True)
@@ -188,6 +188,9 @@ class Attribution:
         raise OptionError(f"Method {self.name!r} does not pass relevance from op to op, so there is nothing to trace.")
 
 
+_HEADER = ("module", "op", "role")
+
+
 @dataclass(frozen=True)
 class AttributionPlan:
     """An attribution method applied to a captured model; prints the table of its ops.
@@ -209,15 +212,21 @@ class AttributionPlan:
 
     def __str__(self) -> str:
         """Return the table of ops: module path, op, role."""
+        return "\n".join([*draw_table(_HEADER, self._rows), *self._remarks])
+
+    def _repr_html_(self) -> str:
+        return html_table(_HEADER, self._rows, self._remarks)
+
+    @property
+    def _rows(self) -> list[tuple[str, ...]]:
         roles = Roles(self.model.module.graph)
-        rows: list[tuple[str, ...]] = []
-        for node in self.model.ops:
-            path, name = str(node.meta.get(PATH, "")) or "·", op_name(node.target).removeprefix("aten::")
-            rows.append((path, name, roles.of(node)))
-        lines = draw_table(("module", "op", "role"), rows)
-        return "\n".join(
-            [*lines, *(f"Note: {note}" for note in (f"{self.method.name} explains the model as a whole.", *self.notes))]
-        )
+        names = [op_name(node.target).removeprefix("aten::") for node in self.model.ops]
+        paths = [str(node.meta.get(PATH, "")) or "·" for node in self.model.ops]
+        return [(path, name, roles.of(node)) for path, name, node in zip(paths, names, self.model.ops, strict=True)]
+
+    @property
+    def _remarks(self) -> list[str]:
+        return [f"Note: {note}" for note in (f"{self.method.name} explains the model as a whole.", *self.notes)]
 
 
 def _problems(model: CapturedModel, given: Inputs, question: Question) -> list[Problem]:

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn, Self, SupportsIndex, cast, overload
+from typing import TYPE_CHECKING, Any, NoReturn, Self, SupportsIndex, cast, overload
 
 import torch
 from torch import Tensor, nn
@@ -222,6 +222,22 @@ class Explainer(nn.Module):
             "An Explainer cannot be pickled; copy.deepcopy copies it, and another process makes its own from the model."
         )
 
+    if TYPE_CHECKING:  # torch declares a module's call as Any
+
+        @overload
+        def __call__(
+            self, inputs: Tensor, target: object = None, *, output_relevance: Tensor | None = None, layers: Sequence[str] = ()
+        ) -> Explanation[Tensor]: ...
+
+        @overload
+        def __call__(
+            self, inputs: object, target: object = None, *, output_relevance: Tensor | None = None, layers: Sequence[str] = ()
+        ) -> Explanation: ...
+
+        def __call__(self, inputs: object, *arguments: Any, **options: Any) -> Explanation:
+            """Explain a batch, see :meth:`forward`."""
+            ...
+
     @own_context()
     def logits(self, inputs: object) -> Tensor:
         """Return the model's logits, ``(B, C)``, without explaining anything.
@@ -362,6 +378,20 @@ def _method_of(arguments: Sequence[Any], options: dict[str, Any]) -> AnyMethod:
     return choose_method(method, {name: ordinary(value) for name, value in options.items()})
 
 
+@overload
+def explain(
+    model: nn.Module,
+    inputs: Tensor,
+    target: object = None,
+    *,
+    method: MethodChoice = "rap",
+    output_relevance: Tensor | None = None,
+    layers: Sequence[str] = (),
+    **options: Any,  # noqa: ANN401
+) -> Explanation[Tensor]: ...
+
+
+@overload
 def explain(
     model: nn.Module,
     inputs: object,
@@ -371,6 +401,18 @@ def explain(
     output_relevance: Tensor | None = None,
     layers: Sequence[str] = (),
     **options: Any,  # noqa: ANN401
+) -> Explanation: ...
+
+
+def explain(
+    model: nn.Module,
+    inputs: object,
+    target: object = None,
+    *,
+    method: MethodChoice = "rap",
+    output_relevance: Tensor | None = None,
+    layers: Sequence[str] = (),
+    **options: Any,
 ) -> Explanation:
     """Explain one batch: capture the model, explain, and forget it; to explain many batches, keep an :class:`Explainer`.
 

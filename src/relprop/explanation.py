@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten_with_path, tree_leaves, tree_map
+from typing_extensions import TypeVar
 
 from relprop.errors import InputError, OutputError
 from relprop.files import as_path, atomic
@@ -17,12 +18,16 @@ from relprop.meaning import UNSAID, Meaning
 from relprop.text import shown
 from relprop.version import __version__
 
+Relevance = TypeVar("Relevance", default=Any)
+"""What an explanation has for its inputs: a tensor for a tensor, else the same structure of tensors."""
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from PIL.Image import Image
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Explanation:
+class Explanation(Generic[Relevance]):
     """Relevance of every input element for the explained outputs.
 
     ``len`` is the number of samples, ``explanation[2]`` and ``explanation[1:3]`` are explanations of some of them, and
@@ -46,11 +51,11 @@ class Explanation:
         meaning: What positive and negative relevance say, in the method's words.
     """
 
-    relevance: Any
+    relevance: Relevance
     logits: Tensor
     target: Tensor | None
     absorbed: Tensor
-    inputs: Any
+    inputs: Relevance
     layers: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     method: str = ""
     notes: tuple[str, ...] = ()
@@ -127,6 +132,22 @@ class Explanation:
 
         labels = options.pop("labels", self.labels)
         return plot_explanation(self, labels=labels, **options)
+
+    def overlay(self, photo: Any = None, **options: Any) -> "Image":  # noqa: ANN401 - see relprop.viz
+        """Return one map over its photo as a PIL image; see :func:`relprop.viz.overlay_image` for the options."""
+        from relprop.viz import overlay_image
+
+        return overlay_image(self, photo, **options)
+
+    def _repr_png_(self) -> bytes | None:
+        from relprop.viz import png_of_explanation
+
+        return png_of_explanation(self)
+
+    def _repr_html_(self) -> str | None:
+        from relprop.viz import html_of_explanation
+
+        return html_of_explanation(self)
 
     def save(self, path: str | Path, **options: Any) -> None:  # noqa: ANN401 - see relprop.viz
         """Write the explanation whole or not at all, in the format that the suffix names.

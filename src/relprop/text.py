@@ -4,6 +4,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Sequence
+from html import escape
 from typing import Any
 
 from relprop.errors import InputError
@@ -15,6 +16,15 @@ def draw_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
     return [lines[0], "  ".join("─" * width for width in widths), *lines[1:]]
+
+
+def html_table(header: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> str:
+    """Return a table as HTML, in which texts are shown as they are; it scrolls where it is long."""
+    head = "".join(f"<th style='text-align:left'>{escape(cell)}</th>" for cell in header)
+    body = "".join("<tr>" + "".join(f"<td style='text-align:left'>{escape(c)}</td>" for c in row) + "</tr>" for row in rows)
+    below = "".join(f"<p>{escape(note)}</p>" for note in notes)
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f"<div style='max-height:30em;overflow:auto'>{table}</div>{below}"
 
 
 def plain_value(text: str) -> Any:  # noqa: ANN401 - whatever the option takes

@@ -32,7 +32,9 @@ from relprop.propagation.roles import Roles
 from relprop.propagation.schedule import Schedule, make_schedule
 from relprop.propagation.step import Step
 from relprop.rules.rule import Rule
-from relprop.text import draw_table
+from relprop.text import draw_table, html_table
+
+_HEADER = ("module", "op", "role", "rule", "output")
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,14 @@ class Plan:
 
     def __str__(self) -> str:
         """Return the table of ops: module path, op, role, rule, shape."""
-        rows = [(s.path or "·", s.op.removeprefix("aten::"), s.role, s.rule or "–", "×".join(s.shape)) for s in self.steps]
-        lines = draw_table(("module", "op", "role", "rule", "output"), rows)
-        return "\n".join([*lines, *(f"Note: {note}" for note in self.notes)])
+        return "\n".join([*draw_table(_HEADER, self._rows), *(f"Note: {note}" for note in self.notes)])
+
+    def _repr_html_(self) -> str:
+        return html_table(_HEADER, self._rows, [f"Note: {note}" for note in self.notes])
+
+    @property
+    def _rows(self) -> list[tuple[str, ...]]:
+        return [(s.path or "·", s.op.removeprefix("aten::"), s.role, s.rule or "–", "×".join(s.shape)) for s in self.steps]
 
 
 def make_plan(model: CapturedModel, method: Composite) -> Plan:

@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from relprop.propagation.run import Run, Shares
 from relprop.propagation.step import Step
-from relprop.text import draw_table
+from relprop.text import draw_table, html_table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,9 @@ class TraceRow:
         return float(rest.max())
 
 
+_HEADER = ("module", "op", "rule", "Σ relevance", "handed on", "absorbed", "deviation")
+
+
 @dataclass(frozen=True)
 class Trace:
     """The conservation table of one run, from the output to the input.
@@ -47,15 +53,34 @@ class Trace:
 
     def __str__(self) -> str:
         """Return the table; sums are means over the batch."""
+        return "\n".join([*draw_table(_HEADER, self._cells), self._summary])
+
+    def _repr_html_(self) -> str:
+        return html_table(_HEADER, self._cells, [self._summary])
+
+    def plot(self) -> "Figure":
+        """Draw how much relevance arrives at every op and how much of it is absorbed, means over the batch; notebooks show it."""
+        from relprop.viz import plot_trace
+
+        return plot_trace(
+            [row.path or row.op for row in self.rows],
+            [float(row.received.mean()) for row in self.rows],
+            [float(row.absorbed.mean()) for row in self.rows],
+            title=self._summary,
+        )
+
+    @property
+    def _cells(self) -> list[tuple[str, ...]]:
         cells: list[tuple[str, ...]] = []
         for row in self.rows:
             sums = [f"{float(v.mean()):.6g}" for v in (row.received, row.handed_on, row.absorbed)]
             cells.append((row.path or "·", row.op.removeprefix("aten::"), row.rule, *sums, f"{row.deviation:.1e}"))
-        lines = draw_table(("module", "op", "rule", "Σ relevance", "handed on", "absorbed", "deviation"), cells)
+        return cells
+
+    @property
+    def _summary(self) -> str:
         worst = self.worst
-        return "\n".join(
-            [*lines, f"Worst deviation: {worst.deviation:.1e} at {worst.path or worst.op} ({worst.op}, {worst.rule})"]
-        )
+        return f"Worst deviation: {worst.deviation:.1e} at {worst.path or worst.op} ({worst.op}, {worst.rule})"
 
 
 def _total(step: Step, relevance: Any, batch: int) -> Tensor:  # noqa: ANN401 - a tensor, or a list with gaps

@@ -6,6 +6,8 @@ from relprop.viz.drawable import Drawable, maps_of
 from relprop.viz.frame import Framed
 from relprop.viz.layers import plot_layers
 from relprop.viz.look import Look
+from relprop.viz.notebook import html_of_explanation, png_of_explanation
+from relprop.viz.pictures import overlay_image
 from relprop.viz.plot import plot_contrast, plot_explanation, plot_signs
 from relprop.viz.regions import positive_region
 from relprop.viz.saving import PICTURES, check_picture_format, save_figure
@@ -13,6 +15,7 @@ from relprop.viz.scores import Score, top_scores
 from relprop.viz.sheet import draw_sheet
 from relprop.viz.smoothing import smoothed
 from relprop.viz.tiles import Classes, Legend, Marks, Reason, Strip, Tile
+from relprop.viz.trace import plot_trace
 from relprop.viz.views import View
 
 __all__ = [
@@ -36,14 +39,18 @@ __all__ = [
     "comparison_rows",
     "draw_grid",
     "draw_sheet",
+    "html_of_explanation",
     "maps_of",
     "overlay",
+    "overlay_image",
     "plot_comparison",
     "plot_contrast",
     "plot_explanation",
     "plot_layers",
     "plot_models",
     "plot_signs",
+    "plot_trace",
+    "png_of_explanation",
     "positive_region",
     "save_figure",
     "scale_of",

@@ -18,8 +18,12 @@ LONGEST = 1600
 """The longer side in pixels to which figures reduce whole photos."""
 
 
-def photos_of(images: Images | None, explanation: Drawable, count: int, size: tuple[int, ...]) -> Sequence[Photo]:
+def photos_of(
+    images: Images | None, explanation: Drawable, count: int, size: tuple[int, ...], longest: int = LONGEST
+) -> Sequence[Photo]:
     """Return the photo of each of ``count`` images; by default the explained inputs, where they are images.
+
+    Whole photos are reduced to ``longest`` pixels on their longer side.
 
     Raises:
         InputError: They are not ``count`` images of ``size``, or whole photos with their windows.
@@ -27,7 +31,7 @@ def photos_of(images: Images | None, explanation: Drawable, count: int, size: tu
     images = _own_images(explanation) if images is None else images
     if images is None:
         return [None] * count
-    photos = [_photo(image) for image in images]
+    photos = [_photo(image, longest) for image in images]
     if len(photos) != count or any(not isinstance(photo, Framed) and photo.shape[:2] != size for photo in photos):
         shapes = ", ".join(sorted({_shape(photo) for photo in photos}))
         raise InputError(f"{count} images of {size[0]}×{size[1]} pixels were expected, not {len(photos)} of {shapes}.")
@@ -51,11 +55,11 @@ def _own_images(explanation: Drawable) -> Tensor | None:
     return inputs if isinstance(inputs, Tensor) and inputs.dim() == 4 and inputs.shape[1] in {1, 3} else None
 
 
-def _photo(image: Image.Image | Bytes | Framed | Tensor) -> Bytes | Framed:
+def _photo(image: Image.Image | Bytes | Framed | Tensor, longest: int) -> Bytes | Framed:
     if isinstance(image, Tensor):
         return _tensor_photo(image)
     if isinstance(image, Framed):
-        return image.reduced(LONGEST)
+        return image.reduced(longest)
     return np.asarray(image.convert("RGB")) if isinstance(image, Image.Image) else image
 
 

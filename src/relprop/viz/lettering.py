@@ -7,7 +7,7 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 
 FAMILY = "sans-serif"
 BOX, UNKNOWN = "□", "?"
-_DPI = 288
+_EM = 100.0
 
 AS_IT_IS: dict[str, Any] = {"parse_math": False, "usetex": False, "family": FAMILY}
 """The keywords with which matplotlib shows a text as it is."""
@@ -22,10 +22,8 @@ def printable(text: str, weight: str = "normal") -> str:
 
 def width_of(text: str, size: float, weight: str = "normal") -> float:
     """Return the width of one line of text in inches, at a font size in points."""
-    font = get_font(findfont(FontProperties(family=FAMILY, weight=weight)))
-    font.set_size(size, _DPI)
-    font.set_text(printable(text, weight), 0.0)
-    return font.get_width_height()[0] / 64 / _DPI
+    file = findfont(FontProperties(family=FAMILY, weight=weight))
+    return sum(_advance(file, character) for character in printable(text, weight)) * size / 72
 
 
 def fitted(text: str, width: float, size: float, smallest: float, weight: str = "normal") -> tuple[str, float]:
@@ -44,3 +42,11 @@ def fitted(text: str, width: float, size: float, smallest: float, weight: str = 
 @cache
 def _glyphs(font: str) -> frozenset[str]:
     return frozenset(map(chr, get_font(font).get_charmap()))
+
+
+@cache
+def _advance(file: str, character: str) -> float:
+    """The width of a character over the font's size."""
+    font = get_font(file)
+    font.set_size(_EM, 72)
+    return font.load_char(ord(character)).linearHoriAdvance / 65536 / _EM

@@ -57,7 +57,7 @@ def plot_explanation(
     chosen = Look(**look)
     marks = _marks(masks, boxes, len(explanation.logits))
     subjects = subjects_of(explanation, images, labels, chosen, marks)
-    strips = [strip for subject in subjects for strip in _strips(subject, outline=outline)]
+    strips = [strip for subject in subjects for strip in strips_of(subject, outline=outline)]
     return _drawn(explanation, subjects, strips, title, chosen)
 
 
@@ -126,8 +126,8 @@ def _drawn(
     return draw_sheet(strips, title=title, foot=[*foot_of([explanation.method], look, names), *more])
 
 
-def _strips(subject: Subject, *, outline: bool) -> list[Strip]:
-    """The rows of one image."""
+def strips_of(subject: Subject, *, outline: bool = False) -> list[Strip]:
+    """Return the rows of one image."""
     if len(subject.views) == 1:
         (view,) = subject.views
         second = [_second(view, outline=outline, title="outline" if outline else "overlay")] if view.photo is not None else []

@@ -33,8 +33,9 @@ def subjects_of(
     labels: Sequence[str] | None,
     look: Look,
     marks: Mapping[int, Marks] | None = None,
+    images_at_most: int | None = None,
 ) -> list[Subject]:
-    """Return the images of an explanation; ``marks`` are lines on the pictures of single images.
+    """Return the images of an explanation, or the first of them; ``marks`` are lines on the pictures of single images.
 
     Raises:
         InputError: Maps are no pictures, or images or class names do not fit them.
@@ -53,7 +54,7 @@ def subjects_of(
             tuple(explained_classes(explanation, image, labels)),
             class_scores(explanation, image, labels),
         )
-        for image in range(len(maps))
+        for image in range(len(maps))[:images_at_most]
     ]
 
 
