@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 WORKERS ?= 2
 OUT ?= out
-# A photo that comes with a dependency's wheel: Stéfan van der Walt's cat Chelsea, CC0.
-CAT = "$$($(BIN)/python -c 'from importlib.resources import files; print(files("skimage") / "data/chelsea.png")')"
+# A photo that comes with a dependency's wheel: Rachel Michetti's cup of coffee, CC0.
+COFFEE = "$$($(BIN)/python -c 'from importlib.resources import files; print(files("skimage") / "data/coffee.png")')"
 SLOW = --option rise:masks=4000 --option lime:samples=1000 --option kernel-shap:samples=1000 --option score-cam:channels=null
 
 export PIP_CONSTRAINT := constraints.txt
@@ -16,7 +16,7 @@ export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 .PHONY: demo test lint format docs figures clean
 
 demo: $(VENV)/.demo
-	@$(BIN)/relprop explain $(CAT) --output $(OUT)/chelsea-rap.png
+	@$(BIN)/relprop explain $(COFFEE) --against runner-up --smooth 1.5 --output $(OUT)/coffee.png
 
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
@@ -33,12 +33,15 @@ format: $(VENV)/.dev
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet --site-dir site
 
-# With DEIT=FILE, the weights of DeiT-tiny in timm's layout, also the picture of a transformer. An option asks for its slow method.
+# With DEIT=FILE, the weights of DeiT-tiny in timm's layout, also the pictures of a transformer. An option asks for its slow method.
+TWO = --methods rap,lrp-gamma,abslrp,grad-cam --model efficientnet-lite0 --model timm:deit_tiny_patch16_224=$(DEIT)
 figures: $(VENV)/.dev
-	$(BIN)/relprop explain $(CAT) --output docs/images/chelsea-rap.png
-	$(BIN)/relprop compare $(CAT) $(SLOW) --dpi 100 --output docs/images/methods.webp
+	$(BIN)/relprop explain $(COFFEE) --against runner-up --smooth 1.5 --dpi 120 --output docs/images/coffee.webp
+	$(BIN)/python benchmarks/pictures.py docs/images
+	$(BIN)/relprop compare $(COFFEE) $(SLOW) --dpi 100 --output docs/images/methods.webp
 ifdef DEIT
-	$(BIN)/relprop compare $(CAT) --model timm:deit_tiny_patch16_224 --weights $(DEIT) --dpi 85 --output docs/images/methods-transformer.webp
+	$(BIN)/relprop compare $(COFFEE) $(TWO) --smooth 1.5 --dpi 110 --output docs/images/two-models.webp
+	$(BIN)/relprop compare $(COFFEE) --model timm:deit_tiny_patch16_224=$(DEIT) --dpi 85 --output docs/images/methods-transformer.webp
 endif
 
 clean:

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from relprop.evaluation.report.figures import draw_bars, draw_curves
 from relprop.evaluation.report.statistics import Estimate
 from relprop.evaluation.report.tables import Curve, Line, Table
-from relprop.viz import Row, draw_grid, plot_comparison, plot_explanation, save_figure
+from relprop.viz import Row, View, draw_grid, plot_comparison, plot_explanation, save_figure
 from relprop.viz.lettering import printable
 from tests.figures import explanation
 from tests.files import ROOT
@@ -65,7 +65,7 @@ def test_a_comparison_shows_names_as_they_are(name, saved):
     figure = plot_comparison({name: explanation(), "none": name}, labels=[name] * 5, title=name)
     saved(figure)
     assert texts_of(figure).count(SHOWN.get(name, name)) >= 2
-    cells = {name: np.zeros((4, 4)), "none": f"no map of {name}"}
+    cells = {name: View(np.zeros((4, 4))), "none": f"no map of {name}"}
     saved(draw_grid([Row(cells, title=name)], title=name))
 
 

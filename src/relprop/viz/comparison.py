@@ -126,7 +126,9 @@ def comparison_rows(
     ]
 
 
-def draw_grid(rows: Sequence[Row], *, title: str = "", look: Look | None = None, overlaid: bool = False) -> Figure:
+def draw_grid(
+    rows: Sequence[Row], *, title: str = "", look: Look | None = None, overlaid: bool = False, method: str | None = None
+) -> Figure:
     """Draw rows of heat maps under the names of their columns; too many columns for one line wrap.
 
     Args:
@@ -134,6 +136,7 @@ def draw_grid(rows: Sequence[Row], *, title: str = "", look: Look | None = None,
         title: Stands above, at the left.
         look: What the foot of the page says of the colors.
         overlaid: Lay the maps over the photos.
+        method: The method of all maps, where the columns are something else.
 
     Raises:
         InputError: There is nothing to draw, or there are no photos to lay maps over.
@@ -155,7 +158,7 @@ def draw_grid(rows: Sequence[Row], *, title: str = "", look: Look | None = None,
     ]
     widest = max(map(len, bands))
     cell = 2.8 if widest <= 4 else 2.1 if widest <= 6 else 1.7
-    return draw_sheet(strips, title=title, foot=foot_of(columns, look or Look()), cell=cell)
+    return draw_sheet(strips, title=title, foot=foot_of([method] if method else columns, look or Look()), cell=cell)
 
 
 def _cell(row: Row, column: str, *, overlaid: bool, named: bool) -> Cell:

@@ -51,7 +51,7 @@ def plot_layers(
             }
             cells = {path: part if isinstance(part, str) else _view(part, view, chosen) for path, part in maps.items()}
             rows.append(Row({**cells, "input": view}, view.photo, subject.names[index].title if subject.names else ""))
-    return draw_grid(rows, title=explanation.method if title is None else title, look=chosen)
+    return draw_grid(rows, title=explanation.method if title is None else title, look=chosen, method=explanation.method)
 
 
 def _view(values: Tensor, view: View, look: Look) -> View:

@@ -15,7 +15,7 @@ from matplotlib.patheffects import withStroke
 from relprop.viz.colors import Bytes, Floats
 from relprop.viz.lettering import AS_IT_IS, fitted, printable
 
-INK, MUTED, PALE, BAR, EXPLAINED = "#1f2328", "#656d76", "#eef0f2", "#c9d1d9", "#ac1328"
+INK, MUTED, PALE, BAR, EXPLAINED, RIVAL = "#1f2328", "#656d76", "#eef0f2", "#c9d1d9", "#ac1328", "#1c5ba3"
 STYLE: Mapping[str, Any] = {**AS_IT_IS, "size": 9.0, "color": INK}
 SMALLEST = 5.0
 """Of a font, in points."""

@@ -161,7 +161,11 @@ def _contrast(subject: Subject) -> Strip:
         ),
         *([view.outlined(f"outline of {name.name}")] if view.photo is not None else []),
     ]
-    return Strip([*cells, *_classes(subject)])
+    scores = tuple(
+        replace(score, explained=False, rival=True) if score.explained and score.name == rival.name else score
+        for score in subject.scores
+    )
+    return Strip([*cells, Classes(scores)])
 
 
 def _shares(heatmap: Floats) -> Floats:

@@ -6,11 +6,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Score:
-    """A predicted class: its name, probability in [0, 1], and whether it is an explained one."""
+    """A predicted class.
+
+    Attributes:
+        name: Its name.
+        probability: In [0, 1].
+        explained: Whether it is an explained class, shown in the red of the maps.
+        rival: Whether it is what the explained class is set against, shown in their blue.
+    """
 
     name: str
     probability: float
     explained: bool = False
+    rival: bool = False
 
 
 def top_scores(

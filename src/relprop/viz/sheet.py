@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from relprop.viz.lettering import width_of
-from relprop.viz.page import BAR, EXPLAINED, INK, MUTED, PALE, SMALLEST, Page, Place, blank_page
+from relprop.viz.page import BAR, EXPLAINED, INK, MUTED, PALE, RIVAL, SMALLEST, Page, Place, blank_page
 from relprop.viz.tiles import Cell, Classes, Legend, Marks, Reason, Strip, Tile
 
 # All lengths in inches.
@@ -153,20 +153,19 @@ def _draw_reason(page: Page, room: Place, reason: str) -> None:
 
 
 def _draw_classes(page: Page, room: Place, classes: Classes) -> None:
-    """Draw names, bars and percentages from the top down; explained classes are red."""
+    """Draw names, bars and percentages from the top down; explained classes are red, a rival is blue."""
     line = min(room.height / max(len(classes.scores), 5), 0.56)
     for row, score in enumerate(classes.scores):
         top = room.top - row * line
-        weight = "bold" if score.explained else "normal"
-        color = EXPLAINED if score.explained else INK
+        weight = "bold" if score.explained or score.rival else "normal"
+        color = EXPLAINED if score.explained else RIVAL if score.rival else INK
         page.line(Place(room.left, top - 0.62 * line, room.width - 0.6, 0.5 * line), score.name, 9, weight, color=color)
         percent = {"ha": "right", "va": "center_baseline", "color": color, "weight": weight}
         page.label(room.right, top - 0.37 * line, f"{score.probability:.1%}", **percent)
         bar = Place(room.left, top - 0.76 * line, room.width, 0.11 * line)
         page.box(bar, color=PALE)
-        page.box(
-            Place(bar.left, bar.bottom, bar.width * score.probability, bar.height), color=EXPLAINED if score.explained else MUTED
-        )
+        filled = MUTED if color == INK else color
+        page.box(Place(bar.left, bar.bottom, bar.width * score.probability, bar.height), color=filled)
 
 
 def _wrapped(text: str, size: float, width: float) -> list[str]:

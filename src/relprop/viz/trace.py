@@ -21,14 +21,16 @@ def plot_trace(ops: Sequence[str], received: Sequence[float], absorbed: Sequence
         absorbed: The relevance that each absorbed.
         title: Stands above.
     """
-    figure = Picture(figsize=(max(6.0, min(14.0, 0.22 * len(ops))), 3.6), facecolor="white", layout="constrained")
+    figure = Picture(figsize=(max(6.0, min(14.0, 0.22 * len(ops))), 3.9), facecolor="white", layout="constrained")
     axes = figure.add_subplot()
     gone = [sum(absorbed[: place + 1]) for place in range(len(ops))]
     axes.plot(received, color=EXPLAINED, lw=1.6, label="relevance that arrives")
     axes.fill_between(range(len(ops)), gone, color="#9db8d2", step="post", label="absorbed so far")
     axes.axhline(0, color=INK, lw=0.6)
     step = max(1, -(-len(ops) // _NAMED))
-    axes.set_xticks(range(0, len(ops), step), [printable(name) for name in ops[::step]], rotation=90, fontsize=6, **AS_IT_IS)
+    axes.set_xticks(
+        range(0, len(ops), step), [printable(_short(name)) for name in ops[::step]], rotation=90, fontsize=6, **AS_IT_IS
+    )
     axes.yaxis.set_major_locator(MaxNLocator(6))
     axes.tick_params(axis="y", labelsize=7, colors=MUTED)
     axes.set_title(printable(title), fontsize=9, loc="left", **AS_IT_IS)
@@ -36,3 +38,7 @@ def plot_trace(ops: Sequence[str], received: Sequence[float], absorbed: Sequence
     axes.margins(x=0.01)
     axes.legend(fontsize=7, frameon=False)
     return figure
+
+
+def _short(name: str, longest: int = 26) -> str:
+    return name if len(name) <= longest else f"…{name[1 - longest :]}"
