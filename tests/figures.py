@@ -18,9 +18,14 @@ def explanation(targets=None):
 
 
 def pictures_of(figure):
-    """The pixels of every picture in color, in the order in which they were drawn."""
+    """The pixels of every picture, the color scales left out, in the order in which they were drawn."""
     shown = [np.asarray(image.get_array()) for axes in figure.axes for image in axes.images]
-    return [pixels for pixels in shown if pixels.ndim == 3]
+    return [pixels for pixels in shown if pixels.shape[0] > 1]
+
+
+def texts_of(figure):
+    """Every text of a figure."""
+    return [text.get_text() for text in figure.texts] + [text.get_text() for axes in figure.axes for text in axes.texts]
 
 
 def boxes_of(figure):

@@ -10,7 +10,7 @@ from tests.files import ROOT
 
 SOURCE = ROOT / "src"
 ORDER = [
-    ["context", "draws", "errors", "extras", "lazy", "version"],
+    ["context", "draws", "errors", "extras", "lazy", "meaning", "version"],
     ["targets"],
     ["files", "text", "inputs", "options", "heads"],
     ["images"],

@@ -16,7 +16,7 @@ from relprop.methods import METHODS
 from relprop.viz import Look, Row, View, colorize, draw_grid, overlay, plot_comparison
 from relprop.viz.comparison import bands_of
 from relprop.zoo import load
-from tests.figures import boxes_of, pictures_of
+from tests.figures import boxes_of, pictures_of, texts_of
 from tests.files import MODELS, names, save_photos
 
 
@@ -32,10 +32,6 @@ def folder(tmp_path, monkeypatch):
 def compare(*arguments, model="m.py:small"):
     models = [part for name in ([model] if isinstance(model, str) else model) for part in ("--model", name)]
     return CliRunner().invoke(app, ["compare", "cat.png", *models, *map(str, arguments)])
-
-
-def texts_of(figure):
-    return [text.get_text() for text in figure.texts] + [text.get_text() for axes in figure.axes for text in axes.texts]
 
 
 @pytest.fixture

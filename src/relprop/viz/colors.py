@@ -90,10 +90,13 @@ def colorize_rgba(heatmap: Floats, look: Look = PLAIN) -> Bytes:
 
 def overlay(photo: Bytes, heatmap: Floats, look: Look = PLAIN) -> Bytes:
     """Lay the map's colors over a grayed photo ``(H, W, 3)``, the more opaque the stronger the relevance."""
-    shown = smoothed(heatmap, look.smooth)
-    values = scale_of(shown, look).unit(shown)
-    opacity = _opacity(values, look)
-    return _bytes(grayed(photo) * (1 - opacity) + _painted(values) / 255.0 * opacity)
+    return laid_over(photo, colorize_rgba(heatmap, look))
+
+
+def laid_over(photo: Bytes, colors: Bytes) -> Bytes:
+    """Lay colors with their opacity ``(H, W, 4)`` over a grayed photo ``(H, W, 3)``."""
+    opacity = colors[..., 3:] / 255.0
+    return _bytes(grayed(photo) * (1 - opacity) + colors[..., :3] / 255.0 * opacity)
 
 
 def grayed(photo: Bytes) -> Floats:

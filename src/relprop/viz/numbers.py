@@ -45,7 +45,7 @@ def sums_of(heatmap: Floats, absorbed: float | None = None) -> Sums:
 
 def written(value: float) -> str:
     """Write a number with three significant digits: ``6 303``, ``0.0412``, ``−1.3e-05``."""
-    size, sign = abs(value), "−" * (value < 0)
+    size, sign = abs(value), "−" if value < 0 else ""
     if size == 0:
         return "0"
     if size >= 1e7 or size < 1e-3:

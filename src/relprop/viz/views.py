@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from relprop.meaning import UNSAID, Meaning
-from relprop.viz.colors import Bytes, Floats, Scale, colorize, colorize_rgba, grayed, scale_of
+from relprop.viz.colors import Bytes, Floats, Scale, colorize, colorize_rgba, laid_over, scale_of
 from relprop.viz.frame import Framed
 from relprop.viz.images import Photo, shown_pixels
 from relprop.viz.look import PLAIN, Look
@@ -73,12 +73,10 @@ class View:
 
     def overlaid(self) -> Bytes:
         """Return the pixels ``(H, W, 3)`` of the map over its grayed photo."""
-        colors = colorize_rgba(self.heatmap, self.look) / 255.0
+        colors = colorize_rgba(self.heatmap, self.look)
         if isinstance(self.photo, Framed):
             colors = self.photo.spread(colors)
-        opacity = colors[..., 3:]
-        mixed = grayed(shown_pixels(self._photo)) * (1 - opacity) + colors[..., :3] * opacity
-        return np.round(mixed * 255.0).astype(np.uint8)
+        return laid_over(shown_pixels(self._photo), colors)
 
     def outlined(self, title: str = "") -> Tile:
         """Return the photo with the outline of the positive region, faded outside of it."""
