@@ -9,6 +9,7 @@ from relprop.viz.look import Look
 from relprop.viz.notebook import html_of_explanation, png_of_explanation
 from relprop.viz.pictures import overlay_image
 from relprop.viz.plot import plot_contrast, plot_explanation, plot_signs
+from relprop.viz.ranks import plot_ranks
 from relprop.viz.regions import positive_region
 from relprop.viz.saving import PICTURES, check_picture_format, save_figure
 from relprop.viz.scores import Score, top_scores
@@ -48,6 +49,7 @@ __all__ = [
     "plot_explanation",
     "plot_layers",
     "plot_models",
+    "plot_ranks",
     "plot_signs",
     "plot_trace",
     "png_of_explanation",

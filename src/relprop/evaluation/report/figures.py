@@ -17,7 +17,10 @@ from relprop.viz.lettering import AS_IT_IS, printable
 
 _COLUMNS = 3
 _STYLES = ("-", "--", ":")
-_COLORS = 10
+_COLORS = ("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd")
+"""Told apart by people with color deficiencies (Petroff 2021, matplotlib's petroff10)."""
+_BANDS = 10
+"""The most methods whose intervals are drawn: of more, the bands cover each other."""
 
 
 def write_figures(report: Report, folder: Path | str) -> list[Path]:
@@ -79,7 +82,7 @@ def _zoom(axes: Axes, scores: np.ndarray, ends: np.ndarray) -> None:
 
 
 def draw_curves(table: Table) -> Figure | None:
-    """Return one panel per curve, with a line per method; None without curves."""
+    """Return one panel per curve, with a line per method, and its interval as a band for up to ten methods; None without curves."""
     names = list(dict.fromkeys(curve.name for curve in table.curves))
     if not names:
         return None
@@ -103,6 +106,9 @@ def _head(figure: Figure, table: Table) -> None:
 def _lines(axes: Axes, name: str, curves: Sequence[Curve], looks: Mapping[str, Mapping[str, Any]]) -> None:
     for curve in curves:
         axes.plot([point.value for point in curve.points], label=printable(curve.method), **looks[curve.method])
+        if len(curves) <= _BANDS:
+            ends = [point.low for point in curve.points], [point.high for point in curve.points]
+            axes.fill_between(range(len(curve.points)), *ends, color=looks[curve.method]["color"], alpha=0.15, linewidth=0)
     axes.set_title(printable(name.removesuffix("_curve").replace("_", " ")), fontsize=9, **AS_IT_IS)
     axes.set_xlabel("step", fontsize=8)
     axes.tick_params(labelsize=7)
@@ -111,7 +117,11 @@ def _lines(axes: Axes, name: str, curves: Sequence[Curve], looks: Mapping[str, M
 def _looks(methods: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return a color and line style for each method; they repeat after thirty."""
     return {
-        method: {"color": f"C{place % _COLORS}", "linestyle": _STYLES[place // _COLORS % len(_STYLES)], "lw": 1.4}
+        method: {
+            "color": _COLORS[place % len(_COLORS)],
+            "linestyle": _STYLES[place // len(_COLORS) % len(_STYLES)],
+            "lw": 1.4,
+        }
         for place, method in enumerate(dict.fromkeys(methods))
     }
 
