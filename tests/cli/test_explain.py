@@ -19,6 +19,7 @@ from relprop.evaluation import read_rows
 from relprop.images import open_photo
 from relprop.version import __version__
 from relprop.zoo import load
+from tests.figures import pictures_of, texts_of
 from tests.files import MODELS, ROOT, names, save_photos
 
 
@@ -69,6 +70,44 @@ def test_top_targets_are_the_largest_logits(folder):
     assert [entry["class"] for entry in record["explained"]] == [entry["class"] for entry in record["predicted"][:3]]
 
 
+@pytest.fixture
+def figures(monkeypatch):
+    """The figures that the command line saves."""
+    import relprop.cli.explain as module
+
+    kept = []
+    monkeypatch.setattr(module, "save_figure", lambda figure, _path, _dpi: kept.append(figure))
+    return kept
+
+
+@pytest.mark.parametrize("rival", ["runner-up", "dog", "2"])
+def test_a_class_is_set_against_a_rival(folder, figures, rival):
+    result = explain(folder, "--against", rival, "--target", "tabby cat", "--json", "-o", folder / "o.png")
+    assert result.exit_code == 0, result.output
+    assert len(pictures_of(figures[0])) == 4, "photo, map, contrast and outline"
+    explained = json.loads((folder / "o.json").read_text())["explained"]
+    assert explained[0]["name"] == "tabby"
+    assert f"tabby rather than {explained[1]['name']}" in texts_of(figures[0])
+    if rival == "dog":
+        assert explained[1]["name"] == "dog"
+
+
+def test_figures_on_request(folder, figures):
+    for options, pictures in (((), 3), (("--outline",), 3), (("--signs",), 4), (("--layer", "features.0"), 3)):
+        result = explain(folder, *options, "--smooth", "2", "--limit", "0.5", "-o", folder / "o.png")
+        assert result.exit_code == 0, result.output
+        assert len(pictures_of(figures[-1])) == pictures, options
+        assert any("σ = 2 pixels" in text for text in texts_of(figures[-1]))
+        assert any("saturate at ±0.5" in text for text in texts_of(figures[-1]))
+    assert "features.0" in texts_of(figures[-1])
+
+
+def test_the_whole_photo_is_drawn(folder, figures):
+    Image.new("RGB", (90, 50), "green").save(folder / "wide.png")
+    assert explain(folder, "--whole-photo", "-o", folder / "o.png", photos=("wide.png",)).exit_code == 0
+    assert [pixels.shape for pixels in pictures_of(figures[0])] == [(50, 90, 3)] * 3
+
+
 def test_one_bad_photo_does_not_lose_the_others(folder):
     result = explain(folder, "-o", folder / "out", photos=("a.png", "broken.png", "missing.png", "b.jpg"))
     assert result.exit_code == 1
@@ -117,6 +156,14 @@ def test_options_reach_the_method(folder):
         (("--device", "cuda:99"), "cannot be used here"),
         (("--device", "gpu"), "cannot be used here"),
         (("--percentile", "0"), "percentile"),
+        (("--limit", "-1"), "positive number"),
+        (("--smooth", "-1"), "0 or more"),
+        (("--opacity", "2"), "from 0 to 1"),
+        (("--signs", "--outline"), "--outline and --signs ask for different figures"),
+        (("--against", "dog", "--target", "dog"), "no class other than the explained one"),
+        (("--against", "dgo"), "Did you mean 'dog'"),
+        (("--against", "runner-up", "--target", "top:2"), "sets one class against a rival, and --target names 2"),
+        (("--layer", "nix"), "nix"),
         (("-o", "/proc/nix/a.png"), "cannot be made"),
         (("-o", "a.xyz"), "no suffix of a picture format"),
     ],
