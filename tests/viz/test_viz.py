@@ -384,6 +384,18 @@ def test_a_hundred_images_make_one_figure_that_is_forgotten(tmp_path):
     assert kept() is None
 
 
+def test_pixels_are_repeated_where_a_whole_number_fits(tmp_path):
+    """A map of 224 pixels is enlarged by two at 160 dots per inch: its own pattern, and no other."""
+    heatmap = np.random.default_rng(0).normal(size=(224, 224))
+    figure = draw_sheet([Strip([View(heatmap).colors()])])
+    save_figure(figure, tmp_path / "a.png", 160)
+    drawn = np.asarray(Image.open(tmp_path / "a.png").convert("RGB"))
+    colors = colorize(heatmap).repeat(2, 0).repeat(2, 1)
+    inner = colors[20:-20, 20:-20]
+    places = [drawn[top : top + 408, left : left + 408] for top in range(40, 80) for left in range(48, 57)]
+    assert any(np.array_equal(place, inner) for place in places if place.shape == inner.shape)
+
+
 # --- alignment ---------------------------------------------------------------------------------------------------------------------
 
 

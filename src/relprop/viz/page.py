@@ -44,6 +44,15 @@ class Place:
 class Picture(Figure):
     """A figure outside pyplot's list of open figures; notebooks show it whether or not they imported pyplot."""
 
+    def savefig(self, fname: Any, **options: Any) -> None:  # noqa: ANN401 - matplotlib's own
+        """Save the figure; pixels that are enlarged by a whole number are repeated, others are resampled."""
+        dpi = options.get("dpi", self.dpi)
+        for image in [image for axes in self.axes for image in axes.images]:
+            left, right, _, _ = image.get_extent()
+            factor = (right - left) * (dpi if isinstance(dpi, int | float) else self.dpi) / image.get_shape()[1]
+            image.set_interpolation("nearest" if factor > 0.5 and abs(factor - round(factor)) < 1e-6 else "antialiased")
+        super().savefig(fname, **options)
+
     def _repr_png_(self) -> bytes:
         return png_of(self)
 
@@ -89,7 +98,7 @@ class Page:
         self.axes.add_patch(Rectangle((place.left, place.bottom), place.width, place.height, **kept))
 
     def picture(self, place: Place, pixels: Bytes) -> None:
-        """Show pixels ``(H, W, 3)`` in a frame: as they are where they are enlarged by a whole number, else resampled."""
+        """Show pixels ``(H, W, 3)`` in a frame."""
         extent = place.left, place.right, place.bottom, place.top
         self.axes.imshow(pixels, extent=extent, aspect="auto", origin="upper", interpolation="antialiased")
         self.box(place, fill=False, edgecolor=BAR, linewidth=0.6, zorder=2.5)
