@@ -62,6 +62,7 @@ class Explanation(Generic[Relevance]):
     completeness_error: Tensor | None = None
     activation: str | None = None
     labels: tuple[str, ...] | None = None
+    meaning: Meaning = UNSAID
 
     def __repr__(self) -> str:
         """Return one line: the method, the shape of the relevance, the explained classes."""
