@@ -26,6 +26,7 @@ ORDER = [
     ["datasets", "metrics"],
     ["integrations"],
     ["evaluation"],
+    ["app"],
     ["cli"],
     ["__init__", "__main__"],
 ]

@@ -29,6 +29,7 @@ _EXTRAS = {
     "transformers": "huggingface",
     "quantus": "quantus",
     "ray": "ray",
+    **dict.fromkeys(("gradio", "fastapi", "uvicorn", "starlette"), "app"),
 }
 """The extra that installs a package."""
 
