@@ -68,15 +68,15 @@ class Answers:
 
     def region(
         self, event: gr.EventData, request: gr.Request, model: str, methods: list[str], target: int | None
-    ) -> tuple[str, str]:
-        """Tell what the region around a point of a map counts for; the news and the region."""
+    ) -> str:
+        """Tell what the region around a point of a map counts for."""
         sent, session = _sent(event), self._session(request)
         method, across, down = str(sent.get("method")), _number(sent.get("across")), _number(sent.get("down"))
         try:
             found = self.desk.region(session, choice_of(model, methods, target, None), method, across or 0.0, down or 0.0)
         except Exception as error:
-            return self._sentence(error), ""
-        return "", markup.region(found, method)
+            return self._sentence(error)
+        return markup.region(found, method)
 
     def table(self, request: gr.Request, model: str, methods: list[str], target: int | None) -> str:
         """Return the conservation tables of the chosen methods."""
@@ -99,7 +99,7 @@ class Answers:
         target: int | None,
         layer: str | None,
         opacity: float,
-    ) -> tuple[str, str]:
+    ) -> tuple[Any, str]:
         """Return the news, and a file for the browser to save: its name, type and Base64 as JSON."""
         sent, session = _sent(event), self._session(request)
         kind, method = str(sent.get("kind")), str(sent.get("method"))
@@ -109,7 +109,7 @@ class Answers:
             name = self.desk.file_name(session, choice, method, f".{kind}")
         except Exception as error:
             return self._sentence(error), ""
-        return "", json.dumps({"name": name, "type": _TYPES[kind], "data": b64encode(content).decode("ascii")})
+        return gr.skip(), json.dumps({"name": name, "type": _TYPES[kind], "data": b64encode(content).decode("ascii")})
 
     def forget(self, request: gr.Request) -> None:
         """Drop the session of a closed window."""
@@ -178,7 +178,7 @@ class Answers:
         return _only(
             news="".join(map(markup.sentence, said)),
             viewer=markup.cards(maps, names[target], photo),
-            region="",
+            region=markup.HINT,
             classes=markup.predicted(prepared, names, target, TOP),
             target=gr.update(value=target),
             layer=self._layer(choice),

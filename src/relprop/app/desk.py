@@ -73,11 +73,18 @@ class Map:
 
 @dataclass(frozen=True)
 class Share:
-    """What a region counts for a class: the sum of relevance in it, positive for the class and negative against."""
+    """What a region counts for a class.
+
+    Attributes:
+        name: The name of the class.
+        relevance: The sum of relevance in the region: positive for the class, negative against it.
+        part: The same over the sum of absolute relevance of the whole map, which makes classes comparable.
+        explained: Whether it is the explained class.
+    """
 
     name: str
-    index: int
     relevance: float
+    part: float
     explained: bool
 
 
@@ -190,8 +197,10 @@ class Desk:
             return Region(reason=self.describe(error))
         inside = disc(maps.shape[1:], min(max(across, 0.0), 1.0), min(max(down, 0.0), 1.0))
         names = self.names(choice.model, len(prepared.logits))
-        sums = [float(one[inside].sum()) for one in maps]
-        shares = [Share(names[index], index, total, index == target) for index, total in zip(classes, sums, strict=True)]
+        sums = [(float(one[inside].sum()), float(np.abs(one).sum()) or 1.0) for one in maps]
+        shares = [
+            Share(names[index], total, total / whole, index == target) for index, (total, whole) in zip(classes, sums, strict=True)
+        ]
         return Region(tuple(sorted(shares, key=lambda share: -share.relevance)), explanation.meaning)
 
     def trace(self, session: Session, choice: Choice, method: str) -> Trace:

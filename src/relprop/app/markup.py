@@ -13,13 +13,15 @@ from relprop.app.sessions import Prepared
 from relprop.propagation.trace import Trace
 from relprop.viz import View
 from relprop.viz.colors import Bytes, Scale, colorize_rgba, grayed
+from relprop.viz.images import Photo
 from relprop.viz.look import Look
 from relprop.viz.numbers import written
 
 _FULL = Look(opacity=1.0)
 """The opacity is the page's, so that its slider needs no server."""
 _STOPS = 9
-_HINT = "Point at the map for values; click it to ask what a region counts for. Keys: arrows move, Enter asks."
+HINT = '<p class="rp-hint">Point at a map for its values, and click it to see which classes that region counts for and against.</p>'
+_KEYS = "Point at the map for values; click it to ask what a region counts for. Keys: arrows move, Enter asks."
 
 
 def text(value: str) -> str:
@@ -45,7 +47,7 @@ def _card(one: Map, class_name: str, photo: str) -> str:
     if one.view is None:
         return f'<section class="rp-card" aria-label="{text(one.method)}">{head}{sentence(one.reason, wrong=True)}</section>'
     label = f"Heat map of {one.method} for {class_name}, over {photo}"
-    parts = [head, _picture(one.view, label, one.method, keys=True), _legend(one.view)]
+    parts = [head, _picture(one.view, one.view.photo, label, one.method, keys=True), _legend(one.view)]
     parts += [f'<p class="rp-numbers">{"".join(f"<span>{text(part)}</span>" for part in one.view.sums.parts)}</p>']
     parts += [_layer(one, class_name)] if one.layer else []
     parts += [_buttons(one.method)]
@@ -53,14 +55,13 @@ def _card(one: Map, class_name: str, photo: str) -> str:
     return f'<section class="rp-card" aria-label="{text(one.method)}">{"".join(parts)}</section>'
 
 
-def _picture(view: View, label: str, method: str, *, keys: bool) -> str:
-    """The photo under the map, with the map's values for the pointer."""
-    photo = np.zeros((*view.heatmap.shape, 3), np.uint8) + 255 if view.photo is None else view.photo
+def _picture(view: View, photo: Photo, label: str, method: str, *, keys: bool) -> str:
+    """The photo under the map, whose cells may be larger, with the map's values for the pointer."""
     base = np.round(grayed(np.asarray(photo)) * 255).astype(np.uint8)
     values = b64encode(np.ascontiguousarray(view.heatmap, dtype="<f4").tobytes()).decode("ascii")
     rows, columns = view.heatmap.shape
     size = f'data-rows="{rows}" data-columns="{columns}" data-values="{values}" style="aspect-ratio:{columns}/{rows}"'
-    asked = f'tabindex="0" role="application" aria-roledescription="map" aria-label="{text(label)}. {_HINT}"' if keys else ""
+    asked = f'tabindex="0" role="application" aria-roledescription="map" aria-label="{text(label)}. {_KEYS}"' if keys else ""
     return (
         f'<div class="rp-map" data-method="{text(method)}" {size} {asked}>'
         f'<img class="rp-photo" alt="" src="{data_url(base)}"><img class="rp-heat" alt="{text(label)}" '
@@ -88,7 +89,7 @@ def _layer(one: Map, class_name: str) -> str:
         return f'<div class="rp-layer"><h4>At the layer</h4><p class="rp-note">{text(one.layer)}</p></div>'
     rows, columns = one.layer.heatmap.shape
     label = f"Relevance of {one.method} for {class_name} at the layer, {rows} by {columns}"
-    picture = _picture(one.layer, label, one.method, keys=False)
+    picture = _picture(one.layer, one.view.photo if one.view else None, label, one.method, keys=False)
     return f'<div class="rp-layer"><h4>At the layer, {rows}×{columns}</h4>{picture}{_legend(one.layer)}</div>'
 
 
@@ -122,8 +123,10 @@ def region(found: Region, method: str) -> str:
     ends = f"<span>{text(found.meaning.negative or 'negative')}</span><span>{text(found.meaning.positive)}</span>"
     return (
         f'<section class="rp-region" aria-label="The region"><h3>What the region counts for, by {text(method)}</h3>'
-        f'<div class="rp-ends" aria-hidden="true">{ends}</div><table><tbody>{rows}</tbody></table>'
-        f'<p class="rp-note">The sum of relevance in the disc, for the explained class (bold) and the most probable ones.</p></section>'
+        f'<table><thead><tr><th scope="col">class</th><th scope="col"><div class="rp-ends">{ends}</div></th>'
+        f'<th scope="col">Σ</th><th scope="col">of the map</th></tr></thead><tbody>{rows}</tbody></table>'
+        f'<p class="rp-note">Σ is the sum of relevance in the disc, for the explained class (bold) and the most probable ones; beside it, '
+        f"its share of all absolute relevance of that class's map.</p></section>"
     )
 
 
@@ -135,7 +138,7 @@ def _share(share: Share, largest: float) -> str:
     name = f"<strong>{text(share.name)}</strong>" if share.explained else text(share.name)
     return (
         f'<tr><th scope="row">{name}</th><td class="rp-sides"><span class="{sign}" style="{side};width:{width}"></span></td>'
-        f"<td>{text(signed)}</td></tr>"
+        f"<td>{text(signed)}</td><td>{text(f'{share.part:+.1%}'.replace('-', '−'))}</td></tr>"
     )
 
 

@@ -13,7 +13,7 @@ from relprop.app.drop import drop_zone
 
 _SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "DejaVu Sans", "sans-serif")
 _MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace")
-_EMPTY = '<div class="rp-empty">The map appears here: red counts for the class, blue against it, as its legend says.</div>'
+_EMPTY = '<div class="rp-empty">The map appears here; its legend says what red and blue mean.</div>'
 _QUEUE = 32
 _WORK = "model"
 """One step that computes runs at a time; the others wait in a queue."""
@@ -47,22 +47,22 @@ def build(answers: Answers, first: str, methods: tuple[str, ...]) -> gr.Blocks:
         gr.Markdown("# relprop\nWhere did the classifier look, and what counted for its answer?", elem_id="rp-title")
         with gr.Row():
             with gr.Column(scale=1, min_width=300):
-                drop = gr.HTML(drop_zone(desk.limits, answers.samples), js_on_load=static("drop.js"), elem_id="rp-drop")
+                drop = gr.HTML(drop_zone(desk.limits, answers.samples), js_on_load=static("drop.js"), elem_id="rp-drop", apply_default_css=False)
                 model = gr.Dropdown(list(desk.models), value=first, label="Model", visible=len(desk.models) > 1, elem_id="rp-model")
                 chosen = gr.Dropdown(
                     list(desk.methods), value=list(methods), multiselect=True, label="Methods", elem_id="rp-methods"
                 )
                 target = gr.Dropdown([], label="Class", interactive=False, elem_id="rp-target", info="predicted, or type a name")
-                classes = gr.HTML("", js_on_load=static("classes.js"), elem_id="rp-classes")
+                classes = gr.HTML("", js_on_load=static("classes.js"), elem_id="rp-classes", apply_default_css=False)
                 opacity = gr.Slider(0, 1, 0.85, step=0.01, label="Opacity of the map", elem_id="rp-opacity", buttons=[])
                 layer = gr.Dropdown([NO_LAYER], value=NO_LAYER, label="Layer", interactive=False, elem_id="rp-layer")
             with gr.Column(scale=3, min_width=320):
-                news = gr.HTML("", elem_id="rp-news")
-                viewer = gr.HTML(_EMPTY, js_on_load=static("viewer.js"), elem_id="rp-viewer")
-                region = gr.HTML("", elem_id="rp-region")
+                news = gr.HTML("", elem_id="rp-news", apply_default_css=False)
+                viewer = gr.HTML(_EMPTY, js_on_load=static("viewer.js"), elem_id="rp-viewer", apply_default_css=False)
+                region = gr.HTML("", elem_id="rp-region", apply_default_css=False)
                 with gr.Accordion("Conservation table: where relevance goes, op by op", open=False, elem_id="rp-trace"):
                     tabulate = gr.Button("Compute the table", size="sm", elem_id="rp-tabulate")
-                    table = gr.HTML("")
+                    table = gr.HTML("", apply_default_css=False)
                 with gr.Accordion("Python code that makes the first map", open=False, elem_id="rp-code"):
                     code = gr.Code("", language="python", interactive=False, show_label=False, lines=16)
         saved = gr.Textbox(visible="hidden", elem_id="rp-saved")
@@ -77,7 +77,7 @@ def build(answers: Answers, first: str, methods: tuple[str, ...]) -> gr.Blocks:
                 answers.again, [model, chosen, target, layer], show_progress_on=[viewer], trigger_mode="always_last", **everything
             )
         classes.choose(answers.choose, [model, chosen, layer], show_progress_on=[viewer], **everything)
-        viewer.region(answers.region, [model, chosen, target], [news, region], show_progress="hidden", trigger_mode="always_last", **steps)
+        viewer.region(answers.region, [model, chosen, target], region, show_progress="hidden", trigger_mode="always_last", **steps)
         viewer.save(
             answers.save, [model, chosen, target, layer, opacity], [news, saved], show_progress="hidden", **steps
         ).success(None, saved, None, js="(text) => window.relpropSave(text)", api_visibility="private")
