@@ -175,6 +175,7 @@ class Desk:
         if not choice.methods:
             raise OptionError("No method is chosen; choose one or several.")
         prepared = self.prepared(session, choice.model)
+        self._target(choice, prepared)
         return [self._map(session, choice, method, prepared) for method in choice.methods]
 
     def region(self, session: Session, choice: Choice, method: str, across: float, down: float) -> Region:

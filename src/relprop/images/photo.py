@@ -5,6 +5,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from relprop.errors import InputError
 from relprop.files import as_path
 from relprop.images.frames import count_frames
 from relprop.images.pixels import depth_of, to_rgb
