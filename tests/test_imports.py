@@ -27,6 +27,7 @@ ORDER = [
     ["datasets", "metrics"],
     ["integrations"],
     ["evaluation"],
+    ["app"],
     ["cli"],
     ["__init__", "__main__"],
 ]

@@ -277,10 +277,10 @@ class Explainer(nn.Module):
         return concatenate(parts)
 
     @own_context()
-    def trace(self, inputs: object, target: object = None, *, output_relevance: Tensor | None = None) -> Trace:
+    def trace(self, inputs: object, target: object = None, *, output_relevance: Tensor | None = None, show: bool = True) -> Trace:
         """Print and return the sums of relevance at every op, and the op where they deviate most from conservation.
 
-        Arguments and errors are those of a call; ``target`` is one class per sample.
+        Arguments and errors are those of a call; ``target`` is one class per sample, and with ``show=False`` nothing is printed.
 
         Raises:
             OptionError: The method does not propagate relevance from op to op.
@@ -289,7 +289,8 @@ class Explainer(nn.Module):
         self._follow()
         request = Request(self._checked(inputs), target, ordinary(output_relevance), labels=self.captured.labels)
         table = join_traces([self.method.trace(self.plan, self._computed(part)) for part in self._parts(request)])
-        print(table)  # noqa: T201 - the trace is there to be read
+        if show:
+            print(table)  # noqa: T201 - the trace is there to be read
         return table
 
     def _parts(self, request: Request) -> list[Request]:

@@ -104,8 +104,6 @@ class Explanation(Generic[Relevance]):
 
         return replace(self, **{name: tree_map(changed, value) for name, value in tensors_of(self).items()})
 
-    meaning: Meaning = UNSAID
-
     @property
     def probabilities(self) -> Tensor:
         """The probabilities of the classes, ``(B, C)``, by the activation of the model's head."""

@@ -9,6 +9,7 @@ EXTRAS = {
     "transformers": "huggingface",
     "quantus": "quantus",
     "ray": "ray",
+    **dict.fromkeys(("gradio", "fastapi", "uvicorn", "starlette"), "app"),
 }
 """The extra that installs a package."""
 

@@ -1,4 +1,4 @@
-"""The command line: ``relprop explain``, ``compare``, ``models``, ``methods``, ``inspect``, ``fit-patterns``.
+"""The command line: ``relprop explain``, ``compare``, ``serve``, ``models``, ``methods``, ``inspect``, ``fit-patterns``.
 
 Commands import what they need when they run, so that ``relprop --help`` answers at once.
 """
@@ -175,6 +175,44 @@ def compare(
     look = Look(percentile, limit, smooth, opacity)
     if not compare_methods(CompareJob(photo, *lists, output, overlay, whole_photo, look, dpi, device, own)):
         raise typer.Exit(1)
+
+
+@app.command()
+@guarded
+def serve(
+    model: Annotated[list[str], typer.Option("--model", "-m", metavar="NAME[=WEIGHTS]", help=f"Repeatable. {MODEL_HELP}")] = [  # noqa: B006
+        DEFAULT_MODEL
+    ],
+    weights: Annotated[list[str], typer.Option(metavar="[MODEL=]FILE", help="Weights; with several models, MODEL=FILE.")] = [],  # noqa: B006
+    methods: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,…", help="The methods on offer, separated by commas. Default: all that are not slow."),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="The address to listen on; by default only this machine reaches the page.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port; 0 for any free one.")] = 7860,
+    max_megabytes: Annotated[float, typer.Option(help="The largest file of a photo.")] = 20.0,
+    max_megapixels: Annotated[float, typer.Option(help="The most million pixels of a photo.")] = 40.0,
+    labels: LabelsOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    scale: ScaleOption = None,
+    size: SizeOption = None,
+    activation: ActivationOption = None,
+    device: DeviceOption = "cpu",
+    debug: DebugOption = False,
+) -> None:
+    """Open a page on this machine on which to drop photos and look at explanations; needs the extra app."""
+    with importing():
+        from relprop.app.photos import Limits
+        from relprop.app.server import Address
+        from relprop.cli.own import Own
+        from relprop.cli.serve import ServeJob, serve_app
+
+    own = Own(labels, mean, std, scale, size, activation)
+    where, limits = Address(host, port), Limits(max_megabytes, max_megapixels)
+    serve_app(ServeJob(tuple(model), tuple(weights), methods, where, limits, device, own, debug))
 
 
 @app.command()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from relprop.errors import InputError
 from relprop.files import as_path
 from relprop.images.frames import count_frames
 from relprop.images.pixels import depth_of, to_rgb
@@ -39,8 +40,31 @@ def open_photo(path: str | Path) -> Photo:
         InputError: A missing, unreadable, corrupt, truncated or overly large file, a folder, or a file that is no image.
     """
     path = as_path(path, "The path of a photo")
+    return _upright(Source(path, str(path)), path)
+
+
+def read_photo(content: bytes, name: str, *, most_pixels: int | None = None) -> Photo:
+    """Read a photo from the bytes of a file, as :func:`open_photo` does.
+
+    Args:
+        content: The bytes.
+        name: What messages call it; becomes the photo's path.
+        most_pixels: Of a larger photo nothing is decoded.
+
+    Raises:
+        InputError: As :func:`open_photo`, or more pixels than ``most_pixels``.
+    """
+    return _upright(Source(content, name), Path(name), most_pixels)
+
+
+def _upright(source: Source, path: Path, most_pixels: int | None = None) -> Photo:
     notes: list[str] = []
-    with opened(Source(path, str(path))) as image:
+    with opened(source) as image:
+        if most_pixels is not None and image.width * image.height > most_pixels:
+            size, most = image.width * image.height / 1e6, most_pixels / 1e6
+            raise InputError(
+                f"The image {source.name} has {size:.3g} million pixels, and {most:.3g} million are accepted; make it smaller first."
+            )
         frames = count_frames(image)
         if frames != "1":
             notes.append(f"{path.name} has {frames} frames; the first one is explained")

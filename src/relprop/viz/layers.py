@@ -46,9 +46,7 @@ def plot_layers(
     rows: list[Row] = []
     for image, subject in enumerate(subjects_of(explanation, images, labels, chosen)):
         for index, view in enumerate(subject.views):
-            maps = {
-                path: _layer_map(part, image, index, explanation) for path, part in reversed(list(explanation.layers.items()))
-            }
+            maps = {path: layer_map(part, image, index, explanation) for path, part in reversed(list(explanation.layers.items()))}
             cells = {path: part if isinstance(part, str) else _view(part, view, chosen) for path, part in maps.items()}
             rows.append(Row({**cells, "input": view}, view.photo, subject.names[index].title if subject.names else ""))
     return draw_grid(rows, title=explanation.method if title is None else title, look=chosen, method=explanation.method)
@@ -58,8 +56,8 @@ def _view(values: Tensor, view: View, look: Look) -> View:
     return View(values.numpy(), None, look, view.meaning)
 
 
-def _layer_map(relevance: Tensor, image: int, index: int, explanation: Drawable) -> Tensor | str:
-    """The map ``(h, w)`` of one image and target at one layer, or why there is none."""
+def layer_map(relevance: Tensor, image: int, index: int, explanation: Drawable) -> Tensor | str:
+    """Return the map ``(h, w)`` of one image and target at one layer, or why there is none."""
     part = relevance[image].detach().float().cpu()
     part = part[index] if explanation.absorbed.dim() == 2 else part
     if part.dim() == 3:

@@ -1,0 +1,4 @@
+"""The app: a page on which to drop a photo and look at explanations, served on this machine.
+
+Needs the extra ``app``; :mod:`relprop.app.desk` does the work and knows nothing of the page.
+"""
