@@ -9,11 +9,11 @@ import torch
 from relprop.datasets import Dataset
 from relprop.errors import ModelError, RelpropError
 from relprop.evaluation.compute.batches import Batches, NoMemory, sentence
+from relprop.evaluation.compute.keeping import kept_of
 from relprop.evaluation.compute.loading import Loader
 from relprop.evaluation.compute.measures import make_measure
 from relprop.evaluation.compute.subject import Subject, fingerprint, load_model, make_subject
 from relprop.evaluation.compute.tasks import Pair, Task
-from relprop.evaluation.compute.keeping import kept_of
 from relprop.evaluation.compute.unit import Unit, failed_rows
 from relprop.evaluation.results.maps import Kept
 from relprop.evaluation.results.rows import Row, Table, options_text, to_table
