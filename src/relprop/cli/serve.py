@@ -15,13 +15,12 @@ from relprop.app.served import Served
 from relprop.app.server import Address, listen, server, url_of
 from relprop.cli.compare import SLOW, weights_of_models
 from relprop.cli.options import parse_device
-from relprop.cli.own import Own
 from relprop.cli.terminal import describe, err, note, out
 from relprop.cli.tools import load_classifier
 from relprop.errors import OptionError
 from relprop.methods import METHODS, choose_method
 from relprop.text import split_list
-from relprop.zoo import LoadedModel
+from relprop.zoo import LoadedModel, Own
 
 FIRST = "rap"
 
