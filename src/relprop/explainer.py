@@ -245,9 +245,7 @@ class Explainer(nn.Module):
         return join_explanations(parts)
 
     @own_context()
-    def trace(
-        self, inputs: object, target: object = None, *, output_relevance: Tensor | None = None, show: bool = True
-    ) -> Trace:
+    def trace(self, inputs: object, target: object = None, *, output_relevance: Tensor | None = None, show: bool = True) -> Trace:
         """Print and return the sums of relevance at every op, and the op where they deviate most from conservation.
 
         Arguments and errors are those of a call; ``target`` is one class per sample, and with ``show=False`` nothing is printed.

@@ -118,10 +118,10 @@ def test_the_code_makes_the_same_map(desk, session, tmp_path, monkeypatch):
 
 def test_code_of_odd_names_is_harmless(desk):
     session = Session()
-    desk.open(session, Upload("it's \"odd\".png", photo_bytes()))
+    desk.open(session, Upload('it\'s "odd".png', photo_bytes()))
     text = desk.code(session, SMALL, "rap")
     compile(text, "code", "exec")
-    assert repr("it's \"odd\".png") in text
+    assert repr('it\'s "odd".png') in text
 
 
 def test_an_explanation_is_computed_once(desk, session, monkeypatch):

@@ -35,7 +35,9 @@ def ask(path="/", *, method="GET", host="127.0.0.1:7860", body=(b"",), hosts=LOC
     return sent[0]["status"], dict(sent[0]["headers"]), b"".join(part["body"] for part in sent[1:])
 
 
-@pytest.mark.parametrize("path", ["/", "/config", "/theme.css", "/assets/index-1.js", "/static/fonts/a.woff2", "/gradio_api/heartbeat/abc1"])
+@pytest.mark.parametrize(
+    "path", ["/", "/config", "/theme.css", "/assets/index-1.js", "/static/fonts/a.woff2", "/gradio_api/heartbeat/abc1"]
+)
 def test_the_page_is_let_in(path):
     status, headers, body = ask(path)
     assert (status, body) == (200, b"page")
@@ -56,7 +58,8 @@ def test_nothing_else_is(path):
 
 
 @pytest.mark.parametrize(
-    ("host", "status"), [("localhost:7860", 200), ("[::1]:7860", 200), ("evil.example:7860", 421), ("", 421), ("127.0.0.1.evil.example", 421)]
+    ("host", "status"),
+    [("localhost:7860", 200), ("[::1]:7860", 200), ("evil.example:7860", 421), ("", 421), ("127.0.0.1.evil.example", 421)],
 )
 def test_other_names_are_refused_on_loopback(host, status):
     assert ask(host=host)[0] == status

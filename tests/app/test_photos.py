@@ -25,7 +25,13 @@ def test_a_photo_arrives_as_it_is():
 
 @pytest.mark.parametrize(
     ("name", "shown"),
-    [("../../etc/passwd", "passwd"), (r"C:\photos\cat.png", "cat.png"), ("a\x1b[31m\nb.png", "a[31mb.png"), ("", "photo"), (None, "photo")],
+    [
+        ("../../etc/passwd", "passwd"),
+        (r"C:\photos\cat.png", "cat.png"),
+        ("a\x1b[31m\nb.png", "a[31mb.png"),
+        ("", "photo"),
+        (None, "photo"),
+    ],
 )
 def test_a_name_is_a_label_without_folders(name, shown):
     assert received(name, sent(b"x"), Limits()).name == shown

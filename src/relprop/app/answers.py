@@ -46,7 +46,9 @@ class Answers:
     def photo(self, event: gr.EventData, request: gr.Request, model: str, methods: list[str], layer: str | None) -> Answer:
         """Take a dropped photo and explain its predicted class."""
         sent = _sent(event)
-        return self._opened(request, lambda: received(sent.get("name"), sent.get("data"), self.desk.limits), model, methods, layer)
+        return self._opened(
+            request, lambda: received(sent.get("name"), sent.get("data"), self.desk.limits), model, methods, layer
+        )
 
     def sample(self, event: gr.EventData, request: gr.Request, model: str, methods: list[str], layer: str | None) -> Answer:
         """Take a sample, likewise."""
@@ -66,9 +68,7 @@ class Answers:
         target = _number(_sent(event).get("index"))
         return self.again(request, model, methods, None if target is None else int(target), layer)
 
-    def region(
-        self, event: gr.EventData, request: gr.Request, model: str, methods: list[str], target: int | None
-    ) -> str:
+    def region(self, event: gr.EventData, request: gr.Request, model: str, methods: list[str], target: int | None) -> str:
         """Tell what the region around a point of a map counts for."""
         sent, session = _sent(event), self._session(request)
         method, across, down = str(sent.get("method")), _number(sent.get("across")), _number(sent.get("down"))
@@ -173,8 +173,13 @@ class Answers:
         prepared, target = self.desk.prepared(session, choice.model), self.desk.target(session, choice)
         names = self.desk.names(choice.model, len(prepared.logits))
         photo = session.upload.name if session.upload else ""
-        score = f"logit {float(prepared.logits[target]):.2f}".replace("-", "−") + ", negative" * (float(prepared.logits[target]) < 0)
-        said = [f"{names[target]}, {float(prepared.probabilities[target]):.1%}, {score}; explained in {took:.1f} s.", *session.notes]
+        score = f"logit {float(prepared.logits[target]):.2f}".replace("-", "−") + ", negative" * (
+            float(prepared.logits[target]) < 0
+        )
+        said = [
+            f"{names[target]}, {float(prepared.probabilities[target]):.1%}, {score}; explained in {took:.1f} s.",
+            *session.notes,
+        ]
         return _only(
             news="".join(map(markup.sentence, said)),
             viewer=markup.cards(maps, names[target], photo),
@@ -208,7 +213,7 @@ def _only(**parts: Any) -> Answer:  # noqa: ANN401 - HTML, or updates of Gradio
 
 def _sent(event: gr.EventData) -> dict[str, Any]:
     """What the page sent with an event; nothing of it is trusted."""
-    data: Any = event._data  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - Gradio's way to events of a page's own
+    data: Any = event._data  # pyright: ignore[reportPrivateUsage] - Gradio's way to events of a page's own
     return cast("dict[str, Any]", data) if isinstance(data, dict) else {}
 
 

@@ -200,7 +200,8 @@ class Desk:
         names = self.names(choice.model, len(prepared.logits))
         sums = [(float(one[inside].sum()), float(np.abs(one).sum()) or 1.0) for one in maps]
         shares = [
-            Share(names[index], total, total / whole, index == target) for index, (total, whole) in zip(classes, sums, strict=True)
+            Share(names[index], total, total / whole, index == target)
+            for index, (total, whole) in zip(classes, sums, strict=True)
         ]
         return Region(tuple(sorted(shares, key=lambda share: -share.relevance)), explanation.meaning)
 
@@ -266,7 +267,9 @@ class Desk:
         layer = choice.layer if choice.layer in known else None
         return self._explained(session, choice.model, method, target, layer)
 
-    def _explained(self, session: Session, model: str, method: str, target: int | tuple[int, ...], layer: str | None) -> Explanation:
+    def _explained(
+        self, session: Session, model: str, method: str, target: int | tuple[int, ...], layer: str | None
+    ) -> Explanation:
         key = (model, method, target, layer)
         found = session.explanations.get(key)
         if found is None:

@@ -17,7 +17,9 @@ def drop_zone(
     """Return the drop zone, with the photo that lies on the desk."""
     picture = f'<img alt="The photo {text(upload.name)}" src="{image_url(photo)}">' if upload and photo else ""
     title = text(upload.name) if upload else "Drop a photo here"
-    hint = "Drop, paste or click for another" if upload else f"paste it, or click to choose a file of up to {limits.megabytes:g} MB"
+    hint = (
+        "Drop, paste or click for another" if upload else f"paste it, or click to choose a file of up to {limits.megabytes:g} MB"
+    )
     return (
         f'<div class="rp-drop" data-bytes="{limits.bytes}"><label class="rp-zone">{picture}<span><strong>{title}</strong>'
         f'<small>{hint}</small></span><input type="file" accept="image/*" aria-label="Choose a photo"></label>'
@@ -34,4 +36,3 @@ def _samples(samples: Mapping[str, Upload], limits: Limits) -> str:
         for title, upload in samples.items()
     )
     return f'<div class="rp-samples"><span>Samples</span>{made}</div>'
-

@@ -20,7 +20,9 @@ from relprop.viz.numbers import written
 _FULL = Look(opacity=1.0)
 """The opacity is the page's, so that its slider needs no server."""
 _STOPS = 9
-HINT = '<p class="rp-hint">Point at a map for its values, and click it to see which classes that region counts for and against.</p>'
+HINT = (
+    '<p class="rp-hint">Point at a map for its values, and click it to see which classes that region counts for and against.</p>'
+)
 _KEYS = "Point at the map for values; click it to ask what a region counts for. Keys: arrows move, Enter asks."
 
 
@@ -34,7 +36,9 @@ def text(value: str) -> str:
 
 def sentence(message: str, *, wrong: bool = False) -> str:
     """Return a line of news, or what went wrong, which screen readers say at once."""
-    return f'<p class="rp-news{" rp-wrong" * wrong}" role="{"alert" if wrong else "status"}">{text(message)}</p>' if message else ""
+    return (
+        f'<p class="rp-news{" rp-wrong" * wrong}" role="{"alert" if wrong else "status"}">{text(message)}</p>' if message else ""
+    )
 
 
 def cards(maps: Sequence[Map], class_name: str, photo: str) -> str:
@@ -144,7 +148,7 @@ def _share(share: Share, largest: float) -> str:
 
 def table(trace: Trace) -> str:
     """Return a conservation table."""
-    return trace._repr_html_()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - as notebooks call it
+    return trace._repr_html_()  # pyright: ignore[reportPrivateUsage] - as notebooks call it
 
 
 def data_url(pixels: Bytes) -> str:

@@ -56,7 +56,9 @@ class Session:
     upload: Upload | None = None
     notes: tuple[str, ...] = ()
     prepared: dict[str, Prepared] = field(default_factory=dict[str, Prepared])
-    explanations: OrderedDict[tuple[object, ...], Explanation] = field(default_factory=OrderedDict[tuple[object, ...], Explanation])
+    explanations: OrderedDict[tuple[object, ...], Explanation] = field(
+        default_factory=OrderedDict[tuple[object, ...], Explanation]
+    )
 
     def begin(self, upload: Upload, notes: tuple[str, ...]) -> None:
         """Take a new photo and forget all about the last."""

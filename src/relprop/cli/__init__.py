@@ -188,7 +188,9 @@ def serve(
         str | None,
         typer.Option(metavar="A,B,…", help="The methods on offer, separated by commas. Default: all that are not slow."),
     ] = None,
-    host: Annotated[str, typer.Option(help="The address to listen on; by default only this machine reaches the page.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="The address to listen on; by default only this machine reaches the page.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port; 0 for any free one.")] = 7860,
     max_megabytes: Annotated[float, typer.Option(help="The largest file of a photo.")] = 20.0,
     max_megapixels: Annotated[float, typer.Option(help="The most million pixels of a photo.")] = 40.0,

@@ -46,9 +46,7 @@ def plot_layers(
     rows: list[Row] = []
     for image, subject in enumerate(subjects_of(explanation, images, labels, chosen)):
         for index, view in enumerate(subject.views):
-            maps = {
-                path: layer_map(part, image, index, explanation) for path, part in reversed(list(explanation.layers.items()))
-            }
+            maps = {path: layer_map(part, image, index, explanation) for path, part in reversed(list(explanation.layers.items()))}
             cells = {path: part if isinstance(part, str) else _view(part, view, chosen) for path, part in maps.items()}
             rows.append(Row({**cells, "input": view}, view.photo, subject.names[index].title if subject.names else ""))
     return draw_grid(rows, title=explanation.method if title is None else title, look=chosen, method=explanation.method)
