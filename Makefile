@@ -59,7 +59,7 @@ $(VENV)/.demo: pyproject.toml $(VENV)/.torch
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml $(VENV)/.torch
-	$(PIP) --editable '.[demo,vision,huggingface,captum,data,quantus,evaluate,ray,peers,dev]'
+	$(PIP) --editable '.[demo,vision,huggingface,captum,data,quantus,evaluate,ray,app,peers,dev]'
 	@touch $@ $(VENV)/.demo
 
 $(VENV)/.docs: pyproject.toml $(VENV)/.torch

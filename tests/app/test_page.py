@@ -11,14 +11,17 @@ from PIL import Image
 
 from tests.app.serving import huge_bytes, make_desk, photo_bytes
 
-CHROMIUM = Path("/usr/bin/chromium")
 pytest.importorskip("gradio", reason="the extra app is not installed")
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no Chromium at {CHROMIUM}")
+pytest.importorskip("playwright", reason="playwright is not installed")
+
+from playwright.sync_api import sync_playwright
 
 from relprop.app.answers import Answers
+from relprop.app.photos import Limits
 from relprop.app.server import Address, listen, server, url_of
 
+CHROMIUM = Path("/usr/bin/chromium")
+pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no Chromium at {CHROMIUM}")
 PATIENCE = 60_000
 MAP = ".rp-map[data-method={}]"
 
@@ -38,7 +41,7 @@ def serving(desk, method="rap", **options):
 
 @pytest.fixture(scope="module")
 def chromium():
-    with playwright.sync_playwright() as driver:
+    with sync_playwright() as driver:
         flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
         browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=flags)
         yield browser
@@ -47,7 +50,7 @@ def chromium():
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
-    with serving(make_desk(tmp_path_factory.mktemp("models")), samples={}) as found:
+    with serving(make_desk(tmp_path_factory.mktemp("models"), limits=Limits(megabytes=1)), samples={}) as found:
         yield found
 
 
@@ -135,8 +138,8 @@ def test_what_cannot_be_read_is_a_sentence(chromium, served):
         page.wait_for_selector("[role=alert]:has-text('broken.png is corrupt or truncated')")
         drop(page, "wide.png", huge_bytes())
         page.wait_for_selector("[role=alert]:has-text('wide.png has 50 million pixels, and 40 million are accepted')")
-        drop(page, "large.png", bytes(21_000_000))
-        page.wait_for_selector("[role=alert]:has-text('large.png has 21.0 MB, and 20 MB are accepted')")
+        drop(page, "large.png", bytes(1_100_000))
+        page.wait_for_selector("[role=alert]:has-text('large.png has 1.1 MB, and 1 MB are accepted')")
         drop(page, "fine.png")
         page.wait_for_selector(MAP.format("rap"))
         assert page.locator("[role=alert]:visible").count() == 0

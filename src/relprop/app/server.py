@@ -71,10 +71,9 @@ def server(answers: Answers, model: str, methods: tuple[str, ...], address: Addr
     """
     page = build(answers, model, methods)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    look = {"theme": theme(), "css": static("page.css"), "head": head()}
     mounted = gr.mount_gradio_app(
-        app, page, path="/", server_name=address.host, footer_links=[], run_history=False, ssr_mode=False, pwa=False, show_error=False,
-        mcp_server=False, **look,
+        app, page, path="/", server_name=address.host, theme=theme(), css=static("page.css"), head=head(),
+        footer_links=[], run_history=False, ssr_mode=False, pwa=False, mcp_server=False, show_error=False,
     )  # fmt: skip
     guard = Guard(mounted, answers.desk.limits.bytes, LOOPBACK if address.loopback else None)
     return uvicorn.Server(uvicorn.Config(guard, log_level="critical", access_log=False, timeout_graceful_shutdown=1, ws="none"))
