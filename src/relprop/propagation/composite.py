@@ -13,6 +13,7 @@ from relprop.errors import OptionError, suggestion
 from relprop.ops.op import Role
 from relprop.ops.table import OPS
 from relprop.rules.affine import unchanged
+from relprop.rules.regional import RegionRule
 from relprop.rules.registry import make_rule
 from relprop.rules.rule import Rule
 from relprop.rules.starts import STARTS, Start
@@ -45,6 +46,7 @@ class Composite:
         precision: The lowest precision that it computes in, at least that of its rules; models of a lower one are raised to it.
         conserves: Whether the relevance of the inputs and the absorbed relevance add up to the explained logit.
         of_class: Whether maps of different classes differ; if not, an explanation of several classes says so.
+        regional: Other rules from the output down to a value with regions, where evidence is counted by region; ``by_path`` holds above too.
 
     Raises:
         OptionError: An unknown role, or something that is no rule.
@@ -61,6 +63,7 @@ class Composite:
     precision: torch.dtype = torch.float32
     conserves: bool = True
     of_class: bool = True
+    regional: "Regional | None" = None
 
     def __post_init__(self) -> None:
         for where in _TABLES:
@@ -104,6 +107,10 @@ class Composite:
         before = {Role(role): rule for role, rule in self.with_attention.items()}
         return replace(self, rules={**self.rules, **before}, with_attention={})
 
+    def above(self) -> "Composite":
+        """Return the rules from the output down to the value with regions: the method itself where there is no such value."""
+        return self if self.regional is None else replace(self.regional.above, name=self.name, by_path=self.by_path)
+
     def rule(self, role: Role, kind: Role, op: str, path: str) -> Rule | None:
         """Return the rule of an op, by its module path, its name, its refined role, or the kind of layer that it is."""
         if kind in {Role.CONV, Role.DENSE}:
@@ -130,6 +137,23 @@ class Composite:
                 near = suggestion(pattern, layers)
                 wrong = f"no dense or conv layer lies in {pattern!r}.{near} `relprop inspect` lists the modules."
                 raise OptionError(f"Method {self.name!r}: {wrong}")
+
+
+@dataclass(frozen=True)
+class Regional:
+    """Two composites that meet at a value with regions: evidence arrives there by the rules above, and goes on by region.
+
+    Attributes:
+        above: The rules from the output down to the value; of its other fields none counts.
+        rule: How the relevance that arrives at the value is shared anew.
+        depth: In models with attention, the share of the attention layers that lie before the value.
+        layer: Path of the module whose output is the value; found where left out.
+    """
+
+    above: Composite
+    rule: RegionRule
+    depth: float = 1.0
+    layer: str | None = None
 
 
 def _fits(path: str, pattern: str) -> bool:
