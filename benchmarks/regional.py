@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,8 @@ from torch import Tensor, nn
 
 import relprop
 from relprop.datasets.sample import Failure, Sample
-from relprop.datasets.voc import VOC_CLASSES, open_voc
+from relprop.datasets.voc import open_voc
+from relprop.explainer import Captured
 from relprop.files import atomic
 from relprop.metrics.outside_inside import outside_inside_compute, outside_inside_update
 from relprop.metrics.segmentation import segmentation_update
@@ -46,17 +47,30 @@ HEADS = {
     "squeezenet1_1": "classifier.1",
     "deit_tiny": "head",
 }
-UPPERS = ("cp-lrp", "lrp-gamma", "lrp-zplus")
-PLACES: dict[str, tuple[dict[str, Any], ...]] = {
-    "resnet50": ({}, {"layer": "layer4.1"}, {"layer": "layer3"}),
-    "vgg16_voc5": ({}, {"layer": "features.29"}, {"layer": "features.23"}),
-    "efficientnet-lite0": ({}, {"layer": "_blocks.15"}, {"layer": "_blocks.10"}),
-    "googlenet_bvlc": ({}, {"layer": "inception_5a"}, {"layer": "inception_4e"}),
-    "squeezenet1_1": ({}, {"layer": "features.11"}, {"layer": "features.9"}),
-    "deit_tiny": ({"depth": 0.75}, {"depth": 0.5}, {"depth": 0.25}, {"depth": 0.9}),
+_LATE: dict[str, tuple[str, str]] = {
+    "resnet50": ("layer4.1", "layer3"),
+    "vgg16_voc5": ("features.29", "features.22"),
+    "efficientnet-lite0": ("_blocks.15", "_blocks.10"),
+    "googlenet_bvlc": ("inception_5a", "inception_4e"),
+    "squeezenet1_1": ("features.11", "features.9"),
 }
+"""Two places for the regions before the usual one."""
+
+
+def choices(name: str) -> Iterator[dict[str, Any]]:
+    """Upper rules and places that are tried on a model."""
+    if name == "deit_tiny":
+        for depth in (0.75, 0.5, 0.25, 0.9):
+            yield from ({"upper": upper, "depth": depth} for upper in ("cp-lrp", "attnlrp"))
+        return
+    near, far = _LATE[name]
+    yield from ({"upper": upper} for upper in ("cp-lrp", "lrp-gamma", "lrp-zplus"))
+    yield from ({"upper": upper, "layer": near} for upper in ("cp-lrp", "lrp-gamma"))
+    yield {"upper": "lrp-gamma", "layer": far}
+
+
 START_NAMES = ("logit", "softmax", "mean", "finer")
-WEIGHTS = (1.0, 0.9, 0.75, 0.5, 0.25)
+WEIGHTS = (1.0, 0.9, 0.75, 0.5, 0.25, 0.0)
 ANIMALS: dict[str, range | tuple[int, ...]] = {
     "dog": range(151, 269),
     "cat": range(281, 286),
@@ -102,12 +116,12 @@ class Subject:
     half: int
 
     @cached_property
-    def captured(self) -> relprop.explainer.Captured:
+    def captured(self) -> Captured:
         """The captured model."""
         return relprop.capture(self.model, torch.zeros(1, 3, _SIDE, _SIDE))
 
     @cached_property
-    def shuffled(self) -> relprop.explainer.Captured:
+    def shuffled(self) -> Captured:
         """The same with the weights of its last layer shuffled."""
         other = copy.deepcopy(self.model)
         with torch.no_grad():
@@ -210,24 +224,29 @@ def start_of(names: Sequence[str], logits: Tensor, target: Tensor) -> Tensor:
 
 
 class Maps:
-    """Maps of all starts and weights of one choice of upper rule and place."""
+    """Maps of all starts and weights of one choice of upper rule and place.
 
-    def __init__(self, captured: relprop.explainer.Captured, options: dict[str, Any]) -> None:
-        self.ends = [captured.explainer("rap-regional", **options, weight=w) for w in (1.0, 0.0)]
+    A map of weight 0 is made for the logit only, and scaled to the total of the other starts.
+    """
+
+    def __init__(self, captured: Captured, options: dict[str, Any]) -> None:
+        self.regional, self.spread = (captured.explainer("rap-regional", **options, weight=w) for w in (1.0, 0.0))
 
     def __call__(self, x: Tensor, target: Tensor) -> Iterator[tuple[str, float, Tensor]]:
         """Yield (start, weight, maps ``(B, T, H, W)``)."""
-        start = start_of(START_NAMES, self.ends[0].logits(x), target)
-        one, zero = (e(x, output_relevance=start).relevance.sum(2).chunk(len(START_NAMES), 1) for e in self.ends)
-        for name, a, b in zip(START_NAMES, one, zero, strict=True):
+        start = start_of(START_NAMES, self.regional.logits(x), target)
+        found = self.regional(x, output_relevance=start).relevance.sum(2).chunk(len(START_NAMES), 1)
+        spread = self.spread(x, target).relevance.sum(2)
+        for name, one in zip(START_NAMES, found, strict=True):
+            zero = spread * (one.sum((2, 3), keepdim=True) / spread.sum((2, 3), keepdim=True))
             for weight in WEIGHTS:
-                yield name, weight, weight * a + (1 - weight) * b
+                yield name, weight, weight * one + (1 - weight) * zero
 
 
 class Baseline:
     """Maps of another method, under one name."""
 
-    def __init__(self, captured: relprop.explainer.Captured, method: str, options: dict[str, Any]) -> None:
+    def __init__(self, captured: Captured, method: str, options: dict[str, Any]) -> None:
         self.explainer = captured.explainer(method, **options)
 
     def __call__(self, x: Tensor, target: Tensor) -> Iterator[tuple[str, float, Tensor]]:
@@ -238,9 +257,7 @@ class Baseline:
 Rows = dict[str, dict[str, list[Any]]]
 
 
-def search_one(
-    make: Callable[[relprop.explainer.Captured], Maps | Baseline], who: Subject, data: dict[str, Any], batch: int
-) -> Rows:
+def search_one(make: Callable[[Captured], Maps | Baseline], who: Subject, data: dict[str, Any], batch: int) -> Rows:
     """All scores of one choice: by start and weight, by measure, one entry per map."""
     rows: Rows = {}
 
@@ -284,7 +301,7 @@ def search_data(who: Subject, images: int, mosaics: int, shuffled: int, targets:
     }
 
 
-def stored(path: Path, make: Callable[[], Any]) -> Any:
+def stored(path: Path, make: Callable[[], Any]) -> Any:  # noqa: ANN401 - what was made
     """Read a finished part, or make and keep it."""
     if path.is_file():
         return json.loads(path.read_text())
@@ -302,15 +319,14 @@ def search(options: argparse.Namespace) -> None:
     for name in options.models:
         who = subject(name, options.weights, options.data, 0)
         data = search_data(who, options.images, options.mosaics, options.shuffled, options.targets)
-        folder = options.results / "search"
-        for method, given in (("rap", {}), ("rap", {"start": "signed"})):
-            label = f"{name}--{method}-{'-'.join(given.values())}"
-            stored(folder / f"{label}.json", lambda m=method, g=given: search_one(lambda c: Baseline(c, m, g), who, data, 4))
-        for upper in options.uppers:
-            for place in PLACES[name][: options.places]:
-                label = f"{name}--{upper}-{'-'.join(map(str, place.values())) or 'last'}"
-                chosen = {"upper": upper, **place}
-                stored(folder / f"{label}.json", lambda g=chosen: search_one(lambda c: Maps(c, g), who, data, 2))
+        makers: dict[str, Callable[[Captured], Maps | Baseline]] = {
+            "rap": partial(Baseline, method="rap", options={}),
+            "rap-signed": partial(Baseline, method="rap", options={"start": "signed"}),
+        }
+        for choice in choices(name):
+            makers["-".join(map(str, choice.values()))] = partial(Maps, options=choice)
+        for label, make in makers.items():
+            stored(options.results / "search" / f"{name}--{label}.json", partial(search_one, make, who, data, 4))
 
 
 def main() -> None:
@@ -321,8 +337,6 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS)
-    parser.add_argument("--uppers", nargs="+", default=UPPERS)
-    parser.add_argument("--places", type=int, default=9)
     parser.add_argument("--images", type=int, default=24)
     parser.add_argument("--mosaics", type=int, default=8)
     parser.add_argument("--shuffled", type=int, default=8)

@@ -26,7 +26,7 @@ _UPPER: Mapping[UpperName, Callable[..., Method]] = {
 }
 
 
-def build_rap_regional(
+def build_rap_regional(  # noqa: PLR0913 - options by keyword
     *,
     upper: UpperName = "cp-lrp",
     start: Literal["logit", "softmax", "mean", "finer"] = "logit",

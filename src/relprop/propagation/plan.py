@@ -132,10 +132,12 @@ def _steps(method: Composite, regions: Regions | None, roles: Roles, facts: Fact
     for node in reversed(roles.graph.nodes):
         if node.op != "call_function":
             continue
-        counted = regions is not None and node is regions.node
-        composite = method if counted else composite
-        step = _step(node, composite, roles, facts, reached=node in reached)
-        steps.append(_counted(step, method, regions) if counted else step)
+        if regions is not None and node is regions.node:
+            composite = method
+            step = _counted(_step(node, method, roles, facts, reached=True), method, regions)
+        else:
+            step = _step(node, composite, roles, facts, reached=node in reached)
+        steps.append(step)
         for name in step.operands:
             reached.update(n for n in nodes_in(step.arguments[name]) if n in facts.carriers)
     return steps[::-1], reached
