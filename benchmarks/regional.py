@@ -1,5 +1,6 @@
 """Search the free choices of ``rap-regional`` on one half of annotated photos, and measure what was chosen on the other half.
 
+    python benchmarks/regional.py screen --weights WEIGHTS --data DATA --results FOLDER [--models NAME …]
     python benchmarks/regional.py search --weights WEIGHTS --data DATA --results FOLDER [--models NAME …] [--images N] [--mosaics N]
     python benchmarks/regional.py test --weights WEIGHTS --data DATA --results FOLDER [--models NAME …] [--methods NAME …]
     python benchmarks/regional.py page --results FOLDER
@@ -11,208 +12,41 @@ maps of all weights follow from those of weight 1 and 0, and all starts share on
 """
 
 import argparse
-import copy
-import csv
 import json
-import random
-import sys
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from statistics import mean, median
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from regional_data import COUNTS, MODELS, Subject, correlation, in_cells, on_object, overlap, subject
+from regional_page import write
 from torch import Tensor, nn
 
-import relprop
-from relprop.datasets.sample import Failure, Sample
-from relprop.datasets.voc import open_voc
-from relprop.explainer import Captured
+from relprop.explainer import Captured, capture
 from relprop.files import atomic
-from relprop.metrics.outside_inside import outside_inside_compute, outside_inside_update
-from relprop.metrics.segmentation import segmentation_update
+from relprop.inputs import as_inputs
+from relprop.metrics import metric
+from relprop.propagation.plan import Plan
+from relprop.propagation.run import Run
 from relprop.rules.starts import STARTS
-from relprop.zoo import load as load_zoo
 
-MODELS = ("resnet50", "vgg16_voc5", "efficientnet-lite0", "googlenet_bvlc", "squeezenet1_1", "deit_tiny")
-HEADS = {
-    "resnet50": "fc",
-    "vgg16_voc5": "classifier.3",
-    "efficientnet-lite0": "_fc",
-    "googlenet_bvlc": "fc",
-    "squeezenet1_1": "classifier.1",
-    "deit_tiny": "head",
-}
-_LATE: dict[str, tuple[str, str]] = {
+EARLIER: dict[str, tuple[str, ...]] = {
     "resnet50": ("layer4.1", "layer3"),
-    "vgg16_voc5": ("features.29", "features.22"),
+    "vgg16_voc5": ("features.29", "features.27"),
     "efficientnet-lite0": ("_blocks.15", "_blocks.10"),
     "googlenet_bvlc": ("inception_5a", "inception_4e"),
     "squeezenet1_1": ("features.11", "features.9"),
 }
-"""Two places for the regions before the usual one."""
-
-
-def choices(name: str) -> Iterator[dict[str, Any]]:
-    """Upper rules and places that are tried on a model."""
-    if name == "deit_tiny":
-        for depth in (0.75, 0.5, 0.25, 0.9):
-            yield from ({"upper": upper, "depth": depth} for upper in ("cp-lrp", "attnlrp"))
-        return
-    near, far = _LATE[name]
-    yield from ({"upper": upper} for upper in ("cp-lrp", "lrp-gamma", "lrp-zplus"))
-    yield from ({"upper": upper, "layer": near} for upper in ("cp-lrp", "lrp-gamma"))
-    yield {"upper": "lrp-gamma", "layer": far}
-
-
+"""Places for the regions before the last one, in convolutional networks."""
 START_NAMES = ("logit", "softmax", "mean", "finer")
 WEIGHTS = (1.0, 0.9, 0.75, 0.5, 0.25, 0.0)
-ANIMALS: dict[str, range | tuple[int, ...]] = {
-    "dog": range(151, 269),
-    "cat": range(281, 286),
-    "horse": (339,),
-    "cow": (345, 346, 347),
-    "sheep": (348, 349),
-}
-"""The ImageNet classes of VOC's animals."""
-VOC5 = ("dog", "cat", "horse", "cow", "sheep")
-_CONFIDENT, _SIDE = 0.8, 224
-
-
-class Geometry:
-    """The center of a photo whose short side is 256 pixels, as the reference models take it."""
-
-    def __init__(self, preprocess: Callable[[Image.Image], Tensor]) -> None:
-        self._preprocess = preprocess
-
-    def _square(self, image: Image.Image, *, nearest: bool, side: int) -> Image.Image:
-        scale = 256 / min(image.size)
-        size = tuple(max(256, round(n * scale)) for n in image.size)
-        resized = image.resize(size, Image.Resampling.NEAREST if nearest else Image.Resampling.BICUBIC)
-        left, top = ((n - side) // 2 for n in resized.size)
-        return resized.crop((left, top, left + side, top + side))
-
-    def crop(self, image: Image.Image, *, nearest: bool = False) -> Image.Image:
-        """Return the part that the model sees."""
-        return self._square(image, nearest=nearest, side=_SIDE)
-
-    def tensor(self, image: Image.Image) -> Tensor:
-        """Return the model's input, ``(3, 224, 224)``."""
-        return self._preprocess(self._square(image, nearest=False, side=256))
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A model with its preprocessing, and the photos of one half."""
-
-    name: str
-    model: nn.Module
-    geometry: Any
-    data: Path
-    half: int
-
-    @cached_property
-    def captured(self) -> Captured:
-        """The captured model."""
-        return relprop.capture(self.model, torch.zeros(1, 3, _SIDE, _SIDE))
-
-    @cached_property
-    def shuffled(self) -> Captured:
-        """The same with the weights of its last layer shuffled."""
-        other = copy.deepcopy(self.model)
-        with torch.no_grad():
-            weight = other.get_submodule(HEADS[self.name]).weight
-            order = torch.randperm(weight.numel(), generator=torch.Generator().manual_seed(0))
-            weight.copy_(weight.flatten()[order].view_as(weight))
-        return relprop.capture(other, torch.zeros(1, 3, _SIDE, _SIDE))
-
-    def voc(self, *, single: bool) -> list[str]:
-        """The VOC images of this half that show a single class, or several, spread over the classes."""
-        index = json.loads((self.data / "VOCdevkit/VOC2012/index.json").read_text())
-        names = sorted(entry["id"] for entry in index if (len(entry["classes"]) == 1) is single)
-        mine = names[self.half :: 2]
-        random.Random(0).shuffle(mine)
-        return mine
-
-    def samples(self, names: Sequence[str]) -> list[Sample]:
-        """VOC images with their masks."""
-        dataset = open_voc(self.data / "VOCdevkit")
-        return [s for s in dataset.samples(self.geometry, list(names)) if not isinstance(s, Failure)]
-
-    @cached_property
-    def photos(self) -> list[tuple[Path, int]]:
-        """Photos of this half with their class."""
-        if self.name == "vgg16_voc5":
-            index = json.loads((self.data / "VOCdevkit/VOC2012/index.json").read_text())
-            images = self.data / "VOCdevkit/VOC2012/JPEGImages"
-            found = [(images / f"{e['id']}.jpg", VOC5.index(e["classes"][0])) for e in index if len(e["classes"]) == 1]
-        else:
-            rows = csv.DictReader((self.data / "imagenet/val_labels.csv").open())
-            found = [(self.data / "imagenet/val" / row["file"], int(row["label"])) for row in rows]
-            every = sorted((self.data / "imagenet_samples").glob("*.JPEG"))
-            found += [(path, 8 * i) for i, path in enumerate(every)]
-        return sorted(found)[self.half :: 2]
-
-    def mosaics(self, count: int) -> tuple[Tensor, Tensor]:
-        """Mosaics of 2 × 2 confidently recognized photos of four classes, ``(N, 3, H, W)``, and the classes of their cells ``(N, 4)``."""
-        confident: list[tuple[Tensor, int]] = []
-        for path, label in self.photos:
-            image = self.geometry.tensor(Image.open(path).convert("RGB"))
-            with torch.no_grad():
-                probability = self.model(image[None]).softmax(1)[0, label]
-            if probability >= _CONFIDENT:
-                confident.append((F.interpolate(image[None], scale_factor=0.5, mode="bilinear", antialias=True)[0], label))
-        source, images, classes = random.Random(0), list[Tensor](), list[list[int]]()
-        while len(images) < count:
-            cells = source.sample(confident, 4)
-            labels = [label for _, label in cells]
-            if len(set(labels)) == 4:
-                (a, b, c, d) = (image for image, _ in cells)
-                images.append(torch.cat([torch.cat([a, b], 2), torch.cat([c, d], 2)], 1))
-                classes.append(labels)
-        return torch.stack(images), torch.tensor(classes)
-
-
-def subject(name: str, weights: Path, data: Path, half: int) -> Subject:
-    """Load a model."""
-    if name == "efficientnet-lite0":
-        loaded = load_zoo(name)
-        return Subject(name, loaded.model, loaded.preprocessing, data, half)
-    sys.path.insert(0, str(weights))
-    from load import load  # pyright: ignore[reportMissingImports]
-
-    model, preprocess, _ = load(name)
-    return Subject(name, model, Geometry(preprocess), data, half)
-
-
-# --- scores, one row per map ------------------------------------------------------------------------------------------------------
-
-
-def overlap(heat: Tensor, mask: Tensor) -> list[dict[str, float]]:
-    """Pixel counts of the map above its positive mean, and the outside–inside ratio."""
-    counts = segmentation_update(heat, mask)
-    ratio = outside_inside_compute(outside_inside_update(heat, mask))["pos"]
-    names = ("true_positive", "false_positive", "false_negative", "true_negative")
-    return [{**{n: float(counts[n][b]) for n in names}, "ratio": float(ratio[b])} for b in range(len(heat))]
-
-
-def in_cells(heat: Tensor, cell: Tensor) -> list[dict[str, float]]:
-    """The share of positive relevance in a cell of a mosaic, and whether it is the largest."""
-    mass = F.avg_pool2d(heat.clamp(min=0)[:, None], _SIDE // 2).flatten(1)
-    share = mass / mass.sum(1, keepdim=True).clamp(min=1e-30)
-    own = share.gather(1, cell[:, None])[:, 0]
-    return [{"share": float(s), "wins": float(s >= m)} for s, m in zip(own, share.amax(1), strict=True)]
-
-
-def correlation(a: Tensor, b: Tensor) -> list[float]:
-    """Pearson's r of pairs of maps; zero where one is constant."""
-    a, b = (v.flatten(1) - v.flatten(1).mean(1, keepdim=True) for v in (a, b))
-    return [float(r) for r in F.cosine_similarity(a, b, eps=1e-30)]
-
 
 # --- the search -------------------------------------------------------------------------------------------------------------------
 
@@ -243,6 +77,29 @@ class Maps:
                 yield name, weight, weight * one + (1 - weight) * zero
 
 
+class Evidence:
+    """The evidence of the regions itself, enlarged to the photo: what can be tried without the way below, in a fraction of its time."""
+
+    def __init__(self, captured: Captured, options: dict[str, Any]) -> None:
+        plan = captured.explainer("rap-regional", **options).plan
+        first = next(i for i, step in enumerate(plan.steps) if step.rule.startswith("by region"))
+        self.plan: Plan = replace(plan, steps=plan.steps[first:], leaves=(plan.steps[first].node,), before=())
+
+    def __call__(self, x: Tensor, target: Tensor) -> Iterator[tuple[str, float, Tensor]]:
+        """Yield (start, weight, maps ``(B, T, H, W)``)."""
+        run = Run(self.plan, as_inputs(x))
+        start = start_of(START_NAMES, run.logits, target)
+        found = torch.func.vmap(lambda r: run.backward(r, last=False)[0][0], in_dims=1, out_dims=1)(start)
+        if found.dim() == 4:  # tokens, the class token first
+            side = math.isqrt(found.shape[2] - 1)
+            found = found[:, :, 1:].movedim(3, 2).unflatten(3, (side, side))
+        fields = [F.interpolate(v.sum(2), x.shape[2:], mode="bilinear").chunk(len(START_NAMES), 1) for v in (found, found.abs())]
+        for name, evidence, size in zip(START_NAMES, *fields, strict=True):
+            scale = evidence.sum((2, 3), keepdim=True) / size.sum((2, 3), keepdim=True)
+            for weight in WEIGHTS:
+                yield name, weight, weight * evidence + (1 - weight) * scale * size
+
+
 class Baseline:
     """Maps of another method, under one name."""
 
@@ -254,10 +111,11 @@ class Baseline:
         yield "", 1.0, self.explainer(x, target).relevance.sum(2)
 
 
+Maker = Maps | Evidence | Baseline
 Rows = dict[str, dict[str, list[Any]]]
 
 
-def search_one(make: Callable[[Captured], Maps | Baseline], who: Subject, data: dict[str, Any], batch: int) -> Rows:
+def search_one(make: Callable[[Captured], Maker], who: Subject, data: dict[str, Any], batch: int) -> Rows:
     """All scores of one choice: by start and weight, by measure, one entry per map."""
     rows: Rows = {}
 
@@ -314,36 +172,207 @@ def stored(path: Path, make: Callable[[], Any]) -> Any:  # noqa: ANN401 - what w
     return found
 
 
+def summary(rows: Rows) -> dict[str, dict[str, float]]:
+    """The scores of every start and weight, each over all maps."""
+    return {
+        key: {
+            "miou": 100 * miou(found["voc"]),
+            "ratio": median(row["ratio"] for row in found["voc"]),
+            "share": mean(row["share"] for row in found["mosaic"]),
+            "wins": mean(row["wins"] for row in found["mosaic"]),
+            "shuffled": mean(map(abs, found["shuffled"])),
+        }
+        for key, found in rows.items()
+    }
+
+
+def miou(rows: Sequence[dict[str, float]]) -> float:
+    """The mean IoU of object and background over a set of photos."""
+    hit, extra, missed, rejected = (sum(row[name] for row in rows) for name in COUNTS)
+    return (hit / (hit + extra + missed) + rejected / (rejected + extra + missed)) / 2
+
+
+def screened(name: str) -> Iterator[dict[str, Any]]:
+    """Upper rules and places whose evidence is looked at."""
+    if name == "deit_tiny":
+        yield from ({"upper": upper, "depth": depth} for depth in (0.9, 0.75, 0.5) for upper in ("cp-lrp", "attnlrp"))
+        return
+    places: list[dict[str, Any]] = [{}, *({"layer": layer} for layer in EARLIER[name])]
+    yield from ({"upper": upper, **place} for place in places for upper in ("cp-lrp", "lrp-gamma", "lrp-zplus"))
+
+
+def searched(name: str) -> Iterator[dict[str, Any]]:
+    """Those of which whole maps are made."""
+    if name == "deit_tiny":
+        yield from ({"upper": "cp-lrp", "depth": depth} for depth in (0.75, 0.5))
+        return
+    yield {"upper": "cp-lrp"}
+    yield {"upper": "lrp-zplus", "layer": EARLIER[name][0]}
+
+
 def search(options: argparse.Namespace) -> None:
-    """Measure every choice on the first half."""
+    """Measure choices on the first half: ``screen`` by the evidence of the regions alone, ``search`` by whole maps."""
+    kind, tried = (Evidence, screened) if options.step == "screen" else (Maps, searched)
     for name in options.models:
         who = subject(name, options.weights, options.data, 0)
         data = search_data(who, options.images, options.mosaics, options.shuffled, options.targets)
-        makers: dict[str, Callable[[Captured], Maps | Baseline]] = {
+        makers: dict[str, Callable[[Captured], Maker]] = {
             "rap": partial(Baseline, method="rap", options={}),
             "rap-signed": partial(Baseline, method="rap", options={"start": "signed"}),
         }
-        for choice in choices(name):
-            makers["-".join(map(str, choice.values()))] = partial(Maps, options=choice)
+        if options.step == "screen":
+            makers.clear()
+        for choice in tried(name):
+            makers["-".join(map(str, choice.values()))] = partial(kind, options=choice)
         for label, make in makers.items():
-            stored(options.results / "search" / f"{name}--{label}.json", partial(search_one, make, who, data, 4))
+            path = options.results / options.step / f"{name}--{label}.json"
+            stored(path, lambda make=make, who=who, data=data: summary(search_one(make, who, data, 4)))
+
+
+# --- the test ---------------------------------------------------------------------------------------------------------------------
+
+METHODS: dict[str, tuple[str, dict[str, Any]]] = {
+    "rap": ("rap", {}),
+    "rap, signed": ("rap", {"start": "signed"}),
+    "rap-regional": ("rap-regional", {}),
+    "epsilon-plus": ("epsilon-plus", {}),
+    "grad-cam": ("grad-cam", {}),
+    "attnlrp": ("attnlrp", {}),
+    "transformer-attribution": ("transformer-attribution", {}),
+}
+"""The methods that are compared, by label."""
+_LOCAL = ("epsilon-plus", "grad-cam")
+_TOKENS = ("attnlrp", "transformer-attribution")
+
+Explain = Callable[[Tensor, Tensor], Tensor]
+"""Inputs, target ``(B,)`` or ``(B, T)`` → maps ``(B, H, W)`` or ``(B, T, H, W)``."""
+
+
+def explain_by(captured: Captured, label: str) -> Explain:
+    """Make maps by a method of the table."""
+    method, options = METHODS[label]
+    explainer = captured.explainer(method, **options)
+
+    def explain(x: Tensor, target: Tensor) -> Tensor:
+        parts = zip(x.split(4), target.split(4), strict=True)
+        return torch.cat([explainer(a, b).relevance.detach().sum(1 + target.dim()) for a, b in parts])
+
+    return explain
+
+
+def _single(who: Subject, explain: Explain, label: str, options: argparse.Namespace) -> Any:  # noqa: ANN401 - rows
+    """Scores on photos with one class: overlap, the second class's map, the shuffled head, curves."""
+    samples = who.samples(who.voc(single=True)[: options.images])
+    x, masks = torch.stack([s.image for s in samples]), torch.stack([s.object_mask() for s in samples])
+    likeliest = torch.cat([who.model(part).topk(2, 1).indices for part in x.split(4)])
+    maps = explain(x, likeliest)
+    few = x[: options.shuffled]
+    other = explain_by(who.shuffled, label)(few, likeliest[: len(few), 0])
+    area = metric("abpc", region=16, per_step=28, steps=7)
+    curves = [
+        area.score(relevance=m, inputs=i, target=t, model=who.model, seeds=0)[1]
+        for m, i, t in zip(
+            maps[: options.curves, 0].split(4), few_of(x, options.curves), few_of(likeliest[:, 0], options.curves), strict=True
+        )
+    ]
+    return {
+        "voc": overlap(maps[:, 0], masks),
+        "second": correlation(maps[:, 0], maps[:, 1]),
+        "shuffled": correlation(maps[: len(few), 0], other),
+        **{order: [v for c in curves for v in c[f"{order}_probability_curve"].mean(1).tolist()] for order in ("morf", "lerf")},
+    }
+
+
+def few_of(values: Tensor, count: int) -> Sequence[Tensor]:
+    """The first of some values, in batches."""
+    return values[:count].split(4)
+
+
+def _mosaics(who: Subject, explain: Explain, options: argparse.Namespace) -> Any:  # noqa: ANN401 - rows
+    """Scores of all four cells of every mosaic."""
+    images, cells = who.mosaics(options.mosaics)
+    maps = explain(images, cells)
+    return {"mosaic": [in_cells(maps[i], torch.arange(4)) for i in range(len(maps))]}
+
+
+def _two_objects(who: Subject, explain: Explain, options: argparse.Namespace) -> Any:  # noqa: ANN401 - rows
+    """The share of the positive relevance of all objects that the explained one has."""
+    found = who.two_objects()[: options.pairs]
+    maps = explain(torch.stack([f[0].image for f in found]), torch.tensor([f[3] for f in found]))
+    own, every = (torch.stack([f[i] for f in found]) for i in (1, 2))
+    return {"right": on_object(maps, own, every), "area": on_object(torch.ones_like(maps), own, every)}
+
+
+def _cascade(who: Subject, explain: Explain, label: str, options: argparse.Namespace) -> Any:  # noqa: ANN401 - rows
+    """Rank correlation of magnitudes with the maps of ever more random models."""
+    samples = who.samples(who.voc(single=True)[: options.cascade])
+    x = torch.stack([s.image for s in samples])
+    target = who.model(x).argmax(1)
+
+    def make_explain(module: nn.Module) -> Explain:
+        return explain_by(capture(module, x[:1]), label)
+
+    check = metric("cascading-randomization", count=options.layers, similarity=("spearman_abs",))
+    scores, _ = check.score(relevance=explain(x, target), inputs=x, target=target, module=who.model, make_explain=make_explain)
+    return {"cascade": scores["spearman_abs_curve"].tolist()}
+
+
+def _gae(who: Subject, explain: Explain, options: argparse.Namespace) -> Any:  # noqa: ANN401 - rows
+    """GAE of groups of four photos of the mosaics' pool."""
+    x = torch.stack([who.geometry.tensor(Image.open(path).convert("RGB")) for path, _ in who.photos[: 4 * options.groups]])
+    scores, _ = metric("gae").score(inputs=x, model=who.model, explain=explain, seeds=0)
+    return {"gae": scores["gae"].tolist(), "contrastiveness": scores["contrastiveness"].tolist()}
+
+
+def test(options: argparse.Namespace) -> None:
+    """Measure the methods on the second half."""
+    for name in options.models:
+        who = subject(name, options.weights, options.data, 1)
+        labels = options.methods or ("rap", "rap, signed", "rap-regional", *(_TOKENS if name == "deit_tiny" else _LOCAL))
+        for label in labels:
+            explain = explain_by(who.captured, label)
+            parts: dict[str, Callable[[], Any]] = {
+                "single": partial(_single, who, explain, label, options),
+                "mosaics": partial(_mosaics, who, explain, options),
+                "pairs": partial(_two_objects, who, explain, options),
+                "cascade": partial(_cascade, who, explain, label, options),
+                "gae": partial(_gae, who, explain, options),
+            }
+            for part in options.parts or parts:
+                stored(options.results / "test" / f"{name}--{label}--{part}.json", parts[part])
+
+
+def page(options: argparse.Namespace) -> None:
+    """Write the page of the results."""
+    write(options.results)
 
 
 def main() -> None:
     """Run one of the three steps."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=("search",))
+    parser.add_argument("step", choices=("screen", "search", "test", "page"))
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS)
-    parser.add_argument("--images", type=int, default=24)
-    parser.add_argument("--mosaics", type=int, default=8)
-    parser.add_argument("--shuffled", type=int, default=8)
-    parser.add_argument("--targets", type=int, default=2)
+    parser.add_argument("--methods", nargs="+", choices=METHODS)
+    parser.add_argument("--parts", nargs="+", choices=("single", "mosaics", "pairs", "cascade", "gae"))
+    counts = {
+        "images": 24,
+        "mosaics": 8,
+        "shuffled": 8,
+        "targets": 2,
+        "curves": 12,
+        "pairs": 12,
+        "cascade": 4,
+        "layers": 5,
+        "groups": 4,
+    }
+    for name, count in counts.items():
+        parser.add_argument(f"--{name}", type=int, default=count)
     options = parser.parse_args()
     with torch.no_grad():
-        search(options)
+        {"screen": search, "search": search, "test": test, "page": page}[options.step](options)
 
 
 if __name__ == "__main__":
