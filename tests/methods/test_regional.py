@@ -138,7 +138,9 @@ def test_tokens_equal_the_two_parts_put_together_by_hand():
     evidence = (gradient * tokens).detach()
     relevance = torch.stack([torch.from_numpy(regional(e.mT.numpy(), 1.0)).mT for e in evidence])
     rap = make_method("rap", {})
-    rap = dataclasses.replace(rap, rules={**rap.rules, "output": rap.rules["input"]})  # its only layer is the first, and here the last
+    rap = dataclasses.replace(
+        rap, rules={**rap.rules, "output": rap.rules["input"]}
+    )  # its only layer is the first, and here the last
     expected = relprop.Explainer(below, x, rap)(x, output_relevance=relevance).relevance
     torch.testing.assert_close(ours(x, 2).relevance, expected, **CLOSE)
 

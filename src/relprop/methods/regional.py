@@ -13,7 +13,7 @@ from relprop.methods.rule_tables import ConstantsName, SumName
 from relprop.methods.transformers import build_attnlrp, build_cp_lrp
 from relprop.propagation.composite import Regional
 from relprop.propagation.method import Method
-from relprop.rules.regional import by_region
+from relprop.rules.regional import RegionRule, by_region
 from relprop.rules.starts import STARTS
 
 UpperName = Literal["cp-lrp", "attnlrp", "lrp-epsilon", "lrp-gamma", "lrp-zplus"]
@@ -32,7 +32,7 @@ def build_rap_regional(  # noqa: PLR0913 - options by keyword
     start: Literal["logit", "softmax", "mean", "finer"] = "logit",
     depth: float = 0.75,
     layer: str | None = None,
-    weight: float = 1.0,
+    weight: float | None = None,
     add: SumName = "positive",
     constants: ConstantsName = "leave out",
     input_rule: Literal["zbox", "rap"] = "zbox",
@@ -48,7 +48,8 @@ def build_rap_regional(  # noqa: PLR0913 - options by keyword
         depth: In models with attention, the share of the attention layers below the regions, in [0, 1]. Other models have their regions at
             the last value with several positions before the last layer.
         layer: Path of the module at whose output the regions are, instead.
-        weight: How much the regions' evidence counts, in [0, 1], against the same total spread by magnitude.
+        weight: How much the regions' evidence counts, in [0, 1], against the same total spread by magnitude; left out, 1 in models with
+            attention and 0.25 in others.
         add: How residual sums below split: by positive part, absolute value, or signed value.
         constants: Whether constants added to a value below ``"absorb"`` their share, split as ``add`` says, or are left out.
         input_rule: ``"zbox"`` for the z-box rule (Eq. 10), ``"rap"`` to treat the first layer like any other.
@@ -62,9 +63,15 @@ def build_rap_regional(  # noqa: PLR0913 - options by keyword
         build_rap(**below),
         name="rap-regional",
         start=STARTS[start],
-        regional=Regional(_UPPER[upper](), by_region(weight), depth, layer),
+        regional=Regional(_UPPER[upper](), *_rules(weight), depth=depth, layer=layer),
         conserves=start == "logit",
     )
+
+
+def _rules(weight: float | None) -> tuple[RegionRule, RegionRule]:
+    """The rule of the regions, in general and in models with attention."""
+    general, with_attention = (0.25, 1.0) if weight is None else (weight, weight)
+    return by_region(general), by_region(with_attention)
 
 
 REGIONAL_METHODS = (

@@ -102,10 +102,11 @@ class Composite:
 
     def suited(self, kinds: Collection[Role]) -> Self:
         """Return the method for a model with ops of these kinds."""
-        if not self.with_attention or Role.ATTENTION not in kinds:
+        if Role.ATTENTION not in kinds or not (self.with_attention or self.regional):
             return self
+        regional = None if self.regional is None else self.regional.suited()
         before = {Role(role): rule for role, rule in self.with_attention.items()}
-        return replace(self, rules={**self.rules, **before}, with_attention={})
+        return replace(self, rules={**self.rules, **before}, with_attention={}, regional=regional)
 
     def above(self) -> "Composite":
         """Return the rules from the output down to the value with regions: the method itself where there is no such value."""
@@ -146,14 +147,20 @@ class Regional:
     Attributes:
         above: The rules from the output down to the value; of its other fields none counts.
         rule: How the relevance that arrives at the value is shared anew.
+        with_attention: The same in models with attention.
         depth: In models with attention, the share of the attention layers that lie before the value.
         layer: Path of the module whose output is the value; found where left out.
     """
 
     above: Composite
     rule: RegionRule
+    with_attention: RegionRule
     depth: float = 1.0
     layer: str | None = None
+
+    def suited(self) -> Self:
+        """Return the settings for a model with attention."""
+        return replace(self, above=self.above.suited([Role.ATTENTION]), rule=self.with_attention)
 
 
 def _fits(path: str, pattern: str) -> bool:

@@ -128,7 +128,7 @@ def _regions(method: Composite, roles: Roles, facts: Facts) -> Regions | None:
 def _steps(method: Composite, regions: Regions | None, roles: Roles, facts: Facts) -> tuple[list[Step], set[fx.Node]]:
     """The steps in forward order, and the values that relevance reaches; those above the regions take the rules that hold there."""
     reached, steps = {roles.output}, list[Step]()
-    composite = method.above().suited(roles.kinds.values())
+    composite = method.above()
     for node in reversed(roles.graph.nodes):
         if node.op != "call_function":
             continue
