@@ -46,7 +46,7 @@ EARLIER: dict[str, tuple[str, ...]] = {
 }
 """Places for the regions before the last one, in convolutional networks."""
 START_NAMES = ("logit", "softmax", "mean", "finer")
-WEIGHTS = (1.0, 0.9, 0.75, 0.5, 0.25, 0.0)
+WEIGHTS = (1.0, 0.75, 0.5, 0.25, 0.15, 0.1, 0.05, 0.0)
 
 # --- the search -------------------------------------------------------------------------------------------------------------------
 
@@ -198,7 +198,7 @@ def screened(name: str) -> Iterator[dict[str, Any]]:
         yield from ({"upper": upper, "depth": depth} for depth in (0.9, 0.75, 0.5) for upper in ("cp-lrp", "attnlrp"))
         return
     places: list[dict[str, Any]] = [{}, *({"layer": layer} for layer in EARLIER[name])]
-    yield from ({"upper": upper, **place} for place in places for upper in ("cp-lrp", "lrp-gamma", "lrp-zplus"))
+    yield from ({"upper": upper, **place} for place in places for upper in ("cp-lrp", "lrp-gamma", "lrp-zplus", "epsilon-plus"))
 
 
 def searched(name: str) -> Iterator[dict[str, Any]]:

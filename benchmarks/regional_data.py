@@ -43,7 +43,7 @@ ANIMALS: dict[str, range | tuple[int, ...]] = {
 """The ImageNet classes of VOC's animals."""
 VOC5 = ("dog", "cat", "horse", "cow", "sheep")
 COUNTS = ("true_positive", "false_positive", "false_negative", "true_negative")
-_CONFIDENT, _SIDE = 0.8, 224
+_CONFIDENT, _POOL, _SIDE = 0.8, 40, 224
 
 
 class Geometry:
@@ -147,6 +147,8 @@ class Subject:
         """Mosaics of 2 × 2 confidently recognized photos of four classes, ``(N, 3, H, W)``, and the classes of their cells ``(N, 4)``."""
         confident: list[tuple[Tensor, int]] = []
         for path, label in self.photos:
+            if len(confident) == _POOL:
+                break
             image = self.geometry.tensor(Image.open(path).convert("RGB"))
             with torch.no_grad():
                 probability = self.model(image[None]).softmax(1)[0, label]

@@ -91,7 +91,7 @@ def test_equals_loops(hidden, start, weight):
     model = made(Small, hidden=hidden)
     x = torch.randn(3, 2, 6, 6, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     target = torch.tensor([[0, 3], [1, 1], [4, 2]])
-    options = {"upper": "cp-lrp", "start": start, "weight": weight}
+    options = {"upper": "cp-lrp", "start": start, "weight": weight, "blocks": 0}
     explainer = relprop.Explainer(model, x, "rap-regional", **options)
     found = explainer(x, target).relevance
     for b in range(3):
@@ -120,7 +120,7 @@ def attention_held(model: Attending, tokens: Tensor, values: list[Tensor]) -> Te
 
 def test_tokens_equal_the_two_parts_put_together_by_hand():
     model, x = made(Attending), images()
-    ours = relprop.Explainer(model, x, "rap-regional", depth=0, upper="cp-lrp")
+    ours = relprop.Explainer(model, x, "rap-regional", depth=0, start="logit")
 
     class Lower(nn.Module):
         def __init__(self):
@@ -165,7 +165,7 @@ def test_every_region_keeps_its_evidence_and_every_sample_its_sum(channels, weig
     assert bool(((kept >= 0) == (kept.sum(dim, keepdim=True) >= 0)).where(kept != 0, True).all()), "a region has one sign"
 
 
-@pytest.mark.parametrize("upper", ["cp-lrp", "attnlrp", "lrp-epsilon", "lrp-gamma", "lrp-zplus"])
+@pytest.mark.parametrize("upper", ["cp-lrp", "attnlrp", "lrp-epsilon", "lrp-gamma", "lrp-zplus", "epsilon-plus"])
 @pytest.mark.parametrize("kind", [Small, Attending])
 def test_conserves_and_takes_every_sample_alone(kind, upper):
     model = made(kind)
@@ -191,7 +191,8 @@ def test_maps_of_two_classes_differ(kind):
     model = made(kind)
     x = images() if kind is Attending else images()[:, :2, :6, :6]
     both = torch.tensor([[0, 1]] * 3)
-    maps = {m: relprop.explain(model, x, both, method=m).relevance.sum(2) for m in ("rap", "rap-regional")}
+    methods: dict[str, dict[str, str]] = {"rap": {}, "rap-regional": {"start": "logit"}}
+    maps = {m: relprop.explain(model, x, both, method=m, **given).relevance.sum(2) for m, given in methods.items()}
     alike = {m: np.mean([abs(correlation(v[b, 0], v[b, 1])) for b in range(3)]) for m, v in maps.items()}
     assert alike["rap-regional"] < alike["rap"] - 0.1
 
@@ -261,24 +262,44 @@ def vision(name: str) -> nn.Module:
 
 
 @pytest.mark.parametrize(
-    ("name", "side", "regions", "channels", "where"),
+    ("name", "before", "last"),
     [
-        ("resnet18", 64, 4, 512, "module 'layer4'"),
-        ("squeezenet1_1", 64, 9, 512, "module 'features'"),
-        ("mobilenet_v3_small", 64, 4, 576, "module 'features'"),
-        ("shufflenet_v2_x0_5", 64, 4, 1024, "module 'conv5'"),
+        (
+            "resnet18",
+            "4 regions of 512 channels, at the output of module 'layer4.0'",
+            "4 regions of 512 channels, at the output of module 'layer4'",
+        ),
+        (
+            "squeezenet1_1",
+            "9 regions of 64 channels, at the output of module 'features.12.squeeze_activation'",
+            "9 regions of 512 channels, at the output of module 'features'",
+        ),
+        (
+            "mobilenet_v3_small",
+            "4 regions of 96 channels, at the output of module 'features.11'",
+            "4 regions of 576 channels, at the output of module 'features'",
+        ),
+        (
+            "shufflenet_v2_x0_5",
+            "4 regions of 192 channels, at the output of module 'stage4'",
+            "4 regions of 1024 channels, at the output of module 'conv5'",
+        ),
     ],
 )
-def test_regions_of_torchvision(name, side, regions, channels, where):
-    note = note_of(vision(name), torch.rand(1, 3, side, side))
-    assert f"{regions} regions of {channels} channels" in note
-    assert where in note
+def test_regions_of_torchvision(name, before, last):
+    captured = relprop.capture(vision(name).eval(), torch.rand(1, 3, 64, 64))
+    for blocks, where in ((0, last), (1, before)):
+        notes = captured.explainer("rap-regional", blocks=blocks).plan.notes
+        assert f"Evidence is counted in {where}." in notes
 
 
 def test_regions_of_small_models():
     x = images(1)
-    assert "9 regions of 4 channels" in note_of(made(Small), x[:, :2, :6, :6])
-    assert "9 regions of 4 channels" in note_of(made(Small, hidden=True), x[:, :2, :6, :6])
+    for hidden in (False, True):
+        small = made(Small, hidden=hidden)
+        assert "9 regions of 4 channels" in note_of(small, x[:, :2, :6, :6], blocks=0)
+        assert "16 regions of 3 channels" in note_of(small, x[:, :2, :6, :6])
+        assert "16 regions of 3 channels" in note_of(small, x[:, :2, :6, :6], blocks=9), "there is no other"
     assert "17 regions of 12 channels" in note_of(made(Attending), x)
     assert "16 regions of 8 channels" in note_of(made(Windows), x)
     assert "16 regions of 8 channels" in note_of(made(Mixing), x)
@@ -323,6 +344,7 @@ def test_models_without_regions_are_refused():
         ({"weight": 1.5}, "weight=1.5 must lie between 0 and 1"),
         ({"weight": float("nan")}, "weight=nan must lie between 0 and 1"),
         ({"depth": -0.1}, "depth=-0.1 of method 'rap-regional' must lie between 0 and 1"),
+        ({"blocks": -1}, "blocks=-1 of method 'rap-regional' must not be negative"),
         ({"upper": "rap"}, "upper='rap' of method 'rap-regional' must be one of"),
         ({"start": "absolute"}, "start='absolute' of method 'rap-regional' must be one of"),
     ],
@@ -336,6 +358,13 @@ def test_a_contrast_needs_other_classes():
     model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 1)).double()
     with pytest.raises(TargetError, match="start=softmax compares the class with all others"):
         relprop.explain(model, torch.randn(2, 2, 6, 6).double(), method="rap-regional", start="softmax")
+
+
+def test_a_single_logit_has_no_contrast_with_the_mean():
+    model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 1)).double()
+    x = torch.randn(2, 2, 6, 6).double()
+    both = [relprop.explain(model, x, method="rap-regional", start=start).relevance for start in ("mean", "logit")]
+    torch.testing.assert_close(*both)
 
 
 def test_rules_by_path_hold_above_and_below(tmp_path):

@@ -155,11 +155,12 @@ def build_sglrp(shared: Shared) -> Method:
     return _single("sglrp", zplus(shared.epsilon, shared.bias), shared)
 
 
+build_epsilon_plus = _composite_of("epsilon-plus", "dense ε, conv z⁺", _conv_zplus)
+
 _BACH, _MONTAVON = "Bach et al., PLoS ONE 2015", "Montavon et al., Pattern Recognition 2017"
 _COMPOSITES = "Montavon et al., 2019; Kohlbrenner et al., IJCNN 2020"
 
 _FIXED_COMPOSITES = (
-    ("epsilon-plus", "dense ε, conv z⁺", _conv_zplus, None),
     ("epsilon-plus-flat", "dense ε, conv z⁺, first layer flat", _conv_zplus, flat()),
     ("epsilon-alpha2-beta1", "dense ε, conv α2β1", _conv_alpha2_beta1, None),
     ("epsilon-alpha2-beta1-flat", "dense ε, conv α2β1, first layer flat", _conv_alpha2_beta1, flat()),
@@ -176,6 +177,7 @@ LRP_METHODS = (
     ("lrp-flat", build_flat, "equal shares over the receptive field", "Lapuschkin et al., Nat. Commun. 2019"),
     ("deep-taylor", build_deep_taylor, "z⁺, with the z-box rule for the first layer", _MONTAVON),
     ("excitation-backprop", build_excitation, "top-down winner-take-all probabilities", "Zhang et al., IJCV 2018"),
+    ("epsilon-plus", build_epsilon_plus, "dense ε, conv z⁺", _COMPOSITES),
     *((name, _composite_of(name, text, conv, first), text, _COMPOSITES) for name, text, conv, first in _FIXED_COMPOSITES),
     ("epsilon-gamma-box", build_epsilon_gamma_box, "dense ε, conv γ, first layer by the z-box rule", "Montavon et al., 2019"),
     ("clrp", build_clrp, "α1β0 of the target against all other classes", "Gu et al., ACCV 2018"),

@@ -146,21 +146,23 @@ class Regional:
 
     Attributes:
         above: The rules from the output down to the value; of its other fields none counts.
-        rule: How the relevance that arrives at the value is shared anew.
         with_attention: The same in models with attention.
+        rule: How the relevance that arrives at the value is shared anew.
         depth: In models with attention, the share of the attention layers that lie before the value.
+        blocks: In other models, how many blocks with weights lie between the value and the last value with regions.
         layer: Path of the module whose output is the value; found where left out.
     """
 
     above: Composite
+    with_attention: Composite
     rule: RegionRule
-    with_attention: RegionRule
     depth: float = 1.0
+    blocks: int = 0
     layer: str | None = None
 
     def suited(self) -> Self:
         """Return the settings for a model with attention."""
-        return replace(self, above=self.above.suited([Role.ATTENTION]), rule=self.with_attention)
+        return replace(self, above=self.with_attention.suited([Role.ATTENTION]))
 
 
 def _fits(path: str, pattern: str) -> bool:

@@ -121,8 +121,7 @@ def make_plan(model: CapturedModel, method: Composite) -> Plan:
 
 def _regions(method: Composite, roles: Roles, facts: Facts) -> Regions | None:
     """The value where evidence is counted by region, if the method counts it."""
-    settings = method.regional
-    return None if settings is None else find_regions(method.name, roles, facts, settings.depth, settings.layer)
+    return None if method.regional is None else find_regions(method.name, method.regional, roles, facts)
 
 
 def _steps(method: Composite, regions: Regions | None, roles: Roles, facts: Facts) -> tuple[list[Step], set[fx.Node]]:

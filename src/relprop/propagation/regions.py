@@ -1,7 +1,7 @@
 """Where the regions are: the value at which evidence is counted by region, and which of its dimensions holds the channels."""
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from relprop.graph.facts import Facts
 from relprop.graph.nodes import OUTPUTS, PATH, Size, is_floating, module_outputs, nodes_in, shape_of, value_of, values_read
 from relprop.ops.op import Role, op_name
 from relprop.ops.table import arguments_of, entry
+from relprop.propagation.composite import Regional
 from relprop.propagation.roles import Roles
 
 _ELEMENTWISE = frozenset({Role.ADD, Role.BIAS, Role.GATE, Role.ACTIVATION, Role.SCALE, Role.NORM})
@@ -45,30 +46,29 @@ def _described(node: fx.Node) -> str:
     return f"{op_name(node.target).removeprefix('aten::')} in {node.meta.get(PATH) or 'the model itself'}"
 
 
-def find_regions(method: str, roles: Roles, facts: Facts, depth: float, layer: str | None) -> Regions:
+def find_regions(method: str, settings: Regional, roles: Roles, facts: Facts) -> Regions:
     """Find the value at which evidence is counted by region, among those through which all relevance passes.
 
     Args:
         method: The method's name, for errors.
+        settings: Where the value is to be. Without attention, that is the last value with several regions before the last layer, or one
+            that is some blocks further back: another value through which all relevance passes, with weighted layers in between.
         roles: The roles of the graph's ops.
         facts: The analysis of its values.
-        depth: In models with attention, the share of the attention layers that lie before the value. With 1, and in models without
-            attention, it is the last value with several regions before the last layer.
-        layer: Path of a module whose output is the value instead.
 
     Raises:
         UnsupportedOpError: There is no such value.
         OptionError: The module does not exist, or its output is no such value.
     """
     passed = list(_bottlenecks(roles, facts))
-    if layer is not None:
-        return _chosen(method, roles, facts, passed, layer)
-    end = _end(roles, depth)
+    if settings.layer is not None:
+        return _chosen(method, roles, facts, passed, settings.layer)
+    attention = [node for node, kind in roles.kinds.items() if kind is Role.ATTENTION]
     order = {node: i for i, node in enumerate(roles.graph.nodes)}
-    for node in passed:
-        found = _as_regions(node, roles, facts) if order[node] < order[end] else None
-        if found is not None:
-            return found
+    end = order[_end(roles, attention, settings.depth)]
+    last = _last_before(end, order, passed, roles, facts)
+    if last is not None:
+        return last if attention else _further_back(settings.blocks, last, order, passed, roles, facts)
     raise UnsupportedOpError(
         f"Method {method!r} counts evidence by region, and no value of this model that all relevance passes has several positions or tokens "
         "before the last layer; take rap with start=signed, which needs none."
@@ -86,9 +86,28 @@ def _bottlenecks(roles: Roles, facts: Facts) -> Iterator[fx.Node]:
             waiting.update(n for n in values_read(node) if n in facts.carriers)
 
 
-def _end(roles: Roles, depth: float) -> fx.Node:
+def _last_before(end: int, order: Mapping[fx.Node, int], passed: Sequence[fx.Node], roles: Roles, facts: Facts) -> Regions | None:
+    """The last value with regions before a place in the graph."""
+    candidates = (_as_regions(node, roles, facts) for node in passed if order[node] < end)
+    return next((found for found in candidates if found is not None), None)
+
+
+def _further_back(
+    blocks: int, last: Regions, order: Mapping[fx.Node, int], passed: Sequence[fx.Node], roles: Roles, facts: Facts
+) -> Regions:
+    """A value with regions so many blocks before another, or as many as there are."""
+    weighted = [order[node] for node, kind in roles.kinds.items() if kind in {Role.CONV, Role.DENSE}]
+    for _ in range(blocks):
+        layer = max((place for place in weighted if place <= order[last.node]), default=0)
+        before = _last_before(layer, order, passed, roles, facts)
+        if before is None:
+            break
+        last = before
+    return last
+
+
+def _end(roles: Roles, attention: Sequence[fx.Node], depth: float) -> fx.Node:
     """The op before which the value lies: the attention layer at ``depth``, or the first of the last layers."""
-    attention = [node for node, kind in roles.kinds.items() if kind is Role.ATTENTION]
     reached = math.floor(depth * len(attention) + 1e-9)
     if reached < len(attention):
         return attention[reached]

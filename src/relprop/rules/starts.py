@@ -88,8 +88,10 @@ def _minus_softmax(logits: Tensor, target: Tensor) -> list[tuple[float, Tensor]]
 
 
 def _minus_mean(logits: Tensor, target: Tensor) -> list[tuple[float, Tensor]]:
-    """The target's logit minus the mean of the others."""
-    count = max(logits.shape[-1] - 1, 1)
+    """The target's logit minus the mean of the others; the logit itself where there is no other."""
+    count = logits.shape[-1] - 1
+    if not count:
+        return _logit(logits, target)
     return _minus(logits, target, (1 - _at(torch.ones_like(logits), target)) / count, "mean")
 
 
