@@ -255,7 +255,7 @@ def explain_by(captured: Captured, label: str) -> Explain:
 
     def explain(x: Tensor, target: Tensor) -> Tensor:
         parts = zip(x.split(4), target.split(4), strict=True)
-        return torch.cat([explainer(a, b).relevance.detach().sum(1 + target.dim()) for a, b in parts])
+        return torch.cat([explainer(a, b).relevance.detach().sum(target.dim()) for a, b in parts])
 
     return explain
 
