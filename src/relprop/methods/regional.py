@@ -69,6 +69,7 @@ def build_rap_regional(  # noqa: PLR0913 - options by keyword
         start=STARTS[start],
         regional=Regional(*_above(upper), by_region(weight), depth, blocks, layer),
         conserves=start == "logit",
+        of_class=True,
     )
 
 

@@ -77,6 +77,8 @@ class Composite:
         like_dense = {role: given[Role.DENSE] for role in _LIKE_DENSE if Role.DENSE in given}
         object.__setattr__(self, "rules", transparent() | {Role.ADD: split_sum("signed", 1e-6)} | like_dense | given)
         needed = [rule.precision for where in _TABLES for rule in self._table(where).values()]
+        if self.regional is not None:
+            needed += [self.regional.above.precision, self.regional.with_attention.precision]
         object.__setattr__(self, "precision", reduce(torch.promote_types, needed, self.precision))
 
     def _made(self, where: str, key: object, rule: object) -> Rule:
