@@ -156,11 +156,12 @@ def build_sglrp(shared: Shared) -> Method:
     return _single("sglrp", zplus(shared.epsilon, shared.bias), shared)
 
 
+build_epsilon_plus = _composite_of("epsilon-plus", "dense ε, conv z⁺", _conv_zplus)
+
 _BACH, _MONTAVON = "Bach et al., PLoS ONE 2015", "Montavon et al., Pattern Recognition 2017"
 _COMPOSITES = "Montavon et al., 2019; Kohlbrenner et al., IJCNN 2020"
 
 _FIXED_COMPOSITES = (
-    ("epsilon-plus", "dense ε, conv z⁺", _conv_zplus, None),
     ("epsilon-plus-flat", "dense ε, conv z⁺, first layer flat", _conv_zplus, flat()),
     ("epsilon-alpha2-beta1", "dense ε, conv α2β1", _conv_alpha2_beta1, None),
     ("epsilon-alpha2-beta1-flat", "dense ε, conv α2β1, first layer flat", _conv_alpha2_beta1, flat()),
@@ -189,6 +190,7 @@ LRP_METHODS = (
         "Zhang et al., IJCV 2018",
         Meaning("winner", ""),
     ),
+    ("epsilon-plus", build_epsilon_plus, "dense ε, conv z⁺", _COMPOSITES, VOTES),
     *((name, _composite_of(name, text, conv, first), text, _COMPOSITES, VOTES) for name, text, conv, first in _FIXED_COMPOSITES),
     (
         "epsilon-gamma-box",

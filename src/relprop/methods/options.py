@@ -16,7 +16,7 @@ from relprop.methods.rule_tables import AddName, AttentionName, ConstantsName, I
 from relprop.rules.affine import BiasName
 from relprop.rules.sums import SumName
 
-StartName = Literal["logit", "one", "abslrp", "clrp", "sglrp"]
+StartName = Literal["logit", "one", "abslrp", "clrp", "sglrp", "softmax", "mean", "finer"]
 
 
 @dataclass(frozen=True)

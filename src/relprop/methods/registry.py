@@ -18,6 +18,7 @@ from relprop.methods.perturbation import PERTURBATION_METHODS
 from relprop.methods.protocol import AnyMethod
 from relprop.methods.rap import RAP_METHODS
 from relprop.methods.rectifiers import RECTIFIER_METHODS
+from relprop.methods.regional import REGIONAL_METHODS
 from relprop.methods.rollout import ROLLOUT_METHODS
 from relprop.methods.surrogates import SURROGATE_METHODS
 from relprop.methods.transformers import TRANSFORMER_METHODS
@@ -52,6 +53,7 @@ class MethodEntry:
 
 _ROWS = (
     *RAP_METHODS,
+    *REGIONAL_METHODS,
     *LRP_METHODS,
     *ABSLRP_METHODS,
     *TRANSFORMER_METHODS,

@@ -5,7 +5,7 @@
     base = "epsilon-plus"       # a method of the registry, whose rules are the defaults; may be left out
     name = "mine"               # the name of the file where left out
     fold_batchnorm = true
-    start = "logit"             # relevance of the output: logit, one, abslrp, clrp, sglrp
+    start = "logit"             # relevance of the output: logit, one, abslrp, clrp, sglrp, softmax, mean, finer
     bounds = [0.0, 1.0]            # bounds of the model's input for the z-box rule
 
     [options]                   # options of the base

@@ -14,6 +14,7 @@ from relprop.meaning import UNSAID, Meaning
 from relprop.ops.op import Role
 from relprop.ops.table import OPS
 from relprop.rules.affine import unchanged
+from relprop.rules.regional import RegionRule
 from relprop.rules.registry import make_rule
 from relprop.rules.rule import Rule
 from relprop.rules.starts import STARTS, Start
@@ -47,6 +48,7 @@ class Composite:
         conserves: Whether the relevance of the inputs and the absorbed relevance add up to the explained logit.
         of_class: Whether maps of different classes differ; if not, an explanation of several classes says so.
         meaning: What its positive and negative values say, for the legends of pictures.
+        regional: Other rules from the output down to a value with regions, where evidence is counted by region; ``by_path`` holds above too.
 
     Raises:
         OptionError: An unknown role, or something that is no rule.
@@ -64,6 +66,7 @@ class Composite:
     conserves: bool = True
     of_class: bool = True
     meaning: Meaning = UNSAID
+    regional: "Regional | None" = None
 
     def __post_init__(self) -> None:
         for where in _TABLES:
@@ -77,6 +80,8 @@ class Composite:
         like_dense = {role: given[Role.DENSE] for role in _LIKE_DENSE if Role.DENSE in given}
         object.__setattr__(self, "rules", transparent() | {Role.ADD: split_sum("signed", 1e-6)} | like_dense | given)
         needed = [rule.precision for where in _TABLES for rule in self._table(where).values()]
+        if self.regional is not None:
+            needed += [self.regional.above.precision, self.regional.with_attention.precision]
         object.__setattr__(self, "precision", reduce(torch.promote_types, needed, self.precision))
 
     def _made(self, where: str, key: object, rule: object) -> Rule:
@@ -102,10 +107,15 @@ class Composite:
 
     def suited(self, kinds: Collection[Role]) -> Self:
         """Return the method for a model with ops of these kinds."""
-        if not self.with_attention or Role.ATTENTION not in kinds:
+        if Role.ATTENTION not in kinds or not (self.with_attention or self.regional):
             return self
+        regional = None if self.regional is None else self.regional.suited()
         before = {Role(role): rule for role, rule in self.with_attention.items()}
-        return replace(self, rules={**self.rules, **before}, with_attention={})
+        return replace(self, rules={**self.rules, **before}, with_attention={}, regional=regional)
+
+    def above(self) -> "Composite":
+        """Return the rules from the output down to the value with regions: the method itself where there is no such value."""
+        return self if self.regional is None else replace(self.regional.above, name=self.name, by_path=self.by_path)
 
     def rule(self, role: Role, kind: Role, op: str, path: str) -> Rule | None:
         """Return the rule of an op, by its module path, its name, its refined role, or the kind of layer that it is."""
@@ -133,6 +143,31 @@ class Composite:
                 near = suggestion(pattern, layers)
                 wrong = f"no dense or conv layer lies in {pattern!r}.{near} `relprop inspect` lists the modules."
                 raise OptionError(f"Method {self.name!r}: {wrong}")
+
+
+@dataclass(frozen=True)
+class Regional:
+    """Two composites that meet at a value with regions: evidence arrives there by the rules above, and goes on by region.
+
+    Attributes:
+        above: The rules from the output down to the value; of its other fields none counts.
+        with_attention: The same in models with attention.
+        rule: How the relevance that arrives at the value is shared anew.
+        depth: In models with attention, the share of the attention layers that lie before the value.
+        blocks: In other models, how many blocks with weights lie between the value and the last value with regions.
+        layer: Path of the module whose output is the value; found where left out.
+    """
+
+    above: Composite
+    with_attention: Composite
+    rule: RegionRule
+    depth: float = 1.0
+    blocks: int = 0
+    layer: str | None = None
+
+    def suited(self) -> Self:
+        """Return the settings for a model with attention."""
+        return replace(self, above=self.with_attention.suited([Role.ATTENTION]))
 
 
 def _fits(path: str, pattern: str) -> bool:

@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -24,10 +24,11 @@ from relprop.graph.nodes import (
     value_of,
 )
 from relprop.ops.layout import SampleLayout
-from relprop.ops.op import MultiplierRule, Op, Role, op_name
+from relprop.ops.op import Call, MultiplierRule, Op, Relevances, Role, op_name
 from relprop.ops.table import arguments_of, known_op, limit_of
 from relprop.propagation.composite import Composite
 from relprop.propagation.multipliers import carried_as_multipliers, with_multipliers
+from relprop.propagation.regions import Regions, find_regions
 from relprop.propagation.roles import Roles
 from relprop.propagation.schedule import Schedule, make_schedule
 from relprop.propagation.step import Step
@@ -108,21 +109,54 @@ def make_plan(model: CapturedModel, method: Composite) -> Plan:
     roles = Roles(module.graph)
     _refuse_without_path(roles, facts)
     method = method.suited(roles.kinds.values())
-    nodes = [n for n in module.graph.nodes if n.op == "call_function"]
-    reached, steps = {roles.output}, dict[fx.Node, Step]()
-    for node in reversed(nodes):
-        steps[node] = _step(node, method, roles, facts, reached=node in reached)
-        for name in steps[node].operands:
-            reached.update(n for n in nodes_in(steps[node].arguments[name]) if n in facts.carriers)
-    ordered = tuple(steps[n] for n in nodes)
+    regions = _regions(method, roles, facts)
+    steps, reached = _steps(method, regions, roles, facts)
+    ordered = tuple(steps)
     passed = [s for s in ordered if s.node in reached]
     layers = [s.path for s in passed if roles.kinds.get(s.node) in {Role.CONV, Role.DENSE}]
     method.check_matches([s.op for s in passed], layers)
-    leaves, leaf_notes = _leaves(module.graph, facts, reached)
+    leaves, notes = _leaves(module.graph, facts, reached)
     _refuse_unsupported([s for s in passed if s.node not in leaves])
-    multipliers = carried_as_multipliers(passed, facts.carriers, whole={roles.output, *leaves})
+    whole = {roles.output, *leaves}
+    if regions is not None:
+        whole.add(regions.node)
+        notes.append(regions.note)
+    multipliers = carried_as_multipliers(passed, facts.carriers, whole=whole)
     ordered = tuple(with_multipliers(s, multipliers) for s in ordered)
-    return Plan(model, method, ordered, facts, leaves, roles.output, roles.before, multipliers, (*model.notes, *leaf_notes))
+    return Plan(model, method, ordered, facts, leaves, roles.output, roles.before, multipliers, (*model.notes, *notes))
+
+
+def _regions(method: Composite, roles: Roles, facts: Facts) -> Regions | None:
+    """The value where evidence is counted by region, if the method counts it."""
+    return None if method.regional is None else find_regions(method.name, method.regional, roles, facts)
+
+
+def _steps(method: Composite, regions: Regions | None, roles: Roles, facts: Facts) -> tuple[list[Step], set[fx.Node]]:
+    """The steps in forward order, and the values that relevance reaches; those above the regions take the rules that hold there."""
+    reached, steps = {roles.output}, list[Step]()
+    composite = method.above()
+    for node in reversed(roles.graph.nodes):
+        if node.op != "call_function":
+            continue
+        if regions is not None and node is regions.node:
+            composite = method
+            step = _counted(_step(node, method, roles, facts, reached=True), method, regions)
+        else:
+            step = _step(node, composite, roles, facts, reached=node in reached)
+        steps.append(step)
+        for name in step.operands:
+            reached.update(n for n in nodes_in(step.arguments[name]) if n in facts.carriers)
+    return steps[::-1], reached
+
+
+def _counted(step: Step, method: Composite, regions: Regions) -> Step:
+    """The step of the value with regions, whose relevance is counted by region before the op's own rule shares it."""
+    share, backward = method.regional.rule, step.backward  # pyright: ignore[reportOptionalMemberAccess]
+
+    def counted(call: Call, relevance: Tensor) -> Relevances:
+        return backward(call, share.backward(relevance, regions.channels, call.layout, call.batch))  # pyright: ignore[reportOptionalCall]
+
+    return replace(step, backward=counted, rule=f"{share.name}, {step.rule}", multiplier=None)
 
 
 def _step(node: fx.Node, method: Composite, roles: Roles, facts: Facts, *, reached: bool) -> Step:

@@ -71,12 +71,50 @@ def _softmax_gradient(logits: Tensor, target: Tensor) -> list[tuple[float, Tenso
     return [(1.0, own.sum(-1, keepdim=True) * (against - others))]
 
 
+def _minus(logits: Tensor, target: Tensor, shares: Tensor, name: str) -> list[tuple[float, Tensor]]:
+    """The target's logit minus the mixture of the others in which each has its share: ``y_t − Σ_j q_j y_j``."""
+    _need_others(logits, f"start={name}", "take another start")
+    return [(1.0, _at(logits, target) - shares * logits)]
+
+
+def _others(logits: Tensor, target: Tensor) -> Tensor:
+    """The logits without the target's, which is −∞."""
+    return logits.scatter(-1, target.unsqueeze(-1), -torch.inf)
+
+
+def _minus_softmax(logits: Tensor, target: Tensor) -> list[tuple[float, Tensor]]:
+    """The target's logit minus the others', weighted by their softmax: what the strongest competitors lack."""
+    return _minus(logits, target, _others(logits, target).softmax(-1).nan_to_num(), "softmax")
+
+
+def _minus_mean(logits: Tensor, target: Tensor) -> list[tuple[float, Tensor]]:
+    """The target's logit minus the mean of the others; the logit itself where there is no other."""
+    count = logits.shape[-1] - 1
+    if not count:
+        return _logit(logits, target)
+    return _minus(logits, target, (1 - _at(torch.ones_like(logits), target)) / count, "mean")
+
+
+_SIMILAR = 3
+
+
+def _minus_similar(logits: Tensor, target: Tensor) -> list[tuple[float, Tensor]]:
+    """The target's logit minus the mean of the three classes whose logits are nearest to it (Finer-CAM, Zhang et al., CVPR 2025)."""
+    distance = (_others(logits, target) - logits.gather(-1, target.unsqueeze(-1))).abs()
+    count = max(min(_SIMILAR, logits.shape[-1] - 1), 1)
+    nearest = distance.topk(count, -1, largest=False).indices
+    return _minus(logits, target, torch.zeros_like(logits).scatter(-1, nearest, 1 / count), "finer")
+
+
 STARTS: Mapping[str, Start] = {
     "logit": _logit,
     "one": _one,
     "abslrp": _against_others,
     "clrp": _contrastive,
     "sglrp": _softmax_gradient,
+    "softmax": _minus_softmax,
+    "mean": _minus_mean,
+    "finer": _minus_similar,
 }
 """Every start by name; an option of every propagation method."""
 CONTRASTIVE = (_against_others, _contrastive, _softmax_gradient)

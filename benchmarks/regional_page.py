@@ -1,0 +1,166 @@
+"""The page ``docs/generated/regional.md``: tables of what ``regional.py`` found."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from regional_data import COUNTS, MODELS
+
+from relprop.evaluation.report.statistics import resamples
+
+Array = NDArray[np.float64]
+PAGE = Path(__file__).parent.parent / "docs" / "generated" / "regional.md"
+_SHOWN = ("1.0", "0.75", "0.5")
+_HEAD = """# RAP with regional evidence: measurements
+
+Made by `python benchmarks/regional.py page`. [RAP that depends on the class](../beyond-rap.md) says what they mean.
+"""
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+# --- the search -------------------------------------------------------------------------------------------------------------------
+
+
+def tried(folder: Path, model: str) -> str:
+    """One row per choice, start and weight."""
+    rows: list[list[str]] = []
+    for path in sorted(folder.glob(f"{model}--*.json")):
+        choice = path.stem.partition("--")[2]
+        for key, scores in json.loads(path.read_text()).items():
+            start, weight = key.split("|")
+            if start and weight not in _SHOWN:
+                continue
+            shown = [f"{scores['miou']:.1f}", *(f"{scores[name]:.3f}" for name in ("ratio", "share", "wins", "shuffled"))]
+            rows.append([f"`{choice}`", start, weight if start else "", *shown])
+    header = ("upper rule, place", "start", "weight", "mIoU", "outside–inside", "grid share", "grid wins", "∣r∣ shuffled")
+    return table(header, rows) if rows else ""
+
+
+# --- the test ---------------------------------------------------------------------------------------------------------------------
+
+Score = Callable[[Array], float]
+"""Rows of the photos ``(N, K)`` → a score."""
+
+
+def _miou(rows: Array) -> float:
+    hit, extra, missed, rejected = rows.sum(0)
+    return float(50 * (hit / (hit + extra + missed) + rejected / (rejected + extra + missed)))
+
+
+def _median(rows: Array) -> float:
+    return float(np.nanmedian(rows))
+
+
+def _mean(rows: Array) -> float:
+    return float(np.nanmean(rows))
+
+
+def _column(found: dict[str, Any], part: str, name: str) -> Array:
+    return np.array(found[part][name], dtype=np.float64)[:, None]
+
+
+MEASURES: dict[str, tuple[Callable[[dict[str, Any]], Array], Score, str]] = {
+    "mIoU": (lambda f: np.array([[row[n] for n in COUNTS] for row in f["single"]["voc"]]), _miou, "{:.1f}"),
+    "outside–inside": (lambda f: np.array([[row["ratio"]] for row in f["single"]["voc"]]), _median, "{:.3f}"),
+    "grid share": (lambda f: np.array([[np.mean([c["share"] for c in m])] for m in f["mosaics"]["mosaic"]]), _mean, "{:.3f}"),
+    "grid wins": (lambda f: np.array([[np.mean([c["wins"] for c in m])] for m in f["mosaics"]["mosaic"]]), _mean, "{:.2f}"),
+    "r, two likeliest": (lambda f: _column(f, "single", "second"), _mean, "{:.2f}"),
+    "∣r∣, shuffled head": (lambda f: abs(_column(f, "single", "shuffled")), _mean, "{:.2f}"),
+    "right of two objects": (lambda f: _column(f, "pairs", "right"), _mean, "{:.3f}"),
+    "MoRF": (lambda f: _column(f, "single", "morf"), _mean, "{:.3f}"),
+    "LeRF": (lambda f: _column(f, "single", "lerf"), _mean, "{:.3f}"),
+    "GAE": (lambda f: _column(f, "gae", "gae"), _mean, "{:.3f}"),
+}
+"""By name: the rows of the photos, their score, how it is printed."""
+
+
+def interval(rows: Array, score: Score) -> tuple[float, float]:
+    """The 95 % interval over resampled photos."""
+    scores = [score(rows[drawn]) for chunk in resamples(len(rows)) for drawn in chunk]
+    low, high = np.nanpercentile(scores, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _paired(own: Array, other: Array, score: Score) -> tuple[float, float, float]:
+    both, width = np.concatenate([own, other], 1), own.shape[1]
+
+    def difference(rows: Array) -> float:
+        return score(rows[:, :width]) - score(rows[:, width:])
+
+    return difference(both), *interval(both, difference)
+
+
+def load(folder: Path, model: str) -> dict[str, dict[str, Any]]:
+    """The finished parts of a model, by method."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted(folder.glob(f"{model}--*.json")):
+        _, label, part = path.stem.split("--")
+        found.setdefault(label, {})[part] = json.loads(path.read_text())
+    return found
+
+
+def measured(methods: dict[str, dict[str, Any]]) -> str:
+    """Every method's scores with their intervals."""
+    rows = list[list[str]]()
+    for label, found in methods.items():
+        cells = [_cell(found, *MEASURES[name]) for name in MEASURES]
+        rows.append([f"`{label}`", *cells])
+    return table(("method", *MEASURES), rows)
+
+
+def _cell(found: dict[str, Any], values: Callable[[dict[str, Any]], Array], score: Score, form: str) -> str:
+    try:
+        rows = values(found)
+    except KeyError:
+        return "–"
+    low, high = interval(rows, score)
+    return f"{form.format(score(rows))} [{form.format(low)}, {form.format(high)}]"
+
+
+def against_rap(methods: dict[str, dict[str, Any]]) -> str:
+    """The paired differences of the regional method and RAP."""
+    ours, rap = methods.get("rap-regional", {}), methods.get("rap", {})
+    rows = list[list[str]]()
+    for name, (values, score, form) in MEASURES.items():
+        try:
+            value, low, high = _paired(values(ours), values(rap), score)
+        except KeyError:
+            continue
+        rows.append([name, f"{form.format(value)} [{form.format(low)}, {form.format(high)}]"])
+    return table(("measure", "`rap-regional` − `rap`"), rows)
+
+
+def cascades(methods: dict[str, dict[str, Any]]) -> str:
+    """The rank correlation of magnitudes with maps of ever more random models."""
+    rows = [
+        [f"`{label}`", *(f"{v:.2f}" for v in np.nanmean(found["cascade"]["cascade"], 0))]
+        for label, found in methods.items()
+        if "cascade" in found
+    ]
+    return table(("method", *map(str, range(1, len(rows[0])))), rows) if rows else ""
+
+
+def write(results: Path) -> None:
+    """Write the page."""
+    parts = [_HEAD]
+    parts.append("## The other half of the photos\n\nMeans and, in brackets, 95 % bootstrap intervals over photos.\n")
+    for model in MODELS:
+        methods = load(results / "test", model)
+        if methods:
+            count = len(next(iter(methods.values()))["single"]["voc"])
+            parts.append(f"### {model}, {count} photos\n\n{measured(methods)}\n\n{against_rap(methods)}\n")
+            if listed := cascades(methods):
+                parts.append(f"After ever more layers are made random, from the output back:\n\n{listed}\n")
+    for step, title in (("search", "whole maps"), ("screen", "the evidence of the regions alone, enlarged")):
+        tables = [(model, tried(results / step, model)) for model in MODELS]
+        parts.append(f"## The search: {title}\n")
+        parts.extend(f"### {model}: {step}\n\n{listed}\n" for model, listed in tables if listed)
+    PAGE.write_text("\n".join(parts), "utf-8")

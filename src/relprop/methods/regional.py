@@ -1,0 +1,91 @@
+"""RAP with regional evidence: what every region says for the class is counted on the way back, and shared as RAP shares below."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+from torch import Tensor
+
+from relprop.errors import OptionError
+from relprop.meaning import CONTRAST
+from relprop.methods.lrp import build_epsilon, build_epsilon_plus, build_gamma, build_zplus
+from relprop.methods.rap import build_rap
+from relprop.methods.rule_tables import ConstantsName, SumName
+from relprop.methods.transformers import build_attnlrp, build_cp_lrp
+from relprop.propagation.composite import Regional
+from relprop.propagation.method import Method
+from relprop.rules.regional import by_region
+from relprop.rules.starts import STARTS
+
+UpperName = Literal["usual", "cp-lrp", "attnlrp", "lrp-epsilon", "lrp-gamma", "lrp-zplus", "epsilon-plus"]
+_UPPER: Mapping[str, Callable[..., Method]] = {
+    "cp-lrp": build_cp_lrp,
+    "attnlrp": build_attnlrp,
+    "lrp-epsilon": build_epsilon,
+    "lrp-gamma": build_gamma,
+    "lrp-zplus": build_zplus,
+    "epsilon-plus": build_epsilon_plus,
+}
+
+
+def build_rap_regional(  # noqa: PLR0913 - options by keyword
+    *,
+    upper: UpperName = "usual",
+    start: Literal["logit", "softmax", "mean", "finer"] = "mean",
+    depth: float = 0.75,
+    blocks: int = 1,
+    layer: str | None = None,
+    weight: float = 1.0,
+    add: SumName = "positive",
+    constants: ConstantsName = "leave out",
+    input_rule: Literal["zbox", "rap"] = "zbox",
+    low: float | Tensor | None = None,
+    high: float | Tensor | None = None,
+) -> Method:
+    """RAP whose evidence depends on the class: counted by region where regions are last told apart, and propagated by RAP from there.
+
+    Args:
+        upper: The method from the logit down to the regions, which should depend on the class; ``"usual"`` is ``"cp-lrp"`` in models with
+            attention, and ``"epsilon-plus"`` in others.
+        start: ``"logit"``; or the logit minus those of the other classes, weighted by their ``"softmax"``, by equal parts (``"mean"``),
+            or by equal parts of the three nearest (``"finer"``).
+        depth: In models with attention, the share of the attention layers below the regions, in [0, 1].
+        blocks: In other models, how many blocks lie between the regions and the last value with several positions, before the last layer.
+        layer: Path of the module at whose output the regions are, instead.
+        weight: How much the regions' evidence counts, in [0, 1], against the same total spread by magnitude.
+        add: How residual sums below split: by positive part, absolute value, or signed value.
+        constants: Whether constants added to a value below ``"absorb"`` their share, split as ``add`` says, or are left out.
+        input_rule: ``"zbox"`` for the z-box rule (Eq. 10), ``"rap"`` to treat the first layer like any other.
+        low: Smallest value that an input can have; the sample's own minimum where left out.
+        high: Largest value that an input can have; the sample's own maximum where left out.
+    """
+    if not 0 <= depth <= 1:
+        raise OptionError(f"Option depth={depth!r} of method 'rap-regional' must lie between 0 and 1.")
+    if blocks < 0:
+        raise OptionError(f"Option blocks={blocks!r} of method 'rap-regional' must not be negative.")
+    below: dict[str, Any] = {"add": add, "constants": constants, "input_rule": input_rule, "low": low, "high": high}
+    return replace(
+        build_rap(**below),
+        name="rap-regional",
+        start=STARTS[start],
+        regional=Regional(*_above(upper), by_region(weight), depth, blocks, layer),
+        conserves=start == "logit",
+        of_class=True,
+    )
+
+
+def _above(upper: UpperName) -> tuple[Method, Method]:
+    """The method above the regions, in general and in models with attention."""
+    general, with_attention = ("epsilon-plus", "cp-lrp") if upper == "usual" else (upper, upper)
+    return _UPPER[general](), _UPPER[with_attention]()
+
+
+REGIONAL_METHODS = (
+    (
+        "rap-regional",
+        build_rap_regional,
+        "RAP from evidence that depends on the class, counted by region of the last layers",
+        "relprop, after Nam et al., AAAI 2020",
+        CONTRAST,
+    ),
+)

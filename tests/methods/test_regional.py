@@ -1,0 +1,379 @@
+"""RAP with regional evidence: against loops in float64, what it conserves, where its regions are, and what it refuses."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import relprop
+from relprop.errors import OptionError, TargetError, UnsupportedOpError
+from relprop.methods import make_method
+from relprop.ops.layout import SampleLayout
+from relprop.rules.regional import by_region
+from relprop.zoo import import_torchvision
+from tests.methods.models import Attending, Hidden, images, made
+from tests.rules.reference import TIGHT, box_shares, check_conservation, contribution_matrix, rap_shares
+
+CLOSE = {"rtol": 1e-8, "atol": 1e-10}
+
+
+class Small(nn.Module):
+    """Two conv layers and a dense head, hidden layer or not: small enough for loops over every contribution."""
+
+    def __init__(self, *, hidden: bool = False) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(2, 3, 3), nn.Conv2d(3, 4, 2)
+        wide = nn.Sequential(nn.Flatten(), nn.Linear(36, 6), nn.ReLU(), nn.Linear(6, 5))
+        mean = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
+        self.head = wide if hidden else mean
+
+    def lower(self, x: Tensor) -> Tensor:
+        return F.relu(self.second(F.relu(self.first(x))))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.lower(x))
+
+
+def mixture(logits: np.ndarray, target: int, start: str) -> np.ndarray:
+    """The weights of the logits in what a start explains, one class at a time."""
+    others = [j for j in range(len(logits)) if j != target]
+    weights = np.zeros(len(logits))
+    if start == "softmax":
+        parts = np.exp([logits[j] - logits[others].max() for j in others])
+        weights[others] = -parts / parts.sum()
+    elif start == "mean":
+        weights[others] = -1 / len(others)
+    elif start == "finer":
+        nearest = sorted(others, key=lambda j: abs(logits[j] - logits[target]))[:3]
+        weights[nearest] = -1 / 3
+    weights[target] = 1
+    return weights
+
+
+def regional(evidence: np.ndarray, weight: float) -> np.ndarray:
+    """``(channels, regions)`` of relevance shared anew, one region at a time."""
+    found, total, size = np.zeros_like(evidence), evidence.sum(), np.abs(evidence).sum()
+    for p in range(evidence.shape[1]):
+        c, a = evidence[:, p].sum(), np.abs(evidence[:, p]).sum()
+        for k in range(evidence.shape[0]):
+            share = abs(evidence[k, p]) / a if a else 0.0
+            found[k, p] = weight * c * share + (1 - weight) * total * abs(evidence[k, p]) / size
+    return found
+
+
+def slowly(model: Small, x: Tensor, target: int, start: str, weight: float) -> Tensor:
+    """The map of one image ``(2, H, W)``: gradient times value down to the regions, then RAP and the z-box rule in loops."""
+    value = model.lower(x[None]).detach().requires_grad_()
+    logits = model.head(value)[0]
+    weights = torch.from_numpy(mixture(logits.detach().numpy(), target, start))
+    (gradient,) = torch.autograd.grad((logits * weights).sum(), value)
+    evidence = (gradient * value)[0].detach().flatten(1).numpy()
+    relevance = regional(evidence, weight).flatten()
+    with torch.no_grad():
+        middle = F.relu(model.first(x[None]))[0]
+        relevance = rap_shares(contribution_matrix(model.second, middle), relevance, middle.flatten().numpy() != 0)
+        z = contribution_matrix(model.first, x)
+        weights_of = contribution_matrix(model.first, torch.ones_like(x))  # of inputs that are one: the weights themselves
+    assert z.shape == weights_of.shape
+    flat = x.flatten().numpy()
+    low, high = np.full_like(flat, flat.min()), np.full_like(flat, flat.max())
+    return torch.from_numpy(box_shares(weights_of, flat, low, high, relevance)).view_as(x)
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+@pytest.mark.parametrize(("start", "weight"), [("logit", 1.0), ("softmax", 0.75), ("mean", 0.0), ("finer", 1.0)])
+def test_equals_loops(hidden, start, weight):
+    model = made(Small, hidden=hidden)
+    x = torch.randn(3, 2, 6, 6, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    target = torch.tensor([[0, 3], [1, 1], [4, 2]])
+    options = {"upper": "cp-lrp", "start": start, "weight": weight, "blocks": 0}
+    explainer = relprop.Explainer(model, x, "rap-regional", **options)
+    found = explainer(x, target).relevance
+    for b in range(3):
+        for k in range(2):
+            expected = slowly(model, x[b], int(target[b, k]), start, weight)
+            torch.testing.assert_close(found[b, k], expected, **CLOSE)
+
+
+def attention_held(model: Attending, tokens: Tensor, values: list[Tensor]) -> Tensor:
+    """The logits from the tokens on, with attention weights and the deviations of norms held constant: what CP-LRP differentiates."""
+
+    def norm(layer: nn.LayerNorm, x: Tensor) -> Tensor:
+        deviation = (x.var(-1, unbiased=False, keepdim=True) + layer.eps).sqrt().detach()
+        return (x - x.mean(-1, keepdim=True)) / deviation * layer.weight + layer.bias
+
+    q, k, v = model.qkv(norm(model.norm1, tokens)).unflatten(-1, (3, 2, 6)).permute(2, 0, 3, 1, 4)
+    weights = (q @ k.mT / 6**0.5).softmax(-1).detach()
+    x = tokens + model.proj((weights @ v).transpose(1, 2).flatten(2))
+    first, _, last = model.mlp
+    hidden = first(norm(model.norm2, x))
+    values.append(hidden)
+    # an activation passes relevance unchanged: as the constant factor output over input
+    x = x + last(hidden * (F.gelu(hidden) / hidden).detach())
+    return model.head(norm(model.norm3, x)[:, 0])
+
+
+def test_tokens_equal_the_two_parts_put_together_by_hand():
+    model, x = made(Attending), images()
+    ours = relprop.Explainer(model, x, "rap-regional", depth=0, start="logit")
+
+    class Lower(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.patches, self.token = model.patches, model.token
+
+        def forward(self, x):
+            return torch.cat([self.token.expand(x.shape[0], -1, -1), self.patches(x).flatten(2).transpose(1, 2)], 1)
+
+    below = Lower()
+    tokens = below(x).detach().requires_grad_()
+    logits = attention_held(model, tokens, [])
+    torch.testing.assert_close(logits, model(x))
+    (gradient,) = torch.autograd.grad(logits[:, 2].sum(), tokens)
+    evidence = (gradient * tokens).detach()
+    relevance = torch.stack([torch.from_numpy(regional(e.mT.numpy(), 1.0)).mT for e in evidence])
+    rap = make_method("rap", {})
+    rap = dataclasses.replace(
+        rap, rules={**rap.rules, "output": rap.rules["input"]}
+    )  # its only layer is the first, and here the last
+    expected = relprop.Explainer(below, x, rap)(x, output_relevance=relevance).relevance
+    torch.testing.assert_close(ours(x, 2).relevance, expected, **CLOSE)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    channels=st.integers(0, 2),
+    weight=st.floats(0, 1),
+    seed=st.integers(0, 2**31),
+    zeros=st.booleans(),
+)
+def test_every_region_keeps_its_evidence_and_every_sample_its_sum(channels, weight, seed, zeros):
+    source = torch.Generator().manual_seed(seed)
+    relevance = torch.randn(3, 4, 5, 2, generator=source, dtype=torch.float64)
+    if zeros:
+        relevance[:, 1:3] = 0
+    layout, dim = SampleLayout(0), channels + 1
+    shared = by_region(weight).backward(relevance, dim, layout, 3)
+    torch.testing.assert_close(shared.flatten(1).sum(1), relevance.flatten(1).sum(1), **TIGHT)
+    kept = by_region().backward(relevance, dim, layout, 3)
+    torch.testing.assert_close(kept.sum(dim), relevance.sum(dim), **TIGHT)
+    assert bool(((kept >= 0) == (kept.sum(dim, keepdim=True) >= 0)).where(kept != 0, True).all()), "a region has one sign"
+
+
+@pytest.mark.parametrize("upper", ["cp-lrp", "attnlrp", "lrp-epsilon", "lrp-gamma", "lrp-zplus", "epsilon-plus"])
+@pytest.mark.parametrize("kind", [Small, Attending])
+def test_conserves_and_takes_every_sample_alone(kind, upper):
+    model = made(kind)
+    x = images() if kind is Attending else images()[:, :2, :6, :6]
+    explainer = relprop.Explainer(model, x, "rap-regional", upper=upper, start="logit", weight=0.5)
+    target = torch.tensor([[0, 3], [2, 2], [4, 1]])
+    found = explainer(x, target)
+    check_conservation(found)
+    alone = torch.cat([explainer(x[i : i + 1], target[i : i + 1]).relevance for i in range(3)])
+    torch.testing.assert_close(found.relevance, alone, **TIGHT)
+    torch.testing.assert_close(found.relevance[:, 0], explainer(x, target[:, 0]).relevance, **TIGHT)
+    trace = explainer.trace(x, target[:, 0])
+    assert trace.worst.deviation < 1e-8
+
+
+def correlation(a: Tensor, b: Tensor) -> float:
+    return float(torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1])
+
+
+@pytest.mark.parametrize("kind", [Small, Attending])
+def test_maps_of_two_classes_differ(kind):
+    """With the start by absolute influence, RAP's maps of two classes are nearly the same up to their sign."""
+    model = made(kind)
+    x = images() if kind is Attending else images()[:, :2, :6, :6]
+    both = torch.tensor([[0, 1]] * 3)
+    methods: dict[str, dict[str, str]] = {"rap": {}, "rap-regional": {"start": "logit"}}
+    maps = {m: relprop.explain(model, x, both, method=m, **given).relevance.sum(2) for m, given in methods.items()}
+    alike = {m: np.mean([abs(correlation(v[b, 0], v[b, 1])) for b in range(3)]) for m, v in maps.items()}
+    assert alike["rap-regional"] < alike["rap"] - 0.1
+
+
+class Windows(nn.Module):
+    """A model whose tokens are attended in windows and averaged, channels last as in Swin."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.norm, self.qkv, self.head = nn.Conv2d(3, 8, 4, 4), nn.LayerNorm(8), nn.Linear(8, 24), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).permute(0, 2, 3, 1)
+        for _ in range(2):
+            y = self.norm(x).unflatten(1, (2, 2)).unflatten(3, (2, 2)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
+            q, k, v = self.qkv(y).chunk(3, -1)
+            y = F.scaled_dot_product_attention(q, k, v)
+            x = x + y.unflatten(1, (2, 2)).unflatten(3, (2, 2)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
+        return self.head(self.norm(x).mean((1, 2)))
+
+
+class Mixing(nn.Module):
+    """Tokens mixed by dense layers along them: the channels are told by the norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.norm, self.tokens, self.channels = (
+            nn.Conv2d(3, 8, 4, 4),
+            nn.LayerNorm(8),
+            nn.Linear(16, 16),
+            nn.Linear(8, 8),
+        )
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        x = x + self.tokens(self.norm(x).transpose(1, 2)).transpose(1, 2)
+        x = x + self.channels(self.norm(x))
+        return self.head(x.mean(1))
+
+
+class Text(nn.Module):
+    """Token numbers, embedded and attended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.norm, self.qkv, self.head = nn.Embedding(11, 8), nn.LayerNorm(8), nn.Linear(8, 24), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.embed(x))
+        q, k, v = self.qkv(x).chunk(3, -1)
+        return self.head((x + F.scaled_dot_product_attention(q, k, v)).mean(1))
+
+
+def note_of(model: nn.Module, x: Tensor, **options) -> str:
+    explainer = relprop.Explainer(model.eval(), x, "rap-regional", **options)
+    table = str(explainer.plan)
+    (note,) = [n for n in explainer.plan.notes if n.startswith("Evidence is counted in")]
+    assert note in table
+    assert table.count("by region, ") == 1
+    return note
+
+
+def vision(name: str) -> nn.Module:
+    pytest.importorskip("torchvision")
+    return getattr(import_torchvision().models, name)(weights=None)
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "last"),
+    [
+        (
+            "resnet18",
+            "4 regions of 512 channels, at the output of module 'layer4.0'",
+            "4 regions of 512 channels, at the output of module 'layer4'",
+        ),
+        (
+            "squeezenet1_1",
+            "9 regions of 64 channels, at the output of module 'features.12.squeeze_activation'",
+            "9 regions of 512 channels, at the output of module 'features'",
+        ),
+        (
+            "mobilenet_v3_small",
+            "4 regions of 96 channels, at the output of module 'features.11'",
+            "4 regions of 576 channels, at the output of module 'features'",
+        ),
+        (
+            "shufflenet_v2_x0_5",
+            "4 regions of 192 channels, at the output of module 'stage4'",
+            "4 regions of 1024 channels, at the output of module 'conv5'",
+        ),
+    ],
+)
+def test_regions_of_torchvision(name, before, last):
+    captured = relprop.capture(vision(name).eval(), torch.rand(1, 3, 64, 64))
+    for blocks, where in ((0, last), (1, before)):
+        notes = captured.explainer("rap-regional", blocks=blocks).plan.notes
+        assert f"Evidence is counted in {where}." in notes
+
+
+def test_regions_of_small_models():
+    x = images(1)
+    for hidden in (False, True):
+        small = made(Small, hidden=hidden)
+        assert "9 regions of 4 channels" in note_of(small, x[:, :2, :6, :6], blocks=0)
+        assert "16 regions of 3 channels" in note_of(small, x[:, :2, :6, :6])
+        assert "16 regions of 3 channels" in note_of(small, x[:, :2, :6, :6], blocks=9), "there is no other"
+    assert "17 regions of 12 channels" in note_of(made(Attending), x)
+    assert "16 regions of 8 channels" in note_of(made(Windows), x)
+    assert "16 regions of 8 channels" in note_of(made(Mixing), x)
+    text = Text().double().eval()
+    assert "6 regions of 8 channels" in note_of(text, torch.randint(0, 11, (1, 6)))
+
+
+def test_depth_chooses_the_tokens_that_enter_a_block():
+    model, x = made(Windows), images(2)
+    numbers = {}
+    for depth in (0, 0.5, 1):
+        plan = relprop.Explainer(model, x, "rap-regional", depth=depth).plan
+        rows = [step.rule.startswith("by region") for step in plan.steps]
+        numbers[depth] = sum(step.role == "attention" for step in plan.steps[: rows.index(True)])
+    assert numbers == {0: 0, 0.5: 1, 1: 2}
+
+
+def test_a_layer_may_be_chosen():
+    model, x = made(Small), images(2)[:, :2, :6, :6]
+    assert "at the output of module 'first'" in note_of(model, x, layer="first")
+    assert "16 regions of 3 channels" in note_of(model, x, layer="first")
+    for layer, message in (
+        ("secnd", "no module 'secnd' with an output of its own. Did you mean 'second'"),
+        ("head.1", r"module 'head.1' has no regions that it could tell: it is B×4"),
+    ):
+        with pytest.raises(OptionError, match=message):
+            relprop.Explainer(model, x, "rap-regional", layer=layer)
+    with pytest.raises(OptionError, match="relevance also passes beside the output of module 'qkv'"):
+        relprop.Explainer(made(Attending), images(2), "rap-regional", layer="qkv")
+
+
+def test_models_without_regions_are_refused():
+    with pytest.raises(
+        UnsupportedOpError, match="has several positions or tokens before the last layer; take rap with start=signed"
+    ):
+        relprop.Explainer(made(Hidden), torch.randn(2, 6).double(), "rap-regional")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weight": 1.5}, "weight=1.5 must lie between 0 and 1"),
+        ({"weight": float("nan")}, "weight=nan must lie between 0 and 1"),
+        ({"depth": -0.1}, "depth=-0.1 of method 'rap-regional' must lie between 0 and 1"),
+        ({"blocks": -1}, "blocks=-1 of method 'rap-regional' must not be negative"),
+        ({"upper": "rap"}, "upper='rap' of method 'rap-regional' must be one of"),
+        ({"start": "absolute"}, "start='absolute' of method 'rap-regional' must be one of"),
+    ],
+)
+def test_options_that_cannot_be(options, message):
+    with pytest.raises(OptionError, match=message):
+        make_method("rap-regional", options)
+
+
+def test_a_contrast_needs_other_classes():
+    model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 1)).double()
+    with pytest.raises(TargetError, match="start=softmax compares the class with all others"):
+        relprop.explain(model, torch.randn(2, 2, 6, 6).double(), method="rap-regional", start="softmax")
+
+
+def test_a_single_logit_has_no_contrast_with_the_mean():
+    model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 1)).double()
+    x = torch.randn(2, 2, 6, 6).double()
+    both = [relprop.explain(model, x, method="rap-regional", start=start).relevance for start in ("mean", "logit")]
+    torch.testing.assert_close(*both)
+
+
+def test_rules_by_path_hold_above_and_below(tmp_path):
+    model, x = made(Small, hidden=True), images(2)[:, :2, :6, :6]
+    method = dataclasses.replace(make_method("rap-regional", {}), by_path={"head.1": "flat", "first": "wsquare"})
+    rules = {step.path: step.rule for step in relprop.Explainer(model, x, method).plan.steps}
+    assert rules["head.1"] == "flat"
+    assert rules["first"] == "wsquare"
+    path = tmp_path / "own.toml"
+    path.write_text('base = "rap-regional"\n[options]\nweight = 0.5\n', "utf-8")
+    named = relprop.explain(model, x, 1, method="rap-regional", weight=0.5)
+    torch.testing.assert_close(relprop.explain(model, x, 1, method=path).relevance, named.relevance)
