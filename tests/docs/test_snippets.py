@@ -24,8 +24,8 @@ PAGES = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.m
 BLOCK = re.compile(
     r"^```(?P<kind>python|sh|console|toml)(?: title=\"(?P<title>[^\"]+)\")?\n(?P<text>.*?)^```", re.DOTALL | re.MULTILINE
 )
-READ_ONLY = ("--device cuda", "--engine ray", "reproduce rap-table1", "evaluate run.toml")
-"""What needs a GPU, a cluster or data sets; run.toml runs in a test of its own."""
+READ_ONLY = ("--device cuda", "--engine ray", "reproduce rap-table1", "evaluate run.toml", "relprop serve")
+"""What needs a GPU, a cluster or data sets, or serves until it is told to stop; run.toml runs in a test of its own."""
 
 
 def blocks(*kinds):

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 
 from PIL import Image
 
-from relprop.errors import InputError
+from relprop.errors import InputError, OptionError
 from relprop.images import Photo, read_photo
 
 _SAMPLES = {"a cup of coffee": "coffee.png", "a cat": "chelsea.png", "an astronaut": "astronaut.png", "a rocket": "rocket.jpg"}
@@ -23,10 +23,18 @@ class Limits:
     Attributes:
         megabytes: Of the file.
         megapixels: Of the image.
+
+    Raises:
+        OptionError: One of them is not above 0.
     """
 
     megabytes: float = 20.0
     megapixels: float = 40.0
+
+    def __post_init__(self) -> None:
+        for value, what in ((self.megabytes, "megabytes"), (self.megapixels, "million pixels")):
+            if not 0 < value < float("inf"):
+                raise OptionError(f"The limit of {what} must be above 0, not {value:g}.")
 
     @property
     def bytes(self) -> int:
