@@ -26,8 +26,9 @@ class Shared:
     Attributes:
         epsilon: Stabilizer of the denominators; 0 for none.
         bias: Whether biases ``"absorb"`` their share or are left out.
-        add: How residual sums split: by ``"signed"`` value, ``"absolute"`` value or ``"positive"`` part; ``"usual"`` is signed, but absolute
-            in models with attention, where measurements favor it.
+        add: How residual sums split: by ``"signed"`` value, ``"absolute"`` value, ``"positive"`` part, or by value with the summands that
+            agree with the sum counted twice, ``"gamma"`` (ResLRP); ``"usual"`` is signed, but absolute in models with attention, where
+            measurements favor it.
         constants: Whether constants added to a value, such as position embeddings, ``"absorb"`` their share, split as ``add`` says, or are
             left out. Those between the input and the first layer, such as the means of its channels, always are.
         attention: Whether attention weights are a ``"constant"`` or take ``"half"`` of the relevance, which their softmax passes on.
