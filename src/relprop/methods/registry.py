@@ -9,6 +9,7 @@ from relprop.errors import OptionError, suggestion
 from relprop.meaning import CONTRAST, UNSAID, Meaning
 from relprop.methods.abslrp import ABSLRP_METHODS
 from relprop.methods.cams import CAM_METHODS
+from relprop.methods.channel_cams import CHANNEL_CAM_METHODS
 from relprop.methods.controls import CONTROL_METHODS
 from relprop.methods.deeplift import DEEPLIFT_METHODS
 from relprop.methods.gradients import GRADIENT_METHODS
@@ -62,6 +63,7 @@ _ROWS = (
     *RECTIFIER_METHODS,
     *DEEPLIFT_METHODS,
     *CAM_METHODS,
+    *CHANNEL_CAM_METHODS,
     *PERTURBATION_METHODS,
     *SURROGATE_METHODS,
     *PATTERN_METHODS,
