@@ -22,6 +22,7 @@ from relprop.methods.rectifiers import RECTIFIER_METHODS
 from relprop.methods.regional import REGIONAL_METHODS
 from relprop.methods.rollout import ROLLOUT_METHODS
 from relprop.methods.surrogates import SURROGATE_METHODS
+from relprop.methods.token_maps import TOKEN_METHODS
 from relprop.methods.transformers import TRANSFORMER_METHODS
 from relprop.options import check_options
 from relprop.propagation.method import Method
@@ -59,6 +60,7 @@ _ROWS = (
     *ABSLRP_METHODS,
     *TRANSFORMER_METHODS,
     *ROLLOUT_METHODS,
+    *TOKEN_METHODS,
     *GRADIENT_METHODS,
     *RECTIFIER_METHODS,
     *DEEPLIFT_METHODS,
