@@ -15,7 +15,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 ALL = (
-    *("gradient", "input-x-gradient", "guided-backprop", "deconvnet", "deeplift"),
+    *("gradient", "input-x-gradient", "fullgrad", "guided-backprop", "deconvnet", "deeplift"),
     *("grad-cam", "grad-cam-plus-plus", "layer-cam", "hires-cam", "xgrad-cam", "finer-cam", "eigen-cam"),
     *("random", "edge", "occlusion"),
     *_OPTIONS,

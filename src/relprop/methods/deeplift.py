@@ -20,8 +20,8 @@ from relprop.errors import UnsupportedOpError
 from relprop.graph.model import CapturedModel, Handler
 from relprop.graph.nodes import PATH, is_floating
 from relprop.meaning import VOTES
-from relprop.methods.gradients import with_slope
 from relprop.methods.options import as_reference
+from relprop.methods.slopes import with_slope
 from relprop.ops.op import Role, op_name
 from relprop.ops.table import known_op
 from relprop.propagation.roles import Roles

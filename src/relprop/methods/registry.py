@@ -12,6 +12,7 @@ from relprop.methods.cams import CAM_METHODS
 from relprop.methods.channel_cams import CHANNEL_CAM_METHODS
 from relprop.methods.controls import CONTROL_METHODS
 from relprop.methods.deeplift import DEEPLIFT_METHODS
+from relprop.methods.fullgrad import FULLGRAD_METHODS
 from relprop.methods.gradients import GRADIENT_METHODS
 from relprop.methods.lrp import LRP_METHODS
 from relprop.methods.patterns import PATTERN_METHODS
@@ -62,6 +63,7 @@ _ROWS = (
     *ROLLOUT_METHODS,
     *TOKEN_METHODS,
     *GRADIENT_METHODS,
+    *FULLGRAD_METHODS,
     *RECTIFIER_METHODS,
     *DEEPLIFT_METHODS,
     *CAM_METHODS,
