@@ -9,10 +9,10 @@ from torch import Tensor
 
 from relprop import draws
 from relprop.attribution import Attributed, Attribution, Problem
-from relprop.errors import InputError, OptionError
+from relprop.errors import InputError
 from relprop.meaning import SENSITIVITY, VOTES, Meaning
 from relprop.methods.libra import with_libra
-from relprop.methods.options import as_reference, at_least, optional
+from relprop.methods.options import as_reference, at_least, check_references, optional, read_array
 
 _NOTABLE_ERROR = 0.05
 """Threshold of the note on completeness: its error over the score's difference to the reference's."""
@@ -147,7 +147,7 @@ def build_expected_gradients(
     """
     at_least(1, samples=samples, internal_batch_size=internal_batch_size)
     at_least(0, seed=seed)
-    given = _read_array(baselines) if isinstance(baselines, str | Path) else baselines
+    given = read_array(baselines) if isinstance(baselines, str | Path) else baselines
 
     def explain(sample: Problem) -> Attributed:
         if len(sample.inputs) != 1:
@@ -175,9 +175,8 @@ def _summing(x: Tensor) -> torch.dtype:
 
 def _references(given: Tensor | None, x: Tensor, count: int, source: torch.Generator) -> tuple[Tensor, Tensor]:
     """Draw references, ``(count, …)``, and places between each and the input, ``(count, 1, …)``, one pair after the other."""
-    if given is not None and (given.dim() != x.dim() or given.shape[1:] != x.shape[1:] or not len(given)):
-        wanted = " × ".join(map(str, x.shape[1:]))
-        raise OptionError(f"Option baselines has shape {tuple(given.shape)}; it must be N × {wanted}.")
+    if given is not None:
+        check_references(given, x)
     references, places = list[Tensor](), list[Tensor]()
     for _ in range(count):
         if given is None:
@@ -186,15 +185,6 @@ def _references(given: Tensor | None, x: Tensor, count: int, source: torch.Gener
             references.append(given[draws.integers(0, len(given), (), source)].to(x))
         places.append(draws.uniform((1,) * (x.dim() - 1), source).to(x))
     return torch.stack(references), torch.stack(places)
-
-
-def _read_array(path: str | Path) -> Tensor:
-    import numpy as np
-
-    try:
-        return torch.from_numpy(np.load(path, allow_pickle=False))
-    except (OSError, ValueError, TypeError, EOFError) as error:
-        raise OptionError(f"Option baselines={str(path)!r} is no .npy file of numbers that can be read ({error}).") from error
 
 
 def _noisy_gradients(sample: Problem, samples: int, noise: float, seed: int, internal_batch_size: int) -> Iterator[list[Tensor]]:
