@@ -171,8 +171,9 @@ class Attribution:
             TargetError: The target does not fit the output, or the method takes classes only.
             RelevanceError: The relevance is not finite.
         """
-        if request.layers:
-            raise OptionError(f"Method {self.name!r} gives relevance to inputs only; leave layers out.")
+        if request.layers or request.concepts:
+            name = "layers" if request.layers else "concepts"
+            raise OptionError(f"Method {self.name!r} gives relevance to inputs only; leave {name} out.")
         if request.output_relevance is not None and not self.any_output:
             raise TargetError(f"Method {self.name!r} explains classes; pass target instead of output_relevance.")
         if not any(v.is_floating_point() for _, v in request.given.tensors):

@@ -11,6 +11,7 @@ from torch import Tensor, fx
 from relprop.attribution import Attributed, Attribution, Problem
 from relprop.graph.model import CapturedModel, Handler
 from relprop.graph.nodes import is_floating
+from relprop.meaning import VOTES
 from relprop.methods.blocks import find_blocks
 from relprop.methods.grids import over_channels, spread
 from relprop.methods.layers import as_grid
@@ -178,11 +179,13 @@ FULLGRAD_METHODS = (
         build_fullgrad,
         "Input and biases times their gradients, at their places",
         "Srinivas and Fleuret, NeurIPS 2019; Mehri et al., CVPR 2025",
+        VOTES,
     ),
     (
         "fullgrad-plus",
         build_fullgrad_plus,
         "FullGrad with the tokens of every block times their gradient",
         "Mehri et al., CVPR 2025, released code",
+        VOTES,
     ),
 )

@@ -12,6 +12,7 @@ from relprop.attribution import Attributed, Attribution, Problem
 from relprop.errors import UnsupportedOpError
 from relprop.graph.model import CapturedModel
 from relprop.graph.nodes import call_op, is_floating
+from relprop.meaning import REGION, VOTES
 from relprop.methods.blocks import Block, find_blocks, tail_after
 from relprop.methods.grids import over_channels, resized
 from relprop.methods.options import at_least
@@ -225,13 +226,15 @@ TOKEN_METHODS = (
         build_generic_attention,
         "Attention times its gradient, multiplied over the layers",
         "Chefer et al., ICCV 2021",
+        REGION,
     ),
     (
         "beyond-intuition",
         build_beyond_intuition,
         "Attention weighted by head or token, times the integrated gradient of the last",
         "Chen et al., TMLR 2023",
+        REGION,
     ),
-    ("legrad", build_legrad, "Gradient of every layer's score by its attention", "Bousselham et al., ICCV 2025"),
-    ("attcat", build_attcat, "Tokens times their gradient times the attention that they receive", "Qiang et al., NeurIPS 2022"),
+    ("legrad", build_legrad, "Gradient of every layer's score by its attention", "Bousselham et al., ICCV 2025", REGION),
+    ("attcat", build_attcat, "Tokens times their gradient times the attention that they receive", "Qiang et al., NeurIPS 2022", VOTES),
 )
