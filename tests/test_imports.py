@@ -23,6 +23,7 @@ ORDER = [
     ["attribution"],
     ["methods"],
     ["explainer"],
+    ["concepts"],
     ["zoo"],
     ["datasets", "metrics"],
     ["integrations"],

@@ -1,7 +1,7 @@
 """Attribution methods: functions of the whole captured model, by its gradient or by its outputs alone."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Never
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor, fx
 
 from relprop.errors import InputError, OptionError, RelevanceError, TargetError, UnsupportedOpError
 from relprop.explanation import Answer
-from relprop.graph.model import CapturedModel
+from relprop.graph.model import CapturedModel, Handler
 from relprop.graph.nodes import PATH
 from relprop.graph.passes import for_method
 from relprop.inputs import Inputs, Question, Request, batch_size
@@ -28,12 +28,18 @@ class Problem:
         given: The inputs.
         weights: Weights of the outputs, ``(B, C)``: one-hot for a target; the explained score is ``Σ_c weights · logits``.
         target: The explained classes, ``(B,)``; None where output_relevance was given.
+        handlers: Replacements of ops, by node, with which scores and their gradients are computed.
     """
 
     model: CapturedModel
     given: Inputs
     weights: Tensor
     target: Tensor | None
+    handlers: Mapping[fx.Node, Handler] = field(default_factory=dict[fx.Node, Handler])
+
+    def with_handlers(self, handlers: Mapping[fx.Node, Handler]) -> "Problem":
+        """Return the same problem with ops replaced."""
+        return replace(self, handlers=handlers)
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
@@ -72,7 +78,7 @@ class Problem:
         Raises:
             UnsupportedOpError: A gradient is wanted, and none passes the model.
         """
-        logits = self.model(self.with_inputs(inputs, rows))
+        logits = self.model(self.with_inputs(inputs, rows), self.handlers)
         if torch.is_grad_enabled() and not logits.requires_grad and any(x.requires_grad for x in inputs):
             raise UnsupportedOpError(
                 "No gradient reaches the input: the model detaches every value on the way, or runs with gradients off; "
@@ -165,8 +171,9 @@ class Attribution:
             TargetError: The target does not fit the output, or the method takes classes only.
             RelevanceError: The relevance is not finite.
         """
-        if request.layers:
-            raise OptionError(f"Method {self.name!r} gives relevance to inputs only; leave layers out.")
+        if request.layers or request.concepts:
+            name = "layers" if request.layers else "concepts"
+            raise OptionError(f"Method {self.name!r} gives relevance to inputs only; leave {name} out.")
         if request.output_relevance is not None and not self.any_output:
             raise TargetError(f"Method {self.name!r} explains classes; pass target instead of output_relevance.")
         if not any(v.is_floating_point() for _, v in request.given.tensors):

@@ -255,7 +255,13 @@ class Explainer(nn.Module):
 
     @own_context()
     def forward(
-        self, inputs: object, target: object = None, *, output_relevance: Tensor | None = None, layers: Sequence[str] = ()
+        self,
+        inputs: object,
+        target: object = None,
+        *,
+        output_relevance: Tensor | None = None,
+        layers: Sequence[str] = (),
+        concepts: Mapping[str, Sequence[int]] | None = None,
     ) -> Explanation:
         """Explain a batch.
 
@@ -265,6 +271,8 @@ class Explainer(nn.Module):
                 names in the place of ints where the capture has labels; ``"top:K"`` for the K classes of the largest logits.
             output_relevance: Relevance at the output instead of a target: shaped like the output, ``(B, C)``, or ``(B, K, C)``.
             layers: Paths of modules at whose outputs the relevance is returned too.
+            concepts: By module path, the channels of its output that relevance may pass on its way back, as ``{"layer3": [5, 17]}``; for the
+                heads of the attention in a module ``{"blocks.5.attn:heads": [0]}``. What the others had counts as absorbed.
 
         Raises:
             InputError: Wrong shape or dtype, or NaN or infinite values.
@@ -272,7 +280,8 @@ class Explainer(nn.Module):
             OptionError: An unknown module path.
         """
         self._follow()
-        request = Request(self._checked(inputs), target, ordinary(output_relevance), layers, self.captured.labels)
+        asked = concepts or {}
+        request = Request(self._checked(inputs), target, ordinary(output_relevance), layers, self.captured.labels, asked)
         parts = [self._assembled(part, self.method.explain(self.plan, self._computed(part))) for part in self._parts(request)]
         return concatenate(parts)
 
@@ -388,6 +397,7 @@ def explain(
     method: MethodChoice = "rap",
     output_relevance: Tensor | None = None,
     layers: Sequence[str] = (),
+    concepts: Mapping[str, Sequence[int]] | None = None,
     **options: Any,  # noqa: ANN401
 ) -> Explanation[Tensor]: ...
 
@@ -401,6 +411,7 @@ def explain(
     method: MethodChoice = "rap",
     output_relevance: Tensor | None = None,
     layers: Sequence[str] = (),
+    concepts: Mapping[str, Sequence[int]] | None = None,
     **options: Any,  # noqa: ANN401
 ) -> Explanation: ...
 
@@ -413,10 +424,12 @@ def explain(
     method: MethodChoice = "rap",
     output_relevance: Tensor | None = None,
     layers: Sequence[str] = (),
+    concepts: Mapping[str, Sequence[int]] | None = None,
     **options: Any,
 ) -> Explanation:
     """Explain one batch: capture the model, explain, and forget it; to explain many batches, keep an :class:`Explainer`.
 
     Arguments and errors are those of :class:`Explainer` and its call.
     """
-    return Explainer(model, inputs, method, **options)(inputs, target, output_relevance=output_relevance, layers=layers)
+    explainer = Explainer(model, inputs, method, **options)
+    return explainer(inputs, target, output_relevance=output_relevance, layers=layers, concepts=concepts)

@@ -1,5 +1,6 @@
 """Explanations: what an explainer returns, as tensors, heat maps, pictures and files."""
 
+import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten_with_path, tree_leaves, tree_map
 from typing_extensions import TypeVar
 
-from relprop.errors import InputError, OutputError
+from relprop.errors import InputError, ModelError, OutputError
 from relprop.files import as_path, atomic
 from relprop.heads import probabilities
 from relprop.inputs import Question
@@ -148,6 +149,33 @@ class Explanation(Generic[Relevance]):
         from relprop.viz import html_of_explanation
 
         return html_of_explanation(self, self.labels)
+
+    def to_shap(self, output_names: Sequence[str] | None = None) -> Any:  # noqa: ANN401 - shap's own class
+        """Return a ``shap.Explanation``, with one output per target where there are several; images have their channels last, as in shap.
+
+        ``base_values`` are what was absorbed: for DeepSHAP, DeepLIFT and integrated gradients the score of the references, so that values and
+        base value add up to the explained logit.
+
+        Args:
+            output_names: Names of the targets, for shap's plots.
+
+        Raises:
+            ModelError: The package shap is not installed.
+            InputError: There are several inputs.
+        """
+        try:
+            shap: Any = importlib.import_module("shap")
+        except ImportError as error:
+            raise ModelError(f'This needs shap; install it with: pip install "relprop[shap]" ({error}).') from error
+        if not isinstance(self.relevance, Tensor):
+            raise InputError("shap explains one array, and this explanation has several inputs; make one of each part yourself.")
+        values, inputs = self.relevance, self.inputs
+        values = values.movedim(1, -1) if self.absorbed.dim() == 2 else values
+        if inputs.dim() == 4:
+            values, inputs = values.movedim(1, 3), inputs.movedim(1, 3)
+        arrays = [part.detach().float().cpu().numpy() for part in (values, self.absorbed, inputs)]
+        names = None if output_names is None else list(output_names)
+        return shap.Explanation(values=arrays[0], base_values=arrays[1], data=arrays[2], output_names=names)
 
     def save(self, path: str | Path, **options: Any) -> None:  # noqa: ANN401 - see relprop.viz
         """Write the explanation whole or not at all, in the format that the suffix names.

@@ -199,6 +199,7 @@ class Request:
         output_relevance: Relevance of the output in place of a target.
         layers: Paths of the modules at whose outputs relevance is wanted too.
         labels: The names of the classes, by which a target may call them.
+        concepts: Channels or heads that relevance is restricted to, by module.
     """
 
     given: Inputs
@@ -206,8 +207,11 @@ class Request:
     output_relevance: Tensor | None = None
     layers: Sequence[str] = ()
     labels: Sequence[str] | None = None
+    concepts: Mapping[str, Sequence[int]] = field(default_factory=dict[str, Sequence[int]])
 
     def __post_init__(self) -> None:
+        if not isinstance(self.concepts, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise OptionError(f"concepts must be a dict of module paths and lists of channels, not {self.concepts!r}.")
         if self.target is not None and self.output_relevance is not None:
             raise TargetError("Give target or output_relevance, not both.")
         if isinstance(self.layers, str) or not isinstance(self.layers, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]

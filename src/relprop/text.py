@@ -28,7 +28,7 @@ def html_table(header: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequ
 
 
 def plain_value(text: str) -> Any:  # noqa: ANN401 - whatever the option takes
-    """Read a number, true, false, null or list as in JSON, anything else as a string; so numbers and lists beyond Python's limits."""
+    """Read a number, true, false, null, list or table as in JSON, anything else as a string; so numbers and lists beyond Python's limits."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -76,8 +76,8 @@ def _escape(mark: str) -> str:
 
 
 def split_list(text: str) -> list[str]:
-    """Split at commas outside of brackets: ``"rap,sensitivity-n:shares=[0.1,0.3]"`` has two parts."""
-    parts = re.findall(r"(?:\[[^\]]*\]|[^,])+", text)
+    """Split at commas outside of brackets and braces: ``"rap,sensitivity-n:shares=[0.1,0.3]"`` has two parts."""
+    parts = re.findall(r"(?:\[[^\]]*\]|\{[^}]*\}|[^,])+", text)
     return [part.strip() for part in parts if part.strip()]
 
 

@@ -8,14 +8,16 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "smoothgrad": {"samples": 4},
     "vargrad": {"samples": 4},
     "score-cam": {"channels": 3},
+    "ablation-cam": {"channels": 3},
     "rise": {"masks": 8},
     "lime": {"samples": 20, "count": 4, "alpha": 1e-4},
     "kernel-shap": {"samples": 20, "count": 4},
 }
 
 ALL = (
-    *("gradient", "input-x-gradient", "guided-backprop", "deconvnet", "deeplift"),
-    *("grad-cam", "grad-cam-plus-plus", "layer-cam", "random", "edge", "occlusion"),
+    *("gradient", "input-x-gradient", "fullgrad", "guided-backprop", "deconvnet", "deeplift"),
+    *("grad-cam", "grad-cam-plus-plus", "layer-cam", "hires-cam", "xgrad-cam", "finer-cam", "eigen-cam"),
+    *("random", "edge", "occlusion"),
     *_OPTIONS,
 )
 

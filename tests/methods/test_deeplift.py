@@ -1,10 +1,15 @@
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 import relprop
-from relprop.errors import UnsupportedOpError
+from relprop.errors import OptionError, UnsupportedOpError
 from tests.methods.models import Attending, Gated, Hidden, Plain, images, made
 
 
@@ -120,3 +125,32 @@ class Sorting(nn.Module):
 def test_ops_without_multipliers_are_refused_and_all_listed() -> None:
     with pytest.raises(UnsupportedOpError, match=r"aten::sort.*aten::where"):
         relprop.Explainer(Sorting(), vectors(), "deeplift")
+
+
+def test_over_many_references_it_is_their_mean_as_captums_deep_lift_shap(tmp_path: Path) -> None:
+    captum = pytest.importorskip("captum.attr")
+    model, x = averaging(), images(2)
+    references = images(5).flip(0)[:3] * 0.3
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = captum.DeepLiftShap(model).attribute(x.clone().requires_grad_(), references, target=2).detach()
+    found = relprop.explain(model, x, 2, method="deeplift", baselines=references)
+    torch.testing.assert_close(found.relevance, expected)
+    torch.testing.assert_close(found.absorbed, model(references)[:, 2].mean().expand(2).detach())
+    assert found.completeness_error.abs().max() < 1e-10
+    np.save(tmp_path / "references.npy", references.numpy())
+    from_file = relprop.explain(model, x, 2, method="deeplift", baselines=str(tmp_path / "references.npy"))
+    torch.testing.assert_close(from_file.relevance, found.relevance)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"baselines": torch.zeros(2, 3, 4, 4)}, "it must be N × 3 × 16 × 16"),
+        ({"baselines": torch.zeros(2, 3, 16, 16), "baseline": 0.5}, "not both"),
+        ({"baselines": "nowhere.npy"}, "no .npy file"),
+    ],
+)
+def test_references_that_do_not_fit(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        relprop.explain(made(Plain), images(2), 1, method="deeplift", **options)

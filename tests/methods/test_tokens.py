@@ -11,7 +11,15 @@ from relprop.explainer import Captured
 from tests.methods.models import Plain, images, made
 
 WAYS = ("before", "behind", "around", "between", "written")
-METHODS = ["attention-rollout", "transformer-attribution", "grad-cam", "grad-cam-plus-plus", "layer-cam", "score-cam"]
+METHODS = [
+    "attention-rollout",
+    "transformer-attribution",
+    "grad-cam",
+    "grad-cam-plus-plus",
+    "layer-cam",
+    "score-cam",
+    "ablation-cam",
+]
 
 
 class Block(nn.Module):

@@ -121,7 +121,7 @@ def test_equals_lxt(method: str, x: Tensor) -> None:
 # --- conservation, targets, libraries -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["attnlrp", "cp-lrp"])
+@pytest.mark.parametrize("method", ["attnlrp", "reslrp", "cp-lrp"])
 @pytest.mark.parametrize("make", [torchvision_vit, timm_vit, hugging_face_vit])
 def test_conserves_and_takes_several_targets(method: str, make: Callable[[], nn.Module], x: Tensor) -> None:
     explainer = relprop.Explainer(make(), x, method)
@@ -130,6 +130,47 @@ def test_conserves_and_takes_several_targets(method: str, make: Callable[[], nn.
     torch.testing.assert_close(explanation.relevance.flatten(2).sum(2) + explanation.absorbed, explained)
     alone = explainer(x[1:], 2)
     torch.testing.assert_close(explanation.relevance[1:, 1], alone.relevance)
+
+
+def test_reslrp_by_its_definition(x: Tensor) -> None:
+    """AttnLRP as gradients of one block (Achtibat et al. 2024, by LXT's trick), with sums whose shares are weighted by hand."""
+    model, target = timm_vit(depth=2), 3
+    ours = relprop.explain(model, x, target, method="reslrp", gamma=0.5).relevance
+
+    def shared(a: Tensor, b: Tensor) -> Tensor:
+        """``a + b`` with the gradient ``w_a (a + b) / (w_a a + w_b b)`` for ``a``, likewise for ``b``."""
+        u, v = a.detach(), b.detach()
+        wu, wv = (torch.where(t * (u + v) > 0, 1.5, 1.0) for t in (u, v))
+        quotient = (u + v) / (wu * u + wv * v)
+        slope_a, slope_b = wu * quotient, wv * quotient
+        return u + v + slope_a * (a - u) + slope_b * (b - v)
+
+    def norm(layer: nn.LayerNorm, h: Tensor) -> Tensor:
+        deviation = (h.var(-1, keepdim=True, unbiased=False) + layer.eps).sqrt().detach()
+        return (h - h.mean(-1, keepdim=True)) / deviation * layer.weight + layer.bias
+
+    def half(a: Tensor, b: Tensor) -> Tensor:
+        product = a @ b
+        return product.detach() + (product - product.detach()) / 2
+
+    def attend(layer: nn.Module, h: Tensor) -> Tensor:
+        q, k, v = layer.qkv(h).unflatten(2, (3, 3, -1)).permute(2, 0, 3, 1, 4)
+        weights = (half(q, k.mT) * layer.scale).softmax(-1)
+        return layer.proj(half(weights, v).transpose(1, 2).flatten(2))
+
+    def gelu(h: Tensor) -> Tensor:
+        return h * (nn.functional.gelu(h) / h).detach()
+
+    inputs = x.clone().requires_grad_()
+    h = model.patch_embed.proj(inputs).flatten(2).mT
+    h = torch.cat([model.cls_token.expand(2, -1, -1), h], 1) + model.pos_embed
+    for block in model.blocks:
+        h = shared(h, attend(block.attn, norm(block.norm1, h)))
+        h = shared(h, block.mlp.fc2(gelu(block.mlp.fc1(norm(block.norm2, h)))))
+    score = model.head(norm(model.norm, h)[:, 0])[:, target].sum()
+    expected = inputs.detach() * torch.autograd.grad(score, inputs)[0]
+    torch.testing.assert_close(ours, expected, rtol=1e-7, atol=1e-9)
+    assert not torch.allclose(ours, relprop.explain(model, x, target, method="attnlrp").relevance, rtol=0.1)
 
 
 def test_softmax_and_products_by_formula() -> None:

@@ -53,7 +53,9 @@ def shares_of_sum(a, b, relevance, treatment):
     """How a sum of two numbers splits, in loops."""
     out = []
     for x, y, r in zip(a, b, relevance, strict=True):
-        if treatment == "positive" and (x > 0 or y > 0):
+        if treatment == "gamma":
+            x, y = ((2 if v * (x + y) > 0 else 1) * v for v in (x, y))
+        elif treatment == "positive" and (x > 0 or y > 0):
             x, y = max(x, 0), max(y, 0)
         elif treatment != "signed":
             x, y = abs(x), abs(y)
@@ -73,7 +75,7 @@ SUMS = {
 }
 
 
-@pytest.mark.parametrize("treatment", ["positive", "absolute", "signed"])
+@pytest.mark.parametrize("treatment", ["positive", "absolute", "signed", "gamma"])
 @pytest.mark.parametrize("name", SUMS)
 def test_sum(name, treatment):
     op, by_a, by_b = SUMS[name]

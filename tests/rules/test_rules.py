@@ -8,7 +8,10 @@ from torch import nn
 import relprop
 from relprop import rules
 from relprop.errors import OptionError
-from tests.rules.reference import assert_same, box_shares, contribution_matrix
+from relprop.ops.layout import SampleLayout
+from relprop.ops.op import Call
+from relprop.ops.table import OPS
+from tests.rules.reference import TIGHT, assert_same, box_shares, contribution_matrix
 
 # --- formulas: (contributions z[i, j], bias b[j], relevance R[j]) -> relevance of every input ---------------------------------------
 
@@ -165,7 +168,7 @@ def test_weights_of_zero_absorb():
         assert bool(torch.isfinite(before).all())
 
 
-@pytest.mark.parametrize("treatment", ["positive", "absolute", "signed"])
+@pytest.mark.parametrize("treatment", ["positive", "absolute", "signed", "gamma"])
 @pytest.mark.parametrize("rectified", [(False, False), (True, False), (False, True), (True, True)])
 @pytest.mark.parametrize("factor", [1, -2])
 def test_sums(treatment, rectified, factor):
@@ -194,6 +197,9 @@ def test_sums(treatment, rectified, factor):
             expected = 0 if treatment == "signed" else r / 2
         elif treatment == "signed":
             expected = u / (u + v + (0.01 if u + v >= 0 else -0.01)) * r
+        elif treatment == "gamma":
+            weighted = [(2 if w * (u + v) > 0 else 1) * w for w in (u, v)]
+            expected = weighted[0] / sum(weighted) * r
         elif treatment == "absolute" or (u <= 0 and v <= 0):
             expected = abs(u) / (abs(u) + abs(v)) * r
         else:
@@ -201,6 +207,44 @@ def test_sums(treatment, rectified, factor):
         assert float(explanation.layers["a"][b, i]) == pytest.approx(expected, rel=1e-9, abs=1e-12)
     total = explanation.relevance.sum(1) + explanation.absorbed
     torch.testing.assert_close(total, explanation.logits[:, 1], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("gamma", [1.0, 0.1, 7.0])
+@pytest.mark.parametrize("as_multipliers", [False, True], ids=["relevance", "multipliers"])
+def test_shares_by_gamma_are_bounded_and_add_up(gamma, as_multipliers):
+    """However two summands cancel: shares lie in ``[−1/γ, 1 + 1/γ]`` and add up to one; sums of zero share equally."""
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randn(20_000, generator=generator).double()
+    near = torch.randn(20_000, generator=generator).double() * 10.0 ** -torch.randint(0, 15, (20_000,), generator=generator)
+    b = torch.where(torch.arange(20_000) % 2 == 0, -a + near, near)
+    a[0] = 0.0
+    b[:2] = -a[:2]
+    rule = rules.split_sum("gamma", gamma=gamma)
+    op = OPS["aten::add"]
+    layout = SampleLayout(0)
+    call = Call(
+        op, torch.ops.aten.add.Tensor, {"self": a, "other": b, "alpha": 1}, a + b, frozenset(), ("self", "other"), "self",
+        layout, {"self": layout, "other": layout}, len(a),
+    )  # fmt: skip
+    if as_multipliers:
+        live = (a + b).abs() > 1e-9  # relevance is a value times its multiplier
+        found = rule.multiplier.backward(call, torch.where(live, 1.0 / (a + b), 0.0))
+        shares = [found["self"] * a, found["other"] * b]
+        torch.testing.assert_close((shares[0] + shares[1])[live], torch.ones(20_000).double()[live], rtol=0, atol=1e-6)
+    else:
+        found = rule.backward(call, torch.ones(20_000).double())
+        shares = [found["self"], found["other"]]
+        torch.testing.assert_close(shares[0] + shares[1], torch.ones(20_000).double(), **TIGHT)
+        assert shares[0][:2].tolist() == [0.5, 0.5]
+    for share in shares:
+        assert float(share.min()) >= -1 / gamma - 1e-9
+        assert float(share.max()) <= 1 + 1 / gamma + 1e-9
+        assert float(share.max()) > 0.99 + 0.99 / gamma  # the bound is reached
+
+
+def test_shares_by_gamma_need_a_gamma():
+    with pytest.raises(OptionError, match="bounds no share"):
+        rules.split_sum("gamma", gamma=0.0)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from relprop.text import counted, split_list, split_options, split_weights
 from relprop.viz import Framed, Look, Row, comparison_rows, draw_grid, maps_of, save_figure
 from relprop.zoo import Own
 
-SLOW = ("score-cam", "rise", "lime", "kernel-shap")
+SLOW = ("score-cam", "ablation-cam", "rise", "lime", "kernel-shap")
 """Methods that run the model about a thousand times or more; they are compared only when they are asked for."""
 
 Methods = Mapping[str, AnyMethod]

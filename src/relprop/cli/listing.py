@@ -37,11 +37,15 @@ def print_models(part: str) -> None:
 def print_methods() -> None:
     """Print every method with its options, their defaults and where it comes from."""
     from relprop.methods import METHODS
+    from relprop.methods.averaging import Averaging
 
     for name, entry in METHODS.items():
         out.print(f"[bold]{name}[/]  {escape(entry.summary)} [dim]({escape(entry.source)})[/]", highlight=False)
         for option in entry.options.values():
             out.print(f"    --option {option.name}={escape(_option(option))}", highlight=False)
+    copies = ", ".join(f"{name} ({_option(option)})" for name, option in inspect.signature(Averaging).parameters.items())
+    example = escape('average={"shifts": 4}')
+    out.print(f"Every method takes --option {example}, a mean over copies of the input: {copies}.", highlight=False)
 
 
 def print_plan(model: str, weights: Path | None, method: str, options: Sequence[str]) -> None:

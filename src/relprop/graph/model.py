@@ -88,11 +88,11 @@ class CapturedModel:
         """The floating values that depend on the input and that ``node`` reads, once per argument."""
         return [n for n in nodes_in((*node.args, *node.kwargs.values())) if n in self._active and is_floating(n)]
 
-    def __call__(self, given: Inputs) -> Tensor:
-        """Return the logits, ``(B, C)``."""
+    def __call__(self, given: Inputs, handlers: Mapping[fx.Node, Handler] | None = None) -> Tensor:
+        """Return the logits, ``(B, C)``; ``handlers`` are those of :meth:`run`."""
         if self.dynamic:
-            return self.run(given)[0]
-        return torch.cat([self.run(given.sample(i))[0] for i in range(batch_size(given))])
+            return self.run(given, handlers)[0]
+        return torch.cat([self.run(given.sample(i), handlers)[0] for i in range(batch_size(given))])
 
     def run(
         self, given: Inputs, handlers: Mapping[fx.Node, Handler] | None = None, keep: Collection[fx.Node] = ()

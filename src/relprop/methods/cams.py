@@ -1,27 +1,26 @@
-"""Class activation maps: the activation of one layer, weighted by its gradient or by its effect on the score."""
+"""Class activation maps: the activation of one layer, weighted by its gradient."""
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from relprop.attribution import Attributed, Attribution, Problem
+from relprop.errors import TargetError
 from relprop.graph.model import CapturedModel
 from relprop.graph.nodes import output_notes
-from relprop.meaning import REGION
+from relprop.meaning import REGION, VOTES, Meaning
 from relprop.methods.grids import over_channels, resized
 from relprop.methods.layers import Grid, find_grid
 from relprop.methods.options import at_least
 
-
-def _activation(problem: Problem, grid: Grid) -> Tensor:
-    """The layer's values as maps, ``(B, C, h, w)``."""
-    _, kept = problem.model.run(problem.given, keep=[grid.node])
-    return grid.to_maps(kept[grid.node])
+Score = Callable[[Tensor], Tensor]
+"""Logits ``(B, C)`` → the explained score ``(B,)``."""
 
 
-def _activation_and_gradient(problem: Problem, grid: Grid) -> tuple[Tensor, Tensor]:
+def activation_and_gradient(problem: Problem, grid: Grid, score: Score | None = None) -> tuple[Tensor, Tensor]:
     """The layer's values and the score's gradient by them, as maps ``(B, C, h, w)``; ops before the layer are not differentiated."""
     kept: list[Tensor] = []
 
@@ -33,7 +32,7 @@ def _activation_and_gradient(problem: Problem, grid: Grid) -> tuple[Tensor, Tens
 
     with torch.enable_grad():
         output, _ = problem.model.run(problem.given, {grid.node: lambda *a, **_: cut(*a)})
-        (gradient,) = torch.autograd.grad(problem.weigh(output).sum(), kept, allow_unused=True, materialize_grads=True)
+        (gradient,) = torch.autograd.grad((score or problem.weigh)(output).sum(), kept, allow_unused=True, materialize_grads=True)
     return grid.to_maps(kept[0].detach()), grid.to_maps(gradient)
 
 
@@ -55,15 +54,34 @@ def layer_cam(activation: Tensor, gradient: Tensor) -> Tensor:
     return (gradient.clamp(min=0) * activation).sum(1).clamp(min=0)
 
 
+def hires_cam(activation: Tensor, gradient: Tensor) -> Tensor:
+    """Draelos and Carin 2020, Eq. 4: every element times its own gradient; below zero it speaks against the class."""
+    return (gradient * activation).sum(1)
+
+
+def xgrad_cam(activation: Tensor, gradient: Tensor) -> Tensor:
+    """Fu et al. 2020, Eq. 8: channels weighted by the mean of their gradient over their own activation."""
+    total = activation.sum((2, 3), keepdim=True)
+    mean = (gradient * activation).sum((2, 3), keepdim=True) / torch.where(total == 0, 1.0, total)
+    return (torch.where(total == 0, 0.0, mean) * activation).sum(1).clamp(min=0)
+
+
 def _from_gradient(name: str, combine: Callable[[Tensor, Tensor], Tensor], layer: str | None) -> Attribution:
     def attribute(problem: Problem) -> Attributed:
-        maps = combine(*_activation_and_gradient(problem, find_grid(problem.model, layer)))
-        return Attributed([over_channels(resized(maps, problem.image), problem.image)])
+        return as_relevance(problem, combine(*activation_and_gradient(problem, find_grid(problem.model, layer))))
 
-    return Attribution(name, attribute, partial(_note, layer), fold_batchnorm=False)  # a convolution's own output can be named
+    return Attribution(
+        name, attribute, partial(note_layer, layer), fold_batchnorm=False
+    )  # a convolution's own output can be named
 
 
-def _note(layer: str | None, model: CapturedModel) -> tuple[str, ...]:
+def as_relevance(problem: Problem, maps: Tensor) -> Attributed:
+    """Enlarge maps ``(B, h, w)`` to the image and spread them over its channels."""
+    return Attributed([over_channels(resized(maps, problem.image), problem.image)])
+
+
+def note_layer(layer: str | None, model: CapturedModel) -> tuple[str, ...]:
+    """Say which layer the map is made of."""
     grid = find_grid(model, layer)
     return (*output_notes(model.module, [grid.path]), *grid.notes, f"The map is made of the output of module {grid.path!r}.")
 
@@ -95,38 +113,63 @@ def build_layer_cam(*, layer: str | None = None) -> Attribution:
     return _from_gradient("layer-cam", layer_cam, layer)
 
 
-def build_score_cam(*, layer: str | None = None, channels: int | None = None, internal_batch_size: int = 16) -> Attribution:
-    """Score-CAM: every channel is weighted by the score of the image seen through it; needs one forward pass per channel.
+def build_hires_cam(*, layer: str | None = None) -> Attribution:
+    """HiResCAM: the gradient is not averaged, and negative values stay; where one dense layer follows, they add up to the logit.
 
     Args:
         layer: Path of the module whose output is mapped; left out, the last one that fits.
-        channels: Use only this many channels, those that vary most over the image; left out, all.
-        internal_batch_size: Masked images per forward pass.
     """
-    at_least(1, channels=channels, internal_batch_size=internal_batch_size)
+    return _from_gradient("hires-cam", hires_cam, layer)
 
-    def explain(sample: Problem) -> Tensor:
-        activation = _activation(sample, find_grid(sample.model, layer))[0]
-        if channels is not None:
-            activation = activation[activation.flatten(1).var(1).topk(min(channels, len(activation))).indices.sort().values]
-        scores = [_masked_scores(sample, part) for part in activation.split(internal_batch_size)]
-        weights = torch.cat(scores).softmax(0)
-        return torch.einsum("c,chw->hw", weights, activation).clamp(min=0)
+
+def build_xgrad_cam(*, layer: str | None = None) -> Attribution:
+    """XGrad-CAM, whose weights obey sensitivity and conservation as far as one weight per channel can.
+
+    Args:
+        layer: Path of the module whose output is mapped; left out, the last one that fits.
+    """
+    return _from_gradient("xgrad-cam", xgrad_cam, layer)
+
+
+def build_finer_cam(*, layer: str | None = None, classes: int = 3, alpha: float = 1.0) -> Attribution:
+    """Finer-CAM: Grad-CAM of what sets the class apart from the most similar ones.
+
+    The score is ``Σ_d p_d (y_c − alpha y_d) / Σ_d p_d`` over the classes ``d`` whose logits are nearest to the target's, with
+    probabilities ``p``.
+
+    Args:
+        layer: Path of the module whose output is mapped; left out, the last one that fits.
+        classes: How many similar classes.
+        alpha: How much their logits count.
+    """
+    at_least(1, classes=classes)
+    at_least(0, alpha=alpha)
 
     def attribute(problem: Problem) -> Attributed:
-        maps = torch.stack([explain(sample) for sample in problem.samples()])
-        return Attributed([over_channels(resized(maps, problem.image), problem.image)])
+        target: Any = problem.target
 
-    return Attribution("score-cam", attribute, partial(_note, layer), fold_batchnorm=False)
+        def score(logits: Tensor) -> Tensor:
+            return finer_score(logits, target, classes, alpha)
+
+        return as_relevance(problem, grad_cam(*activation_and_gradient(problem, find_grid(problem.model, layer), score)))
+
+    return Attribution("finer-cam", attribute, partial(note_layer, layer), any_output=False, fold_batchnorm=False)
 
 
-def _masked_scores(sample: Problem, activation: Tensor) -> Tensor:
-    """The scores of the image times each of some channels, scaled to [0, 1]; a channel without contrast masks everything."""
-    masks = resized(activation, sample.image)
-    low, high = masks.amin((1, 2), keepdim=True), masks.amax((1, 2), keepdim=True)
-    masks = torch.where(high > low, (masks - low) / torch.where(high > low, high - low, 1.0), 0.0)
-    rows = torch.zeros(len(masks), dtype=torch.long, device=masks.device)
-    return sample.score(sample.image * masks.unsqueeze(1), rows=rows)
+def finer_score(logits: Tensor, target: Tensor, classes: int, alpha: float) -> Tensor:
+    """Zhang et al. 2025, Eq. 5: the target's logit minus those of similar classes, weighted by their probabilities, ``(B,)``.
+
+    Raises:
+        TargetError: There is no other class.
+    """
+    if logits.shape[1] == 1:
+        raise TargetError("Finer-CAM compares a class with others, and the model has a single output; take grad-cam.")
+    own = logits.gather(1, target[:, None])
+    distance = (logits - own).detach().abs().scatter(1, target[:, None], torch.inf)
+    nearest = distance.topk(min(classes, logits.shape[1] - 1), largest=False).indices
+    weights = logits.softmax(1).gather(1, nearest)
+    difference = own - alpha * logits.gather(1, nearest)
+    return (weights * difference).sum(1) / weights.sum(1).clamp(min=torch.finfo(weights.dtype).tiny)
 
 
 CAM_METHODS = (
@@ -145,11 +188,13 @@ CAM_METHODS = (
         "Jiang et al., TIP 2021",
         REGION,
     ),
+    ("hires-cam", build_hires_cam, "A layer's elements times their own gradient, signed", "Draelos and Carin, 2020", VOTES),
+    ("xgrad-cam", build_xgrad_cam, "Grad-CAM with gradients averaged over the activation", "Fu et al., BMVC 2020", REGION),
     (
-        "score-cam",
-        build_score_cam,
-        "Last layer's channels, weighted by the score seen through each",
-        "Wang et al., CVPRW 2020",
-        REGION,
+        "finer-cam",
+        build_finer_cam,
+        "Grad-CAM of the class against the most similar ones",
+        "Zhang et al., CVPR 2025",
+        Meaning("sets the class apart", ""),
     ),
 )

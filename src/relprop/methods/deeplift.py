@@ -10,18 +10,19 @@ always adds up to the score's difference to that of the reference.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
 from relprop.attribution import Attributed, Attribution, Problem
-from relprop.errors import UnsupportedOpError
+from relprop.errors import InputError, OptionError, UnsupportedOpError
 from relprop.graph.model import CapturedModel, Handler
 from relprop.graph.nodes import PATH, is_floating
 from relprop.meaning import VOTES
-from relprop.methods.gradients import with_slope
-from relprop.methods.options import as_reference
+from relprop.methods.options import as_reference, check_references, read_array
+from relprop.methods.slopes import with_slope
 from relprop.ops.op import Role, op_name
 from relprop.ops.table import known_op
 from relprop.propagation.roles import Roles
@@ -289,26 +290,47 @@ def _handler(node: fx.Node, rule: _Rule, references: Mapping[fx.Node, Any]) -> H
     return run
 
 
-def build_deeplift(*, baseline: float | Tensor = 0.0) -> Attribution:
-    """DeepLIFT, rescale rule; relevance and the reference's score add up to the score.
+def _attribute(problem: Problem, references: Sequence[Tensor]) -> Attributed:
+    """DeepLIFT against one reference of every input."""
+    model = problem.model
+    rules = _rules(model)
+    carriers = {c for n in rules for c in model.carriers(n)}
+    with torch.no_grad():
+        reference_output, kept = model.run(problem.with_inputs(references), keep=carriers)
+    handlers = {n: _handler(n, rule, kept) for n, rule in rules.items()}
+    with torch.enable_grad():
+        inputs = [x.clone().requires_grad_() for x in problem.inputs]
+        output, _ = model.run(problem.with_inputs(inputs), handlers)
+        multipliers = torch.autograd.grad(problem.weigh(output).sum(), inputs, allow_unused=True, materialize_grads=True)
+    parts = [(x.detach() - r) * m for x, r, m in zip(inputs, references, multipliers, strict=True)]
+    return Attributed(parts, problem.weigh(reference_output), complete=True)
+
+
+def _mean(found: Sequence[Attributed]) -> Attributed:
+    parts = [torch.stack(parts).mean(0) for parts in zip(*(f.relevance for f in found), strict=True)]
+    return Attributed(parts, torch.stack([f.reference for f in found if f.reference is not None]).mean(0), complete=True)
+
+
+def build_deeplift(*, baseline: float | Tensor = 0.0, baselines: Tensor | str | Path | None = None) -> Attribution:
+    """DeepLIFT, rescale rule; relevance and the reference's score add up to the score. Over many references it is DeepSHAP.
 
     Args:
         baseline: The reference input, in the model's own units: a number, or a tensor that fits a sample.
+        baselines: Reference inputs ``(N, …)``, best of the training data, or an ``.npy`` file of them, in place of ``baseline``: the maps are
+            averaged over them, and relevance and the mean of their scores add up to the score.
     """
+    if baselines is not None and (isinstance(baseline, Tensor) or baseline != 0.0):
+        raise OptionError("Give baseline or baselines, not both.")
+    given = read_array(baselines) if isinstance(baselines, str | Path) else baselines
 
     def attribute(problem: Problem) -> Attributed:
-        model, references = problem.model, [as_reference(baseline, x) for x in problem.inputs]
-        rules = _rules(model)
-        carriers = {c for n in rules for c in model.carriers(n)}
-        with torch.no_grad():
-            reference_output, kept = model.run(problem.with_inputs(references), keep=carriers)
-        handlers = {n: _handler(n, rule, kept) for n, rule in rules.items()}
-        with torch.enable_grad():
-            inputs = [x.clone().requires_grad_() for x in problem.inputs]
-            output, _ = model.run(problem.with_inputs(inputs), handlers)
-            multipliers = torch.autograd.grad(problem.weigh(output).sum(), inputs, allow_unused=True, materialize_grads=True)
-        parts = [(x.detach() - r) * m for x, r, m in zip(inputs, references, multipliers, strict=True)]
-        return Attributed(parts, problem.weigh(reference_output), complete=True)
+        if given is None:
+            return _attribute(problem, [as_reference(baseline, x) for x in problem.inputs])
+        if len(problem.inputs) != 1:
+            raise InputError("DeepLIFT over many references explains one floating input; this model takes several.")
+        (x,) = problem.inputs
+        check_references(given, x)
+        return _mean([_attribute(problem, [as_reference(one, x, "baselines")]) for one in given.split(1)])
 
     def check(model: CapturedModel) -> tuple[str, ...]:
         _rules(model)
@@ -322,7 +344,7 @@ DEEPLIFT_METHODS = (
         "deeplift",
         build_deeplift,
         "Difference of the logit to that of a reference input, shared by multipliers (rescale rule)",
-        "Shrikumar et al., ICML 2017",
+        "Shrikumar et al., ICML 2017; over many references Lundberg and Lee, NeurIPS 2017",
         VOTES,
     ),
 )

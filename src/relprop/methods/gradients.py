@@ -9,9 +9,10 @@ from torch import Tensor
 
 from relprop import draws
 from relprop.attribution import Attributed, Attribution, Problem
-from relprop.errors import InputError, OptionError
+from relprop.errors import InputError
 from relprop.meaning import SENSITIVITY, VOTES, Meaning
-from relprop.methods.options import as_reference, at_least, optional
+from relprop.methods.libra import with_libra
+from relprop.methods.options import as_reference, at_least, check_references, optional, read_array
 
 _NOTABLE_ERROR = 0.05
 """Threshold of the note on completeness: its error over the score's difference to the reference's."""
@@ -65,24 +66,29 @@ def scored_rows(problem: Problem) -> tuple[Callable[..., Tensor], tuple[Tensor]]
     return score, (rows,)
 
 
-def build_gradient(*, absolute: bool = False) -> Attribution:
+def build_gradient(*, absolute: bool = False, libra: bool = False) -> Attribution:
     """The gradient of the score by the input.
 
     Args:
         absolute: Return its absolute value, the saliency map of Simonyan et al.
+        libra: Use Libra's gradients: attention weights, the variance of norms and the gates of activations count as constants.
     """
 
     def attribute(problem: Problem) -> Attributed:
-        return Attributed([g.abs() if absolute else g for g in gradient(problem)])
+        return Attributed([g.abs() if absolute else g for g in gradient(with_libra(problem, libra=libra))])
 
     return Attribution("gradient", attribute, meaning=Meaning("sensitive", "") if absolute else SENSITIVITY)
 
 
-def build_input_x_gradient() -> Attribution:
-    """Input times gradient; on bias-free ReLU networks this is LRP-0, and adds up to the logit."""
+def build_input_x_gradient(*, libra: bool = False) -> Attribution:
+    """Input times gradient; on bias-free ReLU networks this is LRP-0, and adds up to the logit.
+
+    Args:
+        libra: Use Libra's gradients, see ``gradient``; on transformers the map is then that of CP-LRP.
+    """
 
     def attribute(problem: Problem) -> Attributed:
-        return Attributed([x * g for x, g in zip(problem.inputs, gradient(problem), strict=True)])
+        return Attributed([x * g for x, g in zip(problem.inputs, gradient(with_libra(problem, libra=libra)), strict=True)])
 
     return Attribution("input-x-gradient", attribute)
 
@@ -141,7 +147,7 @@ def build_expected_gradients(
     """
     at_least(1, samples=samples, internal_batch_size=internal_batch_size)
     at_least(0, seed=seed)
-    given = _read_array(baselines) if isinstance(baselines, str | Path) else baselines
+    given = read_array(baselines) if isinstance(baselines, str | Path) else baselines
 
     def explain(sample: Problem) -> Attributed:
         if len(sample.inputs) != 1:
@@ -169,9 +175,8 @@ def _summing(x: Tensor) -> torch.dtype:
 
 def _references(given: Tensor | None, x: Tensor, count: int, source: torch.Generator) -> tuple[Tensor, Tensor]:
     """Draw references, ``(count, …)``, and places between each and the input, ``(count, 1, …)``, one pair after the other."""
-    if given is not None and (given.dim() != x.dim() or given.shape[1:] != x.shape[1:] or not len(given)):
-        wanted = " × ".join(map(str, x.shape[1:]))
-        raise OptionError(f"Option baselines has shape {tuple(given.shape)}; it must be N × {wanted}.")
+    if given is not None:
+        check_references(given, x)
     references, places = list[Tensor](), list[Tensor]()
     for _ in range(count):
         if given is None:
@@ -180,15 +185,6 @@ def _references(given: Tensor | None, x: Tensor, count: int, source: torch.Gener
             references.append(given[draws.integers(0, len(given), (), source)].to(x))
         places.append(draws.uniform((1,) * (x.dim() - 1), source).to(x))
     return torch.stack(references), torch.stack(places)
-
-
-def _read_array(path: str | Path) -> Tensor:
-    import numpy as np
-
-    try:
-        return torch.from_numpy(np.load(path, allow_pickle=False))
-    except (OSError, ValueError, TypeError, EOFError) as error:
-        raise OptionError(f"Option baselines={str(path)!r} is no .npy file of numbers that can be read ({error}).") from error
 
 
 def _noisy_gradients(sample: Problem, samples: int, noise: float, seed: int, internal_batch_size: int) -> Iterator[list[Tensor]]:
@@ -206,7 +202,9 @@ def _noisy_gradients(sample: Problem, samples: int, noise: float, seed: int, int
         yield _gradient_at(sample, [torch.stack(parts) for parts in zip(*copies, strict=True)])
 
 
-def build_smoothgrad(*, samples: int = 50, noise: float = 0.15, seed: int = 0, internal_batch_size: int = 16) -> Attribution:
+def build_smoothgrad(
+    *, samples: int = 50, noise: float = 0.15, seed: int = 0, internal_batch_size: int = 16, libra: bool = False
+) -> Attribution:
     """The mean gradient over noisy copies of the input.
 
     Args:
@@ -214,13 +212,14 @@ def build_smoothgrad(*, samples: int = 50, noise: float = 0.15, seed: int = 0, i
         noise: Standard deviation of the noise, as a share of the sample's range of values.
         seed: Seed of the noise, which is the same for every sample.
         internal_batch_size: Copies per forward and backward pass.
+        libra: Use Libra's gradients, see ``gradient``.
     """
     at_least(1, samples=samples, internal_batch_size=internal_batch_size)
     at_least(0, seed=seed, noise=noise)
 
     def explain(sample: Problem) -> Attributed:
         totals = [torch.zeros_like(x, dtype=_summing(x)) for x in sample.inputs]
-        for gradients in _noisy_gradients(sample, samples, noise, seed, internal_batch_size):
+        for gradients in _noisy_gradients(with_libra(sample, libra=libra), samples, noise, seed, internal_batch_size):
             totals = [t + part.sum(0, keepdim=True, dtype=t.dtype) for t, part in zip(totals, gradients, strict=True)]
         return Attributed([(total / samples).to(x) for total, x in zip(totals, sample.inputs, strict=True)])
 
@@ -253,11 +252,6 @@ def build_vargrad(*, samples: int = 50, noise: float = 0.15, seed: int = 0, inte
         return Attributed([variance.to(x) for variance, x in zip(variances, sample.inputs, strict=True)])
 
     return Attribution("vargrad", lambda problem: by_sample(problem, explain))
-
-
-def with_slope(value: Tensor, surrogate: Tensor) -> Tensor:
-    """Return ``value`` with the gradient of ``surrogate`` (straight-through)."""
-    return value.detach() + (surrogate - surrogate.detach())
 
 
 GRADIENT_METHODS = (

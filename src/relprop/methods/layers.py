@@ -7,9 +7,10 @@ from torch import Tensor, fx
 
 from relprop.errors import OptionError, suggestion
 from relprop.graph.facts import is_softmax
+from relprop.graph.grids import channels_last
 from relprop.graph.model import CapturedModel
 from relprop.graph.nodes import OUTPUTS, Size, is_floating, module_outputs, returns, shape_of, tensor_inputs
-from relprop.methods.tokens import divides, first_mixed, token_grid
+from relprop.methods.tokens import first_mixed, token_grid
 from relprop.ops.op import Role
 from relprop.propagation.roles import Roles
 
@@ -22,12 +23,14 @@ class Grid:
         path: The module whose output it is.
         node: The value.
         to_maps: From its shape to ``(B, channels, h, w)``.
+        channel_dim: The dimension of its channels.
         notes: What the user should know of it.
     """
 
     path: str
     node: fx.Node
     to_maps: Callable[[Tensor], Tensor]
+    channel_dim: int
     notes: tuple[str, ...] = ()
 
 
@@ -49,10 +52,10 @@ def as_grid(model: CapturedModel, path: str, node: fx.Node) -> Grid | None:
     if not is_floating(node) or image is None or node.target is None:
         return None
     if len(shape) == 3:
-        channels_last = divides(image, *shape[:2]) and not divides(image, *shape[1:])
-        if min(shape[:2] if channels_last else shape[1:]) < 2:
+        last = channels_last(shape, image)
+        if min(shape[:2] if last else shape[1:]) < 2:
             return None
-        return Grid(path, node, (lambda v: v.permute(0, 3, 1, 2)) if channels_last else (lambda v: v))
+        return Grid(path, node, lambda v: v.permute(0, 3, 1, 2), 3) if last else Grid(path, node, lambda v: v, 1)
     found = token_grid(model, image, *first_mixed(model, node)) if len(shape) == 2 else None
     if found is None:
         return None
@@ -60,7 +63,7 @@ def as_grid(model: CapturedModel, path: str, node: fx.Node) -> Grid | None:
     def to_maps(tokens: Tensor) -> Tensor:
         return found.to_maps(tokens).movedim(3, 1)
 
-    return Grid(path, node, to_maps, found.notes)
+    return Grid(path, node, to_maps, 2, found.notes)
 
 
 def find_grid(model: CapturedModel, layer: str | None) -> Grid:

@@ -5,6 +5,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
@@ -26,8 +27,9 @@ class Shared:
     Attributes:
         epsilon: Stabilizer of the denominators; 0 for none.
         bias: Whether biases ``"absorb"`` their share or are left out.
-        add: How residual sums split: by ``"signed"`` value, ``"absolute"`` value or ``"positive"`` part; ``"usual"`` is signed, but absolute
-            in models with attention, where measurements favor it.
+        add: How residual sums split: by ``"signed"`` value, ``"absolute"`` value, ``"positive"`` part, or by value with the summands that
+            agree with the sum counted twice, ``"gamma"`` (ResLRP); ``"usual"`` is signed, but absolute in models with attention, where
+            measurements favor it.
         constants: Whether constants added to a value, such as position embeddings, ``"absorb"`` their share, split as ``add`` says, or are
             left out. Those between the input and the first layer, such as the means of its channels, always are.
         attention: Whether attention weights are a ``"constant"`` or take ``"half"`` of the relevance, which their softmax passes on.
@@ -101,6 +103,31 @@ def as_reference(value: float | Tensor, like: Tensor, name: str = "baseline") ->
         raise OptionError(
             f"Option {name} has shape {tuple(reference.shape)}; it must be a number or fit a sample, {wanted}."
         ) from None
+
+
+def check_references(given: Tensor, like: Tensor) -> None:
+    """Refuse reference inputs ``(N, …)`` that do not fit a batch of samples.
+
+    Raises:
+        OptionError: Their shape is another, or there is none.
+    """
+    if given.dim() != like.dim() or given.shape[1:] != like.shape[1:] or not len(given):
+        wanted = " × ".join(map(str, like.shape[1:]))
+        raise OptionError(f"Option baselines has shape {tuple(given.shape)}; it must be N × {wanted}.")
+
+
+def read_array(path: str | Path) -> Tensor:
+    """Read the option ``baselines`` from an ``.npy`` file, which is never unpickled.
+
+    Raises:
+        OptionError: It is no such file.
+    """
+    import numpy as np
+
+    try:
+        return torch.from_numpy(np.load(path, allow_pickle=False))
+    except (OSError, ValueError, TypeError, EOFError) as error:
+        raise OptionError(f"Option baselines={str(path)!r} is no .npy file of numbers that can be read ({error}).") from error
 
 
 def optional(module: str, package: str) -> ModuleType:

@@ -12,8 +12,8 @@ from relprop.errors import ModelError, OptionError, UnsupportedOpError
 from relprop.graph.model import CapturedModel, Handler
 from relprop.graph.nodes import PATH, is_floating, value_of
 from relprop.meaning import VOTES, Meaning
-from relprop.methods.gradients import with_slope
 from relprop.methods.pattern_fit import layers_of, load_patterns
+from relprop.methods.slopes import with_slope
 from relprop.ops.op import Role, op_name
 from relprop.propagation.roles import Roles
 

@@ -32,7 +32,8 @@ def build_rap(
         start: ``"absolute"`` shares the logit by absolute influence (Eq. 6); ``"signed"`` by signed contribution; ``"clrp"`` and
             ``"sglrp"`` set the target against the other classes and share by absolute influence, see
             :data:`relprop.methods.STARTS`.
-        add: How residual sums split: by positive part, absolute value, or signed value.
+        add: How residual sums split: by positive part, absolute value, signed value, or signed value with agreeing summands counted twice
+            (``"gamma"``).
         constants: Whether constants added to a value ``"absorb"`` their share, split as ``add`` says, or are left out.
         input_rule: ``"zbox"`` for the z-box rule (Eq. 10), ``"rap"`` to treat the first layer like any other.
         low: Smallest value that an input can have; the sample's own minimum where left out.

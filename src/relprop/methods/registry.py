@@ -9,8 +9,10 @@ from relprop.errors import OptionError, suggestion
 from relprop.meaning import CONTRAST, UNSAID, Meaning
 from relprop.methods.abslrp import ABSLRP_METHODS
 from relprop.methods.cams import CAM_METHODS
+from relprop.methods.channel_cams import CHANNEL_CAM_METHODS
 from relprop.methods.controls import CONTROL_METHODS
 from relprop.methods.deeplift import DEEPLIFT_METHODS
+from relprop.methods.fullgrad import FULLGRAD_METHODS
 from relprop.methods.gradients import GRADIENT_METHODS
 from relprop.methods.lrp import LRP_METHODS
 from relprop.methods.patterns import PATTERN_METHODS
@@ -21,6 +23,7 @@ from relprop.methods.rectifiers import RECTIFIER_METHODS
 from relprop.methods.regional import REGIONAL_METHODS
 from relprop.methods.rollout import ROLLOUT_METHODS
 from relprop.methods.surrogates import SURROGATE_METHODS
+from relprop.methods.token_maps import TOKEN_METHODS
 from relprop.methods.transformers import TRANSFORMER_METHODS
 from relprop.options import check_options
 from relprop.propagation.method import Method
@@ -58,10 +61,13 @@ _ROWS = (
     *ABSLRP_METHODS,
     *TRANSFORMER_METHODS,
     *ROLLOUT_METHODS,
+    *TOKEN_METHODS,
     *GRADIENT_METHODS,
+    *FULLGRAD_METHODS,
     *RECTIFIER_METHODS,
     *DEEPLIFT_METHODS,
     *CAM_METHODS,
+    *CHANNEL_CAM_METHODS,
     *PERTURBATION_METHODS,
     *SURROGATE_METHODS,
     *PATTERN_METHODS,

@@ -85,7 +85,7 @@ def _with_residual(attention: Tensor) -> Tensor:
     return mixed / mixed.sum(-1, keepdim=True)
 
 
-def _gradients(problem: Problem, tokens: Tokens) -> tuple[list[Tensor], list[Tensor], Tensor]:
+def attention_gradients(problem: Problem, tokens: Tokens) -> tuple[list[Tensor], list[Tensor], Tensor]:
     """The weights of every layer, the gradient of the score by them, and by the result of the last layer."""
     nodes = [layer.weights for layer in tokens.layers]
     last = tokens.layers[-1].result
@@ -97,7 +97,7 @@ def _gradients(problem: Problem, tokens: Tokens) -> tuple[list[Tensor], list[Ten
     return [kept[n].detach() for n in nodes], list(found[:-1]), found[-1]
 
 
-def _rows_read(gradient: Tensor) -> Tensor:
+def rows_read(gradient: Tensor) -> Tensor:
     """The share of every token in the decision, ``(B, 1, N)``: equal among those whose last attention the score depends on.
 
     That is the class token where a model has one, and all tokens where it averages them.
@@ -106,9 +106,9 @@ def _rows_read(gradient: Tensor) -> Tensor:
     return (read / read.sum(1, keepdim=True).clamp(min=1)).unsqueeze(1)
 
 
-def _as_map(problem: Problem, tokens: Tokens, joined: Tensor, gradient: Tensor) -> Attributed:
+def as_map(problem: Problem, tokens: Tokens, joined: Tensor, gradient: Tensor) -> Attributed:
     """Average the rows of the tokens that are read, and arrange their patches over the image."""
-    maps = tokens.grid.to_maps((_rows_read(gradient) @ joined)[:, 0])
+    maps = tokens.grid.to_maps((rows_read(gradient) @ joined)[:, 0])
     return Attributed([over_channels(resized(maps, problem.image), problem.image)])
 
 
@@ -116,13 +116,14 @@ def _samples(problem: Problem) -> list[Problem]:
     return [problem] if problem.model.dynamic else problem.samples()
 
 
-def _by_parts(explain: Callable[[Problem], Attributed], problem: Problem) -> Attributed:
+def by_parts(explain: Callable[[Problem], Attributed], problem: Problem) -> Attributed:
     """Explain the samples one at a time where the model fixes its batch size."""
     found = [explain(part) for part in _samples(problem)]
     return Attributed([torch.cat(parts) for parts in zip(*(f.relevance for f in found), strict=True)])
 
 
-def _no_note(name: str, model: CapturedModel) -> tuple[str, ...]:
+def note_tokens(name: str, model: CapturedModel) -> tuple[str, ...]:
+    """Say what the map is made of."""
     tokens = find_tokens(name, model)
     grid = tokens.grid
     return (
@@ -137,10 +138,10 @@ def build_attention_rollout() -> Attribution:
 
     def explain(problem: Problem) -> Attributed:
         tokens = find_tokens(name, problem.model)
-        weights, _, gradient = _gradients(problem, tokens)
-        return _as_map(problem, tokens, rollout([_with_residual(w.mean(1)) for w in weights]), gradient)
+        weights, _, gradient = attention_gradients(problem, tokens)
+        return as_map(problem, tokens, rollout([_with_residual(w.mean(1)) for w in weights]), gradient)
 
-    return Attribution(name, partial(_by_parts, explain), partial(_no_note, name))
+    return Attribution(name, partial(by_parts, explain), partial(note_tokens, name))
 
 
 def _propagation(start: StartName) -> Method:
@@ -176,13 +177,13 @@ def build_transformer_attribution() -> Attribution:
 
     def explain(problem: Problem) -> Attributed:
         tokens = find_tokens(name, problem.model)
-        _, gradients, last = _gradients(problem, tokens)
+        _, gradients, last = attention_gradients(problem, tokens)
         relevances = _attention_relevance(problem, tokens)
         maps = [(g * r).clamp(min=0).mean(1) for g, r in zip(gradients, relevances, strict=True)]
         eye = torch.eye(maps[0].shape[-1], dtype=maps[0].dtype, device=maps[0].device)
-        return _as_map(problem, tokens, rollout([m + eye for m in maps]), last)
+        return as_map(problem, tokens, rollout([m + eye for m in maps]), last)
 
-    return Attribution(name, partial(_by_parts, explain), partial(_no_note, name))
+    return Attribution(name, partial(by_parts, explain), partial(note_tokens, name))
 
 
 ROLLOUT_METHODS = (

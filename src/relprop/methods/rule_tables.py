@@ -14,7 +14,7 @@ from relprop.rules.rule import Rule
 from relprop.rules.sums import SumName, split_sum
 
 ConstantsName = Literal["leave out", "absorb"]
-AddName = Literal["usual", "positive", "absolute", "signed"]
+AddName = Literal["usual", "positive", "absolute", "signed", "gamma"]
 AttentionName = Literal["constant", "half"]
 InputRuleName = Literal["layer", "zbox", "flat", "wsquare"]
 

@@ -8,6 +8,7 @@ from torch import Tensor, fx
 
 from relprop import draws
 from relprop.graph.facts import from_softmax
+from relprop.graph.grids import divides
 from relprop.graph.model import CapturedModel
 from relprop.graph.nodes import interpret
 from relprop.ops.op import Role
@@ -71,11 +72,6 @@ def find_attention(model: CapturedModel) -> list[Attention]:
         if isinstance(weights, fx.Node) and from_softmax(weights, active):
             found.append(Attention(weights, values, node))
     return found
-
-
-def divides(image: tuple[int, int], height: int, width: int) -> bool:
-    """Whether a grid is made of equal square patches of the image."""
-    return height > 1 and width > 1 and image[0] % height == image[1] % width == 0 and image[0] // height == image[1] // width
 
 
 def token_grid(model: CapturedModel, image: tuple[int, int], value: fx.Node, dim: int) -> TokenGrid | None:

@@ -7,6 +7,7 @@
     fold_batchnorm = true
     start = "logit"             # relevance of the output: logit, one, abslrp, clrp, sglrp, softmax, mean, finer
     bounds = [0.0, 1.0]            # bounds of the model's input for the z-box rule
+    average = { shifts = 4 }    # copies of the input to average over, for any base
 
     [options]                   # options of the base
     epsilon = 1e-4
@@ -31,8 +32,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from relprop.attribution import Attribution
 from relprop.errors import OptionError, suggestion
 from relprop.meaning import CONTRAST
+from relprop.methods.averaging import Averaged, make_averaging
+from relprop.methods.protocol import AnyMethod
 from relprop.methods.registry import make_method
 from relprop.methods.rule_tables import input_bounds
 from relprop.propagation.method import Method
@@ -49,11 +53,12 @@ _KEYS: Mapping[str, tuple[type, str]] = {
     "bounds": (list, "two numbers"),
     "start": (str, "a string"),
     "conserves": (bool, "true or false"),
+    "average": (dict, "a table"),
 } | dict.fromkeys(_TABLES, (dict, "a table"))
 
 
-def read_method(path: Path, options: Mapping[str, Any] | None = None) -> Method:
-    """Read a method from a TOML file.
+def read_method(path: Path, options: Mapping[str, Any] | None = None) -> AnyMethod:
+    """Read a method from a TOML file: a :class:`relprop.Method`, unless it is averaged or its base propagates no relevance by rules.
 
     Args:
         path: The file.
@@ -80,7 +85,7 @@ def _load(path: Path) -> dict[str, Any]:
         raise OptionError(f"The method file {path} is not valid TOML ({error}).") from error
 
 
-def _compose(stem: str, content: Mapping[str, Any], options: Mapping[str, Any]) -> Method:
+def _compose(stem: str, content: Mapping[str, Any], options: Mapping[str, Any]) -> AnyMethod:
     for key, value in content.items():
         if key not in _KEYS:
             raise OptionError(f"Unknown key {key!r}.{suggestion(key, _KEYS)} Known keys: {', '.join(_KEYS)}.")
@@ -88,8 +93,23 @@ def _compose(stem: str, content: Mapping[str, Any], options: Mapping[str, Any]) 
         if not isinstance(value, kind):
             raise OptionError(f"{key} must be {wanted}, not {value!r}.")
     base = _base(content, {**content.get("options", {}), **options})
+    name = content.get("name", stem)
+    method = _ruled(base, name, content) if isinstance(base, Method) else _renamed(base, name, content)
+    return Averaged(method, make_averaging(content["average"])) if "average" in content else method
+
+
+def _renamed(base: AnyMethod, name: str, content: Mapping[str, Any]) -> AnyMethod:
+    """A base that propagates no relevance by rules: the file may average it, and nothing else."""
+    more = content.keys() - {"base", "name", "options", "average"}
+    if more or "average" not in content or not isinstance(base, Attribution):
+        raise OptionError(f"The base {content['base']!r} does not propagate relevance by rules; choose another.")
+    return replace(base, name=name)
+
+
+def _ruled(base: Method, name: str, content: Mapping[str, Any]) -> Method:
+    """A base with the rules of the file."""
     tables = {key: {entry: _rule(key, entry, value) for entry, value in content.get(key, {}).items()} for key in _TABLES[1:]}
-    name, bounds = content.get("name", stem), _bounds(content.get("name", stem), content.get("bounds")) or base.bounds
+    bounds = _bounds(name, content.get("bounds")) or base.bounds
     changes = {"rules": {**base.rules, **tables["rules"]}, "by_op": {**tables["by_op"], **base.by_op}}
     attention = {role: rule for role, rule in base.with_attention.items() if role not in tables["rules"]}
     changes["with_attention"] = {**attention, **tables["with_attention"]}
@@ -102,7 +122,7 @@ def _compose(stem: str, content: Mapping[str, Any], options: Mapping[str, Any]) 
     return replace(base, name=name, bounds=bounds, **plain, **changes)
 
 
-def _base(content: Mapping[str, Any], options: Mapping[str, Any]) -> Method:
+def _base(content: Mapping[str, Any], options: Mapping[str, Any]) -> AnyMethod:
     """The base method; without one, an empty method, whose rules are all in the file."""
     if "base" not in content:
         if options:
@@ -111,10 +131,7 @@ def _base(content: Mapping[str, Any], options: Mapping[str, Any]) -> Method:
             raise OptionError('The file has neither a base, such as base = "lrp-epsilon", nor a table [rules].')
         return Method("", {})
     name, inline = split_options(content["base"])
-    base = make_method(name, {**inline, **options})
-    if not isinstance(base, Method):
-        raise OptionError(f"The base {content['base']!r} does not propagate relevance by rules; choose another.")
-    return base
+    return make_method(name, {**inline, **options})
 
 
 def _start(name: str) -> Start:

@@ -13,6 +13,7 @@ from relprop.rules.affine import unchanged
 from relprop.rules.attention import linear_norms, softmax_taylor
 from relprop.rules.rule import Rule
 from relprop.rules.starts import STARTS
+from relprop.rules.sums import split_sum
 
 NormName = Literal["identity", "linear"]
 
@@ -47,7 +48,19 @@ def build_cp_lrp(shared: Shared, *, norm: NormName = "linear") -> Method:
     return _build("cp-lrp", shared, norm)[0]
 
 
+@sharing(without=("attention", "add"), epsilon=0.0)
+def build_reslrp(shared: Shared, *, norm: NormName = "linear", gamma: float = 1.0) -> Method:
+    """ResLRP: AttnLRP, but at sums of two values each counts ``1 + gamma`` times where it has the sign of the sum.
+
+    So no summand's share leaves ``[−1/gamma, 1 + 1/gamma]``, however the two cancel.
+    """
+    options = {"epsilon": shared.epsilon, "bias": shared.bias, "constants": shared.constants, "start": shared.start}
+    method = build_attnlrp(**options, input_rule=shared.input_rule, norm=norm)
+    return replace(method, name="reslrp", rules={**method.rules, Role.ADD: split_sum("gamma", gamma=gamma)})
+
+
 TRANSFORMER_METHODS = (
     ("attnlrp", build_attnlrp, "ε with relevance through attention weights and softmax", "Achtibat et al., ICML 2024", VOTES),
+    ("reslrp", build_reslrp, "AttnLRP with bounded shares at residual sums", "Berend et al., 2026", VOTES),
     ("cp-lrp", build_cp_lrp, "ε with attention weights and norm statistics held constant", "Ali et al., ICML 2022", VOTES),
 )

@@ -1,6 +1,6 @@
 """Explain or trace one batch: one forward pass, a backward pass per start, relevance at modules on the way."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from relprop.explanation import Answer
 from relprop.graph.nodes import OUTPUTS, module_outputs, output_notes, widened
 from relprop.inputs import Question, Request
 from relprop.propagation.checks import Start, note_on_classes, note_on_zeros, refuse_not_finite
+from relprop.propagation.concepts import Restriction, find_restrictions
 from relprop.propagation.plan import Plan
 from relprop.propagation.run import Run
 from relprop.propagation.trace import Trace, trace_run
@@ -27,7 +28,8 @@ def explain(plan: Plan, request: Request) -> Answer:
     """
     layers = request.layers
     _check_layers(plan, layers)
-    run = Run(plan, request.given, inspected=bool(layers))
+    restrictions = find_restrictions(plan, request.concepts)
+    run = Run(plan, request.given, inspected=bool(layers or restrictions))
     question = request.question(run.logits)
     starts = _starts(plan, question)
     several = starts[0][1].dim() > run.logits.dim()
@@ -36,7 +38,7 @@ def explain(plan: Plan, request: Request) -> Answer:
         last = i == len(starts) - 1 and not several
 
         def propagate(start: Tensor, *, last: bool = last) -> Any:  # noqa: ANN401 - tensors in lists and dicts
-            return _propagate(run, start, layers, last=last)
+            return _propagate(run, start, layers, restrictions, last=last)
 
         found = torch.func.vmap(propagate, in_dims=1, out_dims=1)(start) if several else propagate(start)
         leaves, structure = tree_flatten(found)
@@ -70,7 +72,9 @@ def _starts(plan: Plan, question: Question) -> list[Start]:
     return plan.method.start(logits if target.dim() == 1 else logits.unsqueeze(1).expand(-1, target.shape[1], -1), target)
 
 
-def _propagate(run: Run, start: Tensor, layers: Sequence[str], *, last: bool) -> tuple[list[Tensor], dict[str, Tensor], Tensor]:
+def _propagate(
+    run: Run, start: Tensor, layers: Sequence[str], restrictions: Mapping[fx.Node, Restriction], *, last: bool
+) -> tuple[list[Tensor], dict[str, Tensor], Tensor]:
     seen: dict[str, Tensor] = {}
 
     def watch(node: fx.Node, relevance: Tensor) -> None:
@@ -79,7 +83,8 @@ def _propagate(run: Run, start: Tensor, layers: Sequence[str], *, last: bool) ->
                 part = widened(node, path, relevance)
                 seen[path] = seen[path] + part if path in seen else part
 
-    parts, absorbed = run.backward(start, watch=watch if layers else None, last=last)
+    masks = {node: restriction.mask for node, restriction in restrictions.items()}
+    parts, absorbed = run.backward(start, watch=watch if layers else None, kept_part=masks, last=last)
     for leaf, part in zip(run.plan.leaves, parts, strict=True):
         if leaf.op == "placeholder":  # the output of a module that returns the model's input
             watch(leaf, part)

@@ -17,6 +17,7 @@ from relprop.propagation.step import Step
 
 Values = dict[fx.Node, Any]
 Watch = Callable[[fx.Node, Tensor], None]
+Mask = Callable[[Tensor], Tensor]
 Shares = list[tuple[fx.Node, Tensor]]
 Audit = Callable[[Step, Any, Shares, Tensor | float], None]
 Bounds = tuple[Any, Any]
@@ -61,7 +62,13 @@ class Run:
         return self._values[self.plan.output]
 
     def backward(
-        self, output_relevance: Tensor, *, watch: Watch | None = None, audit: Audit | None = None, last: bool
+        self,
+        output_relevance: Tensor,
+        *,
+        watch: Watch | None = None,
+        audit: Audit | None = None,
+        kept_part: Mapping[fx.Node, Mask] | None = None,
+        last: bool,
     ) -> tuple[list[Tensor], Tensor]:
         """Propagate relevance from the output to the inputs.
 
@@ -69,6 +76,7 @@ class Run:
             output_relevance: Relevance of the output, shaped like it.
             watch: Called with every value's node and its relevance, once it is complete; the run must be ``inspected``.
             audit: Called after every step with its relevance, the shares of its operands and the absorbed relevance; likewise.
+            kept_part: By value, a function ``value -> mask``: relevance that the mask leaves out is absorbed; likewise.
             last: Whether this is the last backward pass, which frees values.
 
         Returns:
@@ -85,6 +93,9 @@ class Run:
             relevance = relevances.get(step.node) if step.node in leaves else relevances.pop(step.node, None)
             if relevance is None:
                 continue
+            if kept_part is not None and step.node in kept_part:
+                relevance, left_out = self._masked(step, relevance, kept_part[step.node], values)
+                absorbed = absorbed + left_out
             if watch is not None and isinstance(relevance, Tensor):
                 watch(step.node, self._whole(step.node, relevance, values))
             if step.node in leaves:
@@ -109,6 +120,11 @@ class Run:
     def _whole(self, node: fx.Node, relevance: Any, values: Values) -> Any:  # noqa: ANN401 - a tensor, or a list with gaps
         """Relevance: ``R = x c`` where the multiplier ``c`` is carried in its place."""
         return relevance * values[node] if node in self.plan.multipliers else relevance
+
+    def _masked(self, step: Step, relevance: Tensor, mask: Mask, values: Values) -> tuple[Tensor, Tensor]:
+        """What a mask keeps of the relevance of a value, and the sum of what it leaves out, ``(batch,)``."""
+        kept = relevance * mask(relevance)
+        return kept, step.layout.sum(self._whole(step.node, relevance - kept, values), self.batch)
 
     def _bounds(self) -> Mapping[fx.Node, Bounds]:
         """By node, the bounds of the model's input, run through the ops before the first layers: a padded zero stays a zero.

@@ -1,16 +1,18 @@
 """The rule of a sum of two values, such as a residual connection: whose part of the relevance is whose."""
 
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from relprop.errors import OptionError
 from relprop.ops.op import ABSORBED, Call, MultiplierRule, Relevances
 from relprop.rules.kernel import divide_signed
 from relprop.rules.rule import Rule, refuse_negative
 
-SumName = Literal["positive", "absolute", "signed"]
+SumName = Literal["positive", "absolute", "signed", "gamma"]
 _TRACE = 1e-16
 
 
@@ -52,15 +54,54 @@ def _split_by(share: Tensor, other: Tensor, relevance: Tensor) -> tuple[Tensor, 
     return first, relevance - first
 
 
-def split_sum(treatment: SumName = "positive", epsilon: float = 0.0) -> Rule:
+def _weighted(a: Tensor, b: Tensor, gamma: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The weights of two summands, ``1 + γ`` where one has the sign of the sum, and the weighted sum."""
+    sign = (a + b).sign()
+    weight_a, weight_b = (1 + gamma * (v.sign() * sign).clamp(min=0) for v in (a, b))
+    return weight_a, weight_b, weight_a * a + weight_b * b
+
+
+def _split_gamma(a: Tensor, b: Tensor, relevance: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
+    """By weighted value; a sum of zero shares equally, the mean of what its shares are beside it on either side."""
+    weight, _, total = _weighted(a, b, gamma)
+    share = torch.where(total == 0, 0.5, weight * a / torch.where(total == 0, 1.0, total))
+    first = share * relevance
+    return first, relevance - first
+
+
+def _by_weighted_multiplier(call: Call, factor: Tensor, gamma: float) -> Relevances:
+    """``c_a = w_a (a + b) / (w_a a + w_b b) · c``: no summand is divided by, and the quotient lies in [0, 1]."""
+    a, b = (v if isinstance(v, Tensor) else factor.new_tensor(v) for v in (call["self"], call["other"]))
+    alpha = call.arguments.get("alpha", 1)
+    *weights, total = _weighted(a, b * alpha, gamma)
+    common = torch.where(total == 0, 0.0, (a + b * alpha) / torch.where(total == 0, 1.0, total)) * factor
+    shares, absorbed = dict[str, Tensor](), 0.0
+    for name, value, scale, weight in (("self", a, 1, weights[0]), ("other", b, alpha, weights[1])):
+        part = common * weight * scale
+        if name in call.operands:
+            shares[name] = part.sum_to_size(value.shape)
+        else:
+            absorbed = call.layout.dot(part, value, call.batch)
+    return shares | {ABSORBED: absorbed}
+
+
+def split_sum(treatment: SumName = "positive", epsilon: float = 0.0, gamma: float = 1.0) -> Rule:
     """Split the relevance of a sum of two values; what a constant takes is absorbed.
 
     Args:
         treatment: ``"positive"`` splits by positive part, by absolute value where no part is positive; ``"absolute"`` by absolute value; both
-            share equally where both summands are zero. ``"signed"`` splits by value, and what ``epsilon`` holds is absorbed.
+            share equally where both summands are zero. ``"signed"`` splits by value, and what ``epsilon`` holds is absorbed. ``"gamma"``
+            splits by value times a weight, ``1 + gamma`` where a summand has the sign of the sum, else 1 (ResLRP, Berend et al. 2026): the
+            shares lie in ``[−1/gamma, 1 + 1/gamma]`` and add up to one.
         epsilon: Stabilizer of signed sums.
+        gamma: Additional weight of summands that agree with the sum, above zero.
+
+    Raises:
+        OptionError: An option is negative or infinite, or ``gamma`` is zero for ``"gamma"``.
     """
-    refuse_negative("split", epsilon=epsilon)
+    refuse_negative("split", epsilon=epsilon, gamma=gamma)
+    if treatment == "gamma" and gamma == 0:
+        raise OptionError("Option gamma=0 of rule 'split' bounds no share; give a value above zero, or take treatment='signed'.")
 
     def backward(call: Call, relevance: Tensor) -> Relevances:
         a, b, alpha = call["self"], call["other"], call.arguments.get("alpha", 1)
@@ -68,6 +109,8 @@ def split_sum(treatment: SumName = "positive", epsilon: float = 0.0) -> Rule:
         second = b if alpha == 1 else b * alpha
         if treatment == "signed":
             *parts, absorbed = _split_signed(call, a, second, relevance, epsilon)
+        elif treatment == "gamma":
+            parts, absorbed = _split_gamma(a, second, relevance, gamma), 0.0
         else:
             share = _counted(a, treatment, nonnegative="self" in call.nonnegative)
             other = _counted(second, treatment, nonnegative="other" in call.nonnegative and alpha >= 0)
@@ -77,5 +120,12 @@ def split_sum(treatment: SumName = "positive", epsilon: float = 0.0) -> Rule:
             name: share.sum_to_size(v.shape) if name in call.operands else share for name, (v, share) in shares.items()
         }
 
-    multiplier = MultiplierRule(_summands_by_multiplier, ("constants",)) if treatment == "signed" and not epsilon else None
-    return Rule(f"split by {treatment}", backward, ("self", "other"), local=True, multiplier=multiplier)
+    return Rule(
+        f"split by {treatment}", backward, ("self", "other"), local=True, multiplier=_multiplier(treatment, epsilon, gamma)
+    )
+
+
+def _multiplier(treatment: SumName, epsilon: float, gamma: float) -> MultiplierRule | None:
+    if treatment == "gamma":
+        return MultiplierRule(partial(_by_weighted_multiplier, gamma=gamma), ("self", "other"))
+    return MultiplierRule(_summands_by_multiplier, ("constants",)) if treatment == "signed" and not epsilon else None

@@ -1,0 +1,250 @@
+"""Averages of any method over shifted, flipped and noisy copies of the input; maps are shifted and flipped back first."""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Never
+
+import torch
+from torch import Tensor
+
+from relprop import draws
+from relprop.errors import InputError, OptionError
+from relprop.explanation import Answer
+from relprop.graph.model import CapturedModel
+from relprop.inputs import Inputs, Request
+from relprop.meaning import Meaning
+from relprop.methods.options import at_least
+from relprop.methods.protocol import AnyMethod, MethodPlan
+from relprop.options import check_options
+
+Move = Callable[[Tensor], Tensor]
+"""Moves the pixels of images, in the last two dimensions."""
+
+
+@dataclass(frozen=True)
+class Averaging:
+    """Which copies of the input are averaged over; the input itself is one of them, unless there is noise.
+
+    Attributes:
+        shifts: Copies that are shifted, besides the one that is not.
+        reach: The largest shift along a side, in pixels; pixels that leave at one border enter at the other.
+        flips: Whether every copy is mirrored from left to right too.
+        noise: Standard deviation of the noise, as a share of a sample's range of values; zero for none.
+        samples: Noisy copies of every shifted or mirrored one.
+        seed: Seed of shifts and noise, which are the same for every sample.
+    """
+
+    shifts: int = 0
+    reach: int = 8
+    flips: bool = False
+    noise: float = 0.0
+    samples: int = 16
+    seed: int = 0
+
+    @property
+    def moves_pixels(self) -> bool:
+        """Whether copies are shifted or mirrored, so that only images can be averaged."""
+        return bool(self.shifts) or self.flips
+
+    def moves(self) -> list[tuple[Move, Move]]:
+        """The moves of pixels, and those that take them back."""
+        source = draws.generator(self.seed)
+        drawn = [draws.integers(-self.reach, self.reach + 1, (2,), source).tolist() for _ in range(self.shifts)]
+        found: list[tuple[Move, Move]] = []
+        for down, right in [(0, 0), *drawn]:
+            there, back = partial(_shifted, by=(down, right)), partial(_shifted, by=(-down, -right))
+            found.append((there, back))
+            if self.flips:
+                found.append((partial(_mirrored_after, move=there), partial(_mirrored_before, move=back)))
+        return found
+
+    def __str__(self) -> str:
+        """Say what is averaged over."""
+        parts = [f"{self.shifts} shifts of up to {self.reach} pixels"] if self.shifts else []
+        parts += ["mirror images"] if self.flips else []
+        parts += [f"{self.samples} draws of noise of {self.noise:g} times the range of values"] if self.noise else []
+        return " and ".join(parts)
+
+
+def _shifted(values: Tensor, by: tuple[int, int]) -> Tensor:
+    return values.roll(by, (-2, -1)) if any(by) else values
+
+
+def _mirrored_after(values: Tensor, move: Move) -> Tensor:
+    return move(values).flip(-1)
+
+
+def _mirrored_before(values: Tensor, move: Move) -> Tensor:
+    return move(values.flip(-1))
+
+
+def make_averaging(given: object) -> Averaging:
+    """Read the option ``average``: a dict of the fields of :class:`Averaging`, such as ``{"shifts": 4}``.
+
+    Raises:
+        OptionError: It is no such dict, or asks for no copies.
+    """
+    if not isinstance(given, Mapping):
+        raise OptionError(f'Option average must be a table, such as {{"shifts": 4}}, not {given!r}.')
+    options = {str(key): value for key, value in given.items()}
+    check_options("average", inspect.signature(Averaging).parameters, options)
+    made = Averaging(**options)
+    at_least(0, shifts=made.shifts, noise=made.noise, seed=made.seed)
+    at_least(1, reach=made.reach, samples=made.samples)
+    if not (made.moves_pixels or made.noise):
+        raise OptionError("Option average asks for nothing to average over; give shifts, flips or noise.")
+    return made
+
+
+@dataclass(frozen=True)
+class Averaged:
+    """Any method, averaged over copies of the input; every copy is explained for the same target.
+
+    Attributes:
+        method: The method.
+        average: The copies.
+    """
+
+    method: AnyMethod
+    average: Averaging
+
+    @property
+    def name(self) -> str:
+        """The method's name."""
+        return self.method.name
+
+    @property
+    def precision(self) -> torch.dtype | None:
+        """The method's precision."""
+        return self.method.precision
+
+    @property
+    def meaning(self) -> Meaning:
+        """What the method's values say."""
+        return self.method.meaning
+
+    def plan(self, captured: CapturedModel) -> "AveragedPlan":
+        """Plan the method; errors are those of the method."""
+        return AveragedPlan(self.method.plan(captured), self.average)
+
+    def explain(self, plan: "AveragedPlan", request: Request) -> Answer:
+        """Explain every copy and average what comes back, relevance and absorbed relevance alike.
+
+        Raises:
+            OptionError: Relevance at modules was asked for, and pixels move.
+            InputError: Pixels move, and there is no image.
+        """
+        if request.layers and self.average.moves_pixels:
+            raise OptionError("An average over shifts or flips gives relevance to inputs only; leave layers out.")
+        question = request.question(plan.model(request.given))
+        asked = replace(request, target=question.target, output_relevance=question.output_relevance)
+        found = [
+            self._moved_back(self.method.explain(plan.inner, replace(asked, given=copy)), request.given, back)
+            for copy, back in _copies(request.given, self.average)
+        ]
+        return replace(_mean(found), question=question)
+
+    def _moved_back(self, answer: Answer, given: Inputs, back: Move) -> Answer:
+        flags = [_is_image(name, value, given) for name, value in given.tensors]
+        parts = [back(part) if image else part for part, image in zip(answer.relevance, flags, strict=True)]
+        return replace(answer, relevance=parts)
+
+    def trace(self, plan: "AveragedPlan", request: Request) -> Never:  # noqa: ARG002 - as every method has it
+        """Refuse a trace.
+
+        Raises:
+            OptionError: Always.
+        """
+        raise OptionError("An average has no single trace; leave average out to trace the method on the input itself.")
+
+
+@dataclass(frozen=True)
+class AveragedPlan:
+    """The plan of a method that is averaged; prints the method's own.
+
+    Attributes:
+        inner: The method's plan.
+        average: The copies.
+    """
+
+    inner: MethodPlan
+    average: Averaging
+
+    @property
+    def model(self) -> CapturedModel:
+        """The captured model after the method's passes."""
+        return self.inner.model
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Notes for the user."""
+        return (*self.inner.notes, f"The map is the mean over {self.average}.")
+
+    @property
+    def layers(self) -> Mapping[str, Any]:
+        """The values at which relevance can be returned: none where pixels move."""
+        return {} if self.average.moves_pixels else self.inner.layers
+
+    def __str__(self) -> str:
+        """Return the method's table of ops, and what is averaged over."""
+        return f"{self.inner}\nNote: {self.notes[-1]}"
+
+
+def _is_image(name: str, value: Tensor, given: Inputs) -> bool:
+    return value.is_floating_point() and value.dim() >= 4 and name not in given.shared
+
+
+def _copies(given: Inputs, average: Averaging) -> Iterator[tuple[Inputs, Move]]:
+    """Yield the copies of a batch, and the move that takes each one's map back."""
+    images = {name for name, value in given.tensors if _is_image(name, value, given)}
+    if average.moves_pixels and not images:
+        raise InputError("An average over shifts or flips needs an image (batch, channels, height, width) among the inputs.")
+    source = draws.generator(average.seed)
+    for there, back in average.moves():
+        moved = _replaced(given, lambda name, value, move=there: move(value) if name in images else value)
+        for _ in range(average.samples if average.noise else 1):
+            noisy = _replaced(
+                moved, lambda name, value: _noisy(value, average.noise, source) if name not in given.shared else value
+            )
+            yield noisy if average.noise else moved, back
+
+
+def _replaced(given: Inputs, change: Callable[[str, Tensor], Tensor]) -> Inputs:
+    values = iter([change(name, value) for name, value in given.tensors])
+    return given.map(lambda _: next(values))
+
+
+def _noisy(values: Tensor, noise: float, source: torch.Generator) -> Tensor:
+    """Add the same draw to every sample, times the noise and the sample's range of values."""
+    if not values.is_floating_point():
+        return values
+    flat = values.flatten(1)
+    deviation = noise * (flat.amax(1) - flat.amin(1))
+    drawn = draws.normal(tuple(values.shape[1:]), source).to(values)
+    return values + deviation.reshape(-1, *[1] * (values.dim() - 1)) * drawn
+
+
+def _mean(answers: Sequence[Answer]) -> Answer:
+    first, count = answers[0], len(answers)
+
+    def mean(values: Sequence[Tensor]) -> Tensor:
+        total = values[0].to(torch.promote_types(values[0].dtype, torch.float32), copy=True)
+        for value in values[1:]:
+            total += value
+        return (total / count).to(values[0].dtype)
+
+    def optional(values: Sequence[Tensor | None]) -> Tensor | None:
+        given = [v for v in values if v is not None]
+        return mean(given) if given else None
+
+    return replace(
+        first,
+        relevance=[mean(parts) for parts in zip(*(a.relevance for a in answers), strict=True)],
+        absorbed=mean([a.absorbed for a in answers]),
+        layers={path: mean([a.layers[path] for a in answers]) for path in first.layers},
+        completeness_error=optional([a.completeness_error for a in answers]),
+        conserved=optional([a.conserved for a in answers]),
+        notes=tuple(dict.fromkeys(note for a in answers for note in a.notes)),
+    )
