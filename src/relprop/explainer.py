@@ -226,12 +226,24 @@ class Explainer(nn.Module):
 
         @overload
         def __call__(
-            self, inputs: Tensor, target: object = None, *, output_relevance: Tensor | None = None, layers: Sequence[str] = ()
+            self,
+            inputs: Tensor,
+            target: object = None,
+            *,
+            output_relevance: Tensor | None = None,
+            layers: Sequence[str] = (),
+            concepts: Mapping[str, Sequence[int]] | None = None,
         ) -> Explanation[Tensor]: ...
 
         @overload
         def __call__(
-            self, inputs: object, target: object = None, *, output_relevance: Tensor | None = None, layers: Sequence[str] = ()
+            self,
+            inputs: object,
+            target: object = None,
+            *,
+            output_relevance: Tensor | None = None,
+            layers: Sequence[str] = (),
+            concepts: Mapping[str, Sequence[int]] | None = None,
         ) -> Explanation: ...
 
         def __call__(self, inputs: object, *arguments: Any, **options: Any) -> Explanation:

@@ -236,5 +236,11 @@ TOKEN_METHODS = (
         REGION,
     ),
     ("legrad", build_legrad, "Gradient of every layer's score by its attention", "Bousselham et al., ICCV 2025", REGION),
-    ("attcat", build_attcat, "Tokens times their gradient times the attention that they receive", "Qiang et al., NeurIPS 2022", VOTES),
+    (
+        "attcat",
+        build_attcat,
+        "Tokens times their gradient times the attention that they receive",
+        "Qiang et al., NeurIPS 2022",
+        VOTES,
+    ),
 )
