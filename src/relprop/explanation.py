@@ -4,7 +4,7 @@ import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, cast
+from typing import TYPE_CHECKING, Any, Generic
 
 import torch
 from torch import Tensor
@@ -169,7 +169,8 @@ class Explanation(Generic[Relevance]):
             raise ModelError(f'This needs shap; install it with: pip install "relprop[shap]" ({error}).') from error
         if not isinstance(self.relevance, Tensor):
             raise InputError("shap explains one array, and this explanation has several inputs; make one of each part yourself.")
-        values, inputs = cast(Tensor, self.relevance), cast(Tensor, self.inputs)
+        values: Tensor = self.relevance
+        inputs: Any = self.inputs
         values = values.movedim(1, -1) if self.absorbed.dim() == 2 else values
         if inputs.dim() == 4:
             values, inputs = values.movedim(1, 3), inputs.movedim(1, 3)
