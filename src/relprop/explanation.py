@@ -75,7 +75,7 @@ class Explanation(Generic[Relevance]):
         """Return the number of samples."""
         return len(self.absorbed)
 
-    def __getitem__(self, index: int | slice) -> "Explanation":
+    def __getitem__(self, index: int | slice) -> "Explanation[Relevance]":
         """Return the explanation of one sample, as a batch of one, or of a slice of the samples.
 
         Raises:
@@ -90,15 +90,15 @@ class Explanation(Generic[Relevance]):
             raise InputError(f"The slice {index} holds none of the {len(self)} samples.")
         return self._map(lambda part: part[rows] if part.dim() and len(part) == len(self) else part)
 
-    def to(self, device: torch.device | str) -> "Explanation":
+    def to(self, device: torch.device | str) -> "Explanation[Relevance]":
         """Return the explanation with its tensors on a device."""
         return self._map(lambda part: part.to(device))
 
-    def cpu(self) -> "Explanation":
+    def cpu(self) -> "Explanation[Relevance]":
         """Return the explanation with its tensors on the CPU."""
         return self.to("cpu")
 
-    def _map(self, function: Callable[[Tensor], Tensor]) -> "Explanation":
+    def _map(self, function: Callable[[Tensor], Tensor]) -> "Explanation[Relevance]":
         def changed(part: Any) -> Any:  # noqa: ANN401 - a tensor, or another value
             return function(part) if isinstance(part, Tensor) else part
 
@@ -142,12 +142,12 @@ class Explanation(Generic[Relevance]):
     def _repr_png_(self) -> bytes | None:
         from relprop.viz import png_of_explanation
 
-        return png_of_explanation(self)
+        return png_of_explanation(self, self.labels)
 
     def _repr_html_(self) -> str | None:
         from relprop.viz import html_of_explanation
 
-        return html_of_explanation(self)
+        return html_of_explanation(self, self.labels)
 
     def save(self, path: str | Path, **options: Any) -> None:  # noqa: ANN401 - see relprop.viz
         """Write the explanation whole or not at all, in the format that the suffix names.

@@ -7,6 +7,7 @@ from typing import Unpack
 from matplotlib.figure import Figure
 
 from relprop.errors import InputError
+from relprop.text import percent
 from relprop.viz.classes import explained_classes, predicted_class
 from relprop.viz.drawable import Drawable, maps_of
 from relprop.viz.images import Images, Photo, shown_pixels
@@ -208,7 +209,7 @@ def _title(explanation: Drawable, image: int, index: int, labels: Sequence[str] 
     if names:
         named = names[index]
         best, probability = predicted_class(explanation, image, labels)
-        said = f"predicted: {_numbered(best.name, best.index, labels)}, {probability:.0%}"
+        said = f"predicted: {_numbered(best.name, best.index, labels)}, {percent(probability)}"
         if best.index == named.index:
             parts += [f"{said}, {named.score}"]
         else:

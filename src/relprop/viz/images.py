@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -65,7 +66,8 @@ def _photo(image: Image.Image | Bytes | Framed | Tensor, longest: int) -> Bytes 
 
 def _tensor_photo(image: Tensor) -> Bytes:
     values = image.detach().float().cpu().expand(3, -1, -1) if image.shape[0] == 1 else image[:3].detach().float().cpu()
-    values = (values - values.min()) / (values.max() - values.min()).clamp(min=1e-12)
+    low, high = values.min(), values.max()
+    values = (values - low) / (high - low) if high > low else torch.full_like(values, 0.5)  # of one color, in a scale unknown
     return (values * 255).round().byte().permute(1, 2, 0).numpy()
 
 

@@ -17,18 +17,18 @@ IMAGES, MAPS = 4, 10
 _SLIDE = "const shown=this.closest('figure').querySelectorAll('img');shown.forEach((image,n)=>{image.hidden=n!=this.value})"
 
 
-def png_of_explanation(explanation: Drawable) -> bytes | None:
+def png_of_explanation(explanation: Drawable, labels: Sequence[str] | None = None) -> bytes | None:
     """Return a picture of the first images as PNG; None where the maps are no pictures."""
-    subjects = _first(explanation)
+    subjects = _first(explanation, labels)
     if not subjects:
         return None
     strips = [strip for subject in subjects for strip in strips_of(subject)]
     return png_of(draw_sheet(strips, title=explanation.method, foot=_foot(explanation, subjects)))
 
 
-def html_of_explanation(explanation: Drawable) -> str | None:
+def html_of_explanation(explanation: Drawable, labels: Sequence[str] | None = None) -> str | None:
     """Return the first images as HTML, one picture per class under a slider; None where the maps are no pictures."""
-    subjects = _first(explanation)
+    subjects = _first(explanation, labels)
     if not subjects:
         return None
     hidden = len(explanation.logits) - len(subjects)
@@ -36,9 +36,9 @@ def html_of_explanation(explanation: Drawable) -> str | None:
     return "".join(_figure(explanation, subject) for subject in subjects) + rest
 
 
-def _first(explanation: Drawable) -> list[Subject]:
+def _first(explanation: Drawable, labels: Sequence[str] | None) -> list[Subject]:
     try:
-        return subjects_of(explanation, None, None, PLAIN, images_at_most=IMAGES)
+        return subjects_of(explanation, None, labels, PLAIN, images_at_most=IMAGES)
     except InputError:
         return []
 

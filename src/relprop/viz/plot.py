@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from relprop.errors import InputError
 from relprop.meaning import Meaning
+from relprop.text import percent
 from relprop.viz.colors import Floats
 from relprop.viz.drawable import Drawable
 from relprop.viz.images import Images
@@ -157,7 +158,8 @@ def _contrast(subject: Subject) -> Strip:
         *_photo(view),
         view.colors(name.short),
         replace(
-            between.colors(f"{name.name} rather than {rival.name}"), numbers=(f"{rival.short}", f"maps alike to {alike:.1%}")
+            between.colors(f"{name.name} rather than {rival.name}"),
+            numbers=(f"{rival.short}", f"maps alike to {percent(alike, 1)}"),
         ),
         *([view.outlined(f"outline of {name.name}")] if view.photo is not None else []),
     ]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
+from relprop.text import percent
 from relprop.viz.lettering import width_of
 from relprop.viz.page import BAR, EXPLAINED, INK, MUTED, PALE, RIVAL, SMALLEST, Page, Place, blank_page
 from relprop.viz.tiles import Cell, Classes, Legend, Marks, Reason, Strip, Tile
@@ -160,8 +161,8 @@ def _draw_classes(page: Page, room: Place, classes: Classes) -> None:
         weight = "bold" if score.explained or score.rival else "normal"
         color = EXPLAINED if score.explained else RIVAL if score.rival else INK
         page.line(Place(room.left, top - 0.62 * line, room.width - 0.6, 0.5 * line), score.name, 9, weight, color=color)
-        percent = {"ha": "right", "va": "center_baseline", "color": color, "weight": weight}
-        page.label(room.right, top - 0.37 * line, f"{score.probability:.1%}", **percent)
+        style = {"ha": "right", "va": "center_baseline", "color": color, "weight": weight}
+        page.label(room.right, top - 0.37 * line, percent(score.probability, 1), **style)
         bar = Place(room.left, top - 0.76 * line, room.width, 0.11 * line)
         page.box(bar, color=PALE)
         filled = MUTED if color == INK else color
