@@ -18,7 +18,7 @@ from relprop.evaluation.compute.tasks import Pair, Task
 from relprop.evaluation.compute.worker import Result, Worker
 from relprop.evaluation.prepare import Prepared, pair_file, prepare, settings_of, tasks_of
 from relprop.evaluation.results.damage import find_damaged, lost_maps
-from relprop.evaluation.results.maps import write_maps
+from relprop.evaluation.results.maps import write_kept
 from relprop.evaluation.results.parts import Coverage, coverage
 from relprop.evaluation.results.redo import failed_metrics
 from relprop.evaluation.results.rows import FAILED, Table
@@ -206,7 +206,7 @@ class _Run:
     def _write(self, task: Task, result: Result) -> None:
         file = pair_file(task.pair)
         if result.maps is not None:
-            write_maps(self.store.folder, file, task.block, result.maps.images, result.maps.maps)
+            write_kept(self.store.folder, file, task.block, result.maps)
         stored = self.store.write(file, task.block, [choice.key for choice in task.metrics], result.table)
         for text in result.told:
             self.observer.tell(text)

@@ -106,7 +106,7 @@ class Evaluation:
         geometry: ``model``, the model's own preprocessing; or ``resize``, the whole image resized to the model's input size.
         seed: Seed of all random draws; each image draws from a seed derived from this one and its name.
         block: Number of images per unit of work, a multiple of four; results are stored unit by unit.
-        keep_maps: Whether to store the heat maps too, see ``store.read_maps``.
+        keep_maps: Whether to store the heat maps too, for ``read_maps`` and the gallery of a report, with the photos as the model saw them.
         batch_size: Number of images per batch; halved when memory runs out.
         device: ``cpu``, ``cuda``, …
         engine: ``local``, in this process; or ``ray``.

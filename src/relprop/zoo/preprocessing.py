@@ -85,6 +85,13 @@ class Preprocessing:
         """Crop and normalize: a ``(C, H, W)`` float32 tensor."""
         return self.normalize(self.crop(image))
 
+    def picture(self, values: Tensor) -> Image.Image:
+        """Turn a tensor that :meth:`normalize` made back into the RGB image, to the nearest 8-bit value."""
+        pixels = (values.detach().cpu().float() * self._column(self.std) + self._column(self.mean)) / self.scale
+        pixels = pixels.flip(0) if self.channels == "BGR" else pixels
+        bytes_ = pixels.round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
+        return Image.fromarray(bytes_.squeeze(2) if self.channels == "L" else bytes_).convert("RGB")
+
     def zeros(self, device: torch.device | str = "cpu") -> Tensor:
         """Return a zero input ``(1, C, H, W)``, an example for the capture of a model."""
         return torch.zeros(1, len(self.channels), *self.size, device=device)

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,7 +16,7 @@ from relprop.evaluation.compute.loading import Loaded, image_seed
 from relprop.evaluation.compute.measures import Measure
 from relprop.evaluation.compute.subject import Subject
 from relprop.evaluation.results.rows import FAILED, Row, options_text
-from relprop.metrics import Need, box_mask, heatmap
+from relprop.metrics import Need, box_mask
 
 NOT_FINITE = "The relevance has NaN or infinite values."
 
@@ -29,6 +28,7 @@ class Explained:
     relevance: Tensor
     absorbed: Tensor
     logits: Tensor
+    probabilities: Tensor
     target: Tensor
     seconds: float = 0.0
 
@@ -37,15 +37,8 @@ class Explained:
         if not bool(self.relevance[place].isfinite().all()):
             return NOT_FINITE
         rows = slice(place, place + 1)
-        return Explained(self.relevance[rows], self.absorbed[rows], self.logits[rows], self.target[rows], seconds)
-
-
-@dataclass(frozen=True)
-class Maps:
-    """The heat maps of a block, ``(N, H, W)``, and the names of their images."""
-
-    images: tuple[str, ...]
-    maps: np.ndarray
+        parts = (self.relevance, self.absorbed, self.logits, self.probabilities, self.target)
+        return Explained(*(part[rows] for part in parts), seconds)
 
 
 class Unit:
@@ -75,14 +68,6 @@ class Unit:
         """
         return self._grouped(measure) if measure.spec.group > 1 else self._single(measure)
 
-    def maps(self) -> Maps | None:
-        """Return the heat maps of the images that could be explained."""
-        found = {index: one for index, one in self.explained.items() if isinstance(one, Explained)}
-        if not found:
-            return None
-        heat = torch.cat([heatmap(one.relevance).cpu() for one in found.values()])
-        return Maps(tuple(self.images[index].id for index in found), heat.numpy())
-
     @cached_property
     def explained(self) -> Mapping[int, Explained | str]:
         """The explanation of each image, cached for all metrics, or the reason why there is none.
@@ -104,7 +89,7 @@ class Unit:
         found = self.subject.explainer(self.inputs(part), labels)
         if found.target is None:
             raise InputError("The explanation has no target.")
-        return Explained(found.relevance, found.absorbed, found.logits, found.target)
+        return Explained(found.relevance, found.absorbed, found.logits, found.probabilities, found.target)
 
     def _single(self, measure: Measure) -> list[Row]:
         reasons = {**self.unreadable, **{i: reason for i in self.samples if (reason := self._lacks(measure, i)) is not None}}

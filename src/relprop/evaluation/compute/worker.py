@@ -13,7 +13,9 @@ from relprop.evaluation.compute.loading import Loader, model_classes
 from relprop.evaluation.compute.measures import make_measure
 from relprop.evaluation.compute.subject import Subject, fingerprint, load_model, make_subject
 from relprop.evaluation.compute.tasks import Pair, Task
-from relprop.evaluation.compute.unit import Maps, Unit, failed_rows
+from relprop.evaluation.compute.keeping import kept_of
+from relprop.evaluation.compute.unit import Unit, failed_rows
+from relprop.evaluation.results.maps import Kept
 from relprop.evaluation.results.rows import Row, Table, options_text, to_table
 from relprop.evaluation.settings import Evaluation, ModelChoice
 from relprop.version import __version__
@@ -25,7 +27,7 @@ class Result:
     """The result of a task: its rows, its maps, and messages for the user (``told``)."""
 
     table: Table
-    maps: Maps | None
+    maps: Kept | None
     told: tuple[str, ...] = ()
 
 
@@ -131,7 +133,9 @@ class Worker:
         measures = [make_measure(choice, self.evaluation.seed, subject.activation) for choice in task.metrics]
         table = to_table(row for measure in measures for row in unit.rows(measure))
         told, self._told[:] = tuple(f"{task.pair}: {text}" for text in self._told), ()
-        return Result(table, unit.maps() if self.evaluation.keep_maps else None, told)
+        loaded = self.model(task.pair.model)
+        kept = kept_of(unit, loaded, self.dataset.classes) if self.evaluation.keep_maps else None
+        return Result(table, kept, told)
 
     def give_up(self, task: Task, reason: str) -> Result:
         """Return failed rows for a task that cannot be computed."""

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from relprop.errors import OutputError
-from relprop.evaluation.results.maps import MAPS, load_maps, map_files
+from relprop.evaluation.results.maps import MAPS, load_kept, map_files
 from relprop.evaluation.results.parts import DamagedError, part_files, read_batches
 
 ASIDE = ".damaged"
@@ -19,7 +19,7 @@ def find_damaged(folder: Path) -> dict[Path, str]:
         InputError: A file cannot be opened.
     """
     found: dict[Path, str] = {}
-    checks = dict.fromkeys(part_files(folder), _read_rows) | dict.fromkeys(map_files(folder), load_maps)
+    checks = dict.fromkeys(part_files(folder), _read_rows) | dict.fromkeys(map_files(folder), load_kept)
     for path, check in checks.items():
         try:
             check(path)

@@ -1,12 +1,15 @@
-"""The heat maps that a run keeps: one file per pair and block, in half precision."""
+"""What a run keeps for pictures: heat maps in half precision, the photos as the model saw them, and its answers; a file per pair and block."""
 
 import io
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from relprop.errors import InputError
 from relprop.evaluation.results.parts import DamagedError, write_whole
@@ -14,7 +17,46 @@ from relprop.evaluation.results.run_file import read_settings
 from relprop.files import make_folder
 
 MAPS = "maps"
-_NAMES = ("images", "maps", "scale")
+UNKNOWN = -1
+"""The number of a class that is not known."""
+_BYTES = np.dtype(object)
+_SIZES, _DATA = "photo_sizes", "photo_data"
+"""Photos are stored as their lengths and all their bytes one after the other: arrays of Python objects would be pickles."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a run keeps of ``N`` explained images.
+
+    Attributes:
+        images: Their names, ``(N,)``.
+        maps: Their heat maps, ``(N, H, W)``; stored in float16, each divided by its largest magnitude.
+        photos: The part of each that the model saw, as JPEG files, ``(N,)`` bytes objects.
+        target: The explained class, ``(N,)``.
+        probability: Its probability, ``(N,)``.
+        predicted: The predicted class, ``(N,)``.
+        label: The true class where the data set's classes are the model's, else ``UNKNOWN``, ``(N,)``; of several labels the predicted one
+            if it is among them, else the first.
+        names: What the explained, the predicted and the true class are called, ``(N, 3)``.
+    """
+
+    images: NDArray[np.str_]
+    maps: NDArray[np.floating]
+    photos: NDArray[Any]
+    target: NDArray[np.int64]
+    probability: NDArray[np.float64]
+    predicted: NDArray[np.int64]
+    label: NDArray[np.int64]
+    names: NDArray[np.str_]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def merged(self, other: "Kept") -> Self:
+        """Return these and those of the other's images that are not among them."""
+        rest = ~np.isin(other.images, self.images)
+        pairs = {field.name: (getattr(self, field.name), getattr(other, field.name)[rest]) for field in fields(self)}
+        return replace(self, **{name: np.concatenate(both) for name, both in pairs.items()})
 
 
 def read_maps(folder: Path | str) -> Iterator[tuple[str, str, np.ndarray]]:
@@ -25,17 +67,19 @@ def read_maps(folder: Path | str) -> Iterator[tuple[str, str, np.ndarray]]:
     """
     read_settings(folder)
     for path in map_files(Path(folder)):
-        for image, values, largest in zip(*load_maps(path), strict=True):
-            yield path.stem, str(image), values.astype(np.float32) * largest
+        kept = load_kept(path)
+        for image, values in zip(kept.images, kept.maps, strict=True):
+            yield path.stem, str(image), values
 
 
-def map_files(folder: Path) -> list[Path]:
-    """Return the files of maps of a results folder, sorted."""
-    return sorted((folder / MAPS).glob("[!.]*.npz"))
+def map_files(folder: Path, pair: str = "") -> list[Path]:
+    """Return the files of maps of a results folder, of all pairs or one, sorted."""
+    every = sorted((folder / MAPS).glob("[!.]*.npz"))
+    return [path for path in every if path.stem.rpartition("-")[0] == pair] if pair else every
 
 
-def load_maps(path: Path) -> list[np.ndarray]:
-    """Return the names of the images, their maps in half precision and the largest magnitude of each.
+def load_kept(path: Path) -> Kept:
+    """Return what a file holds, with maps in float32.
 
     Raises:
         DamagedError: The file is damaged.
@@ -43,32 +87,47 @@ def load_maps(path: Path) -> list[np.ndarray]:
     """
     try:
         with np.load(path) as file:
-            names, maps, scale = (file[name] for name in _NAMES)
+            stored = {name: file[name] for name in (*_NAMES, "scale", _SIZES, _DATA)}
+        return _unpacked(stored)
     except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         if isinstance(error, OSError) and error.errno is not None and not path.is_dir():
             raise InputError(f"{path} cannot be read: {error.strerror}.") from error
         raise DamagedError(path, error) from error
-    if maps.dtype != np.float16 or maps.ndim != 3 or not len(names) == len(maps) == len(scale):
-        raise DamagedError(path, "it holds other arrays than maps")
-    return [names, maps, scale]
 
 
-def write_maps(folder: Path, pair: str, block: int, images: Iterable[str], maps: np.ndarray) -> None:
-    """Store the ``(N, H, W)`` heat maps of a block in float16, each divided by its largest magnitude; maps of other images stay.
+def write_kept(folder: Path, pair: str, block: int, kept: Kept) -> None:
+    """Store what is kept of a block; what the file holds of other images stays.
 
     Raises:
-        InputError: The stored maps are damaged.
+        InputError: The stored file is damaged.
         OutputError: The disk is full, or the folder cannot be written to.
     """
-    scale = np.abs(maps).max((1, 2)).astype(np.float64)
-    normal = (maps / np.where(scale > 0, scale, 1)[:, None, None]).astype(np.float16)
-    stored = [np.array(list(images)), normal, scale]
     path = folder / MAPS / f"{pair}-{block:06d}.npz"
-    if path.exists():
-        there = load_maps(path)
-        others = ~np.isin(there[0], stored[0])
-        stored = [np.concatenate([new, old[others]]) for new, old in zip(stored, there, strict=True)]
+    whole = kept.merged(load_kept(path)) if path.exists() else kept
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **dict(zip(_NAMES, stored, strict=True)))
+    np.savez_compressed(buffer, **_packed(whole))
     make_folder(folder / MAPS)
     write_whole(path, buffer.getvalue())
+
+
+_NAMES = tuple(field.name for field in fields(Kept) if field.name != "photos")
+
+
+def _packed(kept: Kept) -> dict[str, np.ndarray]:
+    scale = np.abs(kept.maps).max((1, 2)).astype(np.float64)
+    normal = (kept.maps / np.where(scale > 0, scale, 1)[:, None, None]).astype(np.float16)
+    data = np.frombuffer(b"".join(kept.photos), dtype=np.uint8)
+    sizes = np.array([len(photo) for photo in kept.photos], dtype=np.int64)
+    plain = {name: getattr(kept, name) for name in _NAMES}
+    return {**plain, "maps": normal, "scale": scale, _SIZES: sizes, _DATA: data}
+
+
+def _unpacked(stored: dict[str, np.ndarray]) -> Kept:
+    maps, scale, sizes, data = (stored[name] for name in ("maps", "scale", _SIZES, _DATA))
+    lengths = {len(stored[name]) for name in (*_NAMES, "scale", _SIZES)}
+    if maps.dtype != np.float16 or maps.ndim != 3 or stored["names"].shape[1:] != (3,) or len(lengths) != 1:
+        raise ValueError("it holds other arrays than maps")
+    photos = np.empty(len(sizes), dtype=_BYTES)
+    photos[:] = [part.tobytes() for part in np.split(data, np.cumsum(sizes)[:-1])] if len(sizes) else []
+    values = maps.astype(np.float32) * scale[:, None, None]
+    return Kept(**{**{name: stored[name] for name in _NAMES}, "maps": values.astype(np.float32), "photos": photos})

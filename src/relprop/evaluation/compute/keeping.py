@@ -1,0 +1,60 @@
+"""What is kept of a block for pictures: maps, photos, and what the model answered."""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+
+from relprop.evaluation.compute.unit import Explained, Unit
+from relprop.evaluation.results.maps import UNKNOWN, Kept
+from relprop.metrics import heatmap
+from relprop.text import class_name
+from relprop.zoo import LoadedModel
+
+_QUALITY = 90
+
+
+def kept_of(unit: Unit, loaded: LoadedModel, classes: Sequence[str]) -> Kept | None:
+    """Return what is kept of the images that could be explained; None if none could.
+
+    Args:
+        unit: The block.
+        loaded: Its model, for the names of its classes and to turn inputs back into photos.
+        classes: The data set's classes; labels count where they are as many as the model's.
+    """
+    found = {index: one for index, one in unit.explained.items() if isinstance(one, Explained)}
+    if not found:
+        return None
+    logits = torch.cat([one.logits for one in found.values()])
+    target = torch.cat([one.target for one in found.values()]).cpu()
+    probabilities = torch.cat([one.probabilities for one in found.values()]).cpu()
+    predicted = logits.argmax(1).cpu()
+    samples = [unit.samples[index] for index in found]
+    fit = logits.shape[1] == len(classes)
+    label = [_label(sample.labels if fit else (), best) for sample, best in zip(samples, predicted.tolist(), strict=True)]
+    called = loaded.labels or (classes if fit else None)
+    numbers = zip(target.tolist(), predicted.tolist(), label, strict=True)
+    photos = np.empty(len(samples), dtype=object)
+    photos[:] = [_jpeg(loaded.preprocessing.picture(sample.image)) for sample in samples]
+    return Kept(
+        images=np.array([sample.id for sample in samples]),
+        maps=torch.cat([heatmap(one.relevance).cpu() for one in found.values()]).numpy(),
+        photos=photos,
+        target=target.numpy(),
+        probability=probabilities.gather(1, target[:, None])[:, 0].double().numpy(),
+        predicted=predicted.numpy(),
+        label=np.array(label, dtype=np.int64),
+        names=np.array([["" if one == UNKNOWN else class_name(one, called) for one in three] for three in numbers]),
+    )
+
+
+def _label(labels: Sequence[int], predicted: int) -> int:
+    return predicted if predicted in labels else labels[0] if labels else UNKNOWN
+
+
+def _jpeg(photo: Image.Image) -> bytes:
+    file = io.BytesIO()
+    photo.save(file, "JPEG", quality=_QUALITY)
+    return file.getvalue()
