@@ -18,7 +18,7 @@ ORDER = [
     ["graph"],
     ["rules"],
     ["viz"],
-    ["explanation", "precision"],
+    ["explanation", "pages", "precision"],
     ["propagation"],
     ["attribution"],
     ["methods"],

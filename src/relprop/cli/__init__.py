@@ -77,15 +77,24 @@ def root(
 @app.command()
 @guarded
 def explain(
-    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO...", help="Photos in any common format.")],
+    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO...", help="Photos in any common format, or folders of them.")],
     model: ModelOption = DEFAULT_MODEL,
     weights: WeightsOption = None,
     method: MethodOption = "rap",
     option: OptionsOption = [],  # noqa: B006 - typer copies defaults
     target: TargetOption = [],  # noqa: B006
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="A picture file (png, pdf, svg, …) for one photo, or a folder.")
-    ] = Path(),
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="A picture file (png, pdf, svg, …) for one photo, or a folder. Default: this folder."
+        ),
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="In place of pictures, write one page with all photos; --method then takes several, A,B."
+        ),
+    ] = None,
     npy: Annotated[bool, typer.Option("--npy", help="Also write the raw relevance as a NumPy file.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Also write the numbers as JSON.")] = False,
     labels: LabelsOption = None,
@@ -117,13 +126,22 @@ def explain(
     """Explain photos: write a picture of photo, heat map, overlay and predicted classes for each."""
     with importing():
         from relprop.cli.explain import FigureJob, Job, explain_photos
+        from relprop.cli.gallery import GalleryJob, make_gallery, refuse_with_page
+        from relprop.cli.photos import photos_in
         from relprop.viz import Look
         from relprop.zoo import Own
 
-    what = tuple(photos), model, weights, method, tuple(option), tuple(target)
-    own = Own(labels, mean, std, scale, size, activation)
-    figure = FigureJob(Look(percentile, limit, smooth, opacity), against, outline, signs, tuple(layer), whole_photo)
-    job = Job(*what, output, npy, json, figure, dpi, device, own)
+    what = model, weights, method, tuple(option), tuple(target)
+    own, look = Own(labels, mean, std, scale, size, activation), Look(percentile, limit, smooth, opacity)
+    if html is not None:
+        files = {"--output": output, "--npy": npy, "--json": json}
+        figures = {"--against": against, "--outline": outline, "--signs": signs, "--layer": layer, "--whole-photo": whole_photo}
+        refuse_with_page({**files, **figures})
+        if not make_gallery(GalleryJob(photos_in(photos), *what, html, look, device, own)):
+            raise typer.Exit(1)
+        return
+    figure = FigureJob(look, against, outline, signs, tuple(layer), whole_photo)
+    job = Job(tuple(photos), *what, output or Path(), npy, json, figure, dpi, device, own)
     if not explain_photos(job):
         raise typer.Exit(1)
 
@@ -246,6 +264,10 @@ def report(
         Path | None, typer.Option("--output", "-o", help="A .md, .csv or .tex file, or a folder for all of them.")
     ] = None,
     figures: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Also draw figures there.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write one page with tables, curves, ranks and the maps of a run.")
+    ] = None,
+    images: Annotated[int, typer.Option(min=0, help="The most images of the page's gallery.")] = 1000,
     debug: DebugOption = False,
 ) -> None:
     """Summarize an evaluation: means with 95 % intervals, and the differences to a baseline, paired by image."""
@@ -253,7 +275,7 @@ def report(
         from relprop.cli.report import ReportJob, report_results
 
     wanted = tuple(name.strip() for name in metrics.split(",") if name.strip())
-    report_results(ReportJob(results, baseline, format, output, wanted, figures))
+    report_results(ReportJob(results, baseline, format, output, wanted, figures, html, images))
 
 
 @app.command()

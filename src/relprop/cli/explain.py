@@ -17,6 +17,7 @@ from torch import Tensor
 from relprop.cli.hints import misfit_hint
 from relprop.cli.options import method_label, model_and_weights, parse_device, parse_options
 from relprop.cli.outputs import choose_pictures
+from relprop.cli.photos import photos_in
 from relprop.cli.terminal import complain, describe, err, note, out, progress
 from relprop.cli.tools import Classifier, load_classifier
 from relprop.errors import OptionError
@@ -94,6 +95,7 @@ class _Seen:
 
 def explain_photos(job: Job) -> bool:
     """Explain every photo; one that cannot be explained is reported and the others are done. Return whether all were."""
+    job = replace(job, photos=tuple(photos_in(job.photos)))
     pictures = choose_pictures(job.photos, job.output, method_label(job.method), _extra_suffixes(job))
     failed = [path for path in pictures if not _attempt(job, path, partial(check_photo, path))]
     if len(failed) < len(pictures):

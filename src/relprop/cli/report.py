@@ -14,9 +14,11 @@ from relprop.errors import OptionError
 from relprop.evaluation.report.escape import block, inline
 from relprop.evaluation.report.figures import write_figures
 from relprop.evaluation.report.grids import NAMING, Cell, Grid, grids
+from relprop.evaluation.report.opened import open_results
+from relprop.evaluation.report.page import write_html
 from relprop.evaluation.report.report import Report, markdown_grid
 from relprop.evaluation.report.summarize import report
-from relprop.files import make_folder, write_text
+from relprop.files import check_writable, make_folder, write_text
 
 FORMATS: dict[str, tuple[str, Callable[[Report], str]]] = {
     "md": (".md", Report.markdown),
@@ -36,13 +38,17 @@ class ReportJob:
     output: Path | None
     metrics: tuple[str, ...]
     figures: Path | None
+    page: Path | None
+    images: int
 
 
 def report_results(job: ReportJob) -> None:
     """Print the summary, or write it where the job says."""
     if job.format is not None and job.format not in FORMATS:
         raise OptionError(f"There is no format {job.format!r}; there are {', '.join(FORMATS)}.")
-    found = report(job.results, baseline=job.baseline, metrics=job.metrics)
+    if job.page is not None:
+        check_writable(job.page)
+    found = report(job.results, baseline=_baseline(job), metrics=job.metrics)
     if job.format and not job.output:
         out.print(FORMATS[job.format][1](found), markup=False, highlight=False, end="")
     else:
@@ -51,8 +57,19 @@ def report_results(job: ReportJob) -> None:
         note(line)
     written = write_report(found, job.output, job.format) if job.output else []
     written += write_figures(found, job.figures) if job.figures else []
+    if job.page is not None:
+        write_html(found, job.results, job.page, metrics=job.metrics, images=job.images)
+        written.append(job.page)
     for path in written:
         out.print(f"→ [bold]{escape(str(path))}[/]", highlight=False)
+
+
+def _baseline(job: ReportJob) -> str | None:
+    """Return the user's baseline; of a page the first method, where there are several, since a page shows paired differences."""
+    if job.baseline or job.page is None:
+        return job.baseline
+    methods = open_results(job.results).methods
+    return methods[0] if len(methods) > 1 else None
 
 
 def write_report(found: Report, output: Path, format_name: str | None) -> list[Path]:

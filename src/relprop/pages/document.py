@@ -39,9 +39,10 @@ def write_page(path: Path, title: str, data: Mapping[str, Any], gallery: Gallery
     index: list[dict[str, Any]] = []
     with atomic(path) as temporary, temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
         file.write(_head(title))
-        for number, card in enumerate(gallery.cards if gallery else ()):
-            index.append(card.index(gallery))
-            file.write(f'<script type="application/json" id="card-{number}">{embedded(card.pictures(gallery))}</script>\n')
+        if gallery is not None:
+            for number, card in enumerate(gallery.cards):
+                index.append(card.index(gallery))
+                file.write(f'<script type="application/json" id="card-{number}">{embedded(card.pictures(gallery))}</script>\n')
         shown = None if gallery is None else gallery.frame | {"cards": index}
         file.write(f'<script type="application/json" id="data">{embedded({**data, "title": title, "gallery": shown})}</script>\n')
         file.write(f"<script>{script()}</script>\n</body>\n</html>\n")

@@ -15,6 +15,8 @@ import numpy as np
 from PIL import Image
 
 from relprop.viz.colors import colormap
+from relprop.viz.look import PLAIN
+from relprop.viz.smoothing import smoothed
 from relprop.viz.views import View
 
 LEVELS = 255
@@ -76,9 +78,8 @@ class Card:
     label: str = ""
     scores: Mapping[tuple[str, str], float] = field(default_factory=dict[tuple[str, str], float])
 
-    def index(self, gallery: "Gallery | None") -> dict[str, Any]:
+    def index(self, gallery: "Gallery") -> dict[str, Any]:
         """Return what the script needs to sort and filter."""
-        methods, measures = (gallery.methods, gallery.measures) if gallery else ((), ())
         return {
             "name": self.name,
             "model": self.model,
@@ -88,16 +89,19 @@ class Card:
             "label": self.label,
             "right": self.label == self.predicted if self.label else None,
             "tiles": len(self.tiles),
-            "scores": [[self.scores.get((method, measure.name), math.nan) for measure in measures] for method in methods],
+            "scores": [
+                [self.scores.get((method, measure.name), math.nan) for measure in gallery.measures] for method in gallery.methods
+            ],
         }
 
-    def pictures(self, gallery: "Gallery | None") -> dict[str, Any]:
+    def pictures(self, gallery: "Gallery") -> dict[str, Any]:
         """Return its pictures, which the script decodes when the card comes into sight."""
-        side = gallery.side if gallery else LARGE
-        methods = list(gallery.methods) if gallery else []
+        place = {name: number for number, name in enumerate(gallery.methods)}
         return {
             "photo": _jpeg(_reduced(self.photo.convert("RGB"), PHOTO)),
-            "tiles": [{"method": methods.index(tile.method), "title": tile.title, **_drawn(tile.view, side)} for tile in self.tiles],
+            "tiles": [
+                {"method": place[tile.method], "title": tile.title, **_drawn(tile.view, gallery.side)} for tile in self.tiles
+            ],
         }
 
 
@@ -111,6 +115,7 @@ class Gallery:
         measures: By what they can be sorted.
         notes: Remarks that stand above them.
         side: Longest side of a map in pixels.
+        opacity: Of the strongest color over a photo, at first.
     """
 
     methods: Sequence[str]
@@ -118,12 +123,14 @@ class Gallery:
     measures: Sequence[Measure] = ()
     notes: Sequence[str] = ()
     side: int = LARGE
+    opacity: float = PLAIN.opacity
 
     @property
     def frame(self) -> dict[str, Any]:
         """What the cards share."""
         measures = [{"name": one.name, "direction": one.direction, "meaning": one.meaning} for one in self.measures]
-        return {"methods": list(self.methods), "measures": measures, "notes": list(self.notes), "colors": _colors()}
+        names = {"methods": list(self.methods), "measures": measures, "notes": list(self.notes)}
+        return {**names, "colors": _colors(), "opacity": self.opacity}
 
 
 def side_for(maps: int) -> int:
@@ -140,7 +147,7 @@ def _drawn(view: View | str, side: int) -> dict[str, Any]:
     if isinstance(view, str):
         return {"reason": view}
     scale, legend = view.scale, view.legend
-    unit = scale.unit(view.heatmap.astype(np.float64))
+    unit = scale.unit(smoothed(view.heatmap, view.look.smooth).astype(np.float64))
     levels = Image.fromarray(np.round((unit + 1.0) * (LEVELS // 2)).astype(np.uint8))
     return {
         "map": _jpeg(_reduced(levels, side)),

@@ -37,8 +37,8 @@ class Explained:
         if not bool(self.relevance[place].isfinite().all()):
             return NOT_FINITE
         rows = slice(place, place + 1)
-        parts = (self.relevance, self.absorbed, self.logits, self.probabilities, self.target)
-        return Explained(*(part[rows] for part in parts), seconds)
+        logits, probabilities = self.logits[rows], self.probabilities[rows]
+        return Explained(self.relevance[rows], self.absorbed[rows], logits, probabilities, self.target[rows], seconds)
 
 
 class Unit:

@@ -17,7 +17,7 @@ from relprop.viz.lettering import AS_IT_IS, printable
 
 _COLUMNS = 3
 _STYLES = ("-", "--", ":")
-_COLORS = ("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd")
+COLORS = ("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd")
 """Told apart by people with color deficiencies (Petroff 2021, matplotlib's petroff10)."""
 _BANDS = 10
 """The most methods whose intervals are drawn: of more, the bands cover each other."""
@@ -118,8 +118,8 @@ def _looks(methods: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return a color and line style for each method; they repeat after thirty."""
     return {
         method: {
-            "color": _COLORS[place % len(_COLORS)],
-            "linestyle": _STYLES[place // len(_COLORS) % len(_STYLES)],
+            "color": COLORS[place % len(COLORS)],
+            "linestyle": _STYLES[place // len(COLORS) % len(_STYLES)],
             "lw": 1.4,
         }
         for place, method in enumerate(dict.fromkeys(methods))

@@ -1,6 +1,8 @@
 """Mean ranks of methods over images, and how far apart they must be to differ (Demšar, JMLR 2006)."""
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -8,6 +10,44 @@ from numpy.typing import NDArray
 
 from relprop.evaluation.report.statistics import LEVEL, Array
 from relprop.metrics.base import Direction
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The mean ranks of methods by one value.
+
+    Attributes:
+        value: The name of the value.
+        direction: Whether ``"higher"`` or ``"lower"`` is better.
+        images: The number of images that all methods scored.
+        methods: The mean rank of each method, 1 for the best.
+        difference: How far two ranks must be apart to differ.
+    """
+
+    value: str
+    direction: Direction
+    images: int
+    methods: Mapping[str, float]
+    difference: float
+
+
+def rank_methods(value: str, direction: Direction, methods: Mapping[str, tuple[NDArray[np.str_], Array]]) -> Ranks | None:
+    """Rank methods over the images that all of them scored; None without a better direction, or fewer than two methods or images.
+
+    Args:
+        value: The name of the value.
+        direction: Whether higher or lower is better.
+        methods: The sorted names of the images and their scores, by method.
+    """
+    if direction == "none" or len(methods) < 2:
+        return None
+    first, *others = (names[np.isfinite(scores)] for names, scores in methods.values())
+    common = first[np.all([np.isin(first, names) for names in others], axis=0)]
+    if len(common) < 2:
+        return None
+    scores = np.stack([scores[np.isin(names, common)] for names, scores in methods.values()], axis=1)
+    ranks = dict(zip(methods, mean_ranks(scores, direction).tolist(), strict=True))
+    return Ranks(value, direction, len(common), ranks, critical_difference(len(methods), len(common)))
 
 
 def mean_ranks(scores: Array, direction: Direction) -> Array:

@@ -1,11 +1,12 @@
 """One model and one metric of a run: every method's scores with their intervals, and the differences to a baseline."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
+from relprop.evaluation.report.ranks import Ranks, rank_methods
 from relprop.evaluation.report.scores import Scored
 from relprop.evaluation.report.statistics import Array, Estimate, Score, difference, estimates, mean_rows, mean_score
 from relprop.metrics import MetricSpec, Value
@@ -52,13 +53,17 @@ class Curve:
 
 @dataclass(frozen=True)
 class Table:
-    """All methods on one model and metric; ``lines`` are sorted by over, value and method, the headline's first."""
+    """All methods on one model and metric.
+
+    ``lines`` are sorted by over, value and method, the headline's first; ``ranks`` are by the scores of single images, one per value.
+    """
 
     model: str
     metric: str
     baseline: str | None
     lines: tuple[Line, ...]
     curves: tuple[Curve, ...]
+    ranks: tuple[Ranks, ...] = ()
 
     @property
     def headline(self) -> Over | None:
@@ -114,7 +119,15 @@ def make_table(
         found = [_lines(way, method, methods, baseline, rounds, seed) for method in methods]
         lines += [line for same in zip(*found, strict=True) for line in _with_best(same)]
     curves = tuple(curve for method, data in methods.items() for curve in _curves(method, data, rounds, seed))
-    return Table(model, metric, baseline, tuple(lines), curves)
+    return Table(model, metric, baseline, tuple(lines), curves, tuple(_ranks(spec, methods)))
+
+
+def _ranks(spec: MetricSpec | None, methods: Mapping[str, Scored]) -> Iterator[Ranks]:
+    for value in _values(spec, methods):
+        scores = {method: (data.images, data.scores[value.name]) for method, data in methods.items() if value.name in data.scores}
+        found = rank_methods(value.name, value.direction, scores)
+        if found is not None:
+            yield found
 
 
 def _ways(spec: MetricSpec | None, methods: Mapping[str, Scored]) -> list[_Way]:

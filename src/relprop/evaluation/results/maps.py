@@ -3,7 +3,7 @@
 import io
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
@@ -85,10 +85,27 @@ def load_kept(path: Path) -> Kept:
         DamagedError: The file is damaged.
         InputError: The file cannot be opened.
     """
+    stored = _stored(path, (*_NAMES, "scale", _SIZES, _DATA))
+    try:
+        return _unpacked(stored)
+    except ValueError as error:
+        raise DamagedError(path, error) from error
+
+
+def kept_images(path: Path) -> list[str]:
+    """Return the names of the images whose maps a file holds.
+
+    Raises:
+        DamagedError: The file is damaged.
+        InputError: The file cannot be opened.
+    """
+    return _stored(path, ("images",))["images"].tolist()
+
+
+def _stored(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     try:
         with np.load(path) as file:
-            stored = {name: file[name] for name in (*_NAMES, "scale", _SIZES, _DATA)}
-        return _unpacked(stored)
+            return {name: file[name] for name in names}
     except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         if isinstance(error, OSError) and error.errno is not None and not path.is_dir():
             raise InputError(f"{path} cannot be read: {error.strerror}.") from error
@@ -105,7 +122,7 @@ def write_kept(folder: Path, pair: str, block: int, kept: Kept) -> None:
     path = folder / MAPS / f"{pair}-{block:06d}.npz"
     whole = kept.merged(load_kept(path)) if path.exists() else kept
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **_packed(whole))
+    np.savez_compressed(buffer, allow_pickle=False, **_packed(whole))
     make_folder(folder / MAPS)
     write_whole(path, buffer.getvalue())
 
@@ -130,4 +147,5 @@ def _unpacked(stored: dict[str, np.ndarray]) -> Kept:
     photos = np.empty(len(sizes), dtype=_BYTES)
     photos[:] = [part.tobytes() for part in np.split(data, np.cumsum(sizes)[:-1])] if len(sizes) else []
     values = maps.astype(np.float32) * scale[:, None, None]
-    return Kept(**{**{name: stored[name] for name in _NAMES}, "maps": values.astype(np.float32), "photos": photos})
+    arrays: dict[str, Any] = {name: stored[name] for name in _NAMES}
+    return Kept(**{**arrays, "maps": values.astype(np.float32), "photos": photos})

@@ -4,7 +4,7 @@ const CONFIDENCE = -1, NAME = -2, ALL = -1;
 
 function galleryState(gallery) {
   const measure = gallery.measures.length ? 0 : NAME;
-  return { model: "", group: "", answer: "", text: "", measure, method: ALL, order: "worst", low: null, high: null, mode: "overlay", opacity: 0.85, methods: new Set(gallery.methods.keys()) };
+  return { model: "", group: "", answer: "", text: "", measure, method: ALL, order: "worst", low: null, high: null, mode: "overlay", opacity: gallery.opacity, methods: new Set(gallery.methods.keys()) };
 }
 
 function value(card, state) {

@@ -34,7 +34,7 @@ function gallerySection(gallery) {
     window.print();
     nodes.forEach((node) => watcher.observe(node));
   };
-  const found = section("gallery", "Gallery", callouts(gallery.notes), controls(gallery, state, sorted, repainted, print), count, list);
+  const found = section("gallery", "Gallery", gallery.notes.map((text) => el("p", { class: "muted" }, text)), controls(gallery, state, sorted, repainted, print), count, list);
   sorted();
   nodes.forEach((node) => watcher.observe(node));
   return found;
