@@ -17,6 +17,7 @@ from PIL import Image
 from relprop.viz.colors import colormap
 from relprop.viz.look import PLAIN
 from relprop.viz.smoothing import smoothed
+from relprop.viz.tiles import Legend
 from relprop.viz.views import View
 
 LEVELS = 255
@@ -26,6 +27,7 @@ PHOTO = 224
 LARGE, SMALL, MANY = 160, 112, 1000
 """Longest side of a map in pixels, and that of pages with more than so many maps."""
 _QUALITY = 82
+_REDUCED = "Maps are shown with at most {} pixels a side; their numbers are of the raw maps."
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ class Gallery:
     def frame(self) -> dict[str, Any]:
         """What the cards share."""
         measures = [{"name": one.name, "direction": one.direction, "meaning": one.meaning} for one in self.measures]
-        names = {"methods": list(self.methods), "measures": measures, "notes": list(self.notes)}
+        names = {"methods": list(self.methods), "measures": measures, "notes": [*self.notes, _REDUCED.format(self.side)]}
         return {**names, "colors": _colors(), "opacity": self.opacity}
 
 
@@ -146,7 +148,7 @@ def _colors() -> str:
 def _drawn(view: View | str, side: int) -> dict[str, Any]:
     if isinstance(view, str):
         return {"reason": view}
-    scale, legend = view.scale, view.legend
+    scale = view.scale
     unit = scale.unit(smoothed(view.heatmap, view.look.smooth).astype(np.float64))
     levels = Image.fromarray(np.round((unit + 1.0) * (LEVELS // 2)).astype(np.uint8))
     return {
@@ -155,7 +157,7 @@ def _drawn(view: View | str, side: int) -> dict[str, Any]:
         "size": scale.size,
         "below": scale.below,
         "above": scale.above,
-        "ends": list(legend.ends),
+        "ends": list(Legend(scale, view.meaning).ends),
         "numbers": list(view.sums.parts),
     }
 

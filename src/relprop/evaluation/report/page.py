@@ -138,7 +138,7 @@ def _curve(name: str, curves: Sequence[Curve]) -> dict[str, Any]:
 
 def _settings(settings: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     """Return the settings of a run as titled lists of names and texts."""
-    content = [(name.replace("_", " "), _said(value)) for name, value in settings["content"].items()]
+    content = [(name.replace("_", " "), _said(value)) for name, value in settings["content"].items() if value != {}]
     models = [(f"{table['name']}", table["weights"]) for table in settings["models"]]
     prints = [(f"weights of {model}", text) for model, text in settings["fingerprints"].items()]
     choices = [(kind, ", ".join(str(Choice(**table)) for table in settings[kind])) for kind in ("methods", "metrics")]

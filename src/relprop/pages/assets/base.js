@@ -26,9 +26,16 @@ function section(id, title, ...children) {
   return el("section", { id, "aria-labelledby": `${id}-title` }, el("h2", { id: `${id}-title` }, title), ...children);
 }
 
-function choice(label, entries, onchange) {
+// A form control under its name.
+function labeled(name, control) {
+  const id = fresh();
+  control.setAttribute("aria-labelledby", id);
+  return el("label", {}, el("span", { id }, name), control);
+}
+
+function choice(name, entries, onchange) {
   const select = el("select", { onchange: () => onchange(select.value) }, entries.map(([value, text]) => el("option", { value }, text)));
-  return { node: el("label", {}, label, select), select };
+  return { node: labeled(name, select), select };
 }
 
 const callouts = (texts) => texts.map((text) => el("p", { class: "callout" }, text));

@@ -8,7 +8,7 @@ function curves(data) {
   const methods = [...new Set(tables.flatMap((table) => table.curves.flatMap((curve) => curve.lines.map((line) => line.method))))];
   const look = (method) => ({ stroke: data.colors[methods.indexOf(method) % data.colors.length], "stroke-dasharray": ["", "6 3", "2 2"][Math.floor(methods.indexOf(method) / data.colors.length) % 3] });
   const hidden = new Set();
-  const charts = tables.flatMap((table) => table.curves.map((curve) => curveChart(table, curve, look, hidden)));
+  const charts = tables.flatMap((table) => table.curves.map((curve) => ({ table, ...curveChart(table, curve, look, hidden) })));
   const keys = methods.map((method) => {
     const key = el("button", { type: "button", class: "key", "aria-pressed": "true", onclick: () => {
       hidden.has(method) ? hidden.delete(method) : hidden.add(method);
@@ -17,8 +17,9 @@ function curves(data) {
     } }, svg("svg", { "aria-hidden": "true" }, svg("line", { x1: 0, x2: 20, y1: 4, y2: 4, "stroke-width": 2.5, ...look(method) })), method);
     return key;
   });
-  return section("curves", "Curves", el("p", { class: "muted" }, "Means over images, with 95 % intervals as bands. Point at a chart for its values; a name below hides its line."),
-    el("div", { class: "grid" }, charts.map((chart) => el("div", { class: "panel" }, chart.node))), el("div", { class: "keys", role: "group", "aria-label": "Methods of the curves" }, keys));
+  return section("curves", "Curves", el("p", { class: "muted" }, "Means over images, with 95 % intervals as bands. Point at a chart for its values; a name hides its line."),
+    el("div", { class: "keys", role: "group", "aria-label": "Methods of the curves" }, keys),
+    el("div", { class: "grid" }, charts.map((chart) => el("div", { class: "panel", ...of(chart.table) }, chart.node))));
 }
 
 function curveChart(table, curve, look, hidden) {
@@ -55,7 +56,7 @@ function axes(low, high, y, steps, x) {
     svg("line", { class: "axis", x1: LEFT, x2: WIDE - 8, y1: y(tick), y2: y(tick) }),
     svg("text", { x: LEFT - 6, y: y(tick) + 4, "text-anchor": "end" }, brief(tick))]);
   const marks = ticks(0, steps, 6).filter(Number.isInteger).map((tick) => svg("text", { x: x(tick), y: HIGH - 6, "text-anchor": "middle" }, String(tick)));
-  return [...rows, ...marks];
+  return [...rows, ...marks, svg("text", { x: LEFT - 6, y: HIGH - 6, "text-anchor": "end" }, "step")];
 }
 
 function ticks(low, high, count) {
@@ -72,7 +73,7 @@ function ranks(data) {
   if (!all.length) return null;
   return section("ranks", "Ranks",
     el("p", { class: "muted" }, "Mean rank over the images that all methods scored, 1 for the best. Two methods differ at the 5 % level where their bars do not overlap: each bar is one critical difference long (Nemenyi's test, Demšar 2006). Methods that do not differ from the best are green."),
-    el("div", { class: "grid" }, all.map(({ table, rank }) => el("div", { class: "panel" }, rankChart(table, rank)))));
+    el("div", { class: "grid" }, all.map(({ table, rank }) => el("div", { class: "panel", ...of(table) }, rankChart(table, rank)))));
 }
 
 function rankChart(table, rank) {

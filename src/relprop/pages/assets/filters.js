@@ -38,11 +38,11 @@ function controls(gallery, state, sorted, repainted, print) {
   const models = distinct("model"), groups = distinct("explained", "predicted", "label");
   const sorts = [...gallery.measures.map((one, number) => [number, one.name]), ...(cards.some((card) => known(card.probability)) ? [[CONFIDENCE, "probability of the class"]] : []), [NAME, "name"]];
   const measure = choice("Sort by", sorts, set("measure", true));
-  const method = choice("of", [[ALL, "all methods, mean"], ...gallery.methods.map((name, number) => [number, name])], set("method", true));
+  const method = choice("Score of", [[ALL, "all methods, mean"], ...gallery.methods.map((name, number) => [number, name])], set("method", true));
   const way = choice("Order", [["worst", ""], ["best", ""]], set("order"));
   const bound = (name) => el("input", { type: "number", step: "any", "aria-label": name === "low" ? "lowest score" : "highest score", placeholder: name === "low" ? "from" : "to",
     oninput: (event) => { state[name] = event.target.value === "" ? null : Number(event.target.value); sorted(); } });
-  const limits = el("label", {}, "Score", el("span", { class: "pair" }, bound("low"), bound("high")));
+  const limits = el("fieldset", {}, el("legend", {}, "Score"), el("div", {}, bound("low"), bound("high")));
   measure.select.value = String(state.measure);
   const relabel = () => {
     const scored = state.measure >= 0, direction = gallery.measures[state.measure]?.direction ?? "none";
@@ -63,9 +63,9 @@ function controls(gallery, state, sorted, repainted, print) {
     models.length > 1 ? choice("Model", [["", "all"], ...models.map((name) => [name, name])], set("model")).node : null,
     groups.length > 1 ? choice("Class", [["", "all"], ...groups.map((name) => [name, name])], set("group")).node : null,
     cards.some((card) => card.right !== null) ? choice("Prediction", [["", "all"], ["right", "right"], ["wrong", "wrong"]], set("answer")).node : null,
-    el("label", {}, "Name", el("input", { type: "search", placeholder: "part of the name", oninput: (event) => { state.text = event.target.value; sorted(); } })),
+    labeled("Name", el("input", { type: "search", placeholder: "part of the name", oninput: (event) => { state.text = event.target.value; sorted(); } })),
     el("fieldset", {}, el("legend", {}, "Show"), el("div", {}, radio("overlay"), radio("map"))),
-    el("label", {}, "Opacity", slider),
+    labeled("Opacity", slider),
     gallery.methods.length > 1 ? el("fieldset", {}, el("legend", {}, "Methods"), el("div", {}, gallery.methods.map(box))) : null,
     el("button", { type: "button", class: "button", onclick: print }, "Print the shown cards"));
 }

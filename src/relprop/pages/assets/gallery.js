@@ -34,7 +34,7 @@ function gallerySection(gallery) {
     window.print();
     nodes.forEach((node) => watcher.observe(node));
   };
-  const found = section("gallery", "Gallery", gallery.notes.map((text) => el("p", { class: "muted" }, text)), controls(gallery, state, sorted, repainted, print), count, list);
+  const found = section("gallery", "Gallery", el("p", { class: "muted" }, gallery.notes.join(" ")), controls(gallery, state, sorted, repainted, print), count, list);
   sorted();
   nodes.forEach((node) => watcher.observe(node));
   return found;
@@ -46,8 +46,8 @@ async function filled(gallery, state, number, node) {
   const tiles = await Promise.all(pictures.tiles.map(async (tile) => tile.map ? { ...tile, ...(await levels(tile.map)), canvas: el("canvas", { role: "img" }) } : tile));
   const figures = tiles.map((tile, place) => figure(gallery, card, tile, () => zoom(gallery, state, card, photo, tiles, place)));
   photo.alt = `photo ${card.name}`;
-  node.replaceChildren(head(card), el("div", { class: "tiles" },
-    el("figure", { class: "tile" }, el("button", { type: "button", "aria-label": `Enlarge the photo ${card.name}`, onclick: () => zoom(gallery, state, card, photo, tiles, 0) }, photo), el("figcaption", {}, "photo")),
+  node.replaceChildren(head(card, gallery.cards.some((other) => other.model !== card.model)), el("div", { class: "tiles" },
+    el("figure", { class: "tile" }, el("figcaption", {}, "photo"), el("button", { type: "button", title: "Enlarge", onclick: () => zoom(gallery, state, card, photo, tiles, 0) }, photo)),
     figures.map((one) => one.node)));
   node.style.minHeight = "";
   const caption = () => figures.forEach((one) => one.caption(state));
@@ -62,14 +62,14 @@ async function filled(gallery, state, number, node) {
 
 const percent = (value) => `${(100 * value).toFixed(value < 0.1 ? 1 : 0)} %`;
 
-function head(card) {
+function head(card, many) {
   const chip = (label, text) => text ? el("span", { class: "chip" }, `${label} `, el("b", {}, text)) : null;
   const explained = card.explained && known(card.probability) ? `${card.explained}, ${percent(card.probability)}` : card.explained;
   return el("header", {}, el("h3", {}, card.name), chip("explained:", explained),
     card.predicted !== card.explained ? chip("predicted:", card.predicted) : null,
     card.label !== card.explained ? chip("true:", card.label) : null,
     card.right === null ? null : el("span", { class: card.right ? "right" : "wrong" }, card.right ? "✓ right" : "✗ wrong"),
-    chip("model:", card.model));
+    many ? chip("model:", card.model) : null);
 }
 
 function figure(gallery, card, tile, open) {
@@ -85,7 +85,7 @@ function figure(gallery, card, tile, open) {
     tile.canvas?.setAttribute("aria-label", `${title}: map of ${card.name}, ${tile.numbers.join(", ")}`);
   };
   const picture = tile.canvas ? el("button", { type: "button", onclick: open, title: "Enlarge" }, tile.canvas) : el("div", { class: "none" }, tile.reason);
-  return { caption, node: el("figure", { class: "tile" }, picture, tile.canvas ? legend(tile) : null, el("figcaption", {}, title, " ", score)) };
+  return { caption, node: el("figure", { class: "tile" }, el("figcaption", {}, el("b", {}, title), score), picture, tile.canvas ? legend(tile) : null) };
 }
 
 // A map at full size beside its photo; the arrow keys go from method to method.

@@ -3,19 +3,22 @@
 function summary(data) {
   const models = [...new Set(data.tables.map((table) => table.model))];
   const metrics = [...new Set(data.tables.map((table) => table.metric))];
-  const panels = data.tables.flatMap((table) => table.grids.map((grid) => ({ table, node: panel(table, grid) })));
+  const panels = data.tables.flatMap((table) => table.grids.map((grid) => panel(table, grid)));
   const state = { model: "", metric: "" };
-  const show = () => panels.forEach(({ table, node }) => {
-    node.hidden = (state.model && table.model !== state.model) || (state.metric && table.metric !== state.metric);
+  const show = () => document.querySelectorAll("[data-metric]").forEach((node) => {
+    node.hidden = Boolean((state.model && node.dataset.model !== state.model) || (state.metric && node.dataset.metric !== state.metric));
   });
   const pick = (name, label, values) => values.length < 2 ? null
     : choice(label, [["", "all"], ...values.map((value) => [value, value])], (value) => { state[name] = value; show(); }).node;
   const controls = [pick("model", "Model", models), pick("metric", "Metric", metrics)].filter(Boolean);
   return section("summary", "Summary",
     el("p", { class: "muted" }, data.method, data.baseline ? ` Δ is the difference to ${data.baseline}, paired by image; bold where its interval leaves out zero.` : ""),
-    controls.length ? el("div", { class: "panel controls" }, controls) : null,
-    panels.map(({ node }) => node));
+    controls.length ? el("div", { class: "panel controls" }, controls, el("span", { class: "muted small" }, "for tables, ranks and curves")) : null,
+    panels);
 }
+
+// What the filters above the tables look at.
+const of = (table) => ({ "data-model": table.model, "data-metric": table.metric });
 
 function panel(table, grid) {
   const columns = [
@@ -29,7 +32,7 @@ function panel(table, grid) {
   ];
   const first = columns.findIndex((column) => column.direction && column.direction !== "none");
   const meanings = grid.columns.filter((column) => column.meaning);
-  return el("div", { class: "panel" },
+  return el("div", { class: "panel", ...of(table) },
     el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `${table.model}: ${grid.caption}` },
       sortable(`${table.model}: ${grid.caption}`, columns, grid.rows, first)),
     meanings.length ? el("details", { class: "small" }, el("summary", {}, "What the values say"),
@@ -63,8 +66,8 @@ function order(a, b, sign) {
 
 function score(entry, range) {
   return el("div", { class: entry.best ? "best" : null },
-    el("span", { class: "score" }, entry.best ? el("span", { class: "tag" }, "best") : null, entry.text, entry.undefined ? ` (${entry.undefined} undefined)` : ""),
-    el("span", { class: "range" }, entry.range), span(entry, range));
+    el("span", { class: "score" }, entry.best ? el("span", { class: "tag" }, "best") : null, entry.text),
+    el("span", { class: "range" }, [entry.range, entry.undefined ? `${entry.undefined} undefined` : ""].filter(Boolean).join(" · ")), span(entry, range));
 }
 
 function gap(entry, range) {
