@@ -148,4 +148,5 @@ def _unpacked(stored: dict[str, np.ndarray]) -> Kept:
     photos[:] = [part.tobytes() for part in np.split(data, np.cumsum(sizes)[:-1])] if len(sizes) else []
     values = maps.astype(np.float32) * scale[:, None, None]
     arrays: dict[str, Any] = {name: stored[name] for name in _NAMES}
-    return Kept(**{**arrays, "maps": values.astype(np.float32), "photos": photos})
+    arrays |= {"maps": values.astype(np.float32), "photos": photos}
+    return Kept(**arrays)

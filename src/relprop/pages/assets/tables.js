@@ -23,12 +23,12 @@ const of = (table) => ({ "data-model": table.model, "data-metric": table.metric 
 function panel(table, grid) {
   const columns = [
     { title: "method", text: true, key: (row) => row.method },
-    { title: table.unit, key: (row) => row.images },
-    { title: "failed", key: (row) => row.failed },
     ...grid.columns.flatMap((column, number) => [
       { title: `${column.name} ${column.arrow}`.trim(), hint: column.meaning, direction: column.direction, key: (row) => row.scores[number].value, cell: (row) => score(row.scores[number], ends(grid, number, "scores")) },
       ...(table.baseline ? [{ title: `Δ ${column.name}`, hint: `difference to ${table.baseline}`, direction: column.direction, key: (row) => row.gaps[number]?.value, cell: (row) => gap(row.gaps[number], ends(grid, number, "gaps")) }] : []),
     ]),
+    { title: table.unit, key: (row) => row.images },
+    { title: "failed", key: (row) => row.failed },
   ];
   const first = columns.findIndex((column) => column.direction && column.direction !== "none");
   const meanings = grid.columns.filter((column) => column.meaning);
