@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relprop.errors import InputError, OptionError
-from relprop.evaluation.report import statistics
-from relprop.evaluation.report import summarize as summary
+from relprop.evaluation.report import opened, statistics
 from relprop.evaluation.report.report import Report
 from relprop.evaluation.report.summarize import report
 from relprop.evaluation.report.tables import Line
@@ -29,8 +28,8 @@ def summarize(rows: Sequence[Row], cuts: Sequence[int] = (), settings: dict[str,
     ends = [0, *sorted(cuts), len(rows)]
     parts = [to_table(rows[a:b]).combine_chunks().to_batches() for a, b in itertools.pairwise(ends)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(summary, "read_rows", lambda _: iter([batch for part in parts for batch in part]))
-        patch.setattr(summary, "read_settings", lambda _: settings or SETTINGS)
+        patch.setattr(opened, "read_rows", lambda _: iter([batch for part in parts for batch in part]))
+        patch.setattr(opened, "read_settings", lambda _: settings or SETTINGS)
         return report(Path("results"), rounds=200, **options)
 
 
