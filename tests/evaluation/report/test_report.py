@@ -143,9 +143,9 @@ def test_variants_of_a_method_are_told_apart() -> None:
 
 
 def test_models_get_short_names_that_differ() -> None:
-    names = summary._model_names([("a/f.py:net", "x"), ("b/f.py:other", "x"), ("timm:a", "p"), ("timm:a", "w.pt")])
+    names = opened._model_names([("a/f.py:net", "x"), ("b/f.py:other", "x"), ("timm:a", "p"), ("timm:a", "w.pt")])
     assert list(names.values()) == ["f.py:net", "f.py:other", "timm:a (p)", "timm:a (w.pt)"]
-    assert list(summary._model_names([("a/f.py:net", "x"), ("b/f.py:net", "x")]).values()) == ["a/f.py:net", "b/f.py:net"]
+    assert list(opened._model_names([("a/f.py:net", "x"), ("b/f.py:net", "x")]).values()) == ["a/f.py:net", "b/f.py:net"]
 
 
 def test_errors_say_what_there_is() -> None:
