@@ -20,7 +20,7 @@ from relprop.images import open_photo
 from relprop.methods import choose_method
 from relprop.pages import Card, Gallery, MethodTile, write_page
 from relprop.pages.gallery import side_for
-from relprop.text import split_list
+from relprop.text import counted, split_list
 from relprop.version import __version__
 from relprop.viz import Look
 from relprop.viz.classes import predicted_class
@@ -75,7 +75,7 @@ def make_gallery(job: GalleryJob) -> bool:
         opacity=job.look.opacity,
     )
     made = write_page(job.page, f"{name}: {', '.join(explainers)}", _data(job, name, weights), gallery)
-    out.print(f"{made} photo{'s' * (made != 1)} → [bold]{escape(str(job.page))}[/]", highlight=False)
+    out.print(f"{counted(made, 'photo')} → [bold]{escape(str(job.page))}[/]", highlight=False)
     if failed:
         complain(f"{len(failed)} of {len(job.photos)} photos could not be explained: {', '.join(failed)}.")
     return not failed
@@ -109,7 +109,7 @@ def _cards(job: GalleryJob, classifier: Classifier, explainers: Mapping[str, Exp
                 yield card
     if not seen:
         raise InputError("Not one photo could be explained, so there is no page.")
-    hint = misfit_hint(seen, next(iter(explainers.values())).captured.activation)
+    hint = misfit_hint(seen, classifier.captured.activation)
     if hint is not None:
         note(hint)
 
@@ -158,7 +158,7 @@ def _data(job: GalleryJob, name: str, weights: Path | None) -> dict[str, Any]:
     entries += [("targets", ", ".join(job.targets) or "the predicted class")]
     versions = [("relprop", __version__), ("torch", str(torch.__version__))]
     return {
-        "lead": f"{len(job.photos)} photo{'s' * (len(job.photos) != 1)}",
+        "lead": counted(len(job.photos), "photo"),
         "notes": [],
         "tables": [],
         "failures": [],

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relprop.errors import InputError, OptionError
-from relprop.evaluation.report import statistics
-from relprop.evaluation.report import summarize as summary
+from relprop.evaluation.report import opened, statistics
 from relprop.evaluation.report.report import Report
 from relprop.evaluation.report.summarize import report
 from relprop.evaluation.report.tables import Line
@@ -29,8 +28,8 @@ def summarize(rows: Sequence[Row], cuts: Sequence[int] = (), settings: dict[str,
     ends = [0, *sorted(cuts), len(rows)]
     parts = [to_table(rows[a:b]).combine_chunks().to_batches() for a, b in itertools.pairwise(ends)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(summary, "read_rows", lambda _: iter([batch for part in parts for batch in part]))
-        patch.setattr(summary, "read_settings", lambda _: settings or SETTINGS)
+        patch.setattr(opened, "read_rows", lambda _: iter([batch for part in parts for batch in part]))
+        patch.setattr(opened, "read_settings", lambda _: settings or SETTINGS)
         return report(Path("results"), rounds=200, **options)
 
 
@@ -144,9 +143,9 @@ def test_variants_of_a_method_are_told_apart() -> None:
 
 
 def test_models_get_short_names_that_differ() -> None:
-    names = summary._model_names([("a/f.py:net", "x"), ("b/f.py:other", "x"), ("timm:a", "p"), ("timm:a", "w.pt")])
+    names = opened._model_names([("a/f.py:net", "x"), ("b/f.py:other", "x"), ("timm:a", "p"), ("timm:a", "w.pt")])
     assert list(names.values()) == ["f.py:net", "f.py:other", "timm:a (p)", "timm:a (w.pt)"]
-    assert list(summary._model_names([("a/f.py:net", "x"), ("b/f.py:net", "x")]).values()) == ["a/f.py:net", "b/f.py:net"]
+    assert list(opened._model_names([("a/f.py:net", "x"), ("b/f.py:net", "x")]).values()) == ["a/f.py:net", "b/f.py:net"]
 
 
 def test_errors_say_what_there_is() -> None:

@@ -10,19 +10,20 @@ from PIL import Image
 from relprop.evaluation.compute.unit import Explained, Unit
 from relprop.evaluation.results.maps import UNKNOWN, Kept
 from relprop.metrics import heatmap
-from relprop.text import class_name
+from relprop.text import class_name, storable
 from relprop.zoo import LoadedModel
 
 _QUALITY = 90
 
 
-def kept_of(unit: Unit, loaded: LoadedModel, classes: Sequence[str]) -> Kept | None:
+def kept_of(unit: Unit, loaded: LoadedModel, names: Sequence[str], classes: Sequence[int] | None) -> Kept | None:
     """Return what is kept of the images that could be explained; None if none could.
 
     Args:
         unit: The block.
         loaded: Its model, for the names of its classes and to turn inputs back into photos.
-        classes: The data set's classes; labels count where they are as many as the model's.
+        names: What the data set calls its classes.
+        classes: The model's class of each of them; None where they do not fit, and no label is known.
     """
     found = {index: one for index, one in unit.explained.items() if isinstance(one, Explained)}
     if not found:
@@ -32,14 +33,14 @@ def kept_of(unit: Unit, loaded: LoadedModel, classes: Sequence[str]) -> Kept | N
     probabilities = torch.cat([one.probabilities for one in found.values()]).cpu()
     predicted = logits.argmax(1).cpu()
     samples = [unit.samples[index] for index in found]
-    fit = logits.shape[1] == len(classes)
-    label = [_label(sample.labels if fit else (), best) for sample, best in zip(samples, predicted.tolist(), strict=True)]
-    called = loaded.labels or (classes if fit else None)
+    own = [[] if classes is None else [classes[label] for label in sample.labels] for sample in samples]
+    label = [_label(labels, best) for labels, best in zip(own, predicted.tolist(), strict=True)]
+    called = loaded.labels or _named(names, classes, logits.shape[1])
     numbers = zip(target.tolist(), predicted.tolist(), label, strict=True)
     photos = np.empty(len(samples), dtype=object)
     photos[:] = [_jpeg(loaded.preprocessing.picture(sample.image)) for sample in samples]
     return Kept(
-        images=np.array([sample.id for sample in samples]),
+        images=np.array([storable(sample.id) for sample in samples]),
         maps=torch.cat([heatmap(one.relevance).cpu() for one in found.values()]).numpy(),
         photos=photos,
         target=target.numpy(),
@@ -48,6 +49,12 @@ def kept_of(unit: Unit, loaded: LoadedModel, classes: Sequence[str]) -> Kept | N
         label=np.array(label, dtype=np.int64),
         names=np.array([["" if one == UNKNOWN else class_name(one, called) for one in three] for three in numbers]),
     )
+
+
+def _named(names: Sequence[str], classes: Sequence[int] | None, count: int) -> list[str] | None:
+    """Return the names of a model's classes by those of the data set, where each has one."""
+    known = {} if classes is None else dict(zip(classes, names, strict=False))
+    return [known[index] for index in range(count)] if len(known) == count else None
 
 
 def _label(labels: Sequence[int], predicted: int) -> int:

@@ -133,9 +133,10 @@ class Worker:
         measures = [make_measure(choice, self.evaluation.seed, subject.activation) for choice in task.metrics]
         table = to_table(row for measure in measures for row in unit.rows(measure))
         told, self._told[:] = tuple(f"{task.pair}: {text}" for text in self._told), ()
-        loaded = self.model(task.pair.model)
-        kept = kept_of(unit, loaded, self.dataset.classes) if self.evaluation.keep_maps else None
-        return Result(table, kept, told)
+        return Result(table, self._kept(unit, task.pair) if self.evaluation.keep_maps else None, told)
+
+    def _kept(self, unit: Unit, pair: Pair) -> Kept | None:
+        return kept_of(unit, self.model(pair.model), self.dataset.classes, self.classes(unit.subject))
 
     def give_up(self, task: Task, reason: str) -> Result:
         """Return failed rows for a task that cannot be computed."""

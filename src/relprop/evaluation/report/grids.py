@@ -38,7 +38,7 @@ def grids(table: Table) -> Iterator[Grid]:
         values = {line.value: f"{line.value} {ARROWS[line.direction]}".rstrip() for line in lines}
         methods = [[line for line in lines if line.method == method] for method in dict.fromkeys(line.method for line in lines)]
         scores = tuple((*_counts(row[0]), *map(_score, row)) for row in methods)
-        yield Grid(f"{table.metric}, {WAYS[over]}", ("method", counted(table), "failed", *values.values()), scores)
+        yield Grid(f"{table.metric}, {WAYS[over]}", ("method", unit_of(table), "failed", *values.values()), scores)
         if table.baseline:
             gaps = tuple((Cell(row[0].method), *map(_gap, row)) for row in methods if row[0].method != table.baseline)
             yield Grid(
@@ -48,7 +48,7 @@ def grids(table: Table) -> Iterator[Grid]:
             )
 
 
-def counted(table: Table) -> str:
+def unit_of(table: Table) -> str:
     """Return the unit of the scores: images, or groups of images."""
     spec = METRICS.get(table.metric.partition(":")[0])
     return "images" if spec is None or spec.group == 1 else f"groups of {spec.group}"

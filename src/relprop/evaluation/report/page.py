@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from relprop.evaluation.report.figures import COLORS
-from relprop.evaluation.report.grids import ARROWS, WAYS, counted, number
+from relprop.evaluation.report.grids import ARROWS, WAYS, number, unit_of
 from relprop.evaluation.report.kept import IMAGES, gallery_of
 from relprop.evaluation.report.opened import open_results
 from relprop.evaluation.report.report import Report
@@ -14,6 +14,7 @@ from relprop.evaluation.report.tables import Curve, Line, Table
 from relprop.evaluation.settings import Choice
 from relprop.metrics import METRICS
 from relprop.pages import write_page
+from relprop.text import counted
 from relprop.version import __version__
 
 NO_MAPS = (
@@ -50,7 +51,7 @@ def page_data(report: Report, settings: Mapping[str, Any]) -> dict[str, Any]:
     methods = len({line.method for table in report.tables for line in table.lines})
     counts = ((settings["images"]["count"], "image"), (models, "model"), (methods, "method"))
     return {
-        "lead": ", ".join(f"{count} {what}{'s' * (count != 1)}" for count, what in counts),
+        "lead": ", ".join(counted(count, what) for count, what in counts),
         "method": report.method,
         "baseline": baseline,
         "notes": list(report.notes),
@@ -72,7 +73,7 @@ def _table(table: Table, report: Report) -> dict[str, Any]:
         "model": table.model,
         "metric": table.metric,
         "baseline": table.baseline,
-        "unit": counted(table),
+        "unit": unit_of(table),
         "grids": [_grid(table, over, meanings) for over in dict.fromkeys(line.over for line in table.lines)],
         "curves": [_curve(name, table.curves) for name in dict.fromkeys(curve.name for curve in table.curves)],
         "ranks": [
