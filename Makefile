@@ -8,7 +8,7 @@ WORKERS ?= 2
 OUT ?= out
 # A photo that comes with a dependency's wheel: Rachel Michetti's cup of coffee, CC0.
 COFFEE = "$$($(BIN)/python -c 'from importlib.resources import files; print(files("skimage") / "data/coffee.png")')"
-SLOW = --option rise:masks=4000 --option lime:samples=1000 --option kernel-shap:samples=1000 --option score-cam:channels=null
+SLOW = --option rise:masks=1000 --option lime:samples=300 --option kernel-shap:samples=300 --option score-cam:channels=128
 
 export PIP_CONSTRAINT := constraints.txt
 export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
