@@ -452,6 +452,7 @@ TABLES_ELSEWHERE = {
     ("methods/deeplift.py", "_RULES"): "one multiplier rule per op",
     ("methods/deeplift.py", "_PAIRS"): "one multiplier rule per op of two values",
     ("methods/deeplift.py", "dims"): "ops that return maxima with their positions, for which DeepLIFT has one rule",
+    ("methods/libra.py", "_NORMS"): "one norm with a constant variance per op",
     ("methods/patterns.py", "_SCALES"): "ops that the published rules of PatternNet cover as scales",
     ("graph/passes/projections.py", "_SPLITS"): "rewrites these calls of a split",
     ("graph/passes/simplify.py", "_CONV"): "rewrites calls as these ops",

@@ -73,6 +73,7 @@ OTHERS = {
     "vectors": (aten.matmul.default, (X[0, 0, 0], X[0, 0, 0]), {}),
     "broadcast matrices": (aten.matmul.default, (X[:, :1], X[0]), {}),
     "joined, an empty one among them": (aten.cat.default, ([torch.empty(0).double(), X, X], -1), {}),
+    "joined of other sizes": (aten.cat.default, ([X, X[..., :2]], -1), {}),
     "joined of two dtypes": (aten.cat.default, ([X.float(), X], 1), {}),
     "pooled, with indices": (aten.adaptive_max_pool2d.default, (X, [2, 3]), {}),
     "pooled without a batch": (aten.max_pool2d.default, (X[0], [2, 2]), {}),

@@ -87,7 +87,8 @@ def _matmul(a: Tensor, b: Tensor) -> Tensor:
 def _cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     joined = [v for v in tensors if v.shape != (0,)] or tensors[:1]
     first = joined[0]
-    others = [[*v.shape[:dim], *v.shape[dim + 1 or None :]] for v in joined]  # -1 + 1 is no end
+    dim %= first.dim()
+    others = [[*v.shape[:dim], *v.shape[dim + 1 :]] for v in joined]
     if any(v.dim() != first.dim() for v in joined) or any(sizes != others[0] for sizes in others):
         raise RuntimeError(f"Tensors of the shapes {', '.join(str(tuple(v.shape)) for v in joined)} cannot be joined.")
     shape = list(first.shape)
