@@ -138,7 +138,7 @@ def test_all_that_suit_and_are_quick_where_nothing_is_named(drawn, monkeypatch):
         assert said in result.stderr
     result = compare("-o", "out.png", "--option", "rise:masks=8")
     assert "rise" in drawn[1][0][0].cells, "an option asks for its method"
-    assert "score-cam, lime, kernel-shap; name them" in result.stderr
+    assert "score-cam, ablation-cam, lime, kernel-shap; name them" in result.stderr
 
 
 def test_options_and_weights_reach_their_method_and_model(drawn):
