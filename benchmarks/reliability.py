@@ -79,15 +79,16 @@ Trial = Callable[[random.Random, Path], None]
 """Tries one thing: returns where the result is right, raises ``RelpropError`` for a sentence, anything else where it is bad."""
 
 
-CHUNK = 50
-"""The trials that a process does before the next one begins, without what libraries keep in memory."""
+CHUNKS = 20
+"""The processes that share the trials of a part, one after the other, so that none holds what libraries keep in memory."""
 
 
 def repeated(trial: Trial, count: int, folder: Path, jobs: int = 1) -> Outcome:
     """Try with the seeds 0, 1, …, and count; with several jobs in processes of their own, each with a folder like this one."""
     if jobs == 1:
         return seeds(trial, range(count), folder)
-    chunks = [range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
+    size = -(-count // CHUNKS)
+    chunks = [range(start, min(start + size, count)) for start in range(0, count, size)]
     with ProcessPoolExecutor(jobs, get_context("spawn"), max_tasks_per_child=1) as pool:
         found = list(pool.map(partial(apart, trial), chunks))
     return Outcome(count, sum(o.results for o in found), sum(o.sentences for o in found), tuple(b for o in found for b in o.bad))

@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from relprop.errors import RelpropError
+from relprop.lazy import submodules
 from relprop.version import __version__
 
 if TYPE_CHECKING:
@@ -73,17 +74,12 @@ _HOME = {
     "register_op": "relprop.ops.table",
     "register_rule": "relprop.rules",
 }
-_SUBMODULES = (
-    *("datasets", "evaluation", "graph", "heads", "images", "integrations", "methods", "metrics", "ops", "propagation", "rules"),
-    *("viz", "zoo"),
-)
+_submodule = submodules(__name__, __path__)
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
-    if name in _SUBMODULES:
-        return importlib.import_module(f"relprop.{name}")
     if name not in _HOME:
-        raise AttributeError(f"module 'relprop' has no attribute {name!r}")
+        return _submodule(name)
     globals()[name] = getattr(importlib.import_module(_HOME[name]), name)
     return globals()[name]
 

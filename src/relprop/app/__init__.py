@@ -2,3 +2,7 @@
 
 Needs the extra ``app``; :mod:`relprop.app.desk` does the work and knows nothing of the page.
 """
+
+from relprop.lazy import submodules
+
+__getattr__ = submodules(__name__, __path__)
