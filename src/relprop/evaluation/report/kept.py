@@ -1,14 +1,12 @@
 """The gallery of a report, from the maps that a run kept."""
 
-import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from relprop.errors import RelpropError
 from relprop.evaluation.compute.tasks import Pair
@@ -16,6 +14,7 @@ from relprop.evaluation.prepare import pair_file
 from relprop.evaluation.report.opened import Key, Results
 from relprop.evaluation.results.maps import Kept, kept_images, load_kept, map_files
 from relprop.evaluation.settings import Choice, ModelChoice
+from relprop.images import read_photo
 from relprop.meaning import UNSAID, Meaning
 from relprop.methods import choose_method
 from relprop.metrics import METRICS
@@ -149,7 +148,7 @@ def _card(
 
     return Card(
         name=place.image,
-        photo=_photo(first.photos[at]),
+        photo=read_photo(bytes(first.photos[at]), place.image).image,
         tiles=[tile(method) for method in methods],
         model=place.model,
         explained=explained,
@@ -158,10 +157,6 @@ def _card(
         label=label,
         scores=rows.scores.get(place, {}),
     )
-
-
-def _photo(data: Any) -> Image.Image:  # noqa: ANN401 - bytes of an array of objects
-    return Image.open(io.BytesIO(data), formats=("JPEG",))
 
 
 def _meaning(method: Choice) -> Meaning:
