@@ -120,7 +120,7 @@ def _take_surplus(call: Call, relevance: Tensor, shares: Tensor, activated: Tens
     layout, batch = call.layouts[call.data], call.batch
     total, count = call.layout.sum(relevance, batch), layout.sum(activated, batch)
     shift = divide(layout.sum(shares, batch) - total, count)
-    taken = shares.addcmul_(activated, layout.spread(shift, shares), value=-1)
+    taken = shares.sub_(activated * layout.spread(shift, shares))
     return {call.data: taken, ABSORBED: torch.where(count == 0, total, 0.0)}
 
 
