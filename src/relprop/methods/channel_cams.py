@@ -152,6 +152,6 @@ CHANNEL_CAM_METHODS = (
         build_eigen_cam,
         "First principal component of the last layer's channels",
         "Muhammad and Yeasin, IJCNN 2020",
-        Meaning("stands out in the layer", ""),
+        Meaning("stands out there", ""),
     ),
 )
