@@ -178,9 +178,10 @@ def try_image(draw: random.Random, folder: Path) -> None:
 
 def images(count: int, folder: Path, jobs: int = 1) -> Outcome:
     """Open corrupt photos; the memory of the process stays within bounds too."""
-    outcome = repeated(try_image, count, folder, jobs)
     whose = resource.RUSAGE_SELF if jobs == 1 else resource.RUSAGE_CHILDREN
-    peak = resource.getrusage(whose).ru_maxrss / 1024 - BEFORE
+    before = resource.getrusage(whose).ru_maxrss / 1024 if jobs == 1 else BEFORE
+    outcome = repeated(try_image, count, folder, jobs)
+    peak = resource.getrusage(whose).ru_maxrss / 1024 - before
     bad = (f"a photo took {peak:.0f} MiB",) if peak > LARGEST else ()
     return replace(outcome, bad=(*outcome.bad, *bad), note=f"memory grew by at most {peak:.0f} MiB")
 
