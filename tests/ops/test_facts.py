@@ -448,6 +448,26 @@ def _flat(output):
     return list(output) if isinstance(output, list | tuple) else [output]
 
 
+@having(lambda op: op.channels != "")
+def test_channels_lie_where_the_entry_says(case):
+    """A weight has one entry, or one column, per channel; without one, a change of a channel of the input changes that channel alone."""
+    arguments = case.arguments()
+    name = next(n for n in case.op.data if n in arguments)
+    x, weight = arguments[name], arguments.get("weight")
+    dim = case.op.channel_dim(arguments, x.dim())
+    if weight is not None:
+        assert x.shape[dim] in weight.shape
+        return
+    changed = x.clone()
+    changed.select(dim, 1).mul_(-2.0)
+    before, after = (tensors(case.run({**arguments, name: v})) for v in (x, changed))
+    for a, b in zip(before, after, strict=True):
+        others = [i for i in range(a.shape[dim]) if i != 1]
+        assert a.shape[dim] == x.shape[dim]
+        assert torch.equal(a.index_select(dim, torch.tensor(others)), b.index_select(dim, torch.tensor(others)))
+    assert not torch.equal(before[0], after[0])
+
+
 TABLES_ELSEWHERE = {
     ("methods/deeplift.py", "_RULES"): "one multiplier rule per op",
     ("methods/deeplift.py", "_PAIRS"): "one multiplier rule per op of two values",

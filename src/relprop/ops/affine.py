@@ -135,11 +135,14 @@ def _slices_of_matmul(arguments: Arguments, output: Tensor, dim: int) -> dict[st
 
 
 _LAYER_NEEDS = ("weight", "bias")
-_CONV = Op(Role.CONV, linear=_conv, data=("input",), needs=_LAYER_NEEDS, weight_outputs=0)
+_CONV = Op(Role.CONV, linear=_conv, data=("input",), needs=_LAYER_NEEDS, weight_outputs=0, channels="first")
 add_ops(["conv1d", "conv2d", "conv3d"], _CONV)
 _CONV_TRANSPOSE = replace(_CONV, linear=_conv_transpose, weight_outputs=1)
 add_ops(["conv_transpose1d", "conv_transpose2d", "conv_transpose3d"], _CONV_TRANSPOSE)
-add_ops(["linear"], Op(Role.DENSE, linear=_linear, data=("input",), needs=_LAYER_NEEDS, slices=_slices_of_rows, weight_outputs=0))
+_LINEAR = Op(
+    Role.DENSE, linear=_linear, data=("input",), needs=_LAYER_NEEDS, slices=_slices_of_rows, weight_outputs=0, channels="last"
+)
+add_ops(["linear"], _LINEAR)
 _BILINEAR = ("input1", "input2")
 add_ops(["bilinear"], Op(Role.DENSE, linear=_bilinear, data=_BILINEAR, needs=(*_BILINEAR, *_LAYER_NEEDS)))
 _FACTORS = ("self", "other", "mat2")

@@ -86,8 +86,8 @@ def _slices(arguments: Arguments, output: Tensor, dim: int) -> dict[str, int] | 
 
 
 _NEEDS = ("input", "weight", "bias", "running_mean", "running_var")
-_NORM = Op(Role.NORM, gradient=_gradient_by_group, data=("input",), needs=_NEEDS, scale=_scale_by_group)
-_OVER_LAST = replace(_NORM, gradient=_gradient_over_last, slices=_slices)
+_NORM = Op(Role.NORM, gradient=_gradient_by_group, data=("input",), needs=_NEEDS, scale=_scale_by_group, channels="first")
+_OVER_LAST = replace(_NORM, gradient=_gradient_over_last, slices=_slices, channels="last")
 _OF_BATCH = replace(_NORM, gradient=_gradient_of_batch_norm, scale=_scale_of_batch_norm)
 
 add_ops(["layer_norm"], replace(_OVER_LAST, scale=_scale_of_layer_norm))

@@ -180,6 +180,8 @@ class Op:
         summands: For sums, ``arguments -> {"self": factor, "other": factor}``, the factors of the two summands.
         weight_outputs: For layers with a weight, the dimension of the weight that counts the output channels.
         scale: For norms, ``(call, x) -> 1 / σ(x)``, broadcastable over ``x``.
+        channels: Which dimension of its input and output holds channels: the ``"first"`` behind the batch, where more follow, or the
+            ``"last"``.
     """
 
     role: Role
@@ -210,6 +212,7 @@ class Op:
     summands: Callable[[Arguments], Mapping[str, float]] | None = None
     weight_outputs: int | None = None
     scale: GradientFunction | None = None
+    channels: Literal["", "first", "last"] = ""
 
     @property
     def gives_weights(self) -> bool:
@@ -220,6 +223,13 @@ class Op:
     def multiplies(self) -> bool:
         """Whether it multiplies two of its arguments, elementwise or as matrices, or divides one by the other."""
         return len(self.data) > 1 and (self.linear is not None or self.role in {Role.GATE, Role.SCALE})
+
+    def channel_dim(self, arguments: Arguments, dims: int) -> int | None:
+        """Return the dimension of the channels of a value that the op reads or makes, of ``dims`` dimensions; None where it does not tell."""
+        if self.channels == "first":
+            return 1 if dims > 2 else None
+        one = len(arguments.get("normalized_shape") or [0]) == 1  # of a norm over several dimensions, none holds channels alone
+        return dims - 1 if self.channels == "last" and one else None
 
     def rectifies(self, arguments: Arguments) -> bool:
         """Whether a call is ReLU, however it is written, or one of its relatives."""

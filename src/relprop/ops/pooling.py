@@ -257,11 +257,11 @@ def _extremum_with_index(call: Call, relevance: list[Tensor | None]) -> Relevanc
     return {"self": torch.zeros_like(x).scatter_add(dim, indices, values)}
 
 
-add_ops(["avg_pool2d", "avg_pool3d"], Op(Role.POOL, linear=_average_pool, nonnegative="inherits"))
-add_ops(["avg_pool1d"], Op(Role.POOL, linear=_average_pool1d, nonnegative="inherits"))
+add_ops(["avg_pool2d", "avg_pool3d"], Op(Role.POOL, linear=_average_pool, nonnegative="inherits", channels="first"))
+add_ops(["avg_pool1d"], Op(Role.POOL, linear=_average_pool1d, nonnegative="inherits", channels="first"))
 add_ops(
     ["adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d"],
-    Op(Role.POOL, linear=_adaptive_average_pool, nonnegative="inherits"),
+    Op(Role.POOL, linear=_adaptive_average_pool, nonnegative="inherits", channels="first"),
 )
 add_ops(["mean"], Op(Role.POOL, linear=_mean, nonnegative="inherits"))
 add_ops(["sum"], Op(Role.POOL, linear=_sum, nonnegative="inherits"))
@@ -287,17 +287,13 @@ for _name, _mode in {
     "_upsample_bicubic2d_aa": "bicubic-aa",
 }.items():
     _sign = "never" if "bicubic" in _mode else "inherits"
-    add_ops([_name], Op(Role.POOL, linear=_resize(_mode), data=("input", "self"), nonnegative=_sign))
+    add_ops([_name], Op(Role.POOL, linear=_resize(_mode), data=("input", "self"), nonnegative=_sign, channels="first"))
+_MAXIMUM = Op(Role.SELECT, nonnegative="inherits", maximum=True, channels="first")
 for _dims in (1, 2, 3):
     _back = "max_pool3d_with_indices_backward" if _dims == 3 else "max_pool2d_with_indices_backward"
-    add_ops([f"max_pool{_dims}d"], Op(Role.SELECT, _winner(_back, _dims), needs=("self",), nonnegative="inherits", maximum=True))
-    add_ops(
-        [f"max_pool{_dims}d_with_indices"],
-        Op(Role.SELECT, _winner_with_indices(_back, _dims), needs=("self",), nonnegative="inherits", maximum=True),
-    )
-    add_ops(
-        [f"adaptive_max_pool{_dims}d"], Op(Role.SELECT, _adaptive_winner, needs=("output",), nonnegative="inherits", maximum=True)
-    )
+    add_ops([f"max_pool{_dims}d"], replace(_MAXIMUM, backward=_winner(_back, _dims), needs=("self",)))
+    add_ops([f"max_pool{_dims}d_with_indices"], replace(_MAXIMUM, backward=_winner_with_indices(_back, _dims), needs=("self",)))
+    add_ops([f"adaptive_max_pool{_dims}d"], replace(_MAXIMUM, backward=_adaptive_winner, needs=("output",)))
 _EXTREMUM = Op(Role.SELECT, _extremum, needs=("self", "output"), nonnegative="inherits")
 add_ops(["amax"], replace(_EXTREMUM, maximum=True))
 add_ops(["amin"], _EXTREMUM)

@@ -16,8 +16,6 @@ from relprop.propagation.composite import Regional
 from relprop.propagation.roles import Roles
 
 _ELEMENTWISE = frozenset({Role.ADD, Role.BIAS, Role.GATE, Role.ACTIVATION, Role.SCALE, Role.NORM})
-_CHANNELS_FIRST = ("conv", "batch_norm", "group_norm", "instance_norm", "max_pool", "avg_pool", "upsample")
-_CHANNELS_LAST = ("linear", "layer_norm", "rms_norm")
 
 
 @dataclass(frozen=True)
@@ -160,25 +158,21 @@ def _channels(node: fx.Node, roles: Roles) -> int | None:
 
 def _told(op: fx.Node, value: fx.Node) -> int | None:
     """The dimension of a value's channels, as an op tells that reads it, or made it."""
-    if op.op != "call_function":
+    known = entry(op) if op.op == "call_function" else None
+    if known is None:
         return None
-    name, arguments, dims = op_name(op.target).removeprefix("aten::"), arguments_of(op), value_of(value).dim()
-    if any(part in name for part in _CHANNELS_FIRST):
-        return 1 if dims > 2 else None
-    if name in _CHANNELS_LAST and len(arguments.get("normalized_shape") or [0]) == 1:
-        return dims - 1
-    if name in {"mean", "sum"} and op is not value:
+    arguments, dims = arguments_of(op), value_of(value).dim()
+    if known.channels:
+        return known.channel_dim(arguments, dims)
+    if op_name(op.target) in {"aten::mean", "aten::sum"} and op is not value:
         reduced = {d % dims for d in arguments.get("dim") or range(dims)}
         kept = [d for d in range(1, dims) if d not in reduced]
         return kept[0] if len(kept) == 1 else None
-    return _of_constant(op, value, arguments, dims)
+    return _of_constant(op, value, arguments, dims) if known.role in {Role.GATE, Role.ADD} else None
 
 
 def _of_constant(op: fx.Node, value: fx.Node, arguments: dict[str, Any], dims: int) -> int | None:
     """The only dimension of a constant that an elementwise op applies to every region, as a layer scale."""
-    known = entry(op)
-    if known is None or known.role not in {Role.GATE, Role.ADD}:
-        return None
     for constant in nodes_in(list(arguments.values())):
         shape = value_of(constant).shape if constant.op == "get_attr" and isinstance(value_of(constant), Tensor) else ()
         wide = [dims - len(shape) + d for d, size in enumerate(shape) if size != 1]
