@@ -1,13 +1,15 @@
 """The blocks of a transformer: the stream of values that attention and dense layers add to."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, fx
 
 from relprop.errors import UnsupportedOpError
 from relprop.graph.model import CapturedModel
 from relprop.graph.nodes import PATH, call_op, nodes_in
+from relprop.methods.rollout import find_tokens, note_tokens
 from relprop.methods.tokens import Attention
 from relprop.ops.op import Role
 from relprop.ops.table import arguments_of
@@ -48,6 +50,16 @@ def find_blocks(name: str, model: CapturedModel, layers: Sequence[Attention]) ->
     pairs = [pair for pair in found if pair is not None]
     inputs = [pair[0] for pair in pairs]
     return tuple(map(Block, layers, inputs, [*inputs[1:], _end(sums, model, pairs[-1][1])]))
+
+
+def note_blocks(name: str, model: CapturedModel) -> tuple[str, ...]:
+    """Say what the map is made of.
+
+    Raises:
+        UnsupportedOpError: As :func:`find_blocks`.
+    """
+    find_blocks(name, model, find_tokens(name, model).layers)
+    return note_tokens(name, model)
 
 
 def _derived(model: CapturedModel, source: fx.Node) -> set[fx.Node]:
@@ -100,12 +112,18 @@ class Tail:
     nodes: tuple[fx.Node, ...]
     needed: tuple[fx.Node, ...]
 
-    def run(self, value: Tensor, others: dict[fx.Node, Tensor]) -> Tensor:
+    def run(self, value: Tensor, others: Mapping[fx.Node, Tensor]) -> Tensor:
         """Return the model's output where the start has another value; ``others`` holds the values needed."""
-        values: dict[fx.Node, object] = {**others, self.start: value}
-        for node in self.nodes:
-            values[node] = call_op(node, values, value.device)
-        return values[self.model.output]  # pyright: ignore[reportReturnType]
+        return rerun(self.nodes, {**others, self.start: value}, self.model.output)
+
+
+def rerun(nodes: Sequence[fx.Node], given: Mapping[fx.Node, Any], end: fx.Node) -> Tensor:
+    """Run some ops again, in forward order, on the values that others had, and return the value of one of them."""
+    values: dict[fx.Node, Any] = dict(given)
+    device = next(value.device for value in given.values() if isinstance(value, Tensor))
+    for node in nodes:
+        values[node] = call_op(node, values, device)
+    return values[end]
 
 
 def tail_after(model: CapturedModel, start: fx.Node) -> Tail:

@@ -12,7 +12,7 @@ from relprop.errors import TargetError
 from relprop.graph.model import CapturedModel
 from relprop.graph.nodes import output_notes
 from relprop.meaning import REGION, VOTES, Meaning
-from relprop.methods.grids import over_channels, resized
+from relprop.methods.grids import as_relevance
 from relprop.methods.layers import Grid, find_grid
 from relprop.methods.options import at_least
 
@@ -73,11 +73,6 @@ def _from_gradient(name: str, combine: Callable[[Tensor, Tensor], Tensor], layer
     return Attribution(
         name, attribute, partial(note_layer, layer), fold_batchnorm=False
     )  # a convolution's own output can be named
-
-
-def as_relevance(problem: Problem, maps: Tensor) -> Attributed:
-    """Enlarge maps ``(B, h, w)`` to the image and spread them over its channels."""
-    return Attributed([over_channels(resized(maps, problem.image), problem.image)])
 
 
 def note_layer(layer: str | None, model: CapturedModel) -> tuple[str, ...]:

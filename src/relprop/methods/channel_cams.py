@@ -7,8 +7,8 @@ from torch import Tensor
 
 from relprop.attribution import Attributed, Attribution, Problem
 from relprop.meaning import REGION, Meaning
-from relprop.methods.cams import as_relevance, note_layer
-from relprop.methods.grids import resized
+from relprop.methods.cams import note_layer
+from relprop.methods.grids import as_relevance, resized
 from relprop.methods.layers import Grid, find_grid
 from relprop.methods.options import at_least
 

@@ -14,7 +14,7 @@ from relprop.attribution import Attributed, Attribution, Problem
 from relprop.errors import OptionError
 from relprop.graph.model import CapturedModel
 from relprop.meaning import UNSAID, Meaning
-from relprop.methods.grids import over_channels, resized
+from relprop.methods.grids import on_image
 from relprop.methods.registry import METHODS, MethodEntry
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -149,7 +149,7 @@ def _like_input(name: str, part: Tensor, x: Tensor) -> Tensor:
         return part.to(x)
     maps = part.squeeze(1) if part.dim() == 4 and part.shape[1] == 1 else part
     if x.dim() == 4 and maps.dim() == 3 and len(maps) == len(x):
-        return over_channels(resized(maps.to(x), x), x)
+        return on_image(maps.to(x), x)
     raise OptionError(
         f"Method {name!r} returned the shape {tuple(part.shape)} for inputs {tuple(x.shape)}; it must be that, or maps (B, h, w)."
     )

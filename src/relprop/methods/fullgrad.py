@@ -12,11 +12,11 @@ from relprop.attribution import Attributed, Attribution, Problem
 from relprop.graph.model import CapturedModel, Handler
 from relprop.graph.nodes import is_floating
 from relprop.meaning import VOTES
-from relprop.methods.blocks import find_blocks
+from relprop.methods.blocks import find_blocks, note_blocks
 from relprop.methods.grids import over_channels, spread
 from relprop.methods.layers import as_grid
 from relprop.methods.libra import libra_handlers
-from relprop.methods.rollout import by_parts, find_tokens, note_tokens
+from relprop.methods.rollout import by_parts, find_tokens
 from relprop.ops.op import Role
 from relprop.ops.table import entry
 from relprop.propagation.roles import Roles
@@ -166,11 +166,7 @@ def build_fullgrad_plus(*, libra: bool = True) -> Attribution:
             maps = maps + spread(tokens.grid.to_maps((found.kept[node] * found.values[node]).sum(2)), problem.image)
         return Attributed([problem.image * found.inputs[0] + over_channels(maps, problem.image)])
 
-    def check(model: CapturedModel) -> tuple[str, ...]:
-        find_blocks(name, model, find_tokens(name, model).layers)
-        return note_tokens(name, model)
-
-    return Attribution(name, partial(by_parts, explain), check)
+    return Attribution(name, partial(by_parts, explain), partial(note_blocks, name))
 
 
 FULLGRAD_METHODS = (

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from relprop.attribution import Attributed, Problem
+
 
 def resized(maps: Tensor, like: Tensor) -> Tensor:
     """Resize maps ``(N, h, w)`` to the height and width of images, bilinearly."""
@@ -16,6 +18,16 @@ def over_channels(maps: Tensor, image: Tensor) -> Tensor:
     """Spread maps ``(B, H, W)`` evenly over an image's channels: their sum, which a heat map shows, is the map."""
     channels = image.shape[1]
     return (maps / channels).unsqueeze(1).expand(-1, channels, -1, -1).contiguous()
+
+
+def on_image(maps: Tensor, image: Tensor) -> Tensor:
+    """Enlarge maps ``(B, h, w)`` to an image and spread them over its channels."""
+    return over_channels(resized(maps, image), image)
+
+
+def as_relevance(problem: Problem, maps: Tensor) -> Attributed:
+    """Return maps ``(B, h, w)`` as the relevance of the image."""
+    return Attributed([on_image(maps, problem.image)])
 
 
 def spread(maps: Tensor, image: Tensor) -> Tensor:

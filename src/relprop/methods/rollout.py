@@ -13,7 +13,7 @@ from relprop.errors import UnsupportedOpError
 from relprop.graph.model import CapturedModel
 from relprop.graph.nodes import PATH, shape_of, tensor_inputs
 from relprop.meaning import REGION, Meaning
-from relprop.methods.grids import over_channels, resized
+from relprop.methods.grids import as_relevance
 from relprop.methods.layers import image_size
 from relprop.methods.options import StartName
 from relprop.methods.tokens import Attention, TokenGrid, find_attention, token_grid
@@ -79,22 +79,31 @@ def rollout(layers: Sequence[Tensor]) -> Tensor:
     return joined
 
 
+def with_identity(attention: Tensor) -> Tensor:
+    """``A + I``, ``(B, N, N)``."""
+    return attention + torch.eye(attention.shape[-1], dtype=attention.dtype, device=attention.device)
+
+
 def _with_residual(attention: Tensor) -> Tensor:
     """``A + I`` with rows that sum to one; ``(B, N, N)``."""
-    mixed = attention + torch.eye(attention.shape[-1], dtype=attention.dtype, device=attention.device)
+    mixed = with_identity(attention)
     return mixed / mixed.sum(-1, keepdim=True)
 
 
 def attention_gradients(problem: Problem, tokens: Tokens) -> tuple[list[Tensor], list[Tensor], Tensor]:
     """The weights of every layer, the gradient of the score by them, and by the result of the last layer."""
-    nodes = [layer.weights for layer in tokens.layers]
-    last = tokens.layers[-1].result
+    values, gradients = values_and_gradients(problem, [*(layer.weights for layer in tokens.layers), tokens.layers[-1].result])
+    return values[:-1], gradients[:-1], gradients[-1]
+
+
+def values_and_gradients(problem: Problem, nodes: Sequence[fx.Node]) -> tuple[list[Tensor], list[Tensor]]:
+    """Some values inside the model, and the gradient of the score by each."""
     with torch.enable_grad():
         given = problem.with_inputs([v.clone().requires_grad_() for v in problem.inputs])
-        output, kept = problem.model.run(given, keep=[*nodes, last])
-        wanted = [kept[n] for n in [*nodes, last]]
+        output, kept = problem.model.run(given, keep=nodes)
+        wanted = [kept[n] for n in nodes]
         found = torch.autograd.grad(problem.weigh(output).sum(), wanted, allow_unused=True, materialize_grads=True)
-    return [kept[n].detach() for n in nodes], list(found[:-1]), found[-1]
+    return [value.detach() for value in wanted], list(found)
 
 
 def rows_read(gradient: Tensor) -> Tensor:
@@ -108,8 +117,7 @@ def rows_read(gradient: Tensor) -> Tensor:
 
 def as_map(problem: Problem, tokens: Tokens, joined: Tensor, gradient: Tensor) -> Attributed:
     """Average the rows of the tokens that are read, and arrange their patches over the image."""
-    maps = tokens.grid.to_maps((rows_read(gradient) @ joined)[:, 0])
-    return Attributed([over_channels(resized(maps, problem.image), problem.image)])
+    return as_relevance(problem, tokens.grid.to_maps((rows_read(gradient) @ joined)[:, 0]))
 
 
 def _samples(problem: Problem) -> list[Problem]:
@@ -180,8 +188,7 @@ def build_transformer_attribution() -> Attribution:
         _, gradients, last = attention_gradients(problem, tokens)
         relevances = _attention_relevance(problem, tokens)
         maps = [(g * r).clamp(min=0).mean(1) for g, r in zip(gradients, relevances, strict=True)]
-        eye = torch.eye(maps[0].shape[-1], dtype=maps[0].dtype, device=maps[0].device)
-        return as_map(problem, tokens, rollout([m + eye for m in maps]), last)
+        return as_map(problem, tokens, rollout([with_identity(m) for m in maps]), last)
 
     return Attribution(name, partial(by_parts, explain), partial(note_tokens, name))
 

@@ -11,10 +11,10 @@ from torch import Tensor, fx
 from relprop.attribution import Attributed, Attribution, Problem
 from relprop.errors import UnsupportedOpError
 from relprop.graph.model import CapturedModel
-from relprop.graph.nodes import call_op, is_floating
+from relprop.graph.nodes import is_floating
 from relprop.meaning import REGION, VOTES
-from relprop.methods.blocks import Block, find_blocks, tail_after
-from relprop.methods.grids import over_channels, resized
+from relprop.methods.blocks import Block, find_blocks, note_blocks, rerun, tail_after
+from relprop.methods.grids import as_relevance
 from relprop.methods.options import at_least
 from relprop.methods.rollout import (
     Tokens,
@@ -24,6 +24,8 @@ from relprop.methods.rollout import (
     find_tokens,
     note_tokens,
     rollout,
+    values_and_gradients,
+    with_identity,
 )
 from relprop.ops.op import Role
 from relprop.propagation.roles import Roles
@@ -31,10 +33,6 @@ from relprop.propagation.roles import Roles
 VariantName = Literal["head", "token"]
 _FIRST: dict[VariantName, int] = {"head": 4, "token": 6}
 """The first layer that Beyond Intuition's released code counts."""
-
-
-def _identity(like: Tensor) -> Tensor:
-    return torch.eye(like.shape[-1], dtype=like.dtype, device=like.device)
 
 
 def build_generic_attention() -> Attribution:
@@ -45,7 +43,7 @@ def build_generic_attention() -> Attribution:
         tokens = find_tokens(name, problem.model)
         weights, gradients, last = attention_gradients(problem, tokens)
         maps = [(g * w).clamp(min=0).mean(1) for g, w in zip(gradients, weights, strict=True)]
-        return as_map(problem, tokens, rollout([m + _identity(m) for m in maps]), last)
+        return as_map(problem, tokens, rollout([with_identity(m) for m in maps]), last)
 
     return Attribution(name, partial(by_parts, explain), partial(note_tokens, name))
 
@@ -72,7 +70,7 @@ def build_beyond_intuition(*, variant: VariantName = "head", first: int | None =
         else:
             scales = _token_scales(problem, find_blocks(name, problem.model, tokens.layers)[skipped:])
             maps = [w.mean(1) * scale.unsqueeze(1) for w, scale in zip(weights[skipped:], scales, strict=True)]
-        joined = rollout([m + _identity(m) for m in maps])
+        joined = rollout([with_identity(m) for m in maps])
         return as_map(problem, tokens, _feedback(problem, tokens, steps) * joined.abs(), last)
 
     def check(model: CapturedModel) -> tuple[str, ...]:
@@ -113,18 +111,12 @@ def _token_scales(problem: Problem, blocks: tuple[Block, ...]) -> list[Tensor]:
     scales: list[Tensor] = []
     for block, chain in zip(blocks, chains, strict=True):
         values = kept[block.attention.values]
-        projected, bias = (_through(chain, block.attention.result, v, fixed) for v in (values, torch.zeros_like(values)))
+        projected, bias = (
+            rerun(chain, {**fixed, block.attention.result: v}, chain[-1]) for v in (values, torch.zeros_like(values))
+        )
         below = kept[block.input].norm(dim=-1)
         scales.append((projected - bias).norm(dim=-1) / below.clamp(min=torch.finfo(below.dtype).tiny))
     return scales
-
-
-def _through(chain: list[fx.Node], start: fx.Node, value: Tensor, others: dict[fx.Node, Tensor]) -> Tensor:
-    """Run the ops of a chain, with another value at its start."""
-    values: dict[fx.Node, object] = {**others, start: value}
-    for node in chain:
-        values[node] = call_op(node, values, value.device)
-    return values[chain[-1]]  # pyright: ignore[reportReturnType]
 
 
 def _projection(model: CapturedModel, block: Block) -> list[fx.Node]:
@@ -168,14 +160,9 @@ def build_legrad(*, last: int | None = None) -> Attribution:
             _, kept = problem.model.run(given, keep=[*wanted, *tail.needed])
             others = {n: kept[n] for n in tail.needed}
             found = [_gradient_of_layer(problem, b, kept, lambda v: tail.run(v, others)) for b in blocks]
-        maps = tokens.grid.to_maps(torch.stack(found).sum(0))
-        return Attributed([over_channels(resized(maps, problem.image), problem.image)])
+        return as_relevance(problem, tokens.grid.to_maps(torch.stack(found).sum(0)))
 
-    def check(model: CapturedModel) -> tuple[str, ...]:
-        find_blocks(name, model, find_tokens(name, model).layers)
-        return note_tokens(name, model)
-
-    return Attribution(name, partial(by_parts, explain), check)
+    return Attribution(name, partial(by_parts, explain), partial(note_blocks, name))
 
 
 def _gradient_of_layer(
@@ -199,25 +186,14 @@ def build_attcat() -> Attribution:
     def explain(problem: Problem) -> Attributed:
         tokens = find_tokens(name, problem.model)
         blocks = find_blocks(name, problem.model, tokens.layers)
-        inputs = [b.input for b in blocks]
-        with torch.enable_grad():
-            given = problem.with_inputs([x.clone().requires_grad_() for x in problem.inputs])
-            output, kept = problem.model.run(given, keep=[*inputs, *(b.attention.weights for b in blocks)])
-            gradients = torch.autograd.grad(
-                problem.weigh(output).sum(), [kept[n] for n in inputs], allow_unused=True, materialize_grads=True
-            )
-        total = sum(
-            (kept[b.input].detach() * g).sum(2) * kept[b.attention.weights].detach().mean((1, 2))
-            for b, g in zip(blocks, gradients, strict=True)
-        )
-        maps = tokens.grid.to_maps(total)  # pyright: ignore[reportArgumentType]
-        return Attributed([over_channels(resized(maps, problem.image), problem.image)])
+        count, nodes = len(blocks), [*(b.input for b in blocks), *(b.attention.weights for b in blocks)]
+        values, gradients = values_and_gradients(problem, nodes)
+        streams = [(x * g).sum(2) for x, g in zip(values[:count], gradients[:count], strict=True)]
+        received = [weights.mean((1, 2)) for weights in values[count:]]
+        total = torch.stack([stream * share for stream, share in zip(streams, received, strict=True)]).sum(0)
+        return as_relevance(problem, tokens.grid.to_maps(total))
 
-    def check(model: CapturedModel) -> tuple[str, ...]:
-        find_blocks(name, model, find_tokens(name, model).layers)
-        return note_tokens(name, model)
-
-    return Attribution(name, partial(by_parts, explain), check)
+    return Attribution(name, partial(by_parts, explain), partial(note_blocks, name))
 
 
 TOKEN_METHODS = (
