@@ -192,28 +192,26 @@ class AveragedPlan:
         return f"{self.inner}\nNote: {self.notes[-1]}"
 
 
+def _has_pixels(value: Tensor) -> bool:
+    return value.is_floating_point() and value.dim() >= 4
+
+
 def _is_image(name: str, value: Tensor, given: Inputs) -> bool:
-    return value.is_floating_point() and value.dim() >= 4 and name not in given.shared
+    return _has_pixels(value) and name not in given.shared
 
 
 def _copies(given: Inputs, average: Averaging) -> Iterator[tuple[Inputs, Move]]:
     """Yield the copies of a batch, and the move that takes each one's map back."""
-    images = {name for name, value in given.tensors if _is_image(name, value, given)}
-    if average.moves_pixels and not images:
+    if average.moves_pixels and not any(_is_image(name, value, given) for name, value in given.tensors):
         raise InputError("An average over shifts or flips needs an image (batch, channels, height, width) among the inputs.")
     source = draws.generator(average.seed)
     for there, back in average.moves():
-        moved = _replaced(given, lambda name, value, move=there: move(value) if name in images else value)
-        for _ in range(average.samples if average.noise else 1):
-            noisy = _replaced(
-                moved, lambda name, value: _noisy(value, average.noise, source) if name not in given.shared else value
-            )
-            yield noisy if average.noise else moved, back
-
-
-def _replaced(given: Inputs, change: Callable[[str, Tensor], Tensor]) -> Inputs:
-    values = iter([change(name, value) for name, value in given.tensors])
-    return given.map(lambda _: next(values))
+        moved = given.map_batched(lambda value, move=there: move(value) if _has_pixels(value) else value)
+        if not average.noise:
+            yield moved, back
+            continue
+        for _ in range(average.samples):
+            yield moved.map_batched(lambda value: _noisy(value, average.noise, source)), back
 
 
 def _noisy(values: Tensor, noise: float, source: torch.Generator) -> Tensor:
