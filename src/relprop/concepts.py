@@ -12,6 +12,7 @@ from torch import Tensor
 from relprop.errors import OptionError
 from relprop.explainer import Explainer
 from relprop.explanation import Explanation
+from relprop.methods.options import at_least
 from relprop.propagation.concepts import channel_dim
 
 
@@ -64,8 +65,7 @@ def relevant_channels(
     Raises:
         OptionError: No relevance passes the layer, or ``count`` is below one.
     """
-    if count < 1:
-        raise OptionError(f"Option count={count!r} must be at least 1.")
+    at_least(1, count=count)
     found = channel_relevance(explainer, explainer(inputs, target, layers=[layer]), layer)
     values, channels = found.topk(min(count, found.shape[-1]), -1)
     return [list(zip(c, v, strict=True)) for c, v in zip(channels.tolist(), values.tolist(), strict=True)]
@@ -87,8 +87,7 @@ def reference_samples(
     Raises:
         OptionError: No relevance passes the layer, a channel is out of range, or ``count`` is below one.
     """
-    if count < 1:
-        raise OptionError(f"Option count={count!r} must be at least 1.")
+    at_least(1, count=count)
     best: dict[int, list[tuple[float, int, Tensor]]] = {channel: [] for channel in channels}
     seen = 0
     for batch in batches:

@@ -9,7 +9,7 @@ from torch import Tensor
 aten = torch.ops.aten
 
 
-def like_first(x: Tensor, *_: object, **__: object) -> Tensor:
+def _like_first(x: Tensor, *_: object, **__: object) -> Tensor:
     """Make a result like the first argument; ``empty_like`` would load torch's compiler."""
     return torch.empty_strided(x.shape, _dense_strides(x), dtype=x.dtype, device="meta")
 
@@ -197,9 +197,9 @@ SHAPES: Mapping[Any, Callable[..., Tensor]] = {
     aten.conv1d.default: _convolution,
     aten.conv2d.default: _convolution,
     aten.conv3d.default: _convolution,
-    aten.batch_norm.default: like_first,
+    aten.batch_norm.default: _like_first,
     aten.layer_norm.default: _rows_like_input,
-    aten.group_norm.default: like_first,
+    aten.group_norm.default: _like_first,
     aten.adaptive_avg_pool1d.default: _adaptive_pool,
     aten.adaptive_avg_pool2d.default: _adaptive_pool,
     aten.adaptive_avg_pool3d.default: _adaptive_pool,
@@ -215,8 +215,8 @@ SHAPES: Mapping[Any, Callable[..., Tensor]] = {
     aten.cat.default: _cat,
     aten.softmax.int: _softmax,
     aten.log_softmax.int: _softmax,
-    **dict.fromkeys((aten.hardswish.default, aten.prelu.default, aten.log_sigmoid.default, aten.rrelu.default), like_first),
-    **dict.fromkeys((aten.instance_norm.default, aten.roll.default), like_first),
+    **dict.fromkeys((aten.hardswish.default, aten.prelu.default, aten.log_sigmoid.default, aten.rrelu.default), _like_first),
+    **dict.fromkeys((aten.instance_norm.default, aten.roll.default), _like_first),
     **{func: _for_one_channel(func, dims) for dims, *funcs in CHANNEL_WISE for func in funcs},
 }
 """By op that torch works out in Python, slowly: a function of its arguments, on the meta device, that makes a result there."""
