@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from rich.markup import escape
 
-from relprop.cli.hints import misfit_hint
+from relprop.cli.hints import note_misfit
 from relprop.cli.options import model_and_weights, parse_device, parse_options
 from relprop.cli.outputs import choose_pictures
 from relprop.cli.terminal import complain, describe, note, out, progress
@@ -202,10 +202,9 @@ def _report(outcomes: Mapping[str, _Outcome], *, named: bool) -> None:
         for text, names in outcome.notes.items():
             everywhere = len(names) == sum(isinstance(result, Explanation) for result in outcome.results.values())
             note(where + text if everywhere else f"{where}{', '.join(names)}: {text}")
-        made = [result for result in outcome.results.values() if isinstance(result, Explanation)][:1]
-        hint = misfit_hint([one.logits.detach().cpu() for one in made], made[0].activation) if made else None
-        if hint is not None:
-            note(where + hint)
+        made = [result for result in outcome.results.values() if isinstance(result, Explanation)]
+        if made:
+            note_misfit([made[0].logits.detach().cpu()], made[0].activation, where)
         for name, result in outcome.results.items():
             if isinstance(result, str):
                 (complain if named else note)(f"{where}{name} gives no map: {result}")

@@ -14,7 +14,7 @@ from PIL import Image
 from rich.markup import escape
 from torch import Tensor
 
-from relprop.cli.hints import misfit_hint
+from relprop.cli.hints import note_misfit
 from relprop.cli.options import method_label, model_and_weights, parse_device, parse_options
 from relprop.cli.outputs import choose_pictures
 from relprop.cli.photos import photos_in
@@ -114,9 +114,7 @@ def explain_photos(job: Job) -> bool:
             for path, picture in bar.track(todo.items(), description="Explaining"):
                 if not _attempt(job, path, partial(_explain_photo, job, classifier, explainer, path, picture, seen)):
                     failed.append(path)
-        hint = misfit_hint(seen.logits, explainer.captured.activation)
-        if hint is not None:
-            note(hint)
+        note_misfit(seen.logits, explainer.captured.activation)
     if failed:
         complain(f"{len(failed)} of {len(pictures)} photos could not be explained: {', '.join(map(str, failed))}.")
     return not failed

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from rich.markup import escape
 
-from relprop.cli.hints import misfit_hint
+from relprop.cli.hints import note_misfit
 from relprop.cli.options import model_and_weights, parse_device, parse_options
 from relprop.cli.terminal import complain, describe, err, note, out, progress
 from relprop.cli.tools import Classifier, load_classifier
@@ -109,9 +109,7 @@ def _cards(job: GalleryJob, classifier: Classifier, explainers: Mapping[str, Exp
                 yield card
     if not seen:
         raise InputError("Not one photo could be explained, so there is no page.")
-    hint = misfit_hint(seen, classifier.captured.activation)
-    if hint is not None:
-        note(hint)
+    note_misfit(seen, classifier.captured.activation)
 
 
 def _card(

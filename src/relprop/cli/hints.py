@@ -4,11 +4,19 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from relprop.cli.terminal import note
 from relprop.heads import activation_for
 from relprop.text import percent
 
 DOUBT = 0.05
 """The share of the way from chance to certainty below which a model's best class is hardly a decision."""
+
+
+def note_misfit(logits: Sequence[Tensor], activation: str | None, where: str = "") -> None:
+    """Print the hint of :func:`misfit_hint`, if there is one, after the name of the model or nothing."""
+    hint = misfit_hint(logits, activation)
+    if hint is not None:
+        note(where + hint)
 
 
 def misfit_hint(logits: Sequence[Tensor], activation: str | None) -> str | None:

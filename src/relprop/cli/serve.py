@@ -1,7 +1,7 @@
 """``relprop serve``: the app on this machine."""
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def serve_app(job: ServeJob) -> None:
     """Load the first model, capture it, and serve the page until Ctrl-C."""
     device, methods = parse_device(job.device), offered_methods(job.methods)
     served = {
-        label: Served(label, partial(_load, name, weights, device, job.own), device, adapted=_adapted(job.own))
+        label: Served(label, partial(_load, name, weights, device, job.own), device, adapted=bool(job.own.preprocessing))
         for label, (name, weights) in weights_of_models(job.models, job.weights).items()
     }
     listening = listen(job.address)
@@ -90,7 +90,3 @@ def _complete(name: str) -> bool:
 def _load(name: str, weights: Path | None, device: torch.device, own: Own) -> LoadedModel:
     targets: Sequence[str] = ()
     return load_classifier(name, weights, targets, device, own).loaded
-
-
-def _adapted(own: Own) -> bool:
-    return any(value is not None for value in astuple(own)[1:5])

@@ -34,6 +34,11 @@ class Own:
     size: str | None = None
     activation: str | None = None
 
+    @property
+    def preprocessing(self) -> dict[str, str]:
+        """What is said of the preprocessing, by name."""
+        return {name: text for name in ("mean", "std", "scale", "size") if (text := getattr(self, name)) is not None}
+
 
 def adapted(loaded: LoadedModel, own: Own) -> LoadedModel:
     """Return a model with the user's class names, preprocessing and activation in the place of its own.
@@ -42,7 +47,7 @@ def adapted(loaded: LoadedModel, own: Own) -> LoadedModel:
         OptionError: A value that cannot be read or used, or class names of another number than the model's classes.
         InputError: The file of class names cannot be read.
     """
-    given = {name: text for name in ("mean", "std", "scale", "size") if (text := getattr(own, name)) is not None}
+    given = own.preprocessing
     preprocessing = _changed(loaded.preprocessing, given)
     notes = tuple(note for note in loaded.notes if not given or "gives no Preprocessing" not in note)
     adapted = replace(loaded, preprocessing=preprocessing, notes=notes, activation=own.activation or loaded.activation)
