@@ -161,12 +161,13 @@ def test_filters_and_orders_of_the_gallery(chrome, tmp_path):
     page.get_by_label("Name").fill("nothing")
     assert opened.texts("#count") == ["No image fits these filters."]
     page.get_by_label("Name").fill("")
+    page.locator(".card").first.get_by_text("✗ wrong").wait_for()  # cards that come back into sight are filled anew
     assert "✗ wrong" in page.locator(".card").first.inner_text()
     page.get_by_label("gradient", exact=True).uncheck()
     assert page.locator(".card").first.locator(".tile:visible").count() == 2, "the photo and one map"
     before = page.locator(".tile canvas").first.evaluate("canvas => canvas.toDataURL()")
     page.get_by_label("Opacity").fill("0.2")
-    page.wait_for_timeout(50)
+    page.wait_for_function("before => document.querySelector('.tile canvas').toDataURL() !== before", arg=before)
     assert page.locator(".tile canvas").first.evaluate("canvas => canvas.toDataURL()") != before
     page.locator(".tile button").nth(1).focus()
     page.keyboard.press("Enter")
