@@ -161,5 +161,4 @@ def _data(job: GalleryJob, name: str, weights: Path | None) -> dict[str, Any]:
         "tables": [],
         "failures": [],
         "settings": [("Run", entries), ("Versions", versions)],
-        "foot": f"Made by relprop {__version__}. This file holds all its data and opens no connection.",
     }

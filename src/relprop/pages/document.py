@@ -18,9 +18,11 @@ from typing import Any, cast
 from relprop.files import atomic
 from relprop.pages.gallery import Gallery
 from relprop.text import visible
+from relprop.version import __version__
 
 SCRIPTS = ("base.js", "tables.js", "charts.js", "pictures.js", "filters.js", "gallery.js", "main.js")
 """In the order in which they are joined into one."""
+_FOOT = f"Made by relprop {__version__}. This file holds all its data and opens no connection."
 _ESCAPES = {ord(mark): f"\\u{ord(mark):04x}" for mark in "<>&"}
 
 
@@ -44,7 +46,8 @@ def write_page(path: Path, title: str, data: Mapping[str, Any], gallery: Gallery
                 index.append(card.index(gallery))
                 file.write(f'<script type="application/json" id="card-{number}">{embedded(card.pictures(gallery))}</script>\n')
         shown = None if gallery is None else gallery.frame | {"cards": index}
-        file.write(f'<script type="application/json" id="data">{embedded({**data, "title": title, "gallery": shown})}</script>\n')
+        whole = {**data, "title": title, "gallery": shown, "foot": _FOOT}
+        file.write(f'<script type="application/json" id="data">{embedded(whole)}</script>\n')
         file.write(f"<script>{script()}</script>\n</body>\n</html>\n")
     return len(index)
 

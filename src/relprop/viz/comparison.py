@@ -10,7 +10,7 @@ from relprop.errors import InputError
 from relprop.text import percent
 from relprop.viz.classes import explained_classes, predicted_class
 from relprop.viz.drawable import Drawable, maps_of
-from relprop.viz.images import Images, Photo, shown_pixels
+from relprop.viz.images import Images, Photo, own_images, shown_pixels
 from relprop.viz.look import Look, LookOptions
 from relprop.viz.sheet import draw_sheet
 from relprop.viz.subjects import foot_of, subjects_of
@@ -113,7 +113,7 @@ def comparison_rows(
     first = next(iter(made.values()))
     for name, explanation in made.items():
         _check_like(first, name, explanation)
-    images = first.inputs if images is None and _are_images(first) else images
+    images = own_images(first) if images is None else images
     subjects = {name: subjects_of(explanation, images, labels, look or Look()) for name, explanation in made.items()}
     shown = next(iter(subjects.values()))
     return [
@@ -187,10 +187,6 @@ def bands_of(columns: tuple[str, ...], *, several: bool, repeat: bool) -> tuple[
 def _columns_of_one_row(cells: int) -> int:
     """Return how many of so many cells lie side by side: all up to five, else about 8 to 5 of width and height."""
     return cells if cells <= 5 else next(n for n in range(4, _WIDEST + 1) if n == _WIDEST or n * n >= 1.6 * cells)
-
-
-def _are_images(explanation: Drawable) -> bool:
-    return getattr(explanation.inputs, "ndim", 0) == 4 and explanation.inputs.shape[1] in {1, 3}
 
 
 def _check_like(first: Drawable, name: str, explanation: Drawable) -> None:

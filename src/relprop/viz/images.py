@@ -29,7 +29,7 @@ def photos_of(
     Raises:
         InputError: They are not ``count`` images of ``size``, or whole photos with their windows.
     """
-    images = _own_images(explanation) if images is None else images
+    images = own_images(explanation) if images is None else images
     if images is None:
         return [None] * count
     photos = [_photo(image, longest) for image in images]
@@ -50,7 +50,7 @@ def shown_pixels(photo: Bytes | Framed) -> Bytes:
     return faded
 
 
-def _own_images(explanation: Drawable) -> Tensor | None:
+def own_images(explanation: Drawable) -> Tensor | None:
     """Return the explained inputs where they are images of one or three channels."""
     inputs = explanation.inputs
     return inputs if isinstance(inputs, Tensor) and inputs.dim() == 4 and inputs.shape[1] in {1, 3} else None

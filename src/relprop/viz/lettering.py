@@ -1,5 +1,6 @@
 """Text in pictures, shown as it is: no ``$`` begins mathematics, and what the font lacks is a box, without a warning."""
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -37,6 +38,18 @@ def fitted(text: str, width: float, size: float, smallest: float, weight: str = 
     while text and width_of(text + "…", smallest, weight) > width:
         text = text[:-1].rstrip()
     return text + "…", smallest
+
+
+def joined_to_fit(parts: Sequence[str], separator: str, size: float, width: float) -> list[str]:
+    """Join texts into lines of at most ``width`` inches, as many to a line as fit."""
+    lines: list[str] = []
+    for part in parts:
+        longer = f"{lines[-1]}{separator}{part}" if lines else part
+        if lines and width_of(longer, size) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(part)
+    return lines
 
 
 @cache

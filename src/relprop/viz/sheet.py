@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from relprop.text import percent
-from relprop.viz.lettering import width_of
+from relprop.viz.lettering import joined_to_fit, width_of
 from relprop.viz.page import BAR, EXPLAINED, INK, MUTED, PALE, RIVAL, SMALLEST, Page, Place, blank_page
-from relprop.viz.tiles import Cell, Classes, Legend, Marks, Reason, Strip, Tile
+from relprop.viz.tiles import Classes, Legend, Marks, Reason, Strip, Tile
 
 # All lengths in inches.
 MARGIN, GAP, TITLE, ROW_TITLE, CELL_TITLE, FOOT_LINE = 0.2, 0.16, 0.42, 0.3, 0.22, 0.16
@@ -33,7 +33,7 @@ def draw_sheet(strips: Sequence[Strip], *, title: str = "", foot: Sequence[str] 
     columns = max(len(strip.cells) for strip in strips)
     rows = [_Row(strip, cell) for strip in strips]
     width = 2 * MARGIN + columns * (cell + GAP) - GAP
-    lines = [part for text in foot for part in _wrapped(text, 7.0, width - 2 * MARGIN)]
+    lines = [part for text in foot for part in joined_to_fit(text.split(" "), " ", 7.0, width - 2 * MARGIN)]
     top = TITLE if title else MARGIN
     height = top + sum(row.height for row in rows) + len(lines) * FOOT_LINE + MARGIN * 0.6
     page = blank_page(width, height)
@@ -81,14 +81,7 @@ class _Row:
 
     def lines(self, tile: Tile) -> list[str]:
         """The numbers of a tile, as many on a line as fit."""
-        lines: list[str] = []
-        for part in tile.numbers:
-            longer = f"{lines[-1]}  ·  {part}" if lines else part
-            if lines and width_of(longer, self.small) <= self.cell:
-                lines[-1] = longer
-            else:
-                lines.append(part)
-        return lines
+        return joined_to_fit(tile.numbers, "  ·  ", self.small, self.cell)
 
     def draw(self, page: Page, top: float) -> None:
         """Draw the strip from ``top`` down."""
@@ -167,18 +160,3 @@ def _draw_classes(page: Page, room: Place, classes: Classes) -> None:
         page.box(bar, color=PALE)
         filled = MUTED if color == INK else color
         page.box(Place(bar.left, bar.bottom, bar.width * score.probability, bar.height), color=filled)
-
-
-def _wrapped(text: str, size: float, width: float) -> list[str]:
-    """Break a text into lines of a width in inches."""
-    lines: list[str] = []
-    for word in text.split(" "):
-        longer = f"{lines[-1]} {word}" if lines else word
-        if lines and width_of(longer, size) <= width:
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    return lines
-
-
-__all__ = ["CELL", "Cell", "draw_sheet"]

@@ -15,7 +15,6 @@ from relprop.evaluation.settings import Choice
 from relprop.metrics import METRICS
 from relprop.pages import write_page
 from relprop.text import counted
-from relprop.version import __version__
 
 NO_MAPS = (
     "This run kept no maps, so there are no pictures. `relprop evaluate --keep-maps` keeps them: the same command with that option, "
@@ -62,7 +61,6 @@ def page_data(report: Report, settings: Mapping[str, Any]) -> dict[str, Any]:
             for f in report.failures
         ],
         "settings": _settings(settings),
-        "foot": f"Made by relprop {__version__}. This file holds all its data and opens no connection.",
     }
 
 
