@@ -26,6 +26,8 @@ from relprop.ops.linear import Linear
 TOLERANCE = 64
 """How much of the relevance of a layer may be lost to differences, in units of the machine epsilon."""
 
+_WEIGHTS = ("_positive_weight", "_negative_weight", "_magnitude")
+
 Doubt = tuple[Tensor, Tensor | None]
 """A coefficient, and how far the sum that it divides by may be off; None for sums without a difference."""
 
@@ -131,8 +133,11 @@ class Contributions:
         )
 
     def split(self) -> "SplitContributions":
-        """The same without differences."""
-        return SplitContributions(self.linear, self.x, self.output, self.bias, nonnegative=self.input_nonnegative)
+        """The same without differences; what is none already is kept."""
+        split = SplitContributions(self.linear, self.x, self.output, self.bias, nonnegative=self.input_nonnegative)
+        kept = _WEIGHTS if self.input_nonnegative else (*_WEIGHTS, "absolute")
+        split.__dict__.update((name, self.__dict__[name]) for name in kept if name in self.__dict__)
+        return split
 
     @cached_property
     def z(self) -> Tensor:
@@ -307,7 +312,7 @@ class SplitContributions(Contributions):
     @cached_property
     def absolute(self) -> Tensor:
         """``a_j``, the sum of absolute contributions."""
-        return self.positive + self.negative
+        return self.positive + self.negative if self.input_nonnegative else super().absolute
 
     @property
     def _direct(self) -> bool:
@@ -319,6 +324,9 @@ class SplitContributions(Contributions):
         if coefficients.opposite or down is None:
             return super().redistribute(coefficients)
         p, n = coefficients.p, coefficients.n
+        if coefficients.agree and n is not None:  # all contributions take n, and positive ones what p has more
+            both = self._times(self.x.abs(), self.linear.transpose(n, self._magnitude))
+            return both + self.redistribute(Coefficients(p - n))
         by_up = self._times(up, self._transposed(p, n))
         return by_up if n is None and self.linear.nonnegative else by_up + self._times(down, self._transposed(n, p))
 
