@@ -158,9 +158,9 @@ def test_every_region_keeps_its_evidence_and_every_sample_its_sum(channels, weig
     if zeros:
         relevance[:, 1:3] = 0
     layout, dim = SampleLayout(0), channels + 1
-    shared = by_region(weight).backward(relevance, dim, layout, 3)
+    shared = by_region(weight).backward(relevance, relevance, dim, layout, 3)
     torch.testing.assert_close(shared.flatten(1).sum(1), relevance.flatten(1).sum(1), **TIGHT)
-    kept = by_region().backward(relevance, dim, layout, 3)
+    kept = by_region().backward(relevance, relevance, dim, layout, 3)
     torch.testing.assert_close(kept.sum(dim), relevance.sum(dim), **TIGHT)
     assert bool(((kept >= 0) == (kept.sum(dim, keepdim=True) >= 0)).where(kept != 0, True).all()), "a region has one sign"
 

@@ -12,6 +12,7 @@ from relprop.methods.cams import CAM_METHODS
 from relprop.methods.channel_cams import CHANNEL_CAM_METHODS
 from relprop.methods.controls import CONTROL_METHODS
 from relprop.methods.deeplift import DEEPLIFT_METHODS
+from relprop.methods.equilibrium import EQUILIBRIUM_METHODS
 from relprop.methods.fullgrad import FULLGRAD_METHODS
 from relprop.methods.gradients import GRADIENT_METHODS
 from relprop.methods.lrp import LRP_METHODS
@@ -57,6 +58,7 @@ class MethodEntry:
 _ROWS = (
     *RAP_METHODS,
     *REGIONAL_METHODS,
+    *EQUILIBRIUM_METHODS,
     *LRP_METHODS,
     *ABSLRP_METHODS,
     *TRANSFORMER_METHODS,

@@ -154,9 +154,10 @@ def _counted(step: Step, method: Composite, regions: Regions) -> Step:
     share, backward = method.regional.rule, step.backward  # pyright: ignore[reportOptionalMemberAccess]
 
     def counted(call: Call, relevance: Tensor) -> Relevances:
-        return backward(call, share.backward(relevance, regions.channels, call.layout, call.batch))  # pyright: ignore[reportOptionalCall]
+        return backward(call, share.backward(relevance, call.output, regions.channels, call.layout, call.batch))  # pyright: ignore[reportOptionalCall]
 
-    return replace(step, backward=counted, rule=f"{share.name}, {step.rule}", multiplier=None)
+    needs = step.needs | {"output"} if share.reads_value else step.needs
+    return replace(step, backward=counted, rule=f"{share.name}, {step.rule}", multiplier=None, needs=needs)
 
 
 def _step(node: fx.Node, method: Composite, roles: Roles, facts: Facts, *, reached: bool) -> Step:

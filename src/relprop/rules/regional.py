@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from relprop.errors import OptionError
+from relprop.errors import OptionError, UnsupportedOpError
 from relprop.ops.layout import SampleLayout
 from relprop.rules.kernel import divide
 
-RegionFunction = Callable[[Tensor, int, SampleLayout, int], Tensor]
-"""``(relevance, dimension of the channels, layout of the samples, batch) -> relevance``, shaped alike, with the same sum per sample."""
+RegionFunction = Callable[[Tensor, Tensor, int, SampleLayout, int], Tensor]
+"""``(what arrives, value, dimension of the channels, layout of the samples, batch) -> relevance``, all three shaped alike."""
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,12 @@ class RegionRule:
     Attributes:
         name: Printed in the plan.
         backward: The function.
+        reads_value: Whether it reads the value itself.
     """
 
     name: str
     backward: RegionFunction
+    reads_value: bool = False
 
 
 def by_region(weight: float = 1.0) -> RegionRule:
@@ -41,7 +43,7 @@ def by_region(weight: float = 1.0) -> RegionRule:
     if not (0 <= weight <= 1 and math.isfinite(weight)):
         raise OptionError(f"Option weight={weight!r} must lie between 0 and 1.")
 
-    def backward(relevance: Tensor, channels: int, layout: SampleLayout, batch: int) -> Tensor:
+    def backward(relevance: Tensor, _: Tensor, channels: int, layout: SampleLayout, batch: int) -> Tensor:
         magnitude = relevance.abs()
         factor = divide(relevance.sum(channels, keepdim=True), magnitude.sum(channels, keepdim=True))
         if weight < 1:
@@ -50,3 +52,20 @@ def by_region(weight: float = 1.0) -> RegionRule:
         return magnitude * factor
 
     return RegionRule("by region", backward)
+
+
+def by_activation() -> RegionRule:
+    """Weigh every channel by its mean gradient, as Grad-CAM does without summing the channels: ``R_pk = x_pk · mean_q c_qk``.
+
+    What arrives is to be the gradient ``c``, by :func:`relprop.rules.gradient.gradient`.
+    """
+
+    def backward(gradient: Tensor, value: Tensor, channels: int, layout: SampleLayout, batch: int) -> Tensor:
+        places = [d for d in range(value.dim()) if d not in {channels, layout.dim}]
+        if layout.dim is not None and value.shape[layout.dim] != batch:
+            raise UnsupportedOpError(
+                "Channels are weighed by their mean over a sample, and here windows lie in the batch dimension."
+            )
+        return value * gradient.mean(places, keepdim=True)
+
+    return RegionRule("by mean gradient", backward, reads_value=True)

@@ -10,6 +10,8 @@ from relprop.options import check_options
 from relprop.rules.abslrp import abslrp
 from relprop.rules.affine import absolute, alpha_beta, epsilon, flat, gamma, rap, unchanged, wsquare, zbox, zplus
 from relprop.rules.attention import balanced_sum, norm_linear, softmax_taylor
+from relprop.rules.equilibrium import equilibrium
+from relprop.rules.gradient import gradient
 from relprop.rules.rule import Rule
 from relprop.rules.sums import split_sum
 
@@ -19,8 +21,10 @@ RULES: dict[str, Callable[..., Rule]] = {
     "alpha-beta": alpha_beta,
     "balanced": balanced_sum,
     "epsilon": epsilon,
+    "equilibrium": equilibrium,
     "flat": flat,
     "gamma": gamma,
+    "gradient": gradient,
     "norm": norm_linear,
     "pass": unchanged,
     "rap": rap,
