@@ -5,7 +5,8 @@ import inspect
 
 import pytest
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 from typer.testing import CliRunner
 
 import relprop
@@ -306,6 +307,31 @@ def test_sums_split_otherwise_in_models_with_attention(problem, tokens, name, tm
 @pytest.mark.parametrize("name", ["attnlrp", "cp-lrp"])
 def test_published_transformer_methods_split_sums_by_signed_value(tokens, name):
     assert set(sums_of(relprop.Explainer(*tokens, name))) == {"split by signed"}
+
+
+def test_max_pooling_of_abslrp_follows_the_model(tmp_path):
+    class Pooled(nn.Module):
+        def __init__(self, *, residual: bool) -> None:
+            super().__init__()
+            self.conv, self.head, self.residual = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4 * 4 * 4, 5), residual
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = F.max_pool2d(F.relu(self.conv(x)), 2)
+            return self.head((h + F.relu(h) if self.residual else h).flatten(1))
+
+    x = torch.rand(2, 3, 8, 8, dtype=torch.float64)
+    file = tmp_path / "own.toml"
+    file.write_text('base = "abslrp-plain"\n[rules]\nselect = {rule = "abslrp", max_pooling = "weighted"}\n', "utf-8")
+    for residual, usual in ((False, "weighted"), (True, "divided")):
+        torch.manual_seed(0)
+        model = Pooled(residual=residual).double().eval()
+        maps = {
+            name: relprop.explain(model, x, 1, method="abslrp-plain", max_pooling=name).relevance
+            for name in ("usual", "divided", "weighted")
+        }
+        torch.testing.assert_close(maps["usual"], maps[usual])
+        assert not torch.allclose(maps["divided"], maps["weighted"])
+        torch.testing.assert_close(relprop.explain(model, x, 1, method=file).relevance, maps["weighted"])
 
 
 def test_rules_with_attention_that_cannot_be():

@@ -16,7 +16,8 @@
     pool = "zplus"
     conv = { rule = "gamma", gamma = 0.25 }
 
-    [with_attention]            # by role, before [rules] in models with attention
+    [with_sums]                 # by role, before [rules] in models with residual sums
+    [with_attention]            # by role, before both in models with attention
     add = { rule = "split", treatment = "absolute" }
 
     [by_op]                     # by op
@@ -45,7 +46,8 @@ from relprop.rules.rule import Rule
 from relprop.rules.starts import CONTRASTIVE, STARTS, Start
 from relprop.text import split_options
 
-_TABLES = ("options", "rules", "by_op", "by_path", "with_attention")
+_WHERE = ("with_sums", "with_attention")
+_TABLES = ("options", "rules", "by_op", "by_path", *_WHERE)
 _KEYS: Mapping[str, tuple[type, str]] = {
     "base": (str, "a string"),
     "name": (str, "a string"),
@@ -111,8 +113,9 @@ def _ruled(base: Method, name: str, content: Mapping[str, Any]) -> Method:
     tables = {key: {entry: _rule(key, entry, value) for entry, value in content.get(key, {}).items()} for key in _TABLES[1:]}
     bounds = _bounds(name, content.get("bounds")) or base.bounds
     changes = {"rules": {**base.rules, **tables["rules"]}, "by_op": {**tables["by_op"], **base.by_op}}
-    attention = {role: rule for role, rule in base.with_attention.items() if role not in tables["rules"]}
-    changes["with_attention"] = {**attention, **tables["with_attention"]}
+    for where in _WHERE:
+        before = {role: rule for role, rule in getattr(base, where).items() if role not in tables["rules"]}
+        changes[where] = {**before, **tables[where]}
     changes["by_path"] = {**tables["by_path"], **base.by_path}
     plain = {key: content[key] for key in ("fold_batchnorm", "conserves") if key in content}
     if "start" in content:

@@ -23,7 +23,7 @@ from relprop.rules.sums import split_sum
 Bounds = tuple[float | Tensor, float | Tensor] | None
 
 _PASSING = (Role.GATE, Role.NORM, Role.ACTIVATION, Role.SCALE, Role.BIAS, Role.SOFTMAX)
-_TABLES = ("rules", "by_op", "by_path", "with_attention")
+_TABLES = ("rules", "by_op", "by_path", "with_sums", "with_attention")
 _LIKE_DENSE = (Role.POOL, Role.ATTENTION, Role.PRODUCT)
 
 
@@ -40,6 +40,7 @@ class Composite:
         by_op: Rules of single ops, by name, such as ``"conv2d"``; they override ``rules``.
         by_path: Rules of the dense and conv layers in a module, by path or pattern, such as ``"features.0"``, ``"layer4"`` or
             ``"layer?.0"``; the first match wins, and overrides ``by_op`` and ``rules``.
+        with_sums: Rules that override ``rules`` in models that add values, as residual networks do.
         with_attention: Rules that override ``rules`` in models with attention.
         start: How the explained logits become relevance of the output, see :data:`relprop.methods.STARTS`.
         fold_batchnorm: Whether BatchNorm folds into the layer before it.
@@ -58,6 +59,7 @@ class Composite:
     rules: Mapping[Role | str, Rule | str]
     by_op: Mapping[str, Rule | str] = field(default_factory=dict[str, Rule | str])
     by_path: Mapping[str, Rule | str] = field(default_factory=dict[str, Rule | str])
+    with_sums: Mapping[Role | str, Rule | str] = field(default_factory=dict[Role | str, Rule | str])
     with_attention: Mapping[Role | str, Rule | str] = field(default_factory=dict[Role | str, Rule | str])
     start: Start = STARTS["logit"]
     fold_batchnorm: bool = True
@@ -72,7 +74,7 @@ class Composite:
         for where in _TABLES:
             table: Mapping[Any, Rule | str] = getattr(self, where)
             object.__setattr__(self, where, {key: self._made(where, key, rule) for key, rule in table.items()})
-        for role in (*self.rules, *self.with_attention):
+        for role in (*self.rules, *self.with_sums, *self.with_attention):
             if role not in list(Role):
                 near = suggestion(role, map(str, Role))
                 raise OptionError(f"Method {self.name!r}: unknown role {role!r}.{near} Known roles: {', '.join(Role)}.")
@@ -107,11 +109,13 @@ class Composite:
 
     def suited(self, kinds: Collection[Role]) -> Self:
         """Return the method for a model with ops of these kinds."""
-        if Role.ATTENTION not in kinds or not (self.with_attention or self.regional):
-            return self
-        regional = None if self.regional is None else self.regional.suited()
-        before = {Role(role): rule for role, rule in self.with_attention.items()}
-        return replace(self, rules={**self.rules, **before}, with_attention={}, regional=regional)
+        added = self.with_sums if Role.ADD in kinds else {}
+        regional = self.regional
+        if Role.ATTENTION in kinds:
+            added = {**added, **self.with_attention}
+            regional = None if regional is None else regional.suited()
+        rules = {**self.rules, **{Role(role): rule for role, rule in added.items()}}
+        return replace(self, rules=rules, with_sums={}, with_attention={}, regional=regional)
 
     def above(self) -> "Composite":
         """Return the rules from the output down to the value with regions: the method itself where there is no such value."""
