@@ -100,7 +100,8 @@ def _capture(model: nn.Module, given: Inputs, output: str | int | None, activati
             raise
         raise CaptureError(f"{error}{advice}") from error
     head = activation or final_activation(found.notes)
-    return Captured(found.module, found.example, found.dynamic, model, found.notes, output, watch, head)
+    followed = watch.without(found.caches)
+    return Captured(found.module, found.example, found.dynamic, model, found.notes, output, followed, head)
 
 
 def _advice(given: Inputs) -> str:

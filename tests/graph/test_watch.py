@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import relprop
 from relprop.errors import ModelError
@@ -140,3 +140,33 @@ def test_edits_of_weights_made_in_inference_mode_are_followed():
     with torch.inference_mode():
         model[0].weight.mul_(2)
     torch.testing.assert_close(explainer(X).relevance, relprop.explain(model, X).relevance)
+
+
+class Cached(nn.Module):
+    """Fills a buffer anew where the input has another size, as models cache positions; another buffer counts calls, and is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 4)
+        self.register_buffer("places", torch.zeros(1))
+        self.register_buffer("state", torch.ones(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.places.shape[0] != x.shape[-1]:
+            self.places = torch.linspace(0, 1, x.shape[-1], dtype=x.dtype, device=x.device)
+        self.state = self.state * 2
+        return self.layer(x + self.places) * self.state
+
+
+def test_buffers_that_the_model_fills_anew_are_not_watched():
+    torch.manual_seed(0)
+    model, x = Cached().double().eval(), torch.rand(2, 3, dtype=torch.float64)
+    explainer = relprop.Explainer(model, x, "gradient")
+    before = explainer(x, 1).relevance
+    logits = model(x)  # puts a longer tensor in the buffer's place
+    assert model.places.shape == (3,)
+    torch.testing.assert_close(explainer.logits(x), 2 * logits)  # what it reads is followed: the state has doubled
+    torch.testing.assert_close(explainer(x, 1).relevance, 2 * before)
+    model.layer = nn.Linear(3, 5).double()
+    with pytest.raises(ModelError, match="have changed since it was captured"):
+        explainer(x)

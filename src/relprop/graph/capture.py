@@ -118,7 +118,7 @@ def record_model(model: nn.Module, inputs: Inputs, output: str | int | None = No
     notes = () if size is None else ("The model fixes its batch size, so samples are run one at a time.",)
     if size is not None and size > 1:
         notes = (f"The model takes batches of {size} alone, so samples are run one at a time, each as {size} copies.",)
-    return CapturedModel(module, inputs.map(hollow), size is None, model, notes, output)
+    return CapturedModel(module, inputs.map(hollow), size is None, model, notes, output, caches=recording.caches)
 
 
 def _check_not_scripted(model: nn.Module) -> None:

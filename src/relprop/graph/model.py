@@ -34,6 +34,7 @@ class CapturedModel:
         watch: Watches the user's model; None for a copy with tensors of its own, which does not follow it.
         activation: The activation of the model's head, see :mod:`relprop.heads`; None where it is not known.
         labels: The names of the classes; None where they are not known.
+        caches: Names of the buffers that the model fills anew, whatever they hold; they are not watched.
     """
 
     module: fx.GraphModule
@@ -45,6 +46,7 @@ class CapturedModel:
     watch: Watch | None = None
     activation: str | None = None
     labels: tuple[str, ...] | None = None
+    caches: frozenset[str] = frozenset()
 
     def copy(self) -> Self:
         """Return the same model with a graph of its own; tensors are shared."""

@@ -1,7 +1,7 @@
 """Watch the user's model: what of it has changed since it was captured."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
@@ -74,6 +74,10 @@ class Watch:
                 named = [(name, tensor) for name, tensor in holder.items() if tensor is not None and not is_lazy(tensor)]
                 weights += [_Weight.of(holder, name, f"{path}.{name}".removeprefix("."), tensor) for name, tensor in named]
         return cls(tuple(weights), tuple(modules))
+
+    def without(self, names: Collection[str]) -> Self:
+        """Return the same without some weights, by name."""
+        return replace(self, weights=tuple(weight for weight in self.weights if weight.path not in names))
 
     def changed(self) -> bool:
         """Whether any weight has other values now; the cost is some microseconds per weight.

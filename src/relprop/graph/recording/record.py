@@ -40,11 +40,13 @@ class Recording:
         graph: Its ops; a placeholder for every argument, tensor or not.
         constants: The tensors that the graph reads, by name.
         returned: The calls of modules, in the order of their returns.
+        caches: Names of the model's buffers that it fills anew, whatever they hold.
     """
 
     graph: fx.Graph
     constants: Mapping[str, Tensor]
     returned: tuple[Returned, ...]
+    caches: frozenset[str]
 
 
 class _Calls:
@@ -104,7 +106,8 @@ def record(model: nn.Module, inputs: Inputs, select: Callable[[object], Tensor],
         explained = recorder.read_last(select(result)).node
     recorder.graph.output((explained,))
     calls.recorder = None
-    return Recording(recorder.graph, recorder.constants, tuple(calls.returned))
+    caches = shadow.replaced() - recorder.read_names
+    return Recording(recorder.graph, recorder.constants, tuple(calls.returned), caches)
 
 
 def as_module(recording: Recording) -> Graph:

@@ -52,6 +52,7 @@ class Recorder(TorchDispatchMode):
     Attributes:
         graph: The ops.
         constants: The tensors that the graph reads, by name.
+        read_names: The names of the model's parameters and buffers among them.
         path: The path of the module that is being called.
         count: How many nodes were recorded.
     """
@@ -60,6 +61,7 @@ class Recorder(TorchDispatchMode):
         super().__init__()
         self.graph = fx.Graph()
         self.constants: dict[str, Tensor] = {}
+        self.read_names: set[str] = set()
         self.path = ""
         self.count = 0
         self._region: Region | None = None
@@ -135,6 +137,7 @@ class Recorder(TorchDispatchMode):
         path, value = self._names.get(id(tensor), ""), tensor.detach()
         name = f"c{len(self.constants)}_{path}".replace(".", "_")
         self.constants[name] = value
+        self.read_names.add(path)
         node = self._counted(self.graph.get_attr(name))
         node.meta.update({"val": as_meta(value), PATH: path, CONSTANT: value})
         return self._enter(tensor, node, value)

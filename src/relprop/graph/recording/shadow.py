@@ -43,6 +43,7 @@ class Shadow:
         self._paths = {id(module): path for path, module in model.named_modules()}
         self._copies: dict[int, Any] = {}
         self._kept: list[Any] = []
+        self._buffers: list[tuple[str, dict[str, Any], dict[str, Any]]] = []
         self.names: dict[int, str] = {}
         self.model: nn.Module = self._module(model)
 
@@ -65,6 +66,7 @@ class Shadow:
                 own[name] = type(value)((key, None if child is None else self._module(child)) for key, child in value.items())
             else:
                 own[name] = self._translated(value)
+        self._buffers.append((prefix, own["_buffers"], dict(own["_buffers"])))
         own["training"] = False
         own["_forward_pre_hooks"] = without_observers(own["_forward_pre_hooks"])
         own["_forward_hooks"] = without_observers(own["_forward_hooks"])
@@ -72,6 +74,15 @@ class Shadow:
         forward = own.get("forward", types.MethodType(type(module).forward, copied))
         own["forward"] = functools.partial(self._call, path, forward)
         return copied
+
+    def replaced(self) -> frozenset[str]:
+        """Return the names of the buffers in whose place the model's code has put another tensor."""
+        return frozenset(
+            prefix + key
+            for prefix, now, before in self._buffers
+            for key, buffer in before.items()
+            if buffer is not None and now.get(key) is not buffer
+        )
 
     def _script(self, module: torch.jit.ScriptModule) -> Any:  # noqa: ANN401
         """TorchScript has no code to copy; it runs as it is, or a copy of it in evaluation mode."""
