@@ -35,9 +35,10 @@ ORDER = [
 """The rooms of the top level, from the bottom; rooms on one line do not import each other."""
 HEIGHT = {room: height for height, rooms in enumerate(ORDER) for room in rooms}
 INNER = [
-    ["results"],
+    ["results", "presets"],
     ["settings"],
     ["compute"],
+    ["mosaics"],
     ["prepare"],
     ["report"],
     ["run"],

@@ -322,7 +322,10 @@ def evaluate(
     settings: Annotated[Path | None, typer.Argument(metavar="[SETTINGS.toml]", help="Settings; flags go before them.")] = None,
     data: Annotated[
         str | None,
-        typer.Option(metavar="KIND:PATH", help="voc, imagenet, imagenet-segmentation, imagenet-s, coco, folder, huggingface."),
+        typer.Option(
+            metavar="KIND:PATH",
+            help="voc, imagenet, imagenet-segmentation, imagenet-s, coco, folder, huggingface, mosaic, handset, funnybirds.",
+        ),
     ] = None,
     data_option: Annotated[
         list[str],
@@ -341,9 +344,16 @@ def evaluate(
         Path | None, typer.Option("--output", "-o", help="The folder of results; an interrupted run resumes from it.")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Take only this many images, the first of the data set.")] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="srg, single-deletion, gridpg, difull, dipart, known-map, pointing, imagenet-s or funnybirds; flags go before it."),
+    ] = None,
     target: Annotated[str | None, typer.Option(help="The class to explain: predicted (default) or label.")] = None,
     geometry: Annotated[
         str | None, typer.Option(help="model (default): its own preprocessing; resize: the whole image at its input size.")
+    ] = None,
+    grid: Annotated[
+        str | None, typer.Option(help="How models see mosaics: shrunk (default), full, difull or dipart.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="The random seed; default 0.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per batch; default 8.")] = None,
@@ -377,11 +387,41 @@ def evaluate(
     named = {"data": data, "data_options": data_option, "models": model, "methods": methods, "metrics": metrics, "limit": limit}
     where = {"device": device, "engine": engine, "workers": workers, "address": address, "batch_size": batch_size}
     own = {"labels": labels, "mean": mean, "std": std, "scale": scale, "size": size, "activation": activation}
-    rest = {"target": target, "geometry": geometry, "seed": seed, "block": block, "keep_maps": keep_maps, "output": output}
+    rest = {"preset": preset, "target": target, "geometry": geometry, "grid": grid, "seed": seed, "block": block, "keep_maps": keep_maps, "output": output}
     if not run_evaluation(
         settings, {**named, **own, **where, **rest, "redo_failed": redo_failed}, dry_run=dry_run, trusted=trust_code
     ):
         raise typer.Exit(1)
+
+
+@app.command()
+@guarded
+def mosaics(
+    data: Annotated[str, typer.Argument(metavar="KIND:PATH", help="The data set of the photos, as `relprop evaluate` takes it.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write, for --data mosaic:FILE.")],
+    model: Annotated[
+        list[str], typer.Option("--model", "-m", metavar="NAME[=WEIGHTS]", help=f"Must recognize the photos; repeatable. {MODEL_HELP}")
+    ] = [DEFAULT_MODEL],  # noqa: B006
+    data_option: Annotated[list[str], typer.Option("--data-option", metavar="KEY=VALUE", help="An option of the data set; repeatable.")] = [],  # noqa: B006
+    cells: Annotated[int, typer.Option("--cells", "-n", help="Cells per side.")] = 2,
+    count: Annotated[int, typer.Option(help="Number of mosaics.")] = 100,
+    confidence: Annotated[float, typer.Option(help="The least probability that every model gives to the class of a photo.")] = 0.99,
+    seed: Annotated[int, typer.Option(help="The random seed.")] = 0,
+    limit: Annotated[int | None, typer.Option(help="Look at only this many photos, the first of the data set.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Photos per batch.")] = 8,
+    device: DeviceOption = "cpu",
+    debug: DebugOption = False,
+) -> None:
+    """Make mosaics of photos that models recognize, each of another class, for the presets gridpg, difull and dipart."""
+    with importing():
+        from relprop.cli.mosaics import mosaics_to_file
+        from relprop.cli.options import parse_options
+        from relprop.evaluation.mosaics import MosaicJob
+        from relprop.evaluation.settings import models as choices_of
+
+    options = parse_options(data_option)
+    job = MosaicJob(data, choices_of(*model), options, cells, count, confidence, seed, limit, device, batch_size)
+    mosaics_to_file(job, output)
 
 
 @app.command()

@@ -9,23 +9,35 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from relprop.datasets.each_class import check_subset, expanded
 from relprop.datasets.sample import VOID, Annotated, Dataset, listed, problems_of
 from relprop.errors import InputError
 from relprop.files import as_path
 from relprop.images import read_rgb
 
 
-def open_coco(root: Path | str, *, split: str = "val2017", annotations: Path | str | None = None) -> Dataset:
+def open_coco(
+    root: Path | str,
+    *,
+    split: str = "val2017",
+    annotations: Path | str | None = None,
+    each_class: bool = False,
+    subset: str = "all",
+) -> Dataset:
     """Open a COCO detection set; labels are the indices, 0 to 79, of its categories in the order of their ids.
 
     Args:
         root: The folder that holds the image folder ``split`` and ``annotations``.
         split: The image folder's name.
         annotations: The JSON file; by default ``annotations/instances_SPLIT.json``.
+        each_class: One sample for each class in an image, which is then its first label.
+        subset: With ``each_class``, ``all`` samples, or the ``difficult`` ones: see :data:`relprop.datasets.each_class.SUBSETS`.
 
     Raises:
         InputError: The files do not exist, or the package pycocotools is not installed.
+        OptionError: An unknown subset, or one without ``each_class``.
     """
+    check_subset(subset, each_class=each_class)
     root = as_path(root, "The folder of a data set")
     folder = root / split
     path = as_path(annotations, "Option annotations") if annotations else root / "annotations" / f"instances_{split}.json"
@@ -37,13 +49,26 @@ def open_coco(root: Path | str, *, split: str = "val2017", annotations: Path | s
     missing = [name for name, key in names.items() if api.imgs[key]["file_name"] not in files]
     bare = [name for name, key in names.items() if not api.imgToAnns[key] and name not in set(missing)]
     kept = {name: key for name, key in names.items() if name not in {*missing, *bare}}
-    return Dataset(
+    dataset = Dataset(
         name="coco",
         classes=tuple(entry["name"] for _, entry in sorted(api.cats.items())),
         ids=tuple(kept),
         read=partial(_read, folder, path, kept),
         problems=problems_of({f"image missing in {split}": missing, "image without annotation": bare}),
     )
+    return expanded(dataset, partial(_areas, path, kept), subset) if each_class else dataset
+
+
+def _areas(path: Path, keys: dict[str, int], name: str) -> tuple[dict[int, float], float]:
+    """Return the summed area of the objects of each class, and the image's."""
+    api = _api(path)
+    categories, image = sorted(api.cats), api.imgs[keys[name]]
+    areas: dict[int, float] = {}
+    for entry in api.imgToAnns[keys[name]]:
+        if not entry.get("iscrowd"):
+            label = categories.index(entry["category_id"])
+            areas[label] = areas.get(label, 0.0) + entry["area"]
+    return areas, float(image["width"] * image["height"])
 
 
 @cache

@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 from relprop.datasets.coco import open_coco
 from relprop.datasets.folder import open_folder
+from relprop.datasets.funnybirds import open_funnybirds
+from relprop.datasets.handset import open_handset
 from relprop.datasets.huggingface import open_huggingface
 from relprop.datasets.imagenet import open_imagenet
 from relprop.datasets.imagenet_segmentation import open_imagenet_s, open_imagenet_segmentation
@@ -20,6 +22,8 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
     "coco": open_coco,
     "folder": open_folder,
     "huggingface": open_huggingface,
+    "funnybirds": open_funnybirds,
+    "handset": open_handset,
 }
 
 

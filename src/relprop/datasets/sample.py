@@ -1,7 +1,8 @@
 """Samples, data sets, and the problems of either."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -42,6 +43,9 @@ class Annotated:
         box_labels: The class of each box.
         mask: Mode L, the image's size: 0 background, j the pixels of ``labels[j - 1]`` (of the object, if there are no labels),
             255 void.
+        parts: Mode L, the image's size: the numbers of regions, from 1, such as the cells of a mosaic or the parts of an object; 0 for none.
+        cell: For a mosaic, the cell whose class comes first, in reading order from 0.
+        facts: What is known of the parts of an object; None where nothing is.
     """
 
     image: Image.Image
@@ -49,11 +53,37 @@ class Annotated:
     boxes: tuple[Box, ...] = ()
     box_labels: tuple[int, ...] = ()
     mask: Image.Image | None = None
+    parts: Image.Image | None = None
+    cell: int = 0
+    facts: "Facts | None" = None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of an image whose object is made of parts that can be taken away.
+
+    Attributes:
+        names: The name of each number in the map of parts, from 1; one name may have several numbers, as both wings have.
+        object_parts: The names of the object's own parts; others belong to the background.
+        sufficient: The minimal sets of parts that tell the class from every other.
+        twins: Two other classes, each with the parts that it shares with the image's class, which are not those of the other; None where
+            there are none.
+        without: Names of parts → the image without them.
+    """
+
+    names: tuple[str, ...]
+    object_parts: tuple[str, ...]
+    sufficient: tuple[frozenset[str], ...]
+    twins: tuple[tuple[int, frozenset[str]], tuple[int, frozenset[str]]] | None
+    without: Callable[[frozenset[str]], Image.Image]
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One preprocessed image: ``image`` ``(C, H, W)``, and in its pixel coordinates ``boxes`` ``(N, 4)`` and ``mask`` ``(H, W)``, uint8."""
+    """One preprocessed image: ``image`` ``(C, H, W)``, and in its pixel coordinates ``boxes`` ``(N, 4)``, ``mask`` and ``parts`` ``(H, W)``, uint8.
+
+    ``cell`` and ``facts`` are those of :class:`Annotated`; ``without`` gives the preprocessed ``(C, H, W)`` image without some parts.
+    """
 
     id: str
     image: Tensor
@@ -61,6 +91,10 @@ class Sample:
     boxes: Tensor
     box_labels: tuple[int, ...]
     mask: Tensor | None
+    parts: Tensor | None = None
+    cell: int = 0
+    facts: Facts | None = None
+    without: Callable[[frozenset[str]], Tensor] | None = None
 
     def object_mask(self, label: int | None = None) -> Tensor:
         """Return the ``(H, W)`` uint8 mask of one class (None: of any class): 1 its pixels, 0 others, 255 void.
@@ -110,6 +144,7 @@ class Dataset:
         ids: A unique name for each image, in the order of the official list.
         read: Id → ``Annotated``; raises an error for a file that cannot be read.
         problems: Missing or inconsistent files found when the data set was opened.
+        grid: For mosaics, the number of cells per side; 1 for photos.
     """
 
     name: str
@@ -117,6 +152,7 @@ class Dataset:
     ids: tuple[str, ...]
     read: Callable[[str], Annotated]
     problems: tuple[Problem, ...] = ()
+    grid: int = 1
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -135,7 +171,7 @@ class Dataset:
             except Exception:
                 return True
 
-        return Dataset(self.name, self.classes, tuple(name for name in self.ids if kept(name)), self.read, self.problems)
+        return replace(self, ids=tuple(name for name in self.ids if kept(name)))
 
 
 def load(dataset: Dataset, name: str, geometry: Geometry) -> Sample | Failure:
@@ -151,13 +187,14 @@ def load(dataset: Dataset, name: str, geometry: Geometry) -> Sample | Failure:
 
 
 def prepare(name: str, raw: Annotated, geometry: Geometry) -> Sample:
-    """Apply the same geometry to image, boxes and mask; a box that is cropped away is dropped.
+    """Apply the same geometry to image, boxes, mask and parts; a box that is cropped away is dropped.
 
     Raises:
-        InputError: The mask has another size than the image.
+        InputError: The mask or the map of parts has another size than the image.
     """
-    if raw.mask is not None and raw.mask.size != raw.image.size:
-        raise InputError(f"The mask of {name} is {_by(raw.mask)} pixels but its image is {_by(raw.image)}.")
+    for what, regions in (("mask", raw.mask), ("map of parts", raw.parts)):
+        if regions is not None and regions.size != raw.image.size:
+            raise InputError(f"The {what} of {name} is {_by(regions)} pixels but its image is {_by(raw.image)}.")
     moved = [_move_box(box, raw.image.size, geometry) for box in raw.boxes]
     left = [index for index, box in enumerate(moved) if box is not None]
     return Sample(
@@ -166,8 +203,20 @@ def prepare(name: str, raw: Annotated, geometry: Geometry) -> Sample:
         labels=raw.labels,
         boxes=torch.tensor([moved[index] for index in left], dtype=torch.float32).reshape(-1, 4),
         box_labels=tuple(raw.box_labels[index] for index in left),
-        mask=None if raw.mask is None else torch.from_numpy(np.array(geometry.crop(raw.mask, nearest=True), dtype=np.uint8)),
+        mask=_move_regions(raw.mask, geometry),
+        parts=_move_regions(raw.parts, geometry),
+        cell=raw.cell,
+        facts=raw.facts,
+        without=None if raw.facts is None else partial(_without, raw.facts, geometry),
     )
+
+
+def _move_regions(regions: Image.Image | None, geometry: Geometry) -> Tensor | None:
+    return None if regions is None else torch.from_numpy(np.array(geometry.crop(regions, nearest=True), dtype=np.uint8))
+
+
+def _without(facts: Facts, geometry: Geometry, parts: frozenset[str]) -> Tensor:
+    return geometry.tensor(facts.without(parts))
 
 
 def _by(image: Image.Image) -> str:

@@ -6,6 +6,7 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 
+from relprop.datasets.each_class import check_subset, expanded
 from relprop.datasets.sample import VOID, Annotated, Box, Dataset, index_mask, listed, problems_of, read_indices
 from relprop.errors import InputError, OptionError
 from relprop.files import as_path
@@ -18,7 +19,14 @@ VOC_CLASSES = (
 
 
 def open_voc(
-    root: Path | str, *, year: int | None = None, split: str = "val", task: str = "segmentation", single_class: bool = False
+    root: Path | str,
+    *,
+    year: int | None = None,
+    split: str = "val",
+    task: str = "segmentation",
+    single_class: bool = False,
+    each_class: bool = False,
+    subset: str = "all",
 ) -> Dataset:
     """Open a Pascal VOC set.
 
@@ -28,11 +36,15 @@ def open_voc(
         split: A list of ``ImageSets``: ``train``, ``val``, ``trainval``, ``test``.
         task: ``segmentation`` (images with masks) or ``main`` (images with boxes).
         single_class: Keep only the images whose mask shows exactly one class (this reads every mask).
+        each_class: One sample for each class in an image, which is then its first label; a class all of whose boxes are marked difficult
+            has none. This reads every annotation.
+        subset: With ``each_class``, ``all`` samples, or the ``difficult`` ones: see :data:`relprop.datasets.each_class.SUBSETS`.
 
     Raises:
         InputError: The folder is no VOC set, or has no such split.
-        OptionError: An unknown task.
+        OptionError: An unknown task or subset, or a subset without ``each_class``.
     """
+    check_subset(subset, each_class=each_class)
     if task not in {"segmentation", "main"}:
         raise OptionError(f"Option task must be 'segmentation' or 'main', not {task!r}.")
     folder = _find(as_path(root, "The folder of a data set"), year)
@@ -49,7 +61,30 @@ def open_voc(
         read=partial(_read, folder, task == "segmentation"),
         problems=problems_of({"image missing in JPEGImages": no_image, "annotation missing": no_truth}),
     )
-    return dataset.select(_single) if single_class else dataset
+    dataset = dataset.select(_single) if single_class else dataset
+    areas = partial(_mask_areas, folder) if task == "segmentation" else partial(_box_areas, folder)
+    return expanded(dataset, areas, subset) if each_class else dataset
+
+
+def _mask_areas(folder: Path, name: str) -> tuple[dict[int, float], float]:
+    """Return the pixels of each class in a mask, and of the image."""
+    values = read_indices(folder / "SegmentationClass" / f"{name}.png")
+    classes, counts = np.unique(values[(values > 0) & (values < VOID)], return_counts=True)
+    return {int(value) - 1: float(count) for value, count in zip(classes, counts, strict=True)}, float(values.size)
+
+
+def _box_areas(folder: Path, name: str) -> tuple[dict[int, float], float]:
+    """Return the summed area of the boxes of each class, without classes all of whose boxes are difficult, and the image's."""
+    path = folder / "Annotations" / f"{name}.xml"
+    boxes, names = read_boxes(path)
+    root = ET.parse(path).getroot()  # noqa: S314 - the data set is the user's own file
+    easy = {entry.findtext("name") for entry in root.findall("object") if entry.findtext("difficult", "0").strip() != "1"}
+    areas: dict[int, float] = {}
+    for (x0, y0, x1, y1), label in zip(boxes, names, strict=True):
+        if label in easy:
+            areas[VOC_CLASSES.index(label)] = areas.get(VOC_CLASSES.index(label), 0.0) + (x1 - x0) * (y1 - y0)
+    width, height = (float(_text(root, f"size/{side}")) for side in ("width", "height"))
+    return areas, width * height
 
 
 def _single(raw: Annotated) -> bool:

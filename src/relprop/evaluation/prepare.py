@@ -58,16 +58,37 @@ def prepare(evaluation: Evaluation) -> Prepared:
     dataset = open_dataset(evaluation.data, **evaluation.data_options)
     images = dataset.ids[: evaluation.limit]
     there = find_annotations(dataset, images)
-    if not there.mask and not there.boxes:
-        lacking = [measure.choice.name for measure in measures if Need.MASK in measure.spec.needs]
-        if lacking:
-            raise InputError(f"{evaluation.data} has neither masks nor boxes, which {', '.join(lacking)} need; leave them out.")
+    kinds = (
+        (Need.MASK, there.mask or there.boxes, "neither masks nor boxes"),
+        (Need.PARTS, there.parts, "no maps of parts or cells"),
+        (Need.SCENES, there.facts, "no images without their parts"),
+    )
+    for need, given, what in kinds:
+        lacking = [measure.choice.name for measure in measures if need in measure.spec.needs]
+        if lacking and not given:
+            raise InputError(f"{evaluation.data} has {what}, which {', '.join(lacking)} need; leave them out.")
     if evaluation.target == "label" and not there.labels:
         raise InputError(f"{evaluation.data} has no labels; explain the predicted class instead (target predicted).")
+    _check_mosaics(evaluation, dataset)
     notes = [str(problem) for problem in dataset.problems]
     if evaluation.limit and evaluation.limit > len(dataset):
         notes.append(f"The data set has {len(dataset)} images, fewer than the limit of {evaluation.limit}.")
     return Prepared(evaluation, dataset, images, measures, (*notes, *_left_over(measures, len(images))))
+
+
+def _check_mosaics(evaluation: Evaluation, dataset: Dataset) -> None:
+    """Refuse settings that do not suit mosaics, or that suit mosaics alone.
+
+    Raises:
+        InputError: They do not.
+    """
+    if dataset.grid == 1 and evaluation.grid != "shrunk":
+        raise InputError(f"The grid {evaluation.grid!r} is for mosaics; {evaluation.data} has photos. `relprop mosaics` makes mosaics.")
+    if dataset.grid > 1 and (evaluation.target, evaluation.geometry) != ("label", "resize"):
+        raise InputError(
+            f"{evaluation.data} has mosaics, of which one cell's class is explained and all is seen: set target label and geometry resize, "
+            "as the presets gridpg, difull and dipart do."
+        )
 
 
 def _left_over(measures: Sequence[Measure], images: int) -> list[str]:

@@ -10,11 +10,13 @@ from types import NoneType, UnionType
 from typing import Any, cast, get_args, get_origin, get_type_hints
 
 from relprop.errors import OptionError, suggestion
+from relprop.evaluation.presets import with_preset
 from relprop.evaluation.results.rows import options_text
 from relprop.files import as_path
 from relprop.heads import check_activation
 from relprop.options import LARGEST
 from relprop.text import split_options, split_weights
+from relprop.zoo.disconnected import SETTINGS as GRIDS
 from relprop.zoo.own import Own
 
 TARGETS = ("predicted", "label")
@@ -104,6 +106,8 @@ class Evaluation:
         target: ``predicted``, the class that the model predicts; or ``label``, the image's first label, for data sets whose classes are
             the model's. With ``label`` the mask covers that class, else any object.
         geometry: ``model``, the model's own preprocessing; or ``resize``, the whole image resized to the model's input size.
+        grid: How models see the mosaics of the data set ``mosaic``: ``shrunk`` to their input size; in ``full``, each cell of that size; or so
+            with the cells disconnected, ``difull`` or ``dipart``. No other data set uses it.
         seed: Seed of all random draws; each image draws from a seed derived from this one and its name.
         block: Number of images per unit of work, a multiple of four; results are stored unit by unit.
         keep_maps: Whether to store the heat maps too, for ``read_maps`` and the gallery of a report, with the photos as the model saw them.
@@ -129,6 +133,7 @@ class Evaluation:
     limit: int | None = None
     target: str = "predicted"
     geometry: str = "model"
+    grid: str = "shrunk"
     seed: int = 0
     block: int = 16
     keep_maps: bool = False
@@ -147,7 +152,7 @@ class Evaluation:
             if not getattr(self, name):
                 raise OptionError(f"An evaluation needs {name}; give at least one.")
             object.__setattr__(self, name, tuple({entry.key: entry for entry in getattr(self, name)}.values()))
-        for name, known in (("target", TARGETS), ("geometry", GEOMETRIES), ("engine", ENGINES)):
+        for name, known in (("target", TARGETS), ("geometry", GEOMETRIES), ("grid", GRIDS), ("engine", ENGINES)):
             value = getattr(self, name)
             if value not in known:
                 raise OptionError(f"There is no {name} {value!r}; there are {', '.join(known)}.{suggestion(str(value), known)}")
@@ -165,7 +170,7 @@ class Evaluation:
     @property
     def content(self) -> dict[str, Any]:
         """The settings that determine the rows, besides models, methods and metrics; runs that differ in them need two folders."""
-        named = ("data", "limit", "target", "geometry", "seed", "block", "keep_maps")
+        named = ("data", "limit", "target", "geometry", "grid", "seed", "block", "keep_maps")
         return as_json(
             {"data_options": dict(self.data_options), **{name: getattr(self, name) for name in named}, **asdict(self.own)}
         )
@@ -177,7 +182,7 @@ def from_mapping(values: Mapping[str, Any], source: str = "The settings") -> Eva
     Raises:
         OptionError: An unknown or missing setting, or a value of the wrong type; the message begins with ``source``.
     """
-    given = dict(values)
+    given = with_preset(values, source)
     for single, plural in (("model", "models"), ("method", "methods"), ("metric", "metrics")):
         if single in given:
             given[plural] = [*_listed(given.get(plural, []), plural, source), *_listed(given.pop(single), single, source)]

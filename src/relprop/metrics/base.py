@@ -24,6 +24,8 @@ class Need(StrEnum):
     LOGITS = "logits"  # (B, C)
     TARGET = "target"  # (B,), the explained classes
     MASK = "mask"  # (B, H, W), of the object
+    PARTS = "parts"  # (B, H, W), numbered regions: the cells of a mosaic, the parts of an object; 0 for none
+    SCENES = "scenes"  # one relprop.metrics.parts.Scene per image
     INPUTS = "inputs"  # (B, C, H, W)
     SEEDS = "seeds"  # one random seed per image
     MODEL = "model"  # inputs → logits
@@ -42,13 +44,17 @@ Over = Literal["set", "images"]
 
 @dataclass(frozen=True)
 class Value:
-    """One number that a metric reports: its name, whether higher or lower is better, its range and its meaning."""
+    """One number that a metric reports: its name, whether higher or lower is better, its range and its meaning.
+
+    ``ratio`` says that it is an unbounded ratio, of which a few images can decide the mean, so that reports give the median too.
+    """
 
     name: str
     direction: Direction
     low: float
     high: float
     meaning: str
+    ratio: bool = False
 
 
 @dataclass(frozen=True)

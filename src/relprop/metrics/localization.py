@@ -1,4 +1,4 @@
-"""Localization of the object by relevance: pointing game, energy, relevance mass and rank accuracy."""
+"""Localization of the object by relevance: pointing game, by class and over all images, energy, relevance mass and rank accuracy."""
 
 from collections.abc import Callable
 
@@ -26,6 +26,31 @@ def pointing_game_update(relevance: Tensor, mask: Tensor, *, tolerance: int = 15
     peak = heat.masked_fill(~valid, -torch.inf).flatten(1).argmax(1, keepdim=True)
     hit = dilate(truth, tolerance).flatten(1).gather(1, peak)[:, 0]
     return {"pointing_game": torch.where(truth.any(2).any(1), wide(hit), torch.nan)}
+
+
+def class_pointing_update(relevance: Tensor, mask: Tensor, target: Tensor, logits: Tensor, *, tolerance: int = 15) -> Statistics:
+    """Count the hits of the pointing game by class.
+
+    Args:
+        relevance: ``(B, H, W)`` or ``(B, C, H, W)``, each of one class of its image.
+        mask: ``(B, H, W)``, of that class.
+        target: ``(B,)``, the classes.
+        logits: ``(B, C)``, for the number of classes.
+        tolerance: Radius in pixels.
+
+    Returns:
+        ``hits`` and ``images``, each ``(B, C)``: one number in the column of the class; zeros for an image without its object.
+    """
+    hit = pointing_game_update(relevance, mask, tolerance=tolerance)["pointing_game"]
+    there = hit.isfinite()
+    own = wide(torch.nn.functional.one_hot(target.to(hit.device), logits.shape[1]))
+    return {"hits": own * hit.where(there, 0)[:, None], "images": own * there[:, None]}
+
+
+def class_pointing_compute(counts: Statistics) -> Statistics:
+    """Return the mean over classes of the hit rate, and the hit rate over all; classes without an image do not count."""
+    hits, images = counts["hits"], counts["images"]
+    return {"class_pointing": (hits / images).nanmean(-1), "all_pointing": hits.sum(-1) / images.sum(-1)}
 
 
 POOLS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -88,6 +113,18 @@ POINTING_GAME = _spec(
     pointing_game_update,
     "whether the most relevant pixel is on the object or near it",
     "Zhang et al., Top-down Neural Attention by Excitation Backprop, IJCV 2018, section 4.2 (15 pixels of tolerance)",
+)
+CLASS_POINTING = MetricSpec(
+    name="class-pointing",
+    values=(
+        Value("class_pointing", "higher", 0, 1, "hit rate of the most relevant pixel, averaged over classes"),
+        Value("all_pointing", "higher", 0, 1, "hit rate over all pairs of an image and a class"),
+    ),
+    needs=(Need.RELEVANCE, Need.MASK, Need.TARGET, Need.LOGITS),
+    update=class_pointing_update,
+    compute=class_pointing_compute,
+    over=("set",),
+    source="Zhang et al., Top-down Neural Attention by Excitation Backprop, IJCV 2018, section 4.2, as in TorchRay",
 )
 RELEVANCE_MASS = _spec(
     "relevance-mass",

@@ -45,12 +45,21 @@ def _ratio(above: Tensor, below: Tensor) -> Tensor:
     return torch.where(below == 0, torch.nan, above / below)
 
 
+_INF = float("inf")
+
 OUTSIDE_INSIDE = MetricSpec(
     name="outside-inside",
     values=(
-        Value("all", "lower", 0, float("inf"), "(mean R⁺ outside + mean |R⁻| inside) / (mean R⁺ inside + mean |R⁻| outside)"),
-        Value("pos", "lower", 0, float("inf"), "mean R⁺ outside / mean R⁺ inside"),
-        Value("signed", "none", -float("inf"), float("inf"), "mean R outside / mean R inside; unstable where the latter cancels"),
+        Value(
+            "all",
+            "lower",
+            0,
+            _INF,
+            "(mean R⁺ outside + mean |R⁻| inside) / (mean R⁺ inside + mean |R⁻| outside)",
+            ratio=True,
+        ),
+        Value("pos", "lower", 0, _INF, "mean R⁺ outside / mean R⁺ inside", ratio=True),
+        Value("signed", "none", -_INF, _INF, "mean R outside / mean R inside; unstable where the latter cancels", ratio=True),
     ),
     needs=(Need.RELEVANCE, Need.MASK),
     update=outside_inside_update,

@@ -12,9 +12,12 @@ from relprop.errors import OptionError, suggestion
 from relprop.metrics.base import Direction, Metric, MetricSpec, Need, Over, Statistics, Value, identity
 from relprop.metrics.complexity import COMPLEXITY
 from relprop.metrics.gae import GAE
+from relprop.metrics.grid_pointing import GRID_POINTING
 from relprop.metrics.insertion import INSERTION_DELETION
-from relprop.metrics.localization import POINTING_GAME, RELEVANCE_MASS, RELEVANCE_RANK
+from relprop.metrics.known_map import KNOWN_MAP
+from relprop.metrics.localization import CLASS_POINTING, POINTING_GAME, RELEVANCE_MASS, RELEVANCE_RANK
 from relprop.metrics.outside_inside import OUTSIDE_INSIDE
+from relprop.metrics.parts import PARTS
 from relprop.metrics.perturbation import ABPC, LERF, MORF, RANDOM_REMOVAL
 from relprop.metrics.sanity import (
     CASCADING_RANDOMIZATION,
@@ -25,6 +28,8 @@ from relprop.metrics.sanity import (
 )
 from relprop.metrics.segmentation import SEGMENTATION, SEGMENTATION_TRANSFORMER
 from relprop.metrics.sensitivity import INFIDELITY, MAX_SENSITIVITY, SENSITIVITY_N
+from relprop.metrics.single_deletion import SINGLE_DELETION
+from relprop.metrics.srg import SRG
 
 METRICS: dict[str, MetricSpec] = {
     spec.name: spec
@@ -33,12 +38,18 @@ METRICS: dict[str, MetricSpec] = {
         SEGMENTATION_TRANSFORMER,
         OUTSIDE_INSIDE,
         POINTING_GAME,
+        CLASS_POINTING,
+        GRID_POINTING,
+        KNOWN_MAP,
+        PARTS,
         RELEVANCE_MASS,
         RELEVANCE_RANK,
         LERF,
         MORF,
         RANDOM_REMOVAL,
         ABPC,
+        SRG,
+        SINGLE_DELETION,
         INSERTION_DELETION,
         GAE,
         SENSITIVITY_N,

@@ -1,6 +1,7 @@
 """Rehearse a metric on a small made-up batch, so that options that can never work are found before a run."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -78,6 +79,8 @@ def _batch() -> dict[str, Any]:
         Need.LOGITS: logits,
         Need.TARGET: target,
         Need.MASK: mask,
+        Need.PARTS: mask.to(torch.uint8),
+        Need.SCENES: [_Scene(image) for image in inputs],
         Need.INPUTS: inputs,
         Need.SEEDS: list(range(_IMAGES)),
         Need.MODEL: module,
@@ -86,6 +89,20 @@ def _batch() -> dict[str, Any]:
         Need.EXPLAIN_LAYERS: partial(_explain_layers, module),
         Need.MAKE_EXPLAIN: _make_explain,
     }
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """An object of a single part, which is black without it."""
+
+    image: Tensor
+    names = ("part",)
+    object_parts = ("part",)
+    sufficient = (frozenset({"part"}),)
+    twins = None
+
+    def without(self, parts: frozenset[str]) -> Tensor:
+        return self.image * (not parts)
 
 
 def _network(draw: torch.Generator) -> nn.Module:

@@ -27,6 +27,7 @@ SOURCES: dict[str, Callable[[Request], LoadedModel]] = {
     "torchvision": sources.torchvision,
     "timm": sources.timm,
     "hf": sources.huggingface,
+    "handset": sources.handset,
 }
 
 
@@ -35,8 +36,8 @@ def load(name: str = DEFAULT, weights: str | Path | None = None, *, pretrained: 
 
     Args:
         name: ``efficientnet-lite0``, ``torchvision:resnet50``, ``timm:vit_tiny_patch16_224``,
-            ``hf:google/vit-base-patch16-224`` or ``hf:FOLDER``, or ``path/to/file.py:factory``; with the weights after an equals sign, as
-            on the command line: ``torchvision:resnet50=resnet50.pth``.
+            ``hf:google/vit-base-patch16-224`` or ``hf:FOLDER``, ``handset:count``, or ``path/to/file.py:factory``; with the weights after
+            an equals sign, as on the command line: ``torchvision:resnet50=resnet50.pth``.
         weights: A safetensors or state-dict file instead of the published weights; never unpickled.
         pretrained: Without ``weights``, False leaves the weights random.
 
@@ -76,5 +77,5 @@ def _source(name: str) -> tuple[Callable[[Request], LoadedModel], str]:
         return sources.file_factory, name
     if name.endswith(".py"):
         raise ModelError(f"Name the function in {name} that returns the model: {name}:FUNCTION.")
-    forms = "torchvision:NAME, timm:NAME, hf:NAME or file.py:FUNCTION"
+    forms = "torchvision:NAME, timm:NAME, hf:NAME, handset:NAME or file.py:FUNCTION"
     raise OptionError(f"There is no model {name!r}; models are {', '.join(EMBEDDED)}, {forms}.{suggestion(name, EMBEDDED)}")

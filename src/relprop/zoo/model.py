@@ -20,6 +20,7 @@ class LoadedModel:
         name: The requested name.
         notes: Remarks on the model for the user.
         activation: What makes probabilities of its logits, where its config says so, see :mod:`relprop.heads`.
+        heads: How many times the classes stand side by side in the logits: once for each cell of a mosaic whose cells are disconnected.
     """
 
     model: nn.Module
@@ -28,6 +29,7 @@ class LoadedModel:
     name: str
     notes: tuple[str, ...] = ()
     activation: str | None = None
+    heads: int = 1
 
     def __repr__(self) -> str:
         """Return one line: the name, the class of the model, its input size and the number of class names."""

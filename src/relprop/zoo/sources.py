@@ -14,6 +14,7 @@ from urllib.request import getproxies
 from torch import nn
 
 from relprop.errors import ModelError, OptionError, RelpropError, suggestion
+from relprop.zoo.handset import COLORS, DESIGNS, PREPROCESSING
 from relprop.zoo.labels import imagenet_classes
 from relprop.zoo.misfit import other_kinds
 from relprop.zoo.model import LoadedModel, Request
@@ -88,6 +89,16 @@ def huggingface(request: Request) -> LoadedModel:
     labels = None if all(name.startswith("LABEL_") for name in names) else tuple(names)
     activation = "sigmoid" if config.problem_type == "multi_label_classification" else None
     return LoadedModel(model, Preprocessing.from_huggingface(processor.to_dict()), labels, request.name, activation=activation)
+
+
+def handset(request: Request) -> LoadedModel:
+    """Load a network whose weights are set by hand, see :mod:`relprop.zoo.handset`."""
+    if request.rest not in DESIGNS:
+        listed = ", ".join(DESIGNS)
+        raise OptionError(f"There is no network {request.name!r}; there are {listed}.{suggestion(request.rest, DESIGNS)}")
+    if request.weights is not None:
+        raise OptionError(f"The weights of {request.name} are set by hand; leave the file out.")
+    return LoadedModel(DESIGNS[request.rest].build(), PREPROCESSING, tuple(COLORS), request.name)
 
 
 def file_factory(request: Request) -> LoadedModel:

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from relprop.datasets import Dataset, Failure, Sample, load
 from relprop.errors import InputError
@@ -35,6 +35,8 @@ class Annotations:
     mask: bool
     boxes: bool
     labels: bool
+    parts: bool = False
+    facts: bool = False
 
 
 def find_annotations(dataset: Dataset, names: Sequence[str]) -> Annotations:
@@ -51,12 +53,13 @@ def find_annotations(dataset: Dataset, names: Sequence[str]) -> Annotations:
         except Exception as error:  # decoders raise almost anything on broken data
             reason = str(error) or type(error).__name__
             continue
-        seen.append(Annotations(raw.mask is not None, bool(raw.boxes), bool(raw.labels)))
+        there = (raw.mask, raw.boxes or None, raw.labels or None, raw.parts, raw.facts)
+        seen.append(Annotations(*(kind is not None for kind in there)))
         if seen[-1].mask or len(seen) == 8:
             break
     if not seen:
         raise InputError(f"No image of the data set can be read: {reason}")
-    return Annotations(any(a.mask for a in seen), any(a.boxes for a in seen), any(a.labels for a in seen))
+    return Annotations(*(any(getattr(one, kind.name) for one in seen) for kind in fields(Annotations)))
 
 
 def model_classes(classes: Sequence[str], labels: Sequence[str] | None, count: int) -> tuple[int, ...] | None:

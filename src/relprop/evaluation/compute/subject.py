@@ -18,13 +18,19 @@ from relprop.methods import METHODS, choose_method
 from relprop.metrics.randomization import spread
 from relprop.precision import as_computed
 from relprop.zoo import LoadedModel, adapted, load
+from relprop.zoo.disconnected import of_mosaics
 
 LAYERS = 12
 """Number of layers that ``cosine-convergence`` compares."""
 
 
-def load_model(choice: ModelChoice, evaluation: Evaluation) -> LoadedModel:
+def load_model(choice: ModelChoice, evaluation: Evaluation, grid: int = 1) -> LoadedModel:
     """Load a model with the user's word on it and the run's geometry; random weights depend on the run's seed alone.
+
+    Args:
+        choice: The model.
+        evaluation: The settings.
+        grid: Number of cells per side of the mosaics that the model is to see as the settings say; 1 for photos.
 
     Raises:
         RelpropError: See ``relprop.zoo.load``.
@@ -34,6 +40,8 @@ def load_model(choice: ModelChoice, evaluation: Evaluation) -> LoadedModel:
         torch.default_generator.manual_seed(evaluation.seed)
         loaded = adapted(load(choice.name, choice.weights, pretrained=choice.pretrained), evaluation.own)
     loaded.model.requires_grad_(requires_grad=False)
+    if grid > 1:
+        return of_mosaics(loaded, evaluation.grid, grid)
     return replace(loaded, preprocessing=with_geometry(loaded.preprocessing, evaluation.geometry))
 
 

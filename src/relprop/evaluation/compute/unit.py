@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from relprop.datasets import Failure, Sample
+from relprop.datasets import Facts, Failure, Sample
 from relprop.errors import InputError
 from relprop.evaluation.compute.batches import Batches, Failed
 from relprop.evaluation.compute.loading import Loaded, image_seed
@@ -17,6 +17,7 @@ from relprop.evaluation.compute.measures import Measure
 from relprop.evaluation.compute.subject import Subject
 from relprop.evaluation.results.rows import FAILED, Row, options_text
 from relprop.metrics import Need, box_mask
+from relprop.metrics.parts import Twin
 
 NOT_FINITE = "The relevance has NaN or infinite values."
 
@@ -41,6 +42,47 @@ class Explained:
         return Explained(self.relevance[rows], self.absorbed[rows], logits, probabilities, self.target[rows], seconds)
 
 
+@dataclass(frozen=True)
+class ModelScene:
+    """What is known of the parts of a sample, see :class:`relprop.metrics.parts.Scene`; ``classes`` are the model's of the data set's."""
+
+    sample: Sample
+    classes: Sequence[int]
+
+    @property
+    def _facts(self) -> Facts:
+        if self.sample.facts is None:
+            raise InputError(f"{self.sample.id} has no images without its parts.")
+        return self.sample.facts
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The name of each number in the map of parts."""
+        return self._facts.names
+
+    @property
+    def object_parts(self) -> tuple[str, ...]:
+        """The names of the object's own parts."""
+        return self._facts.object_parts
+
+    @property
+    def sufficient(self) -> tuple[frozenset[str], ...]:
+        """The minimal sets of parts that tell the class from every other."""
+        return self._facts.sufficient
+
+    @property
+    def twins(self) -> tuple[Twin, Twin] | None:
+        """The twins of the class, in classes of the model."""
+        found = self._facts.twins
+        return None if found is None else ((self.classes[found[0][0]], found[0][1]), (self.classes[found[1][0]], found[1][1]))
+
+    def without(self, parts: frozenset[str]) -> Tensor:
+        """Return the input without some parts."""
+        if self.sample.without is None:
+            raise InputError(f"{self.sample.id} has no images without its parts.")
+        return self.sample.without(parts)
+
+
 class Unit:
     """One block of images for one subject; its metrics share the explanations.
 
@@ -50,12 +92,20 @@ class Unit:
         batches: The batch size.
         stamp: A row with the columns that all rows share.
         classes: The model's class of each class of the data set, where the first label is explained; None for the predicted class.
+        heads: How many times the classes stand side by side in the logits, once for each cell of a mosaic.
     """
 
-    def __init__(
-        self, subject: Subject, images: Sequence[Loaded], batches: Batches, stamp: Row, classes: Sequence[int] | None
+    def __init__(  # noqa: PLR0913, PLR0917 - what a block is made of
+        self,
+        subject: Subject,
+        images: Sequence[Loaded],
+        batches: Batches,
+        stamp: Row,
+        classes: Sequence[int] | None,
+        heads: int = 1,
     ) -> None:
         self.subject, self.images, self.batches, self.stamp, self.classes = subject, images, batches, stamp, classes
+        self.heads = heads
         self.labeled = classes is not None
         self.unreadable = {index: image.reason for index, image in enumerate(images) if isinstance(image, Failure)}
         self.samples = {index: image for index, image in enumerate(images) if isinstance(image, Sample)}
@@ -84,12 +134,17 @@ class Unit:
         return dict(sorted(explained.items()))
 
     def _explain_part(self, part: list[int]) -> Explained:
-        classes = self.classes
-        labels = None if classes is None else torch.tensor([classes[self.samples[index].labels[0]] for index in part])
+        labels = None if self.classes is None else torch.tensor([self.target(self.samples[index]) for index in part])
         found = self.subject.explainer(self.inputs(part), labels)
         if found.target is None:
             raise InputError("The explanation has no target.")
         return Explained(found.relevance, found.absorbed, found.logits, found.probabilities, found.target)
+
+    def target(self, sample: Sample) -> int:
+        """Return the model's class of a sample's first label; with a head for each cell, that of the sample's own."""
+        classes: Sequence[int] = self.classes or ()
+        first = sample.cell * (self.subject.classes // self.heads) if self.heads > 1 else 0
+        return first + classes[sample.labels[0]]
 
     def _single(self, measure: Measure) -> list[Row]:
         reasons = {**self.unreadable, **{i: reason for i in self.samples if (reason := self._lacks(measure, i)) is not None}}
@@ -110,9 +165,14 @@ class Unit:
         explanation = self.explained[index] if measure.explained else None
         if isinstance(explanation, str):
             return explanation
-        if Need.MASK not in measure.spec.needs or self._mask(self.samples[index]) is not None:
-            return None
-        return f"{self.samples[index].id} has neither mask nor boxes{' of its label' if self.labeled else ''}."
+        needs, sample = measure.spec.needs, self.samples[index]
+        if Need.MASK in needs and self._mask(sample) is None:
+            return f"{sample.id} has neither mask nor boxes{' of its label' if self.labeled else ''}."
+        if Need.PARTS in needs and sample.parts is None:
+            return f"{sample.id} has no map of parts or cells."
+        if Need.SCENES in needs and sample.facts is None:
+            return f"{sample.id} has no images without its parts."
+        return None
 
     def _mask(self, sample: Sample) -> Tensor | None:
         """Return the mask of the label's class, or of any object, from boxes if there is no mask; None without either."""
@@ -138,6 +198,15 @@ class Unit:
         """Return the masks of some images, ``(B, H, W)``."""
         found = [self._mask(self.samples[index]) for index in part]
         return torch.stack([mask for mask in found if mask is not None]).to(self.subject.device)
+
+    def parts(self, part: list[int]) -> Tensor:
+        """Return the maps of parts of some images, ``(B, H, W)``."""
+        found = [self.samples[index].parts for index in part]
+        return torch.stack([numbers for numbers in found if numbers is not None]).to(self.subject.device)
+
+    def scenes(self, part: list[int]) -> list[ModelScene]:
+        """Return what is known of the parts of some images, in classes of the model."""
+        return [ModelScene(self.samples[index], self.classes or range(self.subject.classes)) for index in part]
 
     def seeds(self, part: list[int]) -> list[int]:
         """Return the seeds of some images."""
@@ -231,6 +300,8 @@ NEEDS: Mapping[Need, Callable[[Unit, list[int]], Any]] = {
     Need.LOGITS: lambda unit, part: unit.stacked("logits", part),
     Need.TARGET: lambda unit, part: unit.stacked("target", part),
     Need.MASK: lambda unit, part: unit.masks(part),
+    Need.PARTS: lambda unit, part: unit.parts(part),
+    Need.SCENES: lambda unit, part: unit.scenes(part),
     Need.INPUTS: lambda unit, part: unit.inputs(part),
     Need.SEEDS: lambda unit, part: unit.seeds(part),
     Need.MODEL: lambda unit, _: unit.subject.logits,

@@ -85,7 +85,7 @@ class Worker:
         """
         if self._current.model != choice or self._current.loaded is None:
             self._current = _Current()
-            loaded = load_model(choice, self.evaluation)
+            loaded = load_model(choice, self.evaluation, self.dataset.grid)
             found = fingerprint(loaded.model)
             if self.fingerprints.setdefault(choice.key, found) != found:
                 raise ModelError(
@@ -110,8 +110,9 @@ class Worker:
 
     def classes(self, subject: Subject) -> tuple[int, ...] | None:
         """Return the class of the cached model for each class of the data set; None where they do not fit."""
-        labels = None if self._current.loaded is None else self._current.loaded.labels
-        return model_classes(self.dataset.classes, labels, subject.classes)
+        loaded = self._current.loaded
+        labels, heads = (None, 1) if loaded is None else (loaded.labels, loaded.heads)
+        return model_classes(self.dataset.classes, labels, subject.classes // heads)
 
     def prefetch(self, tasks: Iterable[Task]) -> None:
         """Start reading the images of the next tasks, if they use the cached model."""
@@ -129,7 +130,8 @@ class Worker:
         subject = self.subject(task.pair)
         images = self.loader.take(task.images, self.model(task.pair.model).preprocessing)
         classes = self.classes(subject) if self.evaluation.target == "label" else None
-        unit = Unit(subject, images, self._batches, self._stamp(task.pair), classes)
+        heads = self.model(task.pair.model).heads
+        unit = Unit(subject, images, self._batches, self._stamp(task.pair), classes, heads)
         measures = [make_measure(choice, self.evaluation.seed, subject.activation) for choice in task.metrics]
         table = to_table(row for measure in measures for row in unit.rows(measure))
         told, self._told[:] = tuple(f"{task.pair}: {text}" for text in self._told), ()

@@ -11,7 +11,7 @@ from relprop.metrics import METRICS
 ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
 NAMING = frozenset({"model", "method"})
 """Headers of columns that hold names, not numbers."""
-WAYS = {"set": "score of the whole set", "images": "mean over images"}
+WAYS = {"set": "score of the whole set", "images": "mean over images", "median": "median over images"}
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,37 @@ def _interval(scores: Array) -> tuple[Array, Array]:
     return ends[0], ends[1]
 
 
+def median_estimates(values: Array, *, rounds: int = ROUNDS, seed: int = 0) -> list[Estimate]:
+    """Return the median of each column over the images that have a value, with the percentile interval of the medians of resampled sets.
+
+    Args:
+        values: ``(images, V)``, NaN where undefined.
+        rounds: Number of resampled sets.
+        seed: Seed of the resampling.
+    """
+    times = np.concatenate(list(_multiplicities(len(values), rounds, seed))) if len(values) > 1 else None
+    found: list[Estimate] = []
+    for column in values.T:
+        there = np.isfinite(column)
+        order = np.argsort(column[there], kind="stable")
+        ordered = column[there][order]
+        if not len(ordered):
+            found.append(Estimate(np.nan, np.nan, np.nan))
+            continue
+        medians = None if times is None else _medians(ordered, times[:, there][:, order])
+        low, high = (np.full(1, np.nan),) * 2 if medians is None else _interval(medians[:, None])
+        found.append(Estimate(float(np.median(ordered)), float(low[0]), float(high[0])))
+    return found
+
+
+def _medians(ordered: Array, times: NDArray[np.uint8]) -> Array:
+    """Return the median of each round: ``(N,)`` ordered values and how often each is drawn ``(rounds, N)`` → ``(rounds,)``; NaN for none."""
+    before = times.cumsum(1, dtype=np.int64)
+    total = before[:, -1]
+    middle = [(before <= ((total - 1 + side) // 2)[:, None]).sum(1).clip(max=len(ordered) - 1) for side in (0, 1)]
+    return np.where(total > 0, (ordered[middle[0]] + ordered[middle[1]]) / 2, np.nan)
+
+
 def mean_rows(values: Array) -> Array:
     """Return the summable numbers of a mean over the images that have a value: ``(images, V)`` → ``(images, 2·V)``."""
     defined = np.isfinite(values)

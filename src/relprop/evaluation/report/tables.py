@@ -2,15 +2,28 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
 
 from relprop.evaluation.report.ranks import Ranks, rank_methods
 from relprop.evaluation.report.scores import Scored
-from relprop.evaluation.report.statistics import Array, Estimate, Score, difference, estimates, mean_rows, mean_score
+from relprop.evaluation.report.statistics import (
+    Array,
+    Estimate,
+    Score,
+    difference,
+    estimates,
+    mean_rows,
+    mean_score,
+    median_estimates,
+)
 from relprop.metrics import MetricSpec, Value
 from relprop.metrics.base import Direction, Over
+
+Way = Over | Literal["median"]
+"""How a set is scored: as the metric says, or by the median of the images' scores, for unbounded ratios."""
 
 
 @dataclass(frozen=True)
@@ -20,11 +33,11 @@ class Line:
     Attributes:
         method: The method with its options.
         value: The name of the value, such as ``miou``.
-        over: ``set`` (score of the summed statistics) or ``images`` (mean of the images' scores).
+        over: ``set`` (score of the summed statistics), ``images`` (mean of the images' scores) or ``median`` (of these).
         direction: Whether ``higher`` or ``lower`` is better, or ``none``.
         images: Number of scored images.
         failed: Number of failed images.
-        undefined: Number of scored images whose value is undefined; they are left out of the mean.
+        undefined: Number of scored images whose value is undefined; they are left out of mean and median.
         score: The score with its 95 % interval.
         difference: The difference to the baseline over the images that both scored; None for the baseline or without one.
         best: Whether no method of the table is better.
@@ -32,7 +45,7 @@ class Line:
 
     method: str
     value: str
-    over: Over
+    over: Way
     direction: Direction
     images: int
     failed: int
@@ -66,11 +79,11 @@ class Table:
     ranks: tuple[Ranks, ...] = ()
 
     @property
-    def headline(self) -> Over | None:
+    def headline(self) -> Way | None:
         """The ``over`` of the first lines; None without lines."""
         return self.lines[0].over if self.lines else None
 
-    def line(self, method: str, value: str, over: Over | None = None) -> Line | None:
+    def line(self, method: str, value: str, over: Way | None = None) -> Line | None:
         """Return one line, by default of the headline."""
         wanted = (method, value, over or self.headline)
         return next((line for line in self.lines if (line.method, line.value, line.over) == wanted), None)
@@ -118,6 +131,9 @@ def make_table(
     for way in _ways(spec, methods):
         found = [_lines(way, method, methods, baseline, rounds, seed) for method in methods]
         lines += [line for same in zip(*found, strict=True) for line in _with_best(same)]
+        if way.over == "images":
+            medians = [_median_lines(way, method, methods, baseline, rounds, seed) for method in methods]
+            lines += [line for same in zip(*medians, strict=True) for line in _with_best(same)]
     curves = tuple(curve for method, data in methods.items() for curve in _curves(method, data, rounds, seed))
     return Table(model, metric, baseline, tuple(lines), curves, tuple(_ranks(spec, methods)))
 
@@ -200,6 +216,27 @@ def _lines(way: _Way, method: str, methods: Mapping[str, Scored], baseline: str 
     return [
         Line(method, value.name, way.over, value.direction, len(data.images), len(data.failed), int(nowhere), score, gap)
         for value, nowhere, score, gap in zip(way.values, undefined, found, gaps, strict=True)
+    ]
+
+
+def _median_lines(way: _Way, method: str, methods: Mapping[str, Scored], baseline: str | None, rounds: int, seed: int) -> list[Line]:
+    """Return one line per unbounded ratio of one method: the median, and the median of the differences by image."""
+    chosen = [place for place, value in enumerate(way.values) if value.ratio]
+    data, base = methods[method], methods.get(baseline or "")
+    if not chosen:
+        return []
+    raw = way.raw(data)[:, chosen]
+    found = median_estimates(raw, rounds=rounds, seed=seed)
+    gaps = [None] * len(found)
+    if base is not None and method != baseline:
+        _, mine, theirs = np.intersect1d(data.images, base.images, assume_unique=True, return_indices=True)
+        with np.errstate(invalid="ignore"):
+            gaps = median_estimates(raw[mine] - way.raw(base)[theirs][:, chosen], rounds=rounds, seed=seed)
+    undefined = (~np.isfinite(raw)).sum(0)
+    values = [way.values[place] for place in chosen]
+    return [
+        Line(method, value.name, "median", value.direction, len(data.images), len(data.failed), int(nowhere), score, gap)
+        for value, nowhere, score, gap in zip(values, undefined, found, gaps, strict=True)
     ]
 
 
