@@ -427,11 +427,13 @@ def mosaics(
 @app.command()
 @guarded
 def reproduce(
-    experiment: Annotated[str, typer.Argument(help="rap-table1, rap-table2, rap-fig7 or abslrp-gae.")],
+    experiment: Annotated[str, typer.Argument(help="rap-table1, rap-table2, rap-fig7, abslrp-gae, torchray-pointing or funnybirds.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder of results; an interrupted run resumes from it.")],
     imagenet: Annotated[Path | None, typer.Option(help="The ILSVRC 2012 validation set.")] = None,
     imagenet_seg: Annotated[Path | None, typer.Option(help="gtsegs_ijcv.mat, the ImageNet segmentation set.")] = None,
     voc: Annotated[Path | None, typer.Option(help="Pascal VOC 2012.")] = None,
+    voc07: Annotated[Path | None, typer.Option(help="Pascal VOC 2007, with its test set.")] = None,
+    funnybirds: Annotated[Path | None, typer.Option(help="FunnyBirds.")] = None,
     model: Annotated[list[str], typer.Option("--model", "-m", help="Only this model of the experiment; repeatable.")] = [],  # noqa: B006
     weights: Annotated[list[str], typer.Option(metavar="MODEL=FILE", help="Weights of a model; repeatable.")] = [],  # noqa: B006
     patterns: Annotated[
@@ -446,7 +448,7 @@ def reproduce(
     with importing():
         from relprop.cli.reproduce import ReproduceJob, reproduce_paper
 
-    data = {"imagenet": imagenet, "imagenet-seg": imagenet_seg, "voc": voc}
+    data = {"imagenet": imagenet, "imagenet-seg": imagenet_seg, "voc": voc, "voc07": voc07, "funnybirds": funnybirds}
     reproduce_paper(ReproduceJob(experiment, data, output, model, weights, patterns, limit, device, batch_size))
 
 

@@ -69,14 +69,14 @@ def prepare(evaluation: Evaluation) -> Prepared:
             raise InputError(f"{evaluation.data} has {what}, which {', '.join(lacking)} need; leave them out.")
     if evaluation.target == "label" and not there.labels:
         raise InputError(f"{evaluation.data} has no labels; explain the predicted class instead (target predicted).")
-    _check_mosaics(evaluation, dataset)
+    _check_mosaics(evaluation, dataset, measures)
     notes = [str(problem) for problem in dataset.problems]
     if evaluation.limit and evaluation.limit > len(dataset):
         notes.append(f"The data set has {len(dataset)} images, fewer than the limit of {evaluation.limit}.")
     return Prepared(evaluation, dataset, images, measures, (*notes, *_left_over(measures, len(images))))
 
 
-def _check_mosaics(evaluation: Evaluation, dataset: Dataset) -> None:
+def _check_mosaics(evaluation: Evaluation, dataset: Dataset, measures: Sequence[Measure]) -> None:
     """Refuse settings that do not suit mosaics, or that suit mosaics alone.
 
     Raises:
@@ -89,6 +89,19 @@ def _check_mosaics(evaluation: Evaluation, dataset: Dataset) -> None:
             f"{evaluation.data} has mosaics, of which one cell's class is explained and all is seen: set target label and geometry resize, "
             "as the presets gridpg, difull and dipart do."
         )
+    if evaluation.grid in {"difull", "dipart"}:
+        asking = [m.choice.name for m in measures if not {Need.MODEL, Need.MODULE, Need.EXPLAIN_LAYERS}.isdisjoint(_asked(m))]
+        if asking:
+            raise InputError(
+                f"With the grid {evaluation.grid} there is a classifier for each cell; {', '.join(asking)} asks one model. "
+                "Take metrics of the maps alone."
+            )
+
+
+def _asked(measure: Measure) -> set[Need]:
+    """Return the needs of a metric, each way to ask the model as ``MODEL``."""
+    asking = {Need.EXPLAIN, Need.MAKE_EXPLAIN}
+    return {Need.MODEL if need in asking else need for need in measure.spec.needs}
 
 
 def _left_over(measures: Sequence[Measure], images: int) -> list[str]:

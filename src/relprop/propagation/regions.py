@@ -16,6 +16,8 @@ from relprop.propagation.composite import Regional
 from relprop.propagation.roles import Roles
 
 _ELEMENTWISE = frozenset({Role.ADD, Role.BIAS, Role.GATE, Role.ACTIVATION, Role.SCALE, Role.NORM})
+_CUTTING = frozenset({"aten::cat", "aten::slice", "aten::index_select"})
+"""Ops that take a value apart along a dimension, or put it together, and leave the others what they are."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,7 @@ def _of_constant(op: fx.Node, value: fx.Node, arguments: dict[str, Any], dims: i
 
 
 def _alike(node: fx.Node, dims: Sequence[int], roles: Roles) -> Iterator[tuple[fx.Node, tuple[int, ...]]]:
-    """The values that an elementwise op or a permutation connects with a value, and their dimensions likewise."""
+    """The values that an elementwise op, a permutation or a cut connects with a value, and their dimensions likewise."""
     for op in (*node.users, node):
         known = entry(op) if op.op == "call_function" else None
         others = [op] if op is not node else [n for n in op.all_input_nodes if n in roles.kinds]
@@ -192,6 +194,8 @@ def _alike(node: fx.Node, dims: Sequence[int], roles: Roles) -> Iterator[tuple[f
             permutation = known.order(arguments_of(op), len(dims))
             for other in others:
                 yield other, tuple(dims[d] for d in permutation) if op is not node else _unpermuted(dims, permutation)
+        elif op_name(op.target) in _CUTTING:
+            yield from ((other, tuple(dims)) for other in others)
         elif roles.kinds.get(op) in _ELEMENTWISE:
             yield from ((other, tuple(dims)) for other in others if _same_shape(other, node))
 

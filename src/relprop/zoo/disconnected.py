@@ -29,36 +29,56 @@ class Stitched(nn.Module):
         return torch.cat(rows, 2)
 
 
-class DiFull(nn.Module):
-    """A classifier of mosaics that sees each cell alone: ``logits[j·K + k]`` is the logit of class k from cell j.
+class Disconnected(nn.Module):
+    """A classifier of mosaics whose logits are those of one cell; its features are stitched maps of cells, or one map of the whole.
+
+    Args:
+        features: The features: of a cell if there is ``stitched``, else of the mosaic.
+        stitched: Puts the features of cells together; None where they are of the whole.
+        head: From the features of a cell to its logits; None where ``features`` already gives logits.
+        grid: Number of cells per side.
+        cell: The cell, in reading order from 0.
+    """
+
+    def __init__(self, features: nn.Module, stitched: Stitched | None, head: nn.Module | None, grid: int, cell: int = 0) -> None:
+        super().__init__()
+        self.features, self.stitched, self.head = features, stitched, head
+        self.grid, self.cell = grid, cell
+
+    def of_cell(self, cell: int) -> "Disconnected":
+        """Return the classifier that reads another cell; it shares all weights."""
+        return Disconnected(self.features, self.stitched, self.head, self.grid, cell).train(self.training)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits of the cell, ``(B, K)``; ``x`` is ``(B, C, grid·height, grid·width)``."""
+        if self.head is None:
+            return self.features(x[(..., *cells_of(x, self.grid)[self.cell])])
+        found = self.features(x) if self.stitched is None else self.stitched(*(self.features(x[(..., *c)]) for c in cells_of(x, self.grid)))
+        # indices, unlike slices, leave the features one value that all relevance passes
+        rows, columns = (torch.arange(side, device=x.device).view(self.grid, -1) for side in found.shape[2:])
+        row, column = divmod(self.cell, self.grid)
+        return self.head(found.index_select(2, rows[row]).index_select(3, columns[column]))
+
+
+def difull(model: nn.Module, grid: int, size: tuple[int, int]) -> Disconnected:
+    """Return a classifier of mosaics that sees each cell alone, so that no relevance can lie in another (DiFull).
 
     Source: Rao et al., Towards Better Understanding Attribution Methods, CVPR 2022, section 3.1.
 
     Args:
-        model: A classifier of images of the size of a cell, with ``K`` classes; it is left as it is.
+        model: A classifier of images of the size of a cell; it is left as it is.
         grid: Number of cells per side.
         size: Height and width of a cell.
     """
-
-    def __init__(self, model: nn.Module, grid: int, size: tuple[int, int]) -> None:
-        super().__init__()
-        self.grid = grid
-        captured = _captured(model, size)
-        node = _last_map(captured)
-        self.features = model if node is None else _until(captured, node)
-        self.stitched = None if node is None else Stitched(grid)
-        self.head = None if node is None else _after(captured, node)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the logits of all cells, ``(B, grid²·K)``; ``x`` is ``(B, C, grid·height, grid·width)``."""
-        found = [self.features(x[(..., *cell)]) for cell in cells_of(x, self.grid)]
-        if self.stitched is None or self.head is None:
-            return torch.cat(found, 1)
-        return _heads(self.head, self.stitched(*found), self.grid)
+    captured = _captured(model, size)
+    node = _last_map(captured)
+    if node is None:
+        return Disconnected(model, None, None, grid).eval()
+    return Disconnected(_until(captured, node), Stitched(grid), _after(captured, node), grid).eval()
 
 
-class DiPart(nn.Module):
-    """A classifier of mosaics whose features see the whole and whose heads see one cell each; logits as those of :class:`DiFull`.
+def dipart(model: nn.Module, grid: int, size: tuple[int, int]) -> Disconnected:
+    """Return a classifier of mosaics whose features see the whole and whose head sees one cell (DiPart).
 
     Relevance may lie outside a cell as far as the receptive fields of its features reach.
 
@@ -72,23 +92,16 @@ class DiPart(nn.Module):
     Raises:
         ModelError: The model has no features with a place in the image, as transformers have none at their end, or does not take mosaics.
     """
-
-    def __init__(self, model: nn.Module, grid: int, size: tuple[int, int]) -> None:
-        super().__init__()
-        self.grid = grid
-        captured = _captured(model, size)
-        node = _last_map(captured)
-        if node is None:
-            raise ModelError("DiPart needs a model whose last features have places in the image, before they are pooled; this one has none.")
-        self.features, self.head = _until(captured, node), _after(captured, node)
-        sides = [side * grid for side in node.meta["val"].shape[2:]]
-        found = _shape_of_features(self.features, _zeros(model, (grid * size[0], grid * size[1])))
-        if found != sides:
-            raise ModelError(f"DiPart needs features that divide into cells: of a mosaic they are {found or 'none'} and should be {sides}.")
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the logits of all cells, ``(B, grid²·K)``; ``x`` is ``(B, C, grid·height, grid·width)``."""
-        return _heads(self.head, self.features(x), self.grid)
+    captured = _captured(model, size)
+    node = _last_map(captured)
+    if node is None:
+        raise ModelError("DiPart needs a model whose last features have places in the image, before they are pooled; this one has none.")
+    features = _until(captured, node)
+    sides = [side * grid for side in node.meta["val"].shape[2:]]
+    found = _shape_of_features(features, _zeros(model, (grid * size[0], grid * size[1])))
+    if found != sides:
+        raise ModelError(f"DiPart needs features that divide into cells: of a mosaic they are {found or 'none'} and should be {sides}.")
+    return Disconnected(features, None, _after(captured, node), grid).eval()
 
 
 def cells_of(x: Tensor, grid: int) -> list[tuple[slice, slice]]:
@@ -99,13 +112,6 @@ def cells_of(x: Tensor, grid: int) -> list[tuple[slice, slice]]:
         for row in range(grid)
         for column in range(grid)
     ]
-
-
-def _heads(head: nn.Module, features: Tensor, grid: int) -> Tensor:
-    """Apply the head to each cell; indices, unlike slices, leave the features one value that all relevance passes."""
-    rows, columns = (torch.arange(side, device=features.device).view(grid, -1) for side in features.shape[2:])
-    cells = [features.index_select(2, row).index_select(3, column) for row in rows for column in columns]
-    return torch.cat([head(cell) for cell in cells], 1)
 
 
 def _zeros(model: nn.Module, size: tuple[int, int]) -> Tensor:
@@ -183,8 +189,8 @@ def _after(captured: CapturedModel, node: fx.Node) -> nn.Module:
 
 
 SETTINGS = ("shrunk", "full", "difull", "dipart")
-"""How a model sees a mosaic of photos: shrunk to its input size; in full, each cell of that size; and so, disconnected by :class:`DiFull`
-or :class:`DiPart`."""
+"""How a model sees a mosaic of photos: shrunk to its input size; in full, each cell of that size; and so, disconnected by :func:`difull` or
+:func:`dipart`."""
 
 
 def of_mosaics(loaded: LoadedModel, setting: str, grid: int) -> LoadedModel:
@@ -204,5 +210,5 @@ def of_mosaics(loaded: LoadedModel, setting: str, grid: int) -> LoadedModel:
     full: Preprocessing = replace(loaded.preprocessing, size=(grid * height, grid * width), resize=(grid * height, grid * width))
     if setting == "full":
         return replace(loaded, preprocessing=full)
-    model = (DiFull if setting == "difull" else DiPart)(loaded.model, grid, size)
-    return replace(loaded, model=model.eval(), preprocessing=full, heads=grid**2)
+    model = (difull if setting == "difull" else dipart)(loaded.model, grid, size)
+    return replace(loaded, model=model, preprocessing=full, disconnected=model.of_cell)

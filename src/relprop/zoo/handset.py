@@ -109,7 +109,7 @@ class Redundant(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits."""
         x = self.stem(x)
-        return self.head(self.narrow(x) + self.join(self.branch(x)))
+        return self.head(self.join(self.branch(x)) + self.narrow(x))
 
 
 def pairs() -> nn.Module:

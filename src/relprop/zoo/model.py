@@ -1,5 +1,6 @@
 """The request for a model, and the loaded model."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import nn
@@ -20,7 +21,7 @@ class LoadedModel:
         name: The requested name.
         notes: Remarks on the model for the user.
         activation: What makes probabilities of its logits, where its config says so, see :mod:`relprop.heads`.
-        heads: How many times the classes stand side by side in the logits: once for each cell of a mosaic whose cells are disconnected.
+        disconnected: Cell → the classifier that reads it, of a mosaic whose cells are disconnected; None for all other models.
     """
 
     model: nn.Module
@@ -29,7 +30,7 @@ class LoadedModel:
     name: str
     notes: tuple[str, ...] = ()
     activation: str | None = None
-    heads: int = 1
+    disconnected: Callable[[int], nn.Module] | None = None
 
     def __repr__(self) -> str:
         """Return one line: the name, the class of the model, its input size and the number of class names."""

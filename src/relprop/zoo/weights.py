@@ -1,5 +1,6 @@
 """Load weights from a file: safetensors or a PyTorch state dict, never unpickled; a mismatch is one clear error."""
 
+import argparse
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -109,7 +110,8 @@ def _read_torch(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds; _
             "save the state_dict() of the model that it was made from, or of torch.jit.load."
         )
     try:
-        with path.open("rb") as file:  # from a path, torch goes by the suffix
+        # training scripts keep their arguments in checkpoints; a Namespace only holds values
+        with path.open("rb") as file, torch.serialization.safe_globals([argparse.Namespace]):  # from a path, torch goes by the suffix
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from relprop.cli import app
 from relprop.datasets import open_dataset
 from relprop.evaluation import evaluate, report
+from relprop.evaluation.report.grids import WAYS
 from relprop.evaluation.report.kept import gallery_of
 from relprop.evaluation.report.opened import open_results
 from relprop.evaluation.report.page import NO_MAPS, page_data
@@ -90,7 +91,7 @@ def test_the_page_says_what_the_report_says(world):
         for grid in shown["grids"]:
             for row in grid["rows"]:
                 for column, score, gap in zip(grid["columns"], row["scores"], row["gaps"], strict=True):
-                    over = "set" if "whole set" in grid["caption"] else "images"
+                    over = next(over for over, text in WAYS.items() if text in grid["caption"])
                     line = table.line(row["method"], column["name"], over)
                     assert (score["value"], score["best"]) == (pytest.approx(line.score.value, nan_ok=True), line.best)
                     assert (gap is None) == (row["method"] == "gradient")

@@ -35,9 +35,8 @@ def kept_of(unit: Unit, loaded: LoadedModel, names: Sequence[str], classes: Sequ
     samples = [unit.samples[index] for index in found]
     own = [[] if classes is None else [classes[label] for label in sample.labels] for sample in samples]
     label = [_label(labels, best) for labels, best in zip(own, predicted.tolist(), strict=True)]
-    called = loaded.labels or _named(names, classes, logits.shape[1] // loaded.heads)
-    single = logits.shape[1] // loaded.heads
-    numbers = zip((target % single).tolist(), (predicted % single).tolist(), label, strict=True)
+    called = loaded.labels or _named(names, classes, logits.shape[1])
+    numbers = zip(target.tolist(), predicted.tolist(), label, strict=True)
     photos = np.empty(len(samples), dtype=object)
     photos[:] = [_jpeg(loaded.preprocessing.picture(sample.image)) for sample in samples]
     return Kept(

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import torch
@@ -56,6 +56,25 @@ def fingerprint(module: nn.Module) -> str:
     return total.hexdigest()[:16]
 
 
+class Cells:
+    """The explainers of the classifiers of each cell of a mosaic.
+
+    Args:
+        explainer_of: A captured model → its explainer.
+        captured: Cell → its captured classifier; captures are shared by the subjects of one model.
+    """
+
+    def __init__(self, explainer_of: Callable[[Captured], Explainer], captured: Callable[[int], Captured]) -> None:
+        self.captured = captured
+        self._explainer_of, self._built = explainer_of, dict[int, Explainer]()
+
+    def explainer(self, cell: int) -> Explainer:
+        """Return the explainer of a cell."""
+        if cell not in self._built:
+            self._built[cell] = self._explainer_of(self.captured(cell))
+        return self._built[cell]
+
+
 @dataclass(frozen=True)
 class Subject:
     """A model with an explainer.
@@ -65,12 +84,14 @@ class Subject:
         module: The model itself.
         build: Model → its explainer by the same method.
         example: A zero input ``(1, C, H, W)``.
+        cells: For a mosaic whose cells are disconnected, the explainers by cell; each is built when it is first asked for.
     """
 
     explainer: Explainer
     module: nn.Module
     build: Callable[[nn.Module], Explainer]
     example: Tensor
+    cells: "Cells | None" = None
 
     @property
     def device(self) -> torch.device:
@@ -124,9 +145,9 @@ def method_options(choice: Choice, seed: int) -> dict[str, Any]:
 
 
 def make_subject(
-    loaded: LoadedModel, method: Choice, evaluation: Evaluation, device: torch.device, captured: Captured | None
+    loaded: LoadedModel, method: Choice, evaluation: Evaluation, device: torch.device, before: Subject | None
 ) -> Subject:
-    """Build the subject of a model and a method on the device; an existing capture of the model is reused.
+    """Build the subject of a model and a method on the device; captures of the model by a subject ``before`` are reused.
 
     Raises:
         RelpropError: See ``relprop.Explainer``.
@@ -137,8 +158,23 @@ def make_subject(
     def build(module: nn.Module) -> Explainer:
         return Explainer(module, example, choose_method(method.name, options), activation=loaded.activation)
 
+    def explainer_of(captured: Captured) -> Explainer:
+        return captured.explainer(choose_method(method.name, options))
+
     module = loaded.model.to(device)
-    explainer = (captured or capture(module, example, activation=loaded.activation)).explainer(
-        choose_method(method.name, options)
-    )
-    return Subject(explainer, module, build, example)
+    if loaded.disconnected is None:
+        captured = before.explainer.captured if before else capture(module, example, activation=loaded.activation)
+        return Subject(explainer_of(captured), module, build, example)
+    cells = Cells(explainer_of, before.cells.captured if before and before.cells else _captures(loaded, example))
+    return Subject(cells.explainer(0), module, build, example, cells)
+
+
+def _captures(loaded: LoadedModel, example: Tensor) -> Callable[[int], Captured]:
+    """Return a function that captures the classifier of a cell once."""
+
+    @cache
+    def captured(cell: int) -> Captured:
+        part = loaded.model if loaded.disconnected is None else loaded.disconnected(cell)
+        return capture(part, example, activation=loaded.activation)
+
+    return captured

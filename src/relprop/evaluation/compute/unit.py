@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from relprop.evaluation.compute.loading import Loaded, image_seed
 from relprop.evaluation.compute.measures import Measure
 from relprop.evaluation.compute.subject import Subject
 from relprop.evaluation.results.rows import FAILED, Row, options_text
+from relprop.explainer import Explainer
 from relprop.metrics import Need, box_mask
 from relprop.metrics.parts import Twin
 
@@ -92,20 +93,12 @@ class Unit:
         batches: The batch size.
         stamp: A row with the columns that all rows share.
         classes: The model's class of each class of the data set, where the first label is explained; None for the predicted class.
-        heads: How many times the classes stand side by side in the logits, once for each cell of a mosaic.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917 - what a block is made of
-        self,
-        subject: Subject,
-        images: Sequence[Loaded],
-        batches: Batches,
-        stamp: Row,
-        classes: Sequence[int] | None,
-        heads: int = 1,
+    def __init__(
+        self, subject: Subject, images: Sequence[Loaded], batches: Batches, stamp: Row, classes: Sequence[int] | None
     ) -> None:
         self.subject, self.images, self.batches, self.stamp, self.classes = subject, images, batches, stamp, classes
-        self.heads = heads
         self.labeled = classes is not None
         self.unreadable = {index: image.reason for index, image in enumerate(images) if isinstance(image, Failure)}
         self.samples = {index: image for index, image in enumerate(images) if isinstance(image, Sample)}
@@ -128,23 +121,23 @@ class Unit:
         unlabeled = [index for index, sample in self.samples.items() if self.labeled and not sample.labels]
         explained: dict[int, Explained | str] = {index: f"{self.samples[index].id} has no label." for index in unlabeled}
         wanted = [index for index in self.samples if index not in explained]
-        for part, (found, seconds) in self._timed(wanted, self._explain_part):
-            for place, index in enumerate(part):
-                explained[index] = found.reason if isinstance(found, Failed) else found.row(place, seconds)
+        cells = self.subject.cells
+        numbers = {0} if cells is None else {self.samples[index].cell for index in wanted}
+        for number in sorted(numbers):
+            explainer = self.subject.explainer if cells is None else cells.explainer(number)
+            alike = [index for index in wanted if cells is None or self.samples[index].cell == number]
+            for part, (found, seconds) in self._timed(alike, partial(self._explain_part, explainer)):
+                for place, index in enumerate(part):
+                    explained[index] = found.reason if isinstance(found, Failed) else found.row(place, seconds)
         return dict(sorted(explained.items()))
 
-    def _explain_part(self, part: list[int]) -> Explained:
-        labels = None if self.classes is None else torch.tensor([self.target(self.samples[index]) for index in part])
-        found = self.subject.explainer(self.inputs(part), labels)
+    def _explain_part(self, explainer: Explainer, part: list[int]) -> Explained:
+        classes = self.classes
+        labels = None if classes is None else torch.tensor([classes[self.samples[index].labels[0]] for index in part])
+        found = explainer(self.inputs(part), labels)
         if found.target is None:
             raise InputError("The explanation has no target.")
         return Explained(found.relevance, found.absorbed, found.logits, found.probabilities, found.target)
-
-    def target(self, sample: Sample) -> int:
-        """Return the model's class of a sample's first label; with a head for each cell, that of the sample's own."""
-        classes: Sequence[int] = self.classes or ()
-        first = sample.cell * (self.subject.classes // self.heads) if self.heads > 1 else 0
-        return first + classes[sample.labels[0]]
 
     def _single(self, measure: Measure) -> list[Row]:
         reasons = {**self.unreadable, **{i: reason for i in self.samples if (reason := self._lacks(measure, i)) is not None}}

@@ -103,16 +103,15 @@ class Worker:
         loaded = self.model(pair.model)
         if self._current.pair != pair or self._current.subject is None:
             self._batches = self._fresh_batches()
-            captured = self._current.subject.explainer.captured if self._current.subject else None
-            self._current.subject = make_subject(loaded, pair.method, self.evaluation, self.device, captured)
+            before = self._current.subject
+            self._current.subject = make_subject(loaded, pair.method, self.evaluation, self.device, before)
             self._current.pair = pair
         return self._current.subject
 
     def classes(self, subject: Subject) -> tuple[int, ...] | None:
         """Return the class of the cached model for each class of the data set; None where they do not fit."""
-        loaded = self._current.loaded
-        labels, heads = (None, 1) if loaded is None else (loaded.labels, loaded.heads)
-        return model_classes(self.dataset.classes, labels, subject.classes // heads)
+        labels = None if self._current.loaded is None else self._current.loaded.labels
+        return model_classes(self.dataset.classes, labels, subject.classes)
 
     def prefetch(self, tasks: Iterable[Task]) -> None:
         """Start reading the images of the next tasks, if they use the cached model."""
@@ -130,8 +129,7 @@ class Worker:
         subject = self.subject(task.pair)
         images = self.loader.take(task.images, self.model(task.pair.model).preprocessing)
         classes = self.classes(subject) if self.evaluation.target == "label" else None
-        heads = self.model(task.pair.model).heads
-        unit = Unit(subject, images, self._batches, self._stamp(task.pair), classes, heads)
+        unit = Unit(subject, images, self._batches, self._stamp(task.pair), classes)
         measures = [make_measure(choice, self.evaluation.seed, subject.activation) for choice in task.metrics]
         table = to_table(row for measure in measures for row in unit.rows(measure))
         told, self._told[:] = tuple(f"{task.pair}: {text}" for text in self._told), ()

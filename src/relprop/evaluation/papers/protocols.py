@@ -1,18 +1,28 @@
 """The papers' experiments as data: models, methods, metrics and sets of images."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from relprop.evaluation.papers.published import (
+    BIRDS,
     BOXES,
+    FUNNYBIRDS_NUMBERS,
+    FUNNYBIRDS_README,
     OBJECTS,
     RAP_TABLE_1,
     RAP_TABLE_1_NUMBERS,
     RAP_TABLE_2,
     RAP_TABLE_2_NUMBERS,
+    TORCHRAY,
+    TORCHRAY_NUMBERS,
     VOC,
+    VOC07,
+    VOC07_DIFFICULT,
     Published,
 )
 from relprop.evaluation.settings import Choice, choices
+from relprop.zoo.own import Own
 
 
 @dataclass(frozen=True)
@@ -41,6 +51,9 @@ class Experiment:
         metrics: The metrics to compute.
         values: The values of these metrics that tables show.
         target: See ``Evaluation.target``.
+        data_options: Options of the data set.
+        data: The name of the data's flag, where several parts take the same data; empty for ``name``.
+        own: The preprocessing that the models were trained with, where it is not that of their names.
     """
 
     name: str
@@ -49,6 +62,14 @@ class Experiment:
     metrics: tuple[Choice, ...]
     values: tuple[str, ...]
     target: str = "predicted"
+    data_options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    data: str = ""
+    own: Own = field(default_factory=Own)
+
+    @property
+    def flag(self) -> str:
+        """The name of the data's flag, without dashes."""
+        return self.data or self.name
 
 
 @dataclass(frozen=True)
@@ -132,6 +153,47 @@ _GAE = Experiment(
     ("gae", "local_consistency", "faithfulness", "robustness", "contrastiveness"),
 )
 
+POINTING_METHODS = choices(
+    "gradient:absolute=true",
+    "deconvnet",
+    "guided-backprop",
+    "excitation-backprop",
+    "rise",
+    "grad-cam",
+    "lrp-epsilon",
+    "rap",
+    "rap-regional",
+)
+_TEST_2007 = {"year": 2007, "split": "test", "task": "main", "each_class": True}
+_POINTING = Experiment(
+    VOC07,
+    "pointing game on the test set of Pascal VOC 2007, by class",
+    "voc",
+    choices("class-pointing"),
+    ("class_pointing",),
+    "label",
+    _TEST_2007,
+)
+_POINTING_DIFFICULT = Experiment(
+    VOC07_DIFFICULT,
+    "pointing game on the difficult pairs of an image and a class of the test set of Pascal VOC 2007, by class",
+    "voc",
+    choices("class-pointing"),
+    ("class_pointing",),
+    "label",
+    {**_TEST_2007, "subset": "difficult"},
+    VOC07,
+)
+_PARTS = Experiment(
+    BIRDS,
+    "protocols of FunnyBirds",
+    "funnybirds",
+    choices("parts"),
+    tuple(number.value for number in FUNNYBIRDS_NUMBERS),
+    "label",
+    own=Own(mean="0", std="1", scale="1/255", size="256"),
+)
+
 PROTOCOLS: dict[str, Protocol] = {
     protocol.name: protocol
     for protocol in (
@@ -157,6 +219,22 @@ PROTOCOLS: dict[str, Protocol] = {
             (VGG16, RESNET50, VIT_B),
             ABSLRP_METHODS,
             (_GAE,),
+        ),
+        Protocol(
+            "torchray-pointing",
+            TORCHRAY,
+            (VGG16, RESNET50),
+            POINTING_METHODS,
+            (_POINTING, _POINTING_DIFFICULT),
+            TORCHRAY_NUMBERS,
+        ),
+        Protocol(
+            "funnybirds",
+            FUNNYBIRDS_README,
+            (RESNET50,),
+            choices("input-x-gradient", "integrated-gradients", "grad-cam", "lrp-epsilon", "rap", "rap-regional"),
+            (_PARTS,),
+            FUNNYBIRDS_NUMBERS,
         ),
     )
 }

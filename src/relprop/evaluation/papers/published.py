@@ -5,8 +5,12 @@ from dataclasses import dataclass
 RAP_TABLE_1 = "Nam et al., Relative Attributing Propagation, AAAI 2020, Table 1"
 RAP_TABLE_2 = "Nam et al., Relative Attributing Propagation, AAAI 2020, Table 2"
 
+TORCHRAY = "TorchRay (Fong et al., ICCV 2019), docs/pointing.csv"
+FUNNYBIRDS_README = "the authors' repository of the FunnyBirds framework, README"
+
 BOXES, OBJECTS, VOC = "imagenet", "imagenet-seg", "voc"
-"""The parts of a protocol, named by the flag of their data."""
+VOC07, VOC07_DIFFICULT, BIRDS = "voc07", "voc07-difficult", "funnybirds"
+"""The parts of a protocol, named by the flag of their data, and by what is taken of it."""
 
 
 @dataclass(frozen=True)
@@ -93,4 +97,50 @@ RAP_TABLE_2_NUMBERS: tuple[Published, ...] = (
     Published("–", "DeepSaliency", OBJECTS, "miou", 62.12, RAP_TABLE_2),
     Published("–", "Xiong et al.", OBJECTS, "miou", 64.22, RAP_TABLE_2),
     Published("vgg16", "rap", OBJECTS, "miou", 62.23, RAP_TABLE_2),
+)
+
+
+def _pointing(model: str, rows: dict[str, tuple[float, float]]) -> tuple[Published, ...]:
+    """Return the hit rates in percent on all pairs of an image and a class, and on the difficult ones."""
+    named = ((method, pair) for method, both in rows.items() for pair in zip((VOC07, VOC07_DIFFICULT), both, strict=True))
+    return tuple(Published(model, method, part, "class_pointing", number, TORCHRAY) for method, (part, number) in named)
+
+
+TORCHRAY_NUMBERS: tuple[Published, ...] = (
+    *_pointing(
+        "vgg16",
+        {
+            "gradient": (76.3, 56.9),
+            "deconvnet": (67.5, 44.2),
+            "guided-backprop": (75.9, 53.0),
+            "excitation-backprop": (77.1, 56.6),
+            "rise": (86.9, 75.1),
+            "grad-cam": (86.6, 74.0),
+        },
+    ),
+    *_pointing(
+        "resnet50",
+        {
+            "gradient": (72.3, 56.8),
+            "deconvnet": (68.6, 44.7),
+            "guided-backprop": (77.2, 59.4),
+            "excitation-backprop": (84.5, 70.8),
+            "rise": (86.4, 78.8),
+            "grad-cam": (90.4, 82.3),
+        },
+    ),
+)
+
+FUNNYBIRDS_NUMBERS: tuple[Published, ...] = tuple(
+    Published("resnet50", "input-x-gradient", BIRDS, value, number, FUNNYBIRDS_README)
+    for value, number in {
+        "accuracy": 0.998,
+        "csdc": 0.7353,
+        "preservation": 0.602,
+        "deletion": 0.532,
+        "distractibility": 0.54372,
+        "background_independence": 0.99826,
+        "correctness": 0.54592,
+        "contrastivity": 0.806,
+    }.items()
 )

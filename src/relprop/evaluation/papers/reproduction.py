@@ -15,7 +15,7 @@ from relprop.evaluation.run import Observer, evaluate
 from relprop.evaluation.settings import Choice, Evaluation, ModelChoice
 from relprop.zoo import load
 
-PERCENT = frozenset({"pixel_accuracy", "miou"})
+PERCENT = frozenset({"pixel_accuracy", "miou", "class_pointing"})
 """Values that papers print in percent."""
 
 
@@ -24,7 +24,7 @@ class Sources:
     """Paths of data, weights and patterns, and the settings of the runs.
 
     Attributes:
-        data: Path of the data by part (``imagenet``, ``imagenet-seg``, ``voc``).
+        data: Path of the data by flag (``imagenet``, ``imagenet-seg``, ``voc``, ``voc07``, ``funnybirds``).
         weights: File by model key; other models take their published weights.
         patterns: File by model key, written by ``relprop fit-patterns``.
         limit: Number of images to take of each data set; None for all.
@@ -137,7 +137,9 @@ def evaluations(
     """Yield the runs of one part: one with the methods that need no patterns, and one for each model that has patterns."""
     choices = {model.key: ModelChoice(model.name, sources.weights.get(model.key)) for model in models}
     common = Evaluation(
-        data=f"{part.kind}:{sources.data[part.name]}",
+        data=f"{part.kind}:{sources.data[part.flag]}",
+        data_options=part.data_options,
+        own=part.own,
         models=tuple(choices.values()),
         methods=tuple(method for method in protocol.methods if method.name != PATTERNS),
         metrics=part.metrics,
@@ -166,13 +168,13 @@ def _check_keys(protocol: Protocol, keys: Sequence[str]) -> None:
 def _parts_there(protocol: Protocol, sources: Sources) -> tuple[list[Experiment], list[str]]:
     there, notes = list[Experiment](), list[str]()
     for part in protocol.parts:
-        if part.name not in sources.data:
-            notes.append(f"Left out: {part.what}; --{part.name} PATH says where the images are.")
+        if part.flag not in sources.data:
+            notes.append(f"Left out: {part.what}; --{part.flag} PATH says where the images are.")
             continue
         try:
-            open_dataset(f"{part.kind}:{sources.data[part.name]}")
+            open_dataset(f"{part.kind}:{sources.data[part.flag]}", **part.data_options)
         except RelpropError as error:
-            notes.append(f"Left out: {part.what}; --{part.name}: {error}")
+            notes.append(f"Left out: {part.what}; --{part.flag}: {error}")
         else:
             there.append(part)
     return there, notes
