@@ -6,12 +6,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor, fx, nn
 
-from relprop.errors import ModelError, OptionError
+from relprop.errors import ModelError
 from relprop.graph.capture import capture
+from relprop.graph.facts import is_softmax
+from relprop.graph.grids import channels_last
 from relprop.graph.model import CapturedModel
-from relprop.graph.nodes import Graph
+from relprop.graph.nodes import Graph, is_floating
 from relprop.inputs import Inputs
-from relprop.methods.layers import find_grid
 from relprop.zoo.model import LoadedModel
 from relprop.zoo.preprocessing import Preprocessing
 
@@ -133,12 +134,17 @@ def _shape_of_features(features: nn.Module, x: Tensor) -> list[int]:
 
 
 def _last_map(captured: CapturedModel) -> fx.Node | None:
-    """Return the last value with channels and places that alone decides the logits; None without one."""
-    try:
-        node = find_grid(captured, None).node
-    except OptionError:
-        return None
-    return node if node.meta["val"].dim() == 4 and _decides(captured, node) else None
+    """Return the last value ``(B, channels, h, w)`` that alone decides the logits, without attention after it; None without one."""
+    height, width = captured.example.tensors[0][1].shape[2:]
+    for node in reversed(captured.ops):
+        if is_softmax(node):
+            return None
+        value = node.meta["val"]
+        if not is_floating(node) or not isinstance(value, Tensor) or value.dim() != 4 or min(value.shape[2:]) < 2:
+            continue
+        if not channels_last(tuple(value.shape[1:]), (height, width)) and _decides(captured, node):
+            return node
+    return None
 
 
 def _decides(captured: CapturedModel, node: fx.Node) -> bool:

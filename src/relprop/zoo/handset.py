@@ -113,7 +113,7 @@ class Redundant(nn.Module):
 
 
 def pairs() -> nn.Module:
-    """Return the network whose logits count pixels of a color with a gray pixel to the right: an AND of two neighbors."""
+    """Return the network whose logits are in proportion to the pixels of a color with a gray pixel to the right: an AND of two neighbors."""
     colors = len(COLORS)
     first = nn.Sequential(_conv(torch.cat([_palette(), torch.ones(1, 3)])[:, :, None, None], -2.0), nn.ReLU())
     both = torch.zeros(colors, colors + 1, 1, 2)
@@ -153,7 +153,7 @@ DESIGNS: Mapping[str, Design] = {
         Design("count", "the number of squares in its color", count, _own),
         Design("difference", "the squares in its color minus those in the next color", difference, _own_and_next),
         Design("redundant", "the number of squares in its color, by channels that copy, cancel or lead nowhere", Redundant, _own),
-        Design("pairs", "the pixels in its color that have a gray pixel to the right", pairs, _left_of_gray),
+        Design("pairs", "in proportion to the pixels in its color that have a gray pixel to the right", pairs, _left_of_gray),
         Design("parity", "the number of squares in its color modulo two", parity, _own, signed=False),
     )
 }
