@@ -28,7 +28,9 @@ def test_parts_classes_and_images_without_parts(tmp_path):
     assert [name for name in sample.facts.names if name.startswith("bg_")] == ["bg_000", "bg_001"]
     assert sample.parts is not None
     for name in PARTS:
-        own = sum((sample.parts == number for number, part in enumerate(sample.facts.names, 1) if part == name), start=sample.parts < 0)
+        own = sum(
+            (sample.parts == number for number, part in enumerate(sample.facts.names, 1) if part == name), start=sample.parts < 0
+        )
         assert own.any()
         gone = sample.without(frozenset({name}))
         changed = (gone != sample.image).any(0)

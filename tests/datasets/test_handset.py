@@ -15,7 +15,16 @@ EXACT = (
     *("epsilon-alpha2-beta1", "epsilon-gamma-box"),
 )
 """Methods whose maps are right on every network, up to how much each pixel counts."""
-OF_ONE_SIGN = ("rap", "lrp-zplus", "lrp-alpha1-beta0", "lrp-alpha2-beta1", "lrp-gamma", "deep-taylor", "excitation-backprop", "abslrp-plain")
+OF_ONE_SIGN = (
+    "rap",
+    "lrp-zplus",
+    "lrp-alpha1-beta0",
+    "lrp-alpha2-beta1",
+    "lrp-gamma",
+    "deep-taylor",
+    "excitation-backprop",
+    "abslrp-plain",
+)
 """Methods whose maps are right where no class counts against another."""
 
 

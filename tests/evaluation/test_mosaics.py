@@ -85,7 +85,11 @@ def test_models_that_disagree_leave_a_photo_out(photos):
     with pytest.raises(InputError, match="take more photos or a lower confidence"):
         make_mosaics(MosaicJob(f"folder:{photos / 'images'}", both, count=1))
     with pytest.raises(OptionError, match="have 4 and 3 classes"):
-        make_mosaics(MosaicJob(f"folder:{photos / 'images'}", models(*(f"{photos / 'm.py'}:{n}" for n in ("colors", "three"))), confidence=0.0))
+        make_mosaics(
+            MosaicJob(
+                f"folder:{photos / 'images'}", models(*(f"{photos / 'm.py'}:{n}" for n in ("colors", "three"))), confidence=0.0
+            )
+        )
 
 
 def test_a_sample_is_a_mosaic_and_one_of_its_cells(photos):
@@ -102,7 +106,9 @@ def test_a_sample_is_a_mosaic_and_one_of_its_cells(photos):
         rows_, columns = (slice(SIDE * place, SIDE * (place + 1)) for place in divmod(cell, 2))
         assert (mask[rows_, columns] == 1).all()
         assert (mask == 1).sum() == SIDE**2
-        np.testing.assert_array_equal(pixels[rows_, columns], np.asarray(geometry.crop(source.read(found.cells[number][cell][0]).image)))
+        np.testing.assert_array_equal(
+            pixels[rows_, columns], np.asarray(geometry.crop(source.read(found.cells[number][cell][0]).image))
+        )
         assert np.asarray(raw.parts)[rows_, columns].tolist() == [[cell + 1] * SIDE] * SIDE
     assert len(open_dataset(f"mosaic:{photos / 'mosaics.json'}", cells="corners")) == 6
 
@@ -147,7 +153,16 @@ def test_settings_that_do_not_suit_mosaics_are_refused(photos):
 
 
 def test_the_command(photos):
-    arguments = ["mosaics", f"folder:{photos / 'images'}", "-m", f"{photos / 'm.py'}:colors", "--count", "2", "-o", str(photos / "out.json")]
+    arguments = [
+        "mosaics",
+        f"folder:{photos / 'images'}",
+        "-m",
+        f"{photos / 'm.py'}:colors",
+        "--count",
+        "2",
+        "-o",
+        str(photos / "out.json"),
+    ]
     result = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
     assert result.exit_code == 0, result.output
     assert "2 mosaics of 2 × 2 photos" in result.output

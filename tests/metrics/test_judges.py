@@ -76,7 +76,9 @@ def test_the_map_of_a_linear_model_has_the_largest_srg():
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize(("grid", "fill", "output", "pool"), [(4, "zero", "logit", "signed"), (3, "mean", "probability", "absolute")])
+@pytest.mark.parametrize(
+    ("grid", "fill", "output", "pool"), [(4, "zero", "logit", "signed"), (3, "mean", "probability", "absolute")]
+)
 def test_single_deletion_is_that_of_a_loop(seed, grid, fill, output, pool):
     relevance, inputs, target, model = case(seed)
     found = metric("single-deletion", grid=grid, fill=fill, output=output, pool=pool).update(
@@ -84,6 +86,7 @@ def test_single_deletion_is_that_of_a_loop(seed, grid, fill, output, pool):
     )["single_deletion"]
     side = SIDE // grid
     for i in range(len(inputs)):
+
         def answer(image, i=i):
             logits = model(image[None])[0]
             return float((logits if output == "logit" else logits.softmax(0))[target[i]])
@@ -114,7 +117,9 @@ def test_single_deletion_of_the_true_drops_is_one_and_of_their_negation_minus_on
 def test_single_deletion_refuses_what_it_cannot_do(name, option):
     relevance, inputs, target, model = case(0)
     with pytest.raises(OptionError):
-        metric("single-deletion", **{name: option}).update(relevance=relevance, inputs=inputs, target=target, model=model, seeds=0)
+        metric("single-deletion", **{name: option}).update(
+            relevance=relevance, inputs=inputs, target=target, model=model, seeds=0
+        )
 
 
 def cells(grid, side=6):
@@ -173,7 +178,7 @@ def test_class_pointing_is_the_mean_over_classes_of_a_loop(tolerance):
             near = any(mask[i, r, c] and (r - row) ** 2 + (c - column) ** 2 <= tolerance**2 for r, c in np.ndindex(7, 7))
             hits.setdefault(int(target[i]), []).append(near)
     assert float(measure.compute()["class_pointing"]) == pytest.approx(np.mean([np.mean(h) for h in hits.values()]))
-    assert float(measure.compute()["all_pointing"]) == pytest.approx(np.mean(sum(hits.values(), [])))
+    assert float(measure.compute()["all_pointing"]) == pytest.approx(np.mean([hit for found in hits.values() for hit in found]))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -193,7 +198,12 @@ def test_known_map_is_that_of_a_loop(seed):
         assert float(found["outside"][i]) == pytest.approx(outside / total)
         assert float(found["wrong_sign"][i]) == pytest.approx(wrong / (total - outside))
     exact = metric("known-map").update(relevance=(parts == 1).double() - (parts == 2).double(), parts=parts)
-    assert [float(exact[name][0]) for name in ("cosine", "outside", "wrong_sign", "average_precision")] == [pytest.approx(1), 0, 0, 1]
+    assert [float(exact[name][0]) for name in ("cosine", "outside", "wrong_sign", "average_precision")] == [
+        pytest.approx(1),
+        0,
+        0,
+        1,
+    ]
     assert all(value.isnan().all() for value in metric("known-map").update(relevance=0 * relevance, parts=parts).values())
 
 

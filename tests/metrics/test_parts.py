@@ -46,7 +46,7 @@ def world(tmp_path_factory):
     }
 
 
-def loop(world):
+def loop(world):  # noqa: C901 - the whole protocol in one piece
     """The protocols one by one, in the order of the paper's section 4."""
     model, n = world["model"], len(world["inputs"])
     out = {name: [] for name in ("csdc", "preservation", "deletion", "distractibility", "correctness", "contrastivity", "behind")}
@@ -77,7 +77,9 @@ def loop(world):
             chosen = {name for name in mass if mass[name] > threshold * total}
             kept = {name for name in PARTS if mass_other[name] > threshold * total_other}
             rows["csdc"].append(max(len(s & chosen) / len(s) for s in scene.sufficient))
-            rows["preservation"].append(int(answer(scene.without(frozenset(PARTS) - kept)).argmax()) == predicted if kept != set(PARTS) else True)
+            rows["preservation"].append(
+                int(answer(scene.without(frozenset(PARTS) - kept)).argmax()) == predicted if kept != set(PARTS) else True
+            )
             rows["deletion"].append(int(answer(scene.without(frozenset(kept))).argmax()) != predicted if kept else False)
             rows["distractibility"].append(len(chosen & idle) / len(idle) if idle else None)
         if predicted == label:
@@ -92,7 +94,9 @@ def loop(world):
             (one, of_one), (two, of_two) = scene.twins
             less_one, less_two = answer(scene.without(of_one)), answer(scene.without(of_two))
             if less_one[one] < less_two[one] and less_two[two] < less_one[two]:
-                maps = [mass_of(world["explain"](image[None], torch.tensor([k]))[0].sum(0), numbers, scene.names) for k in (one, two)]
+                maps = [
+                    mass_of(world["explain"](image[None], torch.tensor([k]))[0].sum(0), numbers, scene.names) for k in (one, two)
+                ]
                 out["contrastivity"].append(sum(maps[0][p] for p in of_one) > sum(maps[1][p] for p in of_one))
                 out["contrastivity"].append(sum(maps[0][p] for p in of_two) < sum(maps[1][p] for p in of_two))
     mean = {name: np.mean(np.array(out[name], dtype=float), 0) for name in ("csdc", "preservation", "deletion")}

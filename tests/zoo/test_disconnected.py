@@ -72,7 +72,9 @@ def test_the_logits_of_a_cell_are_those_of_the_cell_alone(name, grid):
         torch.testing.assert_close(whole.of_cell(number)(x), model(cell(x, grid, number)))
 
 
-@pytest.mark.parametrize("method", ["rap", "rap:start=signed", "rap-regional", "lrp-epsilon", "lrp-zplus", "clrp", "deeplift", "input-x-gradient"])
+@pytest.mark.parametrize(
+    "method", ["rap", "rap:start=signed", "rap-regional", "lrp-epsilon", "lrp-zplus", "clrp", "deeplift", "input-x-gradient"]
+)
 @pytest.mark.parametrize("name", ["residual", "dense"])
 def test_no_relevance_lies_outside_the_cell(name, method):
     x = torch.randn(2, 3, 2 * SIDE, 2 * SIDE)

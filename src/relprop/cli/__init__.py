@@ -346,15 +346,15 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(help="Take only this many images, the first of the data set.")] = None,
     preset: Annotated[
         str | None,
-        typer.Option(help="srg, single-deletion, gridpg, difull, dipart, known-map, pointing, imagenet-s or funnybirds; flags go before it."),
+        typer.Option(
+            help="srg, single-deletion, gridpg, difull, dipart, known-map, pointing, imagenet-s or funnybirds; flags go before it."
+        ),
     ] = None,
     target: Annotated[str | None, typer.Option(help="The class to explain: predicted (default) or label.")] = None,
     geometry: Annotated[
         str | None, typer.Option(help="model (default): its own preprocessing; resize: the whole image at its input size.")
     ] = None,
-    grid: Annotated[
-        str | None, typer.Option(help="How models see mosaics: shrunk (default), full, difull or dipart.")
-    ] = None,
+    grid: Annotated[str | None, typer.Option(help="How models see mosaics: shrunk (default), full, difull or dipart.")] = None,
     seed: Annotated[int | None, typer.Option(help="The random seed; default 0.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per batch; default 8.")] = None,
     block: Annotated[int | None, typer.Option(help="Images per stored block, a multiple of 4; default 16.")] = None,
@@ -387,7 +387,16 @@ def evaluate(
     named = {"data": data, "data_options": data_option, "models": model, "methods": methods, "metrics": metrics, "limit": limit}
     where = {"device": device, "engine": engine, "workers": workers, "address": address, "batch_size": batch_size}
     own = {"labels": labels, "mean": mean, "std": std, "scale": scale, "size": size, "activation": activation}
-    rest = {"preset": preset, "target": target, "geometry": geometry, "grid": grid, "seed": seed, "block": block, "keep_maps": keep_maps, "output": output}
+    rest = {
+        "preset": preset,
+        "target": target,
+        "geometry": geometry,
+        "grid": grid,
+        "seed": seed,
+        "block": block,
+        "keep_maps": keep_maps,
+        "output": output,
+    }
     if not run_evaluation(
         settings, {**named, **own, **where, **rest, "redo_failed": redo_failed}, dry_run=dry_run, trusted=trust_code
     ):
@@ -400,12 +409,17 @@ def mosaics(
     data: Annotated[str, typer.Argument(metavar="KIND:PATH", help="The data set of the photos, as `relprop evaluate` takes it.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write, for --data mosaic:FILE.")],
     model: Annotated[
-        list[str], typer.Option("--model", "-m", metavar="NAME[=WEIGHTS]", help=f"Must recognize the photos; repeatable. {MODEL_HELP}")
+        list[str],
+        typer.Option("--model", "-m", metavar="NAME[=WEIGHTS]", help=f"Must recognize the photos; repeatable. {MODEL_HELP}"),
     ] = [DEFAULT_MODEL],  # noqa: B006
-    data_option: Annotated[list[str], typer.Option("--data-option", metavar="KEY=VALUE", help="An option of the data set; repeatable.")] = [],  # noqa: B006
+    data_option: Annotated[
+        list[str], typer.Option("--data-option", metavar="KEY=VALUE", help="An option of the data set; repeatable.")
+    ] = [],  # noqa: B006
     cells: Annotated[int, typer.Option("--cells", "-n", help="Cells per side.")] = 2,
     count: Annotated[int, typer.Option(help="Number of mosaics.")] = 100,
-    confidence: Annotated[float, typer.Option(help="The least probability that every model gives to the class of a photo.")] = 0.99,
+    confidence: Annotated[
+        float, typer.Option(help="The least probability that every model gives to the class of a photo.")
+    ] = 0.99,
     seed: Annotated[int, typer.Option(help="The random seed.")] = 0,
     limit: Annotated[int | None, typer.Option(help="Look at only this many photos, the first of the data set.")] = None,
     batch_size: Annotated[int, typer.Option(help="Photos per batch.")] = 8,
@@ -427,7 +441,9 @@ def mosaics(
 @app.command()
 @guarded
 def reproduce(
-    experiment: Annotated[str, typer.Argument(help="rap-table1, rap-table2, rap-fig7, abslrp-gae, torchray-pointing or funnybirds.")],
+    experiment: Annotated[
+        str, typer.Argument(help="rap-table1, rap-table2, rap-fig7, abslrp-gae, torchray-pointing or funnybirds.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder of results; an interrupted run resumes from it.")],
     imagenet: Annotated[Path | None, typer.Option(help="The ILSVRC 2012 validation set.")] = None,
     imagenet_seg: Annotated[Path | None, typer.Option(help="gtsegs_ijcv.mat, the ImageNet segmentation set.")] = None,

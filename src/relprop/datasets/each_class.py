@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from math import isnan
 
 import numpy as np
 from PIL import Image
@@ -15,7 +16,7 @@ SUBSETS = ("all", "difficult")
 image that shows another class too."""
 
 Areas = Callable[[str], tuple[Mapping[int, float], float]]
-"""Id of an image → the area of each class in it, and that of the image."""
+"""Id of an image → the area of each class in it, and that of the image, NaN where it is not known."""
 
 
 def check_subset(subset: str, *, each_class: bool) -> None:
@@ -49,14 +50,15 @@ def expanded(dataset: Dataset, areas: Areas, subset: str) -> Dataset:
         except (InputError, OSError, ValueError):
             broken.append(name)
             continue
+        if subset != "all" and isnan(whole):
+            broken.append(name)
+            continue
         kept = [label for label, area in found.items() if subset == "all" or (len(found) > 1 and area < whole / 4)]
         pairs |= {f"{name}#{dataset.classes[label]}": (name, label) for label in sorted(kept)}
     if not pairs:
         raise InputError(f"No image of the data set shows a class{' of the difficult subset' if subset != 'all' else ''}.")
     problems = (Problem("annotation that cannot be read", tuple(broken)),) if broken else ()
-    return replace(
-        dataset, ids=tuple(pairs), read=partial(_read, dataset.read, pairs), problems=(*dataset.problems, *problems)
-    )
+    return replace(dataset, ids=tuple(pairs), read=partial(_read, dataset.read, pairs), problems=(*dataset.problems, *problems))
 
 
 def _read(read: Callable[[str], Annotated], pairs: Mapping[str, tuple[str, int]], name: str) -> Annotated:

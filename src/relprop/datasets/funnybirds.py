@@ -112,7 +112,9 @@ def _without(folder: Path, parts: tuple[str, ...], removed: frozenset[str]) -> I
     """
     behind = [name for name in removed if name not in parts]
     if len(behind) > 1 or (behind and len(removed) > 1):
-        raise InputError(f"FunnyBirds has no image without {', '.join(sorted(removed))}: of the background, one object at a time is gone.")
+        raise InputError(
+            f"FunnyBirds has no image without {', '.join(sorted(removed))}: of the background, one object at a time is gone."
+        )
     if behind:
         return read_rgb(folder / "background_interventions" / f"{int(behind[0].removeprefix('bg_'))}.png")
     return read_rgb(folder / f"{'_'.join(['body', *sorted(set(parts) - removed)]) if set(parts) - removed else 'body_'}.png")
@@ -139,11 +141,11 @@ def sufficient_parts(shapes: Mapping[int, Parts], own: int) -> tuple[frozenset[s
     return tuple(found)
 
 
-def twin_classes(
-    shapes: Mapping[int, Parts], own: int
-) -> tuple[tuple[int, frozenset[str]], tuple[int, frozenset[str]]] | None:
+def twin_classes(shapes: Mapping[int, Parts], own: int) -> tuple[tuple[int, frozenset[str]], tuple[int, frozenset[str]]] | None:
     """Return the first two classes that differ from a class in all but two parts, and share different ones with it."""
     mine = shapes[own]
-    shared = {label: frozenset(part for part in mine if shape[part] == mine[part]) for label, shape in shapes.items() if label != own}
+    shared = {
+        label: frozenset(part for part in mine if shape[part] == mine[part]) for label, shape in shapes.items() if label != own
+    }
     near: Sequence[tuple[int, frozenset[str]]] = [(label, parts) for label, parts in shared.items() if len(parts) == 2]
     return next(((one, other) for one, other in itertools.combinations(near, 2) if not one[1] & other[1]), None)

@@ -32,7 +32,9 @@ def open_handset(design: str, *, count: int = 32, seed: int = 0) -> Dataset:
         OptionError: Fewer than one picture.
     """
     if design not in DESIGNS:
-        raise InputError(f"There is no network {design!r} with weights set by hand; there are {', '.join(DESIGNS)}.{suggestion(design, DESIGNS)}")
+        raise InputError(
+            f"There is no network {design!r} with weights set by hand; there are {', '.join(DESIGNS)}.{suggestion(design, DESIGNS)}"
+        )
     if count < 1:
         raise OptionError(f"Option count must be at least 1, not {count}.")
     return Dataset("handset", tuple(COLORS), tuple(f"{number:05d}" for number in range(count)), partial(_read, design, seed))

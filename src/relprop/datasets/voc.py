@@ -74,7 +74,7 @@ def _mask_areas(folder: Path, name: str) -> tuple[dict[int, float], float]:
 
 
 def _box_areas(folder: Path, name: str) -> tuple[dict[int, float], float]:
-    """Return the summed area of the boxes of each class, without classes all of whose boxes are difficult, and the image's."""
+    """Return the summed area of the boxes of each class, without classes all of whose boxes are difficult, and the image's (NaN: not said)."""
     path = folder / "Annotations" / f"{name}.xml"
     boxes, names = read_boxes(path)
     root = ET.parse(path).getroot()  # noqa: S314 - the data set is the user's own file
@@ -83,7 +83,7 @@ def _box_areas(folder: Path, name: str) -> tuple[dict[int, float], float]:
     for (x0, y0, x1, y1), label in zip(boxes, names, strict=True):
         if label in easy:
             areas[VOC_CLASSES.index(label)] = areas.get(VOC_CLASSES.index(label), 0.0) + (x1 - x0) * (y1 - y0)
-    width, height = (float(_text(root, f"size/{side}")) for side in ("width", "height"))
+    width, height = (float(root.findtext(f"size/{side}", "nan")) for side in ("width", "height"))
     return areas, width * height
 
 

@@ -123,21 +123,28 @@ def _recognized(
                 continue
             chances = _probabilities(model, torch.stack([sample.image for sample in good]).to(job.device))
             if classes not in {0, chances.shape[1]}:
-                raise OptionError(f"The models have {classes} and {chances.shape[1]} classes; mosaics are made by models of the same.")
+                raise OptionError(
+                    f"The models have {classes} and {chances.shape[1]} classes; mosaics are made by models of the same."
+                )
             classes = chances.shape[1]
             known = model_classes(dataset.classes, model.labels, classes)
             best = chances.max(1)
             answers.append(
                 [
-                    (sample.id, () if known is None else tuple(known[label] for label in sample.labels), int(label), float(chance))
+                    (
+                        sample.id,
+                        () if known is None else tuple(known[label] for label in sample.labels),
+                        int(label),
+                        float(chance),
+                    )
                     for sample, label, chance in zip(good, best.indices, best.values, strict=True)
                 ]
             )
         for same in zip(*answers, strict=True) if answers else ():
             name, labels, label, _ = same[0]
-            if {other for _, _, other, _ in same} == {label} and min(chance for *_, chance in same) >= job.confidence:
-                if not labels or label in labels:
-                    found[label].append(name)
+            sure = {other for _, _, other, _ in same} == {label} and min(chance for *_, chance in same) >= job.confidence
+            if sure and (not labels or label in labels):
+                found[label].append(name)
         advance(min(start + job.batch_size, len(names)))
     return dict(found), failed, classes
 

@@ -83,7 +83,9 @@ def _check_mosaics(evaluation: Evaluation, dataset: Dataset, measures: Sequence[
         InputError: They do not.
     """
     if dataset.grid == 1 and evaluation.grid != "shrunk":
-        raise InputError(f"The grid {evaluation.grid!r} is for mosaics; {evaluation.data} has photos. `relprop mosaics` makes mosaics.")
+        raise InputError(
+            f"The grid {evaluation.grid!r} is for mosaics; {evaluation.data} has photos. `relprop mosaics` makes mosaics."
+        )
     if dataset.grid > 1 and (evaluation.target, evaluation.geometry) != ("label", "resize"):
         raise InputError(
             f"{evaluation.data} has mosaics, of which one cell's class is explained and all is seen: set target label and geometry resize, "

@@ -81,7 +81,17 @@ def parts_update(
     other = predicted != target.to(predicted.device)
     of_predicted = wide(heatmap(explain(inputs, predicted))) if bool(other.any()) else heat
     rows = [
-        _row(heat[i], of_predicted[i], parts[i].to(heat.device), inputs[i], int(target[i]), int(predicted[i]), model, explain, scene)
+        _row(
+            heat[i],
+            of_predicted[i],
+            parts[i].to(heat.device),
+            inputs[i],
+            int(target[i]),
+            int(predicted[i]),
+            model,
+            explain,
+            scene,
+        )
         for i, scene in enumerate(scenes)
     ]
     return {name: torch.stack([wide(torch.as_tensor(row[name])) for row in rows]).to(heat.device) for name in rows[0]}
@@ -101,7 +111,9 @@ def _row(  # noqa: PLR0913, PLR0917 - of one image
     own, names = scene.object_parts, tuple(dict.fromkeys(scene.names))
     mass = importances(heat, numbers, scene.names)
     found = important(mass, heat.sum(), names)
-    kept = important({n: m for n, m in importances(of_predicted, numbers, scene.names).items() if n in own}, of_predicted.sum(), own)
+    kept = important(
+        {n: m for n, m in importances(of_predicted, numbers, scene.names).items() if n in own}, of_predicted.sum(), own
+    )
     removals = [frozenset({name}) for name in names]
     removals += [removed for chosen in kept for removed in (frozenset(own) - chosen, chosen)]
     logits = _without(model, image, scene, removals)
@@ -154,9 +166,7 @@ def _covered(sets: Collection[frozenset[str]], chosen: frozenset[str]) -> float:
     return max((len(parts & chosen) / len(parts) for parts in sets), default=0.0)
 
 
-def _without(
-    model: Model, image: Tensor, scene: Scene, removals: Collection[frozenset[str]]
-) -> dict[frozenset[str], Tensor]:
+def _without(model: Model, image: Tensor, scene: Scene, removals: Collection[frozenset[str]]) -> dict[frozenset[str], Tensor]:
     """Return the logits of the image without some parts, by what is removed; without none those of the image itself."""
     wanted = [removed for removed in dict.fromkeys(removals) if removed]
     twins = scene.twins or ()
@@ -216,7 +226,13 @@ PARTS = MetricSpec(
     name="parts",
     values=(
         Value("completeness", "higher", 0, 1, "mean of the three checks of completeness, averaged with distractibility"),
-        Value("correctness", "higher", 0, 1, "rank correlation of the parts' relevance with the drop of the logit without them, scaled to 0 to 1"),
+        Value(
+            "correctness",
+            "higher",
+            0,
+            1,
+            "rank correlation of the parts' relevance with the drop of the logit without them, scaled to 0 to 1",
+        ),
         Value("contrastivity", "higher", 0, 1, "whether parts shared with another class have more relevance for that class"),
         Value("mean", "higher", 0, 1, "mean of completeness, correctness and contrastivity"),
         Value("csdc", "higher", 0, 1, "share of a sufficient set of parts that is important (controlled synthetic data check)"),

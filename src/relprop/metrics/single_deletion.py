@@ -75,7 +75,7 @@ def single_deletion_update(  # noqa: PLR0913 - options by keyword
         raise OptionError(f"Option output must be 'logit' or 'probability', not {output!r}.")
     if pool not in SIGNED_POOLS:
         raise OptionError(f"There is no pool {pool!r}; there are {', '.join(SIGNED_POOLS)}.{suggestion(pool, SIGNED_POOLS)}")
-    boxes = cell_boxes(*inputs.shape[2:], grid)
+    boxes = cell_boxes(inputs.shape[2], inputs.shape[3], grid)
     filled = make_fill(fill, inputs, generators(seeds, len(inputs)))
 
     def without(point: int) -> Tensor:
@@ -92,7 +92,15 @@ def single_deletion_update(  # noqa: PLR0913 - options by keyword
 
 SINGLE_DELETION = MetricSpec(
     name="single-deletion",
-    values=(Value("single_deletion", "higher", -1, 1, "rank correlation of the relevance in a cell with the drop of the output without it"),),
+    values=(
+        Value(
+            "single_deletion",
+            "higher",
+            -1,
+            1,
+            "rank correlation of the relevance in a cell with the drop of the output without it",
+        ),
+    ),
     needs=(Need.RELEVANCE, Need.INPUTS, Need.TARGET, Need.MODEL, Need.SEEDS),
     update=single_deletion_update,
     compute=identity,

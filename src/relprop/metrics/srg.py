@@ -4,7 +4,7 @@ from math import ceil
 
 from torch import Tensor
 
-from relprop.metrics.base import MetricSpec, Need, Statistics, Value
+from relprop.metrics.base import Direction, MetricSpec, Need, Statistics, Value
 from relprop.metrics.perturbation import Activation, Model, abpc_update, check_shapes
 from relprop.metrics.seeds import Seeds
 
@@ -73,17 +73,24 @@ def srg_compute(curves: Statistics) -> Statistics:
 
 
 _INF = float("inf")
+_ORDERS: tuple[tuple[str, Direction], ...] = (("least", "higher"), ("most", "lower"))
 _SPANS = {"logit": (-_INF, _INF), "probability": (0.0, 1.0)}
 
 SRG = MetricSpec(
     name="srg",
     values=(
-        Value("logit_srg", "higher", -_INF, _INF, "mean over the steps of the logit, least relevant patches first, minus most relevant first"),
+        Value(
+            "logit_srg",
+            "higher",
+            -_INF,
+            _INF,
+            "mean over the steps of the logit, least relevant patches first, minus most relevant first",
+        ),
         Value("probability_srg", "higher", -1, 1, "the same of the probability"),
         *(
             Value(f"{order}_first_{name}_curve", better, *span, f"{name} while the {order} relevant patches are removed first")
             for name, span in _SPANS.items()
-            for order, better in (("least", "higher"), ("most", "lower"))
+            for order, better in _ORDERS
         ),
     ),
     needs=(Need.RELEVANCE, Need.INPUTS, Need.TARGET, Need.MODEL, Need.SEEDS),

@@ -13,6 +13,8 @@ from relprop.graph.grids import channels_last
 from relprop.graph.model import CapturedModel
 from relprop.graph.nodes import Graph, is_floating
 from relprop.inputs import Inputs
+from relprop.ops.op import Role
+from relprop.ops.table import entry
 from relprop.zoo.model import LoadedModel
 from relprop.zoo.preprocessing import Preprocessing
 
@@ -54,7 +56,11 @@ class Disconnected(nn.Module):
         """Return the logits of the cell, ``(B, K)``; ``x`` is ``(B, C, grid·height, grid·width)``."""
         if self.head is None:
             return self.features(x[(..., *cells_of(x, self.grid)[self.cell])])
-        found = self.features(x) if self.stitched is None else self.stitched(*(self.features(x[(..., *c)]) for c in cells_of(x, self.grid)))
+        found = (
+            self.features(x)
+            if self.stitched is None
+            else self.stitched(*(self.features(x[(..., *c)]) for c in cells_of(x, self.grid)))
+        )
         # indices, unlike slices, leave the features one value that all relevance passes
         rows, columns = (torch.arange(side, device=x.device).view(self.grid, -1) for side in found.shape[2:])
         row, column = divmod(self.cell, self.grid)
@@ -96,12 +102,16 @@ def dipart(model: nn.Module, grid: int, size: tuple[int, int]) -> Disconnected:
     captured = _captured(model, size)
     node = _last_map(captured)
     if node is None:
-        raise ModelError("DiPart needs a model whose last features have places in the image, before they are pooled; this one has none.")
+        raise ModelError(
+            "DiPart needs a model whose last features have places in the image, before they are pooled; this one has none."
+        )
     features = _until(captured, node)
     sides = [side * grid for side in node.meta["val"].shape[2:]]
     found = _shape_of_features(features, _zeros(model, (grid * size[0], grid * size[1])))
     if found != sides:
-        raise ModelError(f"DiPart needs features that divide into cells: of a mosaic they are {found or 'none'} and should be {sides}.")
+        raise ModelError(
+            f"DiPart needs features that divide into cells: of a mosaic they are {found or 'none'} and should be {sides}."
+        )
     return Disconnected(features, None, _after(captured, node), grid).eval()
 
 
@@ -134,15 +144,23 @@ def _shape_of_features(features: nn.Module, x: Tensor) -> list[int]:
 
 
 def _last_map(captured: CapturedModel) -> fx.Node | None:
-    """Return the last value ``(B, channels, h, w)`` that alone decides the logits, without attention after it; None without one."""
+    """Return the last value ``(B, channels, h, w)`` before pooling that alone decides the logits, without attention after it; None without."""
     height, width = captured.example.tensors[0][1].shape[2:]
     for node in reversed(captured.ops):
         if is_softmax(node):
             return None
-        value = node.meta["val"]
-        if not is_floating(node) or not isinstance(value, Tensor) or value.dim() != 4 or min(value.shape[2:]) < 2:
+        value, known = node.meta["val"], entry(node)
+        if (
+            known is None
+            or known.role is Role.POOL
+            or not is_floating(node)
+            or not isinstance(value, Tensor)
+            or value.dim() != 4
+            or min(value.shape[2:]) < 2
+        ):
             continue
-        if not channels_last(tuple(value.shape[1:]), (height, width)) and _decides(captured, node):
+        _, channels, high, wide = value.shape
+        if not channels_last((channels, high, wide), (height, width)) and _decides(captured, node):
             return node
     return None
 

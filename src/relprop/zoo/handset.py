@@ -96,7 +96,9 @@ class Redundant(nn.Module):
         super().__init__()
         colors, unit = len(COLORS), torch.eye(len(COLORS))
         gray = torch.full((1, 3), 1.0)  # reacts to any bright pixel, and nothing reads it
-        self.stem = nn.Sequential(_conv(torch.cat([_palette(), gray])[:, :, None, None], torch.tensor([-2.0] * colors + [1.0])), nn.ReLU())
+        self.stem = nn.Sequential(
+            _conv(torch.cat([_palette(), gray])[:, :, None, None], torch.tensor([-2.0] * colors + [1.0])), nn.ReLU()
+        )
         none = torch.zeros(colors, 1)
         paths = torch.cat([torch.cat([unit, none], 1), torch.cat([unit, none], 1), torch.cat([0 * unit, none + 1], 1)])
         centered = torch.zeros(*paths.shape, 3, 3)
@@ -104,7 +106,9 @@ class Redundant(nn.Module):
         self.branch = nn.Sequential(_conv(centered, padding=1), nn.ReLU())
         self.join = _conv(torch.cat([0.5 * unit, -0.5 * unit, 0 * unit], 1)[:, :, None, None])
         self.narrow = _conv(torch.cat([unit, none], 1)[:, :, None, None])
-        self.head = nn.Sequential(_total(), _dense(torch.cat([unit, unit])), nn.ReLU(), _dense(torch.cat([0.5 * unit, 0.5 * unit], 1)))
+        self.head = nn.Sequential(
+            _total(), _dense(torch.cat([unit, unit])), nn.ReLU(), _dense(torch.cat([0.5 * unit, 0.5 * unit], 1))
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits."""

@@ -111,7 +111,10 @@ def _read_torch(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds; _
         )
     try:
         # training scripts keep their arguments in checkpoints; a Namespace only holds values
-        with path.open("rb") as file, torch.serialization.safe_globals([argparse.Namespace]):  # from a path, torch goes by the suffix
+        with (
+            path.open("rb") as file,
+            torch.serialization.safe_globals([argparse.Namespace]),
+        ):  # from a path, torch goes by the suffix
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(

@@ -219,7 +219,9 @@ def _lines(way: _Way, method: str, methods: Mapping[str, Scored], baseline: str 
     ]
 
 
-def _median_lines(way: _Way, method: str, methods: Mapping[str, Scored], baseline: str | None, rounds: int, seed: int) -> list[Line]:
+def _median_lines(
+    way: _Way, method: str, methods: Mapping[str, Scored], baseline: str | None, rounds: int, seed: int
+) -> list[Line]:
     """Return one line per unbounded ratio of one method: the median, and the median of the differences by image."""
     chosen = [place for place, value in enumerate(way.values) if value.ratio]
     data, base = methods[method], methods.get(baseline or "")
