@@ -1,9 +1,11 @@
 """Every preset, from the command line to its report, with tiny models."""
 
+import argparse
 import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -13,6 +15,7 @@ from relprop.datasets.voc import VOC_CLASSES
 from relprop.errors import OptionError
 from relprop.evaluation import read_rows, report
 from relprop.evaluation.presets import PRESETS, with_preset
+from relprop.zoo import import_torchvision
 from tests.datasets.birds import SHAPES, make_birds
 from tests.evaluation.world import FACTORIES, make_world
 
@@ -164,3 +167,25 @@ def test_a_preset_that_does_not_fit_is_refused():
         with_preset({"preset": "gridgp"})
     with pytest.raises(OptionError, match="the preset 'gridpg' takes the data set mosaic, not 'voc'"):
         with_preset({"preset": "gridpg", "data": "voc:x"})
+
+
+def test_idsds_takes_its_folders_of_classes_and_its_checkpoints(tmp_path):
+    wnids = sorted(synsets())[:2]
+    for number, wnid in enumerate(wnids):
+        (tmp_path / f"imagenet/val/{wnid}").mkdir(parents=True)
+        pixels = np.random.default_rng(number).integers(0, 255, (40, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"imagenet/val/{wnid}/ILSVRC2012_val_0000000{number}.JPEG")
+    import_torchvision()
+    from torchvision.models import resnet18
+
+    torch.manual_seed(0)
+    state = {f"module.{key}": value for key, value in resnet18().state_dict().items()}
+    torch.save({"epoch": 30, "state_dict": state, "args": argparse.Namespace(lr=0.001)}, tmp_path / "resnet18.pth.tar")
+    command(
+        *("evaluate", "--preset", "single-deletion", "--data", f"imagenet:{tmp_path / 'imagenet'}", "--size", "64"),
+        *("--model", f"torchvision:resnet18={tmp_path / 'resnet18.pth.tar'}", "--methods", "input-x-gradient"),
+        *("-o", tmp_path / "results"),
+    )
+    found = [row for batch in read_rows(tmp_path / "results") for row in batch.to_pylist()]
+    assert [(row["status"], row["target"]) for row in found] == [("ok", 0), ("ok", 1)]
+    assert all(abs(dict(row["scores"])["single_deletion"]) <= 1 for row in found)

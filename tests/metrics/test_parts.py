@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from scipy import stats
 
 from relprop.datasets import open_dataset
-from relprop.evaluation.compute.unit import ModelScene
+from relprop.evaluation.compute.scenes import ModelScene
 from relprop.metrics import metric
 from relprop.metrics.parts import THRESHOLDS
 from relprop.zoo import Preprocessing

@@ -1,5 +1,6 @@
 """Weights files of odd states: loaded right, or refused in one sentence that names the tensor."""
 
+import argparse
 import json
 import struct
 
@@ -91,6 +92,21 @@ def test_averaged_weights_are_taken_and_said(tmp_path, averaged):
     found = read_weights(tmp_path / "w.pth")
     assert found.state["module.w"].item() == 1
     assert found.notes == ("w.pth holds averaged (EMA) weights beside the plain ones; the averaged ones are taken",)
+
+
+class Unknown:
+    """Any object but a plain container of arguments stays refused."""
+
+
+def test_checkpoints_that_keep_their_arguments_are_read_as_those_of_idsds(tmp_path):
+    model = small_model()
+    state = {f"module.{key}": value for key, value in model.state_dict().items()}
+    kept = {"epoch": 30, "state_dict": state, "args": argparse.Namespace(lr=0.001, model="resnet50")}
+    torch.save(kept, tmp_path / "w.pth.tar")
+    load_weights(model, read_state(tmp_path / "w.pth.tar"), "w")
+    torch.save({**kept, "args": Unknown()}, tmp_path / "other.pth.tar")
+    with pytest.raises(ModelError, match="holds Python objects"):
+        read_state(tmp_path / "other.pth.tar")
 
 
 def test_an_entry_called_ema_without_weights_is_passed_over(tmp_path):

@@ -80,7 +80,7 @@ def _json(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
         raise InputError(f"{path} cannot be read as JSON: {error}.") from error
 
 
-def _read(  # noqa: PLR0913, PLR0917 - bound by position
+def _read(
     base: Path,
     split: str,
     shapes: Mapping[int, Parts],
