@@ -72,15 +72,16 @@ def test_only_the_pixels_of_the_right_map_matter(design):
 @pytest.mark.parametrize("method", EXACT)
 @pytest.mark.parametrize("design", DESIGNS)
 def test_methods_find_the_right_map(design, method):
-    images, parts, target = samples(design)
+    images, parts, target = samples(design, 12)
     found = relprop.explain(load(f"handset:{design}").model, images, target, method=method).relevance
     scores = metric("known-map").update(relevance=found, parts=parts)
     there = scores["cosine"].isfinite()  # a logit of zero may have no relevance
     assert there.any()
     assert float(scores["outside"][there].max()) < 1e-6
     assert float(scores["average_precision"][there].min()) > 1 - 1e-9
-    assert float(scores["wrong_sign"][there].max()) < 1e-6
-    assert float(scores["cosine"][there].min()) > 0.99
+    if DESIGNS[design].signed:
+        assert float(scores["wrong_sign"][there].max()) < 1e-6
+        assert float(scores["cosine"][there].min()) > 0.99
 
 
 @pytest.mark.parametrize("method", OF_ONE_SIGN)
