@@ -24,7 +24,10 @@ PAGES = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.m
 BLOCK = re.compile(
     r"^```(?P<kind>python|sh|console|toml)(?: title=\"(?P<title>[^\"]+)\")?\n(?P<text>.*?)^```", re.DOTALL | re.MULTILINE
 )
-READ_ONLY = ("--device cuda", "--engine ray", "reproduce rap-table1", "evaluate run.toml", "relprop serve")
+READ_ONLY = (
+    *("--device cuda", "--engine ray", "reproduce rap-table1", "evaluate run.toml", "relprop serve"),
+    *("imagenet:ILSVRC2012", "mosaic:mosaics.json"),
+)
 """What needs a GPU, a cluster or data sets, or serves until it is told to stop; run.toml runs in a test of its own."""
 
 
