@@ -19,6 +19,7 @@ from relprop.methods import METHODS
 from relprop.methods import pattern_fit as patterns
 from relprop.metrics import METRICS
 from relprop.zoo import load
+from tests.datasets.birds import make_birds
 
 MODELS = """
 import torch
@@ -31,6 +32,12 @@ def net(classes=1000):
 
 def vgg():
     return net(), Preprocessing((16, 16), 20)
+
+def twenty():
+    return net(20), Preprocessing((16, 16), 20)
+
+def birds():
+    return net(5), Preprocessing((16, 16), 20)
 
 def broken():
     raise RuntimeError("no network")
@@ -132,6 +139,8 @@ def test_table_1_on_every_set_that_is_there(models: Path, tmp_path: Path) -> Non
     assert line(found, "imagenet", "gradient", "all", "outside-inside")[1] is None
     assert line(found, "imagenet-seg", "pattern-attribution", "pixel_accuracy", "segmentation")[1:] == (76.84, 2)
     assert line(found, "imagenet", "lrp-alpha1-beta0", "pos", "")[0] is None
+    median = found.reports["imagenet"].table("nets.py:vgg", "outside-inside").line("rap", "all", "median")
+    assert line(found, "imagenet", "rap", "all, median", "outside-inside") == (pytest.approx(median.score.value), None, 5)
     page = reproduction_markdown(found)
     assert "| ResNet-50 | rap | 0 | – | 0.164 | – | – | 0.166 | – |" in page
     assert "ResNet-50" in page
@@ -189,6 +198,37 @@ def test_gae(models: Path, tmp_path: Path) -> None:
     found = reproduce(small("abslrp-gae", models, "abslrp,gradient"), sources, tmp_path / "out")
     assert [row.images for row in found.comparisons if row.value == "gae"] == [1, 1]
     assert "| method | groups of 4 | failed |" in found.reports["imagenet"].markdown()
+
+
+def test_the_pointing_game_stands_beside_torchrays_numbers(models: Path, tmp_path: Path) -> None:
+    root = tmp_path / "VOC2007"
+    for folder in ("Annotations", "ImageSets/Main"):
+        (root / folder).mkdir(parents=True)
+    (root / "ImageSets/Main/test.txt").write_text("a\nb\n")
+    entry = "<object><name>{}</name><bndbox><xmin>{}</xmin><ymin>2</ymin><xmax>{}</xmax><ymax>9</ymax></bndbox></object>"
+    objects = entry.format("dog", 1, 6) + entry.format("person", 9, 22)
+    for place, name in enumerate("ab"):
+        picture(root / f"JPEGImages/{name}.jpg", place)
+        size = "<size><width>24</width><height>20</height></size>"
+        (root / f"Annotations/{name}.xml").write_text(f"<annotation>{size}{objects}</annotation>")
+    protocol = replace(
+        small("torchray-pointing", models, "gradient:absolute=true,rap"),
+        models=(ProtocolModel("vgg16", "VGG-16", f"{models}:twenty"),),
+    )
+    found = reproduce(protocol, Sources({"voc07": root}), tmp_path / "out")
+    ours, published, pairs = line(found, "voc07", "gradient", "class_pointing", "class-pointing")
+    assert 0 <= ours <= 100
+    assert (published, pairs) == (76.3, 4)
+    assert line(found, "voc07-difficult", "gradient", "class_pointing", "class-pointing")[1:] == (56.9, 4)
+
+
+def test_funnybirds_stands_beside_the_numbers_of_its_authors(models: Path, tmp_path: Path) -> None:
+    named = (ProtocolModel("resnet50", "VGG-16", f"{models}:birds"),)
+    protocol = replace(small("funnybirds", models, "input-x-gradient"), models=named)
+    found = reproduce(protocol, Sources({"funnybirds": make_birds(tmp_path)}, limit=4), tmp_path / "out")
+    ours, published, images = line(found, "funnybirds", "input-x-gradient", "correctness", "parts")
+    assert 0 <= ours <= 1
+    assert (published, images) == (0.54592, 4)
 
 
 def test_protocols_hold_together() -> None:

@@ -225,13 +225,14 @@ def _measured(
     for table in found.tables if found else ():
         model = next((m for m in protocol.models if table.model in {m.name, Path(m.name).name}), None)
         for line in table.lines if model else ():
-            if model and line.over == table.headline and line.value in part.values:
+            if model and line.over in {table.headline, "median"} and line.value in part.values:
+                value = f"{line.value}, median" if line.over == "median" else line.value
                 method = names.get(line.method, line.method.partition(":")[0])
                 scale = 100 if line.value in PERCENT else 1
                 ours = Estimate(*(scale * number for number in (line.score.value, line.score.low, line.score.high)))
                 yield (
-                    (part.name, model.key, method, line.value),
-                    Comparison(part.name, model.title, method, table.metric, line.value, line.images, ours, None),
+                    (part.name, model.key, method, value),
+                    Comparison(part.name, model.title, method, table.metric, value, line.images, ours, None),
                 )
 
 

@@ -21,7 +21,8 @@ def reproduction_grids(found: Reproduction) -> Iterator[Grid]:
         metrics = list(dict.fromkeys(row.metric for row in rows if row.metric))
         for place, metric in enumerate(metrics or [""] if rows else []):
             shown = [row for row in rows if row.metric == metric and metric] + (only if place == 0 else [])
-            yield _grid(f"{part.what}: {metric or 'not run'}", part.values, shown)
+            medians = [row.value for row in shown if row.value not in part.values]
+            yield _grid(f"{part.what}: {metric or 'not run'}", tuple(dict.fromkeys([*part.values, *medians])), shown)
 
 
 def _grid(caption: str, values: Sequence[str], rows: Sequence[Comparison]) -> Grid:
