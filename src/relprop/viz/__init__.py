@@ -3,6 +3,7 @@
 from relprop.viz.colors import Scale, colorize, colorize_rgba, overlay, scale_of
 from relprop.viz.comparison import Row, comparison_rows, draw_grid, plot_comparison, plot_models
 from relprop.viz.drawable import Drawable, maps_of
+from relprop.viz.features import plot_features
 from relprop.viz.frame import Framed
 from relprop.viz.layers import plot_layers
 from relprop.viz.look import Look
@@ -14,10 +15,13 @@ from relprop.viz.regions import positive_region
 from relprop.viz.saving import PICTURES, check_picture_format, save_figure
 from relprop.viz.scores import Score, top_scores
 from relprop.viz.sheet import draw_sheet
+from relprop.viz.signals import plot_signals
 from relprop.viz.smoothing import smoothed
 from relprop.viz.tiles import Classes, Legend, Marks, Reason, Strip, Tile
 from relprop.viz.trace import plot_trace
 from relprop.viz.views import View
+from relprop.viz.volumes import plot_frames, plot_slices
+from relprop.viz.words import Words, color_words
 
 __all__ = [
     "PICTURES",
@@ -34,7 +38,9 @@ __all__ = [
     "Strip",
     "Tile",
     "View",
+    "Words",
     "check_picture_format",
+    "color_words",
     "colorize",
     "colorize_rgba",
     "comparison_rows",
@@ -47,10 +53,14 @@ __all__ = [
     "plot_comparison",
     "plot_contrast",
     "plot_explanation",
+    "plot_features",
+    "plot_frames",
     "plot_layers",
     "plot_models",
     "plot_ranks",
+    "plot_signals",
     "plot_signs",
+    "plot_slices",
     "plot_trace",
     "png_of_explanation",
     "positive_region",
