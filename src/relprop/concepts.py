@@ -13,7 +13,7 @@ from relprop.errors import OptionError
 from relprop.explainer import Explainer
 from relprop.explanation import Explanation
 from relprop.methods.options import at_least
-from relprop.propagation.concepts import channel_dim
+from relprop.graph.reading import channel_dim
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,16 @@ from relprop.explanation import Answer, Explanation, concatenate
 from relprop.graph.capture import capture as capture_model
 from relprop.graph.model import CapturedModel
 from relprop.graph.passes.final import final_activation
+from relprop.graph.reading import channel_dim, read_at
 from relprop.graph.watch import Watch
 from relprop.heads import check_activation
-from relprop.inputs import Inputs, Request, as_inputs, finite_logits
+from relprop.inputs import Inputs, Request, as_inputs, batch_size, finite_logits
 from relprop.methods import choose_method
 from relprop.methods.protocol import AnyMethod, MethodPlan
 from relprop.precision import as_computed, at_least
 from relprop.propagation.checks import note_on_conservation
 from relprop.propagation.trace import Trace, join_traces
+from relprop.targets import Head, Reading, per_sample, read_target, reading_of
 from relprop.text import check_labels
 
 MethodChoice = str | Path | AnyMethod
@@ -190,6 +192,15 @@ class Explainer(nn.Module):
     def _make_plan(self) -> None:
         self.plan: MethodPlan = self.method.plan(at_least(self.captured, self.method.precision))
         self.module = self.plan.model.module
+        self._readings: dict[Reading, _Read] = {Reading(): _Read(self.captured, self.plan)}
+
+    def _read(self, reading: Reading) -> "_Read":
+        """The captured model that a target reads, and its plan, which is made once."""
+        with self._lock:
+            if reading not in self._readings:
+                captured = read_at(self.captured, reading)
+                self._readings[reading] = _Read(captured, self.method.plan(at_least(captured, self.method.precision)))
+            return self._readings[reading]
 
     def _follow(self) -> None:
         """Capture the model anew where its weights have changed.
@@ -293,10 +304,14 @@ class Explainer(nn.Module):
             OptionError: An unknown module path.
         """
         self._follow()
-        asked = concepts or {}
-        request = Request(self._checked(inputs), target, ordinary(output_relevance), layers, self.captured.labels, asked)
-        parts = [self._assembled(part, self.method.explain(self.plan, self._computed(part))) for part in self._parts(request)]
-        return concatenate(parts)
+        parts = self._requests(inputs, target, output_relevance, layers=layers, concepts=concepts or {})
+        found = [self._explained(request, read) for request, read in parts]
+        if any(part.target is None for part in found):  # some samples are asked for more than classes
+            found = [replace(part, target=None) for part in found]
+        return concatenate(found)
+
+    def _explained(self, request: Request, read: "_Read") -> Explanation:
+        return self._assembled(request, self.method.explain(read.plan, _computed(request, read)), read)
 
     @own_context()
     def trace(self, inputs: object, target: object = None, *, output_relevance: Tensor | None = None, show: bool = True) -> Trace:
@@ -309,41 +324,52 @@ class Explainer(nn.Module):
             TargetError: Several targets per sample.
         """
         self._follow()
-        request = Request(self._checked(inputs), target, ordinary(output_relevance), labels=self.captured.labels)
-        table = join_traces([self.method.trace(self.plan, self._computed(part)) for part in self._parts(request)])
+        parts = self._requests(inputs, target, output_relevance)
+        table = join_traces([self.method.trace(read.plan, _computed(request, read)) for request, read in parts])
         if show:
             print(table)  # noqa: T201 - the trace is there to be read
         return table
 
-    def _parts(self, request: Request) -> list[Request]:
-        """The whole batch, or one request per sample where the model fixes its batch size."""
-        return [request] if self.captured.dynamic and not self.captured.example.shared else request.samples()
-
-    def _computed(self, request: Request) -> Request:
-        """The request in the precision of the plan."""
-        return replace(request, given=as_computed(request.given, self.plan.model))
+    def _requests(
+        self,
+        inputs: object,
+        target: object,
+        output_relevance: Tensor | None,
+        **more: Any,  # noqa: ANN401 - fields of a request
+    ) -> "list[tuple[Request, _Read]]":
+        """The whole batch with the model that the target reads, or one request per sample: where the model fixes its batch size, or targets
+        differ in more than their class.
+        """
+        given = self._checked(inputs)
+        request = Request(given, read_target(target, self.captured.labels), ordinary(output_relevance), **more)
+        whole = self.captured.dynamic and not self.captured.example.shared and not per_sample(request.target, batch_size(given))
+        parts = [request] if whole else request.samples()
+        reads = [self._read(reading_of(part.target)) for part in parts]
+        return [(replace(part, head=_head(read.captured)), read) for part, read in zip(parts, reads, strict=True)]
 
     def _returned(self, values: Tensor) -> Tensor:
         """Values in the precision of the model, float32 at least; a method may compute in a higher one."""
         own: torch.dtype = self.captured.output.meta["val"].dtype
         return values.to(torch.promote_types(own, torch.float32))
 
-    def _assembled(self, request: Request, answer: Answer) -> Explanation:
+    def _assembled(self, request: Request, answer: Answer, read: "_Read") -> Explanation:
         given, answer = request.given, answer.map(self._returned)
         kept = answer.conserved
         missed = () if kept is None else note_on_conservation(given, answer.relevance, answer.absorbed, kept)
         return Explanation(
             relevance=given.restore(_by_sample(given, answer)),
-            logits=answer.question.logits,
+            logits=answer.question.logits + reading_of(request.target).reference,
             target=answer.question.target,
+            value=None if answer.question.value is None else self._returned(answer.question.value),
+            words=answer.question.asked.words,
             absorbed=answer.absorbed,
             inputs=given.restore([t.unsqueeze(0) if name in given.shared else t for name, t in given.tensors]),
             layers=answer.layers,
             method=self.method.name,
-            notes=tuple(dict.fromkeys([*self.plan.notes, *answer.notes, *missed])),
+            notes=tuple(dict.fromkeys([*read.plan.notes, *answer.notes, *missed])),
             completeness_error=answer.completeness_error,
-            activation=self.captured.activation,
-            labels=self.captured.labels,
+            activation="sigmoid" if answer.question.asked.kind == "label" else read.captured.activation,
+            labels=read.captured.labels,
             meaning=self.method.meaning,
         )
 
@@ -358,6 +384,24 @@ class Explainer(nn.Module):
             elif isinstance(example, bool | int | float | str | None) and (type(value) is not type(example) or value != example):
                 raise InputError(f"The argument {name!r} is {value!r}; the model was captured with {example!r}.")
         return given
+
+
+@dataclass(frozen=True)
+class _Read:
+    """The captured model that a target reads, and the method's plan of it."""
+
+    captured: Captured
+    plan: MethodPlan
+
+
+def _head(captured: Captured) -> Head:
+    """What is known of the explained value."""
+    return Head(captured.labels, captured.activation, channel_dim(captured, captured.output))
+
+
+def _computed(request: Request, read: _Read) -> Request:
+    """The request in the precision of the plan."""
+    return replace(request, given=as_computed(request.given, read.plan.model))
 
 
 def _summary(captured: CapturedModel) -> str:

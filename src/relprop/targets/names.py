@@ -1,8 +1,9 @@
-"""Targets: from what users pass, an index, a class name, ``top:3`` or integers, to class indices.
+"""Classes: from what users pass, an index, a class name, ``top:3`` or integers, to class indices.
 
 A label may hold synonyms, separated by commas (``"tabby, tabby cat"``).
 """
 
+import operator
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,11 @@ from torch import Tensor
 from relprop.errors import TargetError, suggestion
 
 
+_TARGETS = {1: "Output()", 3: "Box(…) or Neuron(None, …)", 4: "Pixels(…) or Neuron(None, …)"}
+"""Targets that suit an output, by the number of its dimensions."""
+_OTHERS = "Neuron(None, …)"
+
+
 @dataclass(frozen=True)
 class Top:
     """The ``count`` classes with the largest logits."""
@@ -21,7 +27,7 @@ class Top:
     count: int
 
 
-def resolve_target(target: object, logits: Tensor, labels: Sequence[str] | None = None) -> Tensor:
+def class_indices(target: object, logits: Tensor, labels: Sequence[str] | None = None) -> Tensor:
     """Return the class indices to explain, ``(B,)`` or ``(B, K)``.
 
     Args:
@@ -35,7 +41,8 @@ def resolve_target(target: object, logits: Tensor, labels: Sequence[str] | None 
     """
     if logits.dim() != 2:
         raise TargetError(
-            f"The output has shape {tuple(logits.shape)}, not (batch, classes); pass output_relevance=, a tensor of that shape, instead of target."
+            f"The output has shape {tuple(logits.shape)}, not (batch, classes); pass {_TARGETS.get(logits.dim(), _OTHERS)} as target, "
+            "or output_relevance=, a tensor of that shape, instead."
         )
     batch, classes = logits.shape
     if target is None:
@@ -56,6 +63,19 @@ def resolve_target(target: object, logits: Tensor, labels: Sequence[str] | None 
     if len(outside):
         raise TargetError(f"Target {int(outside[0])} is out of range; the model has classes 0 to {classes - 1}.")
     return indices
+
+
+def class_index(name: object, labels: Sequence[str] | None, classes: int) -> int:
+    """Return the index of one class, given by its index or its name.
+
+    Raises:
+        TargetError: It is neither, unknown, or out of range.
+    """
+    if isinstance(name, str):
+        return _index(name, labels, classes)
+    if isinstance(name, bool) or not hasattr(name, "__index__"):
+        raise TargetError(f"A class is an index or a name, not {name!r}.")
+    return _number(str(operator.index(name)), str(name), 0, classes - 1)  # pyright: ignore[reportArgumentType]
 
 
 def _indexed(target: Any, index: Callable[[str], int]) -> Any:  # noqa: ANN401 - lists as users nest them
