@@ -62,7 +62,8 @@ def capture(
             dicts, lists and tuples of tensors, nested at will. A dict is the argument itself where the model takes one argument that
             is not among its keys. The first dimension of tensors is the batch; later calls may have any batch size, everything else
             keeps its shape.
-        output: Which tensor to explain, where the model returns several: a name or an index.
+        output: Which tensor to explain, where the model returns several: a name, an index, or a path of them with dots into nested dicts,
+            lists, tuples and dataclasses, such as ``"heads.0.cls_logits"``; by default the one called ``logits``, or the only one.
         activation: What makes probabilities of the logits, ``"softmax"`` or ``"sigmoid"``, as of a multi-label model; by default the
             activation that the model ends in, else a sigmoid for a single logit and softmax for several.
         labels: The names of the classes, by which targets may call them; by default those in the config of a Hugging Face model.
@@ -134,7 +135,7 @@ class Explainer(nn.Module):
         example_inputs: Inputs as the model takes them, see :func:`capture`; left out where the model is captured already.
         method: A name of ``relprop.methods.METHODS``, a :class:`relprop.Method` of your own, or the path of a TOML file, see
             :mod:`relprop.methods.toml`.
-        output: Which tensor to explain, where the model returns several: a name or an index.
+        output: Which tensor to explain, where the model returns several, see :func:`capture`.
         activation: What makes probabilities of the logits, see :func:`capture`.
         labels: The names of the classes, see :func:`capture`.
         **options: Options of the method, see ``relprop methods``.
