@@ -99,7 +99,7 @@ class Problem:
     def weigh(self, outputs: Tensor, rows: Tensor | None = None) -> Tensor:
         """Return the explained score, ``(N,)``, of logits."""
         weights = self.weights if rows is None else self.weights[rows]
-        return (outputs * weights).flatten(1).sum(1)
+        return (outputs * weights).reshape(len(outputs), -1).sum(1)
 
     def samples(self) -> list["Problem"]:
         """The samples of the batch as problems of their own."""

@@ -12,8 +12,8 @@ from torch import Tensor
 from relprop.errors import OptionError
 from relprop.explainer import Explainer
 from relprop.explanation import Explanation
-from relprop.methods.options import at_least
 from relprop.graph.reading import channel_dim
+from relprop.methods.options import at_least
 
 
 @dataclass(frozen=True)

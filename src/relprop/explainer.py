@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from relprop.context import ordinary, ordinary_model, own_context
-from relprop.errors import CaptureError, InputError, ModelError, OptionError, OutputError
+from relprop.errors import CaptureError, InputError, ModelError, OptionError, OutputError, UnsupportedOpError
 from relprop.explanation import Answer, Explanation, concatenate
 from relprop.graph.capture import capture as capture_model
 from relprop.graph.model import CapturedModel
@@ -97,18 +97,23 @@ def _capture(model: nn.Module, given: Inputs, output: str | int | None, activati
     watch = Watch.of(model)
     try:
         found = capture_model(ordinary_model(model), given, output)
-    except CaptureError as error:
-        advice = _advice(given)
+    except (CaptureError, UnsupportedOpError) as error:
+        advice = _advice(model, given)
         if not advice:
             raise
-        raise CaptureError(f"{error}{advice}") from error
+        raise type(error)(f"{error}{advice}") from error
     head = activation or final_activation(found.notes)
     followed = watch.without(found.caches)
     return Captured(found.module, found.example, found.dynamic, model, found.notes, output, followed, head)
 
 
-def _advice(given: Inputs) -> str:
-    """A sentence for inputs that look like one image without a batch dimension."""
+def _advice(model: nn.Module, given: Inputs) -> str:
+    """A sentence for detectors, and for inputs that look like one image without a batch dimension."""
+    if hasattr(model, "backbone") and hasattr(model, "transform") and (hasattr(model, "head") or hasattr(model, "rpn")):
+        return (
+            " Which boxes a detector keeps depends on their values: capture relprop.zoo.raw_head(model), which returns the logits of all boxes, "
+            "and explain relprop.targets.Box(…)."
+        )
     for name, tensor in given.tensors:
         if tensor.is_floating_point() and tensor.dim() == 3 and tensor.shape[0] in {1, 3, 4}:
             return (
@@ -338,9 +343,7 @@ class Explainer(nn.Module):
         output_relevance: Tensor | None,
         **more: Any,  # noqa: ANN401 - fields of a request
     ) -> "list[tuple[Request, _Read]]":
-        """The whole batch with the model that the target reads, or one request per sample: where the model fixes its batch size, or targets
-        differ in more than their class.
-        """
+        """The whole batch, or one request per sample where the batch size is fixed or targets differ, each with the model it reads."""
         given = self._checked(inputs)
         request = Request(given, read_target(target, self.captured.labels), ordinary(output_relevance), **more)
         whole = self.captured.dynamic and not self.captured.example.shared and not per_sample(request.target, batch_size(given))

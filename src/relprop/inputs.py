@@ -217,7 +217,7 @@ class Request:
     target: object = None
     output_relevance: Tensor | None = None
     layers: Sequence[str] = ()
-    head: Head = Head()
+    head: Head = field(default_factory=Head)
     concepts: Mapping[str, Sequence[int]] = field(default_factory=dict[str, Sequence[int]])
     question: Question | None = None
 
@@ -248,7 +248,6 @@ class Request:
 
     def samples(self) -> "list[Request]":
         """Return one request per sample, each with its target or relevance of the output."""
-
         batch = batch_size(self.given)
         one_each = per_sample(self.target, batch)
 

@@ -24,7 +24,16 @@ MethodOption = Annotated[
 OptionsOption = Annotated[list[str], typer.Option("--option", metavar="KEY=VALUE", help="An option of the method; repeatable.")]
 TargetOption = Annotated[
     list[str],
-    typer.Option("--target", "-t", help="A class index, a class name or top:K; repeatable. Default: the predicted class."),
+    typer.Option(
+        "--target",
+        "-t",
+        help="A class index, a class name or top:K; repeatable. Or something else than a class: contrast:A,B, output:reference=3.5, "
+        "pixels:15:point=100x120, box:17,3, similarity:FILE.npy, neuron:layer3,5, … Default: the predicted class.",
+    ),
+]
+TensorOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Which tensor to explain, where the model returns several: out, 0, heads.0.logits."),
 ]
 LabelsOption = Annotated[Path | None, typer.Option(help="Class names of your model: a text file, one per line, or JSON.")]
 MeanOption = Annotated[str | None, typer.Option(help="Mean of each channel, after --scale: 0.485,0.456,0.406, or one number.")]
@@ -120,6 +129,7 @@ def explain(
     opacity: OpacityOption = 0.85,
     dpi: DpiOption = 160,
     activation: ActivationOption = None,
+    tensor: TensorOption = None,
     device: DeviceOption = "cpu",
     debug: DebugOption = False,
 ) -> None:
@@ -132,7 +142,7 @@ def explain(
         from relprop.zoo import Own
 
     what = model, weights, method, tuple(option), tuple(target)
-    own, look = Own(labels, mean, std, scale, size, activation), Look(percentile, limit, smooth, opacity)
+    own, look = Own(labels, mean, std, scale, size, activation, tensor), Look(percentile, limit, smooth, opacity)
     if html is not None:
         files = {"--output": output, "--npy": npy, "--json": json}
         figures = {"--against": against, "--outline": outline, "--signs": signs, "--layer": layer, "--whole-photo": whole_photo}
@@ -179,6 +189,7 @@ def compare(
     opacity: OpacityOption = 0.85,
     dpi: DpiOption = 160,
     activation: ActivationOption = None,
+    tensor: TensorOption = None,
     device: DeviceOption = "cpu",
     debug: DebugOption = False,
 ) -> None:
@@ -189,7 +200,7 @@ def compare(
         from relprop.zoo import Own
 
     lists = tuple(model), tuple(weights), methods, tuple(option), tuple(target)
-    own = Own(labels, mean, std, scale, size, activation)
+    own = Own(labels, mean, std, scale, size, activation, tensor)
     look = Look(percentile, limit, smooth, opacity)
     if not compare_methods(CompareJob(photo, *lists, output, overlay, whole_photo, look, dpi, device, own)):
         raise typer.Exit(1)
@@ -218,6 +229,7 @@ def serve(
     scale: ScaleOption = None,
     size: SizeOption = None,
     activation: ActivationOption = None,
+    tensor: TensorOption = None,
     device: DeviceOption = "cpu",
     debug: DebugOption = False,
 ) -> None:
@@ -228,7 +240,7 @@ def serve(
         from relprop.cli.serve import ServeJob, serve_app
         from relprop.zoo import Own
 
-    own = Own(labels, mean, std, scale, size, activation)
+    own = Own(labels, mean, std, scale, size, activation, tensor)
     where, limits = Address(host, port), Limits(max_megabytes, max_megapixels)
     serve_app(ServeJob(tuple(model), tuple(weights), methods, where, limits, device, own, debug))
 

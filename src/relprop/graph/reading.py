@@ -72,13 +72,9 @@ def _subtract(module: fx.GraphModule, reference: float) -> None:
         end = module.graph.output_node()
         _end_at(module, insert(end, aten.sub.Tensor, output, add_constant(module, end, "reference", number)))
         return
-    weight, bias = (
-        (getattr(module, str(node.target)) for node in last.args[1:3]) if len(last.args) > 2 and last.args[2] else (None, None)
-    )
-    if weight is None:
-        weight = getattr(module, str(last.args[1].target))  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
-        bias = weight.new_zeros(weight.shape[0])
-    last.args = (*last.args[:2], add_constant(module, last, "bias_less_reference", bias - reference))
+    weight, *bias = [getattr(module, str(node.target)) for node in last.all_input_nodes[1:]]
+    less = (bias[0] if bias else weight.new_zeros(weight.shape[0])) - reference
+    last.args = (last.args[0], last.args[1], add_constant(module, last, "bias_less_reference", less))
     drop_unused(module)
 
 

@@ -41,7 +41,7 @@ class Aim:
 
     def value(self, output: Tensor) -> Tensor:
         """Return the explained number of every sample, ``(B,)``."""
-        return (output * self.weights).flatten(1).sum(1)
+        return (output * self.weights).reshape(len(output), -1).sum(1)
 
     def sample(self, index: int) -> Self:
         """Return the aim of one sample."""

@@ -53,13 +53,13 @@ def _read(text: str, kind: str) -> Target:
             listed = f"its options: {', '.join(known)}" if known else "it has none"
             raise TargetError(f"The target {text!r} has no option {key!r}; {listed}.{suggestion(key, known)}")
     try:
-        if len(rest) > most:
-            raise ValueError
-        return make(rest, options)
+        if len(rest) <= most:
+            return make(rest, options)
+    except TargetError:
+        raise
     except (ValueError, IndexError, TypeError):
-        raise TargetError(
-            f"The target {text!r} is not of the form {form!r}; a key follows a colon, as in pixels:15:point=3x4."
-        ) from None
+        pass
+    raise TargetError(f"The target {text!r} is not of the form {form!r}; a key follows a colon, as in pixels:15:point=3x4.")
 
 
 def _index(text: str) -> int | str:

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from relprop.errors import TargetError, suggestion
 
-
 _TARGETS = {1: "Output()", 3: "Box(…) or Neuron(None, …)", 4: "Pixels(…) or Neuron(None, …)"}
 """Targets that suit an output, by the number of its dimensions."""
 _OTHERS = "Neuron(None, …)"
