@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from relprop.context import ordinary, ordinary_model, own_context
-from relprop.errors import CaptureError, InputError, ModelError, OptionError, OutputError, UnsupportedOpError
+from relprop.errors import CaptureError, InputError, ModelError, OptionError, OutputError, TargetError, UnsupportedOpError
 from relprop.explanation import Answer, Explanation, concatenate
 from relprop.graph.capture import capture as capture_model
 from relprop.graph.model import CapturedModel
@@ -348,7 +348,14 @@ class Explainer(nn.Module):
         request = Request(given, read_target(target, self.captured.labels), ordinary(output_relevance), **more)
         whole = self.captured.dynamic and not self.captured.example.shared and not per_sample(request.target, batch_size(given))
         parts = [request] if whole else request.samples()
-        reads = [self._read(reading_of(part.target)) for part in parts]
+        readings = [reading_of(part.target) for part in parts]
+        layers = list(dict.fromkeys(reading.layer for reading in readings))
+        if len(layers) > 1:
+            named = " and ".join("the model" if layer is None else repr(layer) for layer in layers[:2])
+            raise TargetError(
+                f"The targets of a batch must read one output, and these read those of {named}; explain them one by one."
+            )
+        reads = [self._read(reading) for reading in readings]
         return [(replace(part, head=_head(read.captured)), read) for part, read in zip(parts, reads, strict=True)]
 
     def _returned(self, values: Tensor) -> Tensor:

@@ -14,7 +14,9 @@ from relprop.text import numbered_class
 
 
 def of_indices(target: object, output: Tensor, head: Head) -> Asked:
-    """Ask for classes that are given by indices or names, ``(B,)`` or ``(B, K)``; None for the predicted one."""
+    """Ask for classes that are given by indices or names, ``(B,)`` or ``(B, K)``; None for the predicted one, or the only number."""
+    if target is None and output.dim() == 1:
+        return of_output(Output(), output, head)
     indices = class_indices(target, output, head.labels)
     several = indices.dim() == 2
     columns = indices if several else indices[:, None]
