@@ -52,8 +52,8 @@ class Output:
 
     Attributes:
         index: Which of several numbers; None where there is one.
-        reference: What the number is compared with, in its units: ``y − reference`` is explained (Letzgus et al. 2022). The reference
-            counts as part of the last layer's bias.
+        reference: What the number is compared with, in its units: ``y − reference`` is explained, see Letzgus et al. (2022) on why
+            regressions need one. It counts as part of the last layer's bias.
     """
 
     index: int | None = None
