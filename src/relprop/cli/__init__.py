@@ -362,7 +362,10 @@ def evaluate(
             help="srg, single-deletion, gridpg, difull, dipart, known-map, pointing, imagenet-s or funnybirds; flags go before it."
         ),
     ] = None,
-    target: Annotated[str | None, typer.Option(help="The class to explain: predicted (default) or label.")] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(help="predicted (default), label, mask (its class of a segmentation), or one for all: contrast, class:3, …"),
+    ] = None,
     geometry: Annotated[
         str | None, typer.Option(help="model (default): its own preprocessing; resize: the whole image at its input size.")
     ] = None,
@@ -376,6 +379,7 @@ def evaluate(
     scale: ScaleOption = None,
     size: SizeOption = None,
     activation: ActivationOption = None,
+    tensor: TensorOption = None,
     device: Annotated[str | None, typer.Option(help="cpu (default), cuda, cuda:1, mps, …")] = None,
     keep_maps: Annotated[bool | None, typer.Option("--keep-maps", help="Store the heat maps too.")] = None,
     engine: Annotated[str | None, typer.Option(help="local (default) or ray.")] = None,
@@ -398,7 +402,7 @@ def evaluate(
 
     named = {"data": data, "data_options": data_option, "models": model, "methods": methods, "metrics": metrics, "limit": limit}
     where = {"device": device, "engine": engine, "workers": workers, "address": address, "batch_size": batch_size}
-    own = {"labels": labels, "mean": mean, "std": std, "scale": scale, "size": size, "activation": activation}
+    own = {"labels": labels, "mean": mean, "std": std, "scale": scale, "size": size, "activation": activation, "tensor": tensor}
     rest = {
         "preset": preset,
         "target": target,
