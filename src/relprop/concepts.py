@@ -59,7 +59,7 @@ def relevant_channels(
         explainer: Explains by a method that propagates relevance.
         inputs: A batch.
         layer: The path of the module.
-        target: One class per sample; None for the predicted ones.
+        target: As in a call of the explainer, one map per sample.
         count: How many channels.
 
     Raises:

@@ -78,19 +78,25 @@ def capture(
         raise ModelError(f"The model must be a torch.nn.Module, not {type(model).__name__}.")
     captured = _capture(model, as_inputs(example_inputs, model.forward), output, check_activation(activation))
     value: Tensor = captured.output.meta["val"]
-    classes = int(value.shape[1]) if value.dim() > 1 else 0
+    detector = value.dim() == 3  # (batch, boxes, classes)
+    classes = int(value.shape[2 if detector else 1]) if value.dim() > 1 else 0
     if labels is not None:
         check_labels(labels, classes)
-    return replace(captured, labels=_labels_in_config(model, classes) if labels is None else tuple(map(str, labels)))
+    found = _labels_in_config(model, classes, detector=detector) if labels is None else tuple(map(str, labels))
+    return replace(captured, labels=found)
 
 
-def _labels_in_config(model: nn.Module, classes: int) -> tuple[str, ...] | None:
-    """The names in ``model.config.id2label``, unless they are mere numbers."""
+def _labels_in_config(model: nn.Module, classes: int, *, detector: bool) -> tuple[str, ...] | None:
+    """The names in ``model.config.id2label``, unless they are mere numbers; a detector may have a last class more, of no object."""
     named: Any = getattr(getattr(model, "config", None), "id2label", None)
-    if not isinstance(named, Mapping) or set(cast("Mapping[Any, Any]", named)) != set(range(classes)):
+    if not isinstance(named, Mapping):
         return None
-    labels = tuple(str(named[index]) for index in range(classes))
-    return None if all(label == f"LABEL_{index}" for index, label in enumerate(labels)) else labels
+    count = len(cast("Mapping[Any, Any]", named))
+    if set(cast("Mapping[Any, Any]", named)) != set(range(count)) or classes - count not in ({0, 1} if detector else {0}):
+        return None
+    labels = tuple(str(named[index]) for index in range(count))
+    numbers = all(label == f"LABEL_{index}" for index, label in enumerate(labels))
+    return None if numbers else (*labels, *["no object"] * (classes - count))
 
 
 def _capture(model: nn.Module, given: Inputs, output: str | int | None, activation: str | None) -> Captured:
@@ -204,6 +210,8 @@ class Explainer(nn.Module):
         """The captured model that a target reads, and its plan, which is made once."""
         with self._lock:
             if reading not in self._readings:
+                if len(self._readings) > _READINGS:
+                    del self._readings[list(self._readings)[1]]  # the oldest but the model's own
                 captured = read_at(self.captured, reading)
                 self._readings[reading] = _Read(captured, self.method.plan(at_least(captured, self.method.precision)))
             return self._readings[reading]
@@ -298,7 +306,8 @@ class Explainer(nn.Module):
         Args:
             inputs: Like the example inputs, with any batch size.
             target: None for the predicted class, an int, ``(B,)``, or ``(B, K)`` for K maps of every sample in one forward pass; class
-                names in the place of ints where the capture has labels; ``"top:K"`` for the K classes of the largest logits.
+                names in the place of ints where the capture has labels; ``"top:K"`` for the K classes of the largest logits. Or a
+                target of :mod:`relprop.targets`, such as ``Contrast(281, 285)``, as a text too; or a list of one per sample.
             output_relevance: Relevance at the output instead of a target: shaped like the output, ``(B, C)``, or ``(B, K, C)``.
             layers: Paths of modules at whose outputs the relevance is returned too.
             concepts: By module path, the channels of its output that relevance may pass on its way back, as ``{"layer3": [5, 17]}``; for the
@@ -395,6 +404,10 @@ class Explainer(nn.Module):
             elif isinstance(example, bool | int | float | str | None) and (type(value) is not type(example) or value != example):
                 raise InputError(f"The argument {name!r} is {value!r}; the model was captured with {example!r}.")
         return given
+
+
+_READINGS = 8
+"""The most models that an explainer holds besides its own, for targets that read another value than the output."""
 
 
 @dataclass(frozen=True)

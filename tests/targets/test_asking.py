@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -142,6 +143,10 @@ def test_the_grammar_lists_every_kind():
         (classifier, {}, Similarity("text"), "must be a tensor or an array, not str"),
         (classifier, {}, Similarity(torch.ones(5), measure="cosin"), "is 'cosine' or 'dot', not 'cosin'"),
         (Tokens, {}, Neuron("nrom", 1), "no module 'nrom' with an output of its own. Did you mean 'norm'"),
+        (classifier, {}, Output(1, reference=torch.nan), "The reference of an output is a number, not nan"),
+        (classifier, {}, Output(1, reference="3"), "The reference of an output is a number, not '3'"),
+        (Tokens, {}, Neuron(["norm"], 1), r"path of a module, not \['norm'\]"),
+        (Tokens, {}, Neuron("norm", 1.5), "must be 2 integers, not 1.5"),
         (Tokens, {}, Neuron("norm", 6), "There is no channel 6; they go from 0 to 5"),
         (Tokens, {}, Neuron("norm", (4, 0)), "The unit 4×0 lies outside of the output of 4×6"),
         (Tokens, {}, Neuron("norm", (1,)), "The unit must be 2 integers"),
@@ -184,6 +189,52 @@ def test_every_misuse_gets_one_sentence(build, options, target, message):
 def test_methods_that_need_several_classes_refuse_targets_without(method, options, target, message):
     with pytest.raises(TargetError, match=message):
         relprop.explain(classifier(), X, target, method=method, **options)
+
+
+def test_integers_of_numpy_and_torch_are_integers():
+    explainer = relprop.Explainer(classifier(), X, "gradient")
+    assert torch.equal(explainer(X, Class(np.int64(3))).relevance, explainer(X, 3).relevance)
+    ours, theirs = (explainer(X, Neuron("0", index)).relevance for index in (torch.tensor([1, 2, 3]), (1, np.int32(2), 3)))
+    assert torch.equal(ours, theirs)
+    assert explainer(X, Neuron("0", np.int64(1))).words == ("channel 1 of 0",) * 2
+
+
+def test_a_map_of_one_logit_is_predicted_where_it_is_positive():
+    model = segmentation(classes=1)
+    found = relprop.explain(model, X, Pixels(0))
+    logits = model(X)[:, 0]
+    torch.testing.assert_close(found.value, torch.stack([one[one > 0].mean() for one in logits]).detach())
+
+
+def test_the_only_number_needs_no_target():
+    model = classifier(nn.Flatten(0), classes=1)
+    found = relprop.explain(model, X)
+    torch.testing.assert_close(found.value, model(X).detach())
+    torch.testing.assert_close(found.probabilities, model(X).sigmoid().detach())
+
+
+def test_an_explainer_holds_few_models_besides_its_own():
+    explainer = relprop.Explainer(classifier(), X, "gradient")
+    for reference in range(1, 20):
+        explainer(X, Output(1, reference=reference))
+    assert len(explainer._readings) < 12
+    assert explainer(X).target is not None
+
+
+def test_boxes_go_by_the_names_in_the_config_of_a_detector():
+    class Raw(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model, self.config = Detector(), SimpleNamespace(id2label={0: "cat", 1: "dog"})
+
+        def forward(self, x):
+            return self.model(x)["heads"][0]["cls_logits"]
+
+    assert relprop.explain(Raw(), X, Box(3, "dog")).words == ("dog (class 1) at box 3",) * 2
+    assert relprop.explain(Raw(), X, Box(3, 2)).words == ("no object (class 2) at box 3",) * 2
+    assert relprop.explain(Raw(), X, "box:3,a", labels=["a", "b", "c"]).words == ("a (class 0) at box 3",) * 2
+    with pytest.raises(InputError, match="There are 2 class names for a model of 3 classes"):
+        relprop.capture(Raw(), X, labels=["a", "b"])
 
 
 def test_one_target_per_sample():

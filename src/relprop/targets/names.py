@@ -7,7 +7,7 @@ import operator
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, SupportsIndex, cast
 
 import torch
 from torch import Tensor
@@ -72,9 +72,20 @@ def class_index(name: object, labels: Sequence[str] | None, classes: int) -> int
     """
     if isinstance(name, str):
         return _index(name, labels, classes)
-    if isinstance(name, bool) or not hasattr(name, "__index__"):
+    index = whole(name)
+    if index is None:
         raise TargetError(f"A class is an index or a name, not {name!r}.")
-    return _number(str(operator.index(name)), str(name), 0, classes - 1)  # pyright: ignore[reportArgumentType]
+    return _number(str(index), str(index), 0, classes - 1)
+
+
+def whole(value: object) -> int | None:
+    """Return an integer of Python, NumPy or torch as an int; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:  # a tensor of several numbers, or of another dtype
+        return None
 
 
 def _indexed(target: Any, index: Callable[[str], int]) -> Any:  # noqa: ANN401 - lists as users nest them

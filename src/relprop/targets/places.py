@@ -10,7 +10,7 @@ from relprop.errors import TargetError
 from relprop.heads import decided
 from relprop.targets.asked import Aim, Asked, Head
 from relprop.targets.kinds import Box, Neuron, Pixels, Similarity
-from relprop.targets.names import class_index
+from relprop.targets.names import class_index, whole
 from relprop.text import counted, numbered_class
 
 
@@ -97,7 +97,7 @@ def _check_predicted(region: Tensor, won: Tensor, classes: Tensor, head: Head) -
     )
 
 
-def _place(given: Sequence[int], size: tuple[int, ...], what: str) -> tuple[int, ...]:
+def _place(given: Any, size: tuple[int, ...], what: str) -> tuple[int, ...]:  # noqa: ANN401 - as below
     place = _integers(given, len(size), what)
     if not all(0 <= index < length for index, length in zip(place, size, strict=True)):
         raise TargetError(f"{what} {'×'.join(map(str, place))} lies outside of the output of {'×'.join(map(str, size))}.")
@@ -119,9 +119,10 @@ def _corners(given: Sequence[int], size: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _integers(given: Any, count: int, what: str) -> tuple[int, ...]:  # noqa: ANN401 - users may give anything
-    if not isinstance(given, Sequence) or len(given) != count or not all(type(i) is int for i in given):
+    numbers = [whole(i) for i in given] if isinstance(given, Sequence | Tensor) and len(given) == count else [None]
+    if any(number is None for number in numbers):
         raise TargetError(f"{what} must be {count} integers, not {given!r}.")
-    return tuple(given)
+    return tuple(number for number in numbers if number is not None)
 
 
 def of_box(target: Box, output: Tensor, head: Head) -> Asked:
@@ -178,17 +179,19 @@ def of_neuron(target: Neuron, output: Tensor, head: Head) -> Asked:
     """Ask for one element of the output, or the mean of a channel over positions."""
     where = "the output" if target.layer is None else target.layer
     weights, size = torch.zeros_like(output), tuple(output.shape[1:])
-    if type(target.index) is int and len(size) > 1:
-        channel = _number(target.index, output.shape[head.channel_dim], "channel")
-        weights.select(head.channel_dim, channel).fill_(output.shape[head.channel_dim] / (weights[0].numel()))
+    single = whole(target.index)
+    if single is not None and len(size) > 1:
+        channel = _number(single, output.shape[head.channel_dim], "channel")
+        weights.select(head.channel_dim, channel).fill_(output.shape[head.channel_dim] / weights[0].numel())
         return Asked((Aim(weights, kind="number"),), words=(f"channel {channel} of {where}",) * len(output))
-    place = _place((target.index,) if type(target.index) is int else target.index, size, "The unit")  # pyright: ignore[reportArgumentType]
+    place = _place(target.index if single is None else (single,), size, "The unit")
     weights[(slice(None), *place)] = 1
     words = (f"unit {'×'.join(map(str, place))} of {where}",) * len(output)
     return Asked((Aim(weights, kind="number"),), words=words, places=len(size) > 1)
 
 
 def _number(given: object, count: int, what: str) -> int:
-    if type(given) is not int or not 0 <= given < count:
+    number = whole(given)
+    if number is None or not 0 <= number < count:
         raise TargetError(f"There is no {what} {given!r}; they go from 0 to {count - 1}.")
-    return given
+    return number
