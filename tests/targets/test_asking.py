@@ -13,6 +13,7 @@ import relprop
 from relprop.errors import CaptureError, InputError, OptionError, TargetError
 from relprop.targets import GRAMMAR, Binary, Box, Class, Classes, Contrast, Neuron, Output, Pixels, Similarity, read_target
 from relprop.viz import plot_comparison
+from relprop.zoo import import_torchvision, load
 from tests.targets.networks import Detector, Tokens, X, classifier, segmentation, total
 
 LABELS = ["tabby, tabby cat", "dog", "horse", "tiger cat", "boat"]
@@ -399,3 +400,18 @@ def test_wrong_targets_on_the_command_line_get_one_sentence(shell, arguments, me
     )
     assert result.exit_code == 1
     assert message in " ".join(result.output.split())
+
+
+def test_a_segmentation_of_torchvision_goes_by_its_name(shell):
+    models = import_torchvision().models.segmentation
+    torch.manual_seed(0)
+    model = models.fcn_resnet50(weights=None, weights_backbone=None, aux_loss=True)
+    torch.save(model.state_dict(), "fcn.pth")
+    result = shell(
+        *("explain", "a.png", "--model", "torchvision:fcn_resnet50=fcn.pth", "--size", "32", "--method", "gradient"),
+        *("--target", "pixels:cat:point=3x4", "-o", "out"),
+    )
+    assert result.exit_code == 0, result.output
+    assert "cat (class 8) at pixel 3×4" in " ".join(result.stdout.split())
+    loaded = load("torchvision:lraspp_mobilenet_v3_large", pretrained=False)
+    assert (loaded.output, loaded.labels[8], loaded.preprocessing.size) == ("out", "cat", (520, 520))
