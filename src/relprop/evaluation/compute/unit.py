@@ -190,7 +190,7 @@ class Unit:
 
     def scenes(self, part: list[int]) -> list[ModelScene]:
         """Return what is known of the parts of some images, in classes of the model."""
-        return [ModelScene(self.samples[index], self.classes or range(self.subject.classes)) for index in part]
+        return [ModelScene(self.samples[index], self.asking.classes or range(self.subject.classes)) for index in part]
 
     def seeds(self, part: list[int]) -> list[int]:
         """Return the seeds of some images."""
