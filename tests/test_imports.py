@@ -11,8 +11,9 @@ from tests.files import ROOT
 SOURCE = ROOT / "src"
 ORDER = [
     ["context", "draws", "errors", "extras", "lazy", "meaning", "version"],
+    ["files", "text", "options", "heads"],
     ["targets"],
-    ["files", "text", "inputs", "options", "heads"],
+    ["inputs"],
     ["images"],
     ["ops"],
     ["graph"],

@@ -11,7 +11,7 @@ import relprop
 from tests.files import ROOT
 
 SUBMODULES = (
-    *("rules", "methods", "metrics", "datasets", "zoo", "viz", "evaluation", "images", "integrations", "heads"),
+    *("rules", "methods", "metrics", "datasets", "zoo", "viz", "evaluation", "images", "integrations", "heads", "targets"),
     *("graph", "ops", "propagation"),
 )
 NAMES = ("explain", "capture", "concatenate", "Explainer", "Explanation", "Method", "RelpropError")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         ops,
         propagation,
         rules,
+        targets,
         viz,
         zoo,
     )
@@ -56,6 +57,7 @@ __all__ = [
     "register_op",
     "register_rule",
     "rules",
+    "targets",
     "viz",
     "zoo",
 ]

@@ -16,6 +16,7 @@ from relprop.inputs import Inputs, Question, Request, batch_size
 from relprop.meaning import UNSAID, Meaning
 from relprop.ops.op import op_name
 from relprop.propagation.roles import Roles
+from relprop.targets import Aim
 from relprop.text import draw_table, html_table
 
 
@@ -26,20 +27,25 @@ class Problem:
     Attributes:
         model: The captured model.
         given: The inputs.
-        weights: Weights of the outputs, ``(B, C)``: one-hot for a target; the explained score is ``Σ_c weights · logits``.
-        target: The explained classes, ``(B,)``; None where output_relevance was given.
+        aim: What is explained: the score ``Σ weights · output``, with one-hot weights for a class.
+        target: The explained classes, ``(B,)``; None where something else is explained.
         handlers: Replacements of ops, by node, with which scores and their gradients are computed.
     """
 
     model: CapturedModel
     given: Inputs
-    weights: Tensor
-    target: Tensor | None
+    aim: Aim
+    target: Tensor | None = None
     handlers: Mapping[fx.Node, Handler] = field(default_factory=dict[fx.Node, Handler])
 
     def with_handlers(self, handlers: Mapping[fx.Node, Handler]) -> "Problem":
         """Return the same problem with ops replaced."""
         return replace(self, handlers=handlers)
+
+    @property
+    def weights(self) -> Tensor:
+        """Weights of the output, shaped like it."""
+        return self.aim.weights
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
@@ -93,7 +99,7 @@ class Problem:
     def weigh(self, outputs: Tensor, rows: Tensor | None = None) -> Tensor:
         """Return the explained score, ``(N,)``, of logits."""
         weights = self.weights if rows is None else self.weights[rows]
-        return (outputs * weights).flatten(1).sum(1)
+        return (outputs * weights).reshape(len(outputs), -1).sum(1)
 
     def samples(self) -> list["Problem"]:
         """The samples of the batch as problems of their own."""
@@ -101,7 +107,7 @@ class Problem:
             replace(
                 self,
                 given=self.given.sample(i),
-                weights=self.weights[i : i + 1],
+                aim=self.aim.sample(i),
                 target=None if self.target is None else self.target[i : i + 1],
             )
             for i in range(batch_size(self.given))
@@ -174,12 +180,15 @@ class Attribution:
         if request.layers or request.concepts:
             name = "layers" if request.layers else "concepts"
             raise OptionError(f"Method {self.name!r} gives relevance to inputs only; leave {name} out.")
-        if request.output_relevance is not None and not self.any_output:
-            raise TargetError(f"Method {self.name!r} explains classes; pass target instead of output_relevance.")
         if not any(v.is_floating_point() for _, v in request.given.tensors):
             kinds = [str(v.dtype) for _, v in request.given.tensors]
             raise InputError(f"Method {self.name!r} needs a floating point input; these are {kinds}.")
-        question = request.question(plan.model(request.given))
+        question = request.ask(plan.model(request.given))
+        if question.target is None and not self.any_output:
+            what = "output_relevance" if question.output_relevance is not None else question.asked.words[0]
+            raise TargetError(
+                f"Method {self.name!r} explains classes of an output (batch, classes); pass a class instead of {what}."
+            )
         problems = _problems(plan.model, request.given, question)
         results = [self.attribute(problem) for problem in problems]
         if not all(bool(part.isfinite().all()) for result in results for part in result.relevance):
@@ -237,24 +246,15 @@ class AttributionPlan:
 
 
 def _problems(model: CapturedModel, given: Inputs, question: Question) -> list[Problem]:
-    """One problem per target of a sample."""
-    target, weights = question.target, question.output_relevance
-    if target is None:
-        columns = [weights] if weights.dim() == question.logits.dim() else weights.unbind(1)  # pyright: ignore[reportOptionalMemberAccess]
-        return [Problem(model, given, w, None) for w in columns]  # pyright: ignore[reportArgumentType]
-    targets = [target] if target.dim() == 1 else list(target.unbind(1))
-    return [Problem(model, given, _one_hot(t, question.logits), t) for t in targets]
-
-
-def _one_hot(target: Tensor, logits: Tensor) -> Tensor:
-    return torch.zeros_like(logits).scatter(-1, target.unsqueeze(-1), 1.0)
+    """One problem per map of a sample."""
+    asked = question.asked
+    targets = [asked.target] * len(asked.aims) if asked.target is None or not asked.several else asked.target.unbind(1)
+    return [Problem(model, given, aim, target) for aim, target in zip(asked.aims, targets, strict=True)]
 
 
 def _answer(problems: Sequence[Problem], results: Sequence[Attributed], question: Question) -> Answer:
     """Stack the results of all targets in dimension 1."""
-    logits, given = question.logits, problems[0].given
-    asked = question.output_relevance if question.target is None else question.target.unsqueeze(-1)
-    several = asked.dim() > logits.dim()  # pyright: ignore[reportOptionalMemberAccess]
+    logits, given, several = question.logits, problems[0].given, question.asked.several
 
     def joined(values: list[Tensor]) -> Tensor:
         return torch.stack(values, 1) if several else values[0]

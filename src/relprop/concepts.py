@@ -12,8 +12,8 @@ from torch import Tensor
 from relprop.errors import OptionError
 from relprop.explainer import Explainer
 from relprop.explanation import Explanation
+from relprop.graph.reading import channel_dim
 from relprop.methods.options import at_least
-from relprop.propagation.concepts import channel_dim
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def relevant_channels(
         explainer: Explains by a method that propagates relevance.
         inputs: A batch.
         layer: The path of the module.
-        target: One class per sample; None for the predicted ones.
+        target: As in a call of the explainer, one map per sample.
         count: How many channels.
 
     Raises:

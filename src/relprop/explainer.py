@@ -11,19 +11,21 @@ import torch
 from torch import Tensor, nn
 
 from relprop.context import ordinary, ordinary_model, own_context
-from relprop.errors import CaptureError, InputError, ModelError, OptionError, OutputError
+from relprop.errors import CaptureError, InputError, ModelError, OptionError, OutputError, TargetError, UnsupportedOpError
 from relprop.explanation import Answer, Explanation, concatenate
 from relprop.graph.capture import capture as capture_model
 from relprop.graph.model import CapturedModel
 from relprop.graph.passes.final import final_activation
+from relprop.graph.reading import channel_dim, read_at
 from relprop.graph.watch import Watch
 from relprop.heads import check_activation
-from relprop.inputs import Inputs, Request, as_inputs, finite_logits
+from relprop.inputs import Inputs, Request, as_inputs, batch_size, finite_logits
 from relprop.methods import choose_method
 from relprop.methods.protocol import AnyMethod, MethodPlan
 from relprop.precision import as_computed, at_least
 from relprop.propagation.checks import note_on_conservation
 from relprop.propagation.trace import Trace, join_traces
+from relprop.targets import Head, Reading, per_sample, read_target, reading_of
 from relprop.text import check_labels
 
 MethodChoice = str | Path | AnyMethod
@@ -60,7 +62,8 @@ def capture(
             dicts, lists and tuples of tensors, nested at will. A dict is the argument itself where the model takes one argument that
             is not among its keys. The first dimension of tensors is the batch; later calls may have any batch size, everything else
             keeps its shape.
-        output: Which tensor to explain, where the model returns several: a name or an index.
+        output: Which tensor to explain, where the model returns several: a name, an index, or a path of them with dots into nested dicts,
+            lists, tuples and dataclasses, such as ``"heads.0.cls_logits"``; by default the one called ``logits``, or the only one.
         activation: What makes probabilities of the logits, ``"softmax"`` or ``"sigmoid"``, as of a multi-label model; by default the
             activation that the model ends in, else a sigmoid for a single logit and softmax for several.
         labels: The names of the classes, by which targets may call them; by default those in the config of a Hugging Face model.
@@ -75,37 +78,48 @@ def capture(
         raise ModelError(f"The model must be a torch.nn.Module, not {type(model).__name__}.")
     captured = _capture(model, as_inputs(example_inputs, model.forward), output, check_activation(activation))
     value: Tensor = captured.output.meta["val"]
-    classes = int(value.shape[1]) if value.dim() > 1 else 0
+    detector = value.dim() == 3  # (batch, boxes, classes)
+    classes = int(value.shape[2 if detector else 1]) if value.dim() > 1 else 0
     if labels is not None:
         check_labels(labels, classes)
-    return replace(captured, labels=_labels_in_config(model, classes) if labels is None else tuple(map(str, labels)))
+    found = _labels_in_config(model, classes, detector=detector) if labels is None else tuple(map(str, labels))
+    return replace(captured, labels=found)
 
 
-def _labels_in_config(model: nn.Module, classes: int) -> tuple[str, ...] | None:
-    """The names in ``model.config.id2label``, unless they are mere numbers."""
+def _labels_in_config(model: nn.Module, classes: int, *, detector: bool) -> tuple[str, ...] | None:
+    """The names in ``model.config.id2label``, unless they are mere numbers; a detector may have a last class more, of no object."""
     named: Any = getattr(getattr(model, "config", None), "id2label", None)
-    if not isinstance(named, Mapping) or set(cast("Mapping[Any, Any]", named)) != set(range(classes)):
+    if not isinstance(named, Mapping):
         return None
-    labels = tuple(str(named[index]) for index in range(classes))
-    return None if all(label == f"LABEL_{index}" for index, label in enumerate(labels)) else labels
+    count = len(cast("Mapping[Any, Any]", named))
+    if set(cast("Mapping[Any, Any]", named)) != set(range(count)) or classes - count not in ({0, 1} if detector else {0}):
+        return None
+    labels = tuple(str(named[index]) for index in range(count))
+    numbers = all(label == f"LABEL_{index}" for index, label in enumerate(labels))
+    return None if numbers else (*labels, *["no object"] * (classes - count))
 
 
 def _capture(model: nn.Module, given: Inputs, output: str | int | None, activation: str | None) -> Captured:
     watch = Watch.of(model)
     try:
         found = capture_model(ordinary_model(model), given, output)
-    except CaptureError as error:
-        advice = _advice(given)
+    except (CaptureError, UnsupportedOpError) as error:
+        advice = _advice(model, given)
         if not advice:
             raise
-        raise CaptureError(f"{error}{advice}") from error
+        raise type(error)(f"{error}{advice}") from error
     head = activation or final_activation(found.notes)
     followed = watch.without(found.caches)
     return Captured(found.module, found.example, found.dynamic, model, found.notes, output, followed, head)
 
 
-def _advice(given: Inputs) -> str:
-    """A sentence for inputs that look like one image without a batch dimension."""
+def _advice(model: nn.Module, given: Inputs) -> str:
+    """A sentence for detectors, and for inputs that look like one image without a batch dimension."""
+    if hasattr(model, "backbone") and hasattr(model, "transform") and (hasattr(model, "head") or hasattr(model, "rpn")):
+        return (
+            " Which boxes a detector keeps depends on their values: capture relprop.zoo.raw_head(model), which returns the logits of all boxes, "
+            "and explain relprop.targets.Box(…)."
+        )
     for name, tensor in given.tensors:
         if tensor.is_floating_point() and tensor.dim() == 3 and tensor.shape[0] in {1, 3, 4}:
             return (
@@ -132,7 +146,7 @@ class Explainer(nn.Module):
         example_inputs: Inputs as the model takes them, see :func:`capture`; left out where the model is captured already.
         method: A name of ``relprop.methods.METHODS``, a :class:`relprop.Method` of your own, or the path of a TOML file, see
             :mod:`relprop.methods.toml`.
-        output: Which tensor to explain, where the model returns several: a name or an index.
+        output: Which tensor to explain, where the model returns several, see :func:`capture`.
         activation: What makes probabilities of the logits, see :func:`capture`.
         labels: The names of the classes, see :func:`capture`.
         **options: Options of the method, see ``relprop methods``.
@@ -190,6 +204,17 @@ class Explainer(nn.Module):
     def _make_plan(self) -> None:
         self.plan: MethodPlan = self.method.plan(at_least(self.captured, self.method.precision))
         self.module = self.plan.model.module
+        self._readings: dict[Reading, _Read] = {Reading(): _Read(self.captured, self.plan)}
+
+    def _read(self, reading: Reading) -> "_Read":
+        """The captured model that a target reads, and its plan, which is made once."""
+        with self._lock:
+            if reading not in self._readings:
+                if len(self._readings) > _READINGS:
+                    del self._readings[list(self._readings)[1]]  # the oldest but the model's own
+                captured = read_at(self.captured, reading)
+                self._readings[reading] = _Read(captured, self.method.plan(at_least(captured, self.method.precision)))
+            return self._readings[reading]
 
     def _follow(self) -> None:
         """Capture the model anew where its weights have changed.
@@ -281,7 +306,8 @@ class Explainer(nn.Module):
         Args:
             inputs: Like the example inputs, with any batch size.
             target: None for the predicted class, an int, ``(B,)``, or ``(B, K)`` for K maps of every sample in one forward pass; class
-                names in the place of ints where the capture has labels; ``"top:K"`` for the K classes of the largest logits.
+                names in the place of ints where the capture has labels; ``"top:K"`` for the K classes of the largest logits. Or a
+                target of :mod:`relprop.targets`, such as ``Contrast(281, 285)``, as a text too; or a list of one per sample.
             output_relevance: Relevance at the output instead of a target: shaped like the output, ``(B, C)``, or ``(B, K, C)``.
             layers: Paths of modules at whose outputs the relevance is returned too.
             concepts: By module path, the channels of its output that relevance may pass on its way back, as ``{"layer3": [5, 17]}``; for the
@@ -293,10 +319,14 @@ class Explainer(nn.Module):
             OptionError: An unknown module path.
         """
         self._follow()
-        asked = concepts or {}
-        request = Request(self._checked(inputs), target, ordinary(output_relevance), layers, self.captured.labels, asked)
-        parts = [self._assembled(part, self.method.explain(self.plan, self._computed(part))) for part in self._parts(request)]
-        return concatenate(parts)
+        parts = self._requests(inputs, target, output_relevance, layers=layers, concepts=concepts or {})
+        found = [self._explained(request, read) for request, read in parts]
+        if any(part.target is None for part in found):  # some samples are asked for more than classes
+            found = [replace(part, target=None) for part in found]
+        return concatenate(found)
+
+    def _explained(self, request: Request, read: "_Read") -> Explanation:
+        return self._assembled(request, self.method.explain(read.plan, _computed(request, read)), read)
 
     @own_context()
     def trace(self, inputs: object, target: object = None, *, output_relevance: Tensor | None = None, show: bool = True) -> Trace:
@@ -309,41 +339,57 @@ class Explainer(nn.Module):
             TargetError: Several targets per sample.
         """
         self._follow()
-        request = Request(self._checked(inputs), target, ordinary(output_relevance), labels=self.captured.labels)
-        table = join_traces([self.method.trace(self.plan, self._computed(part)) for part in self._parts(request)])
+        parts = self._requests(inputs, target, output_relevance)
+        table = join_traces([self.method.trace(read.plan, _computed(request, read)) for request, read in parts])
         if show:
             print(table)  # noqa: T201 - the trace is there to be read
         return table
 
-    def _parts(self, request: Request) -> list[Request]:
-        """The whole batch, or one request per sample where the model fixes its batch size."""
-        return [request] if self.captured.dynamic and not self.captured.example.shared else request.samples()
-
-    def _computed(self, request: Request) -> Request:
-        """The request in the precision of the plan."""
-        return replace(request, given=as_computed(request.given, self.plan.model))
+    def _requests(
+        self,
+        inputs: object,
+        target: object,
+        output_relevance: Tensor | None,
+        **more: Any,  # noqa: ANN401 - fields of a request
+    ) -> "list[tuple[Request, _Read]]":
+        """The whole batch, or one request per sample where the batch size is fixed or targets differ, each with the model it reads."""
+        given = self._checked(inputs)
+        request = Request(given, read_target(target, self.captured.labels), ordinary(output_relevance), **more)
+        whole = self.captured.dynamic and not self.captured.example.shared and not per_sample(request.target, batch_size(given))
+        parts = [request] if whole else request.samples()
+        readings = [reading_of(part.target) for part in parts]
+        layers = list(dict.fromkeys(reading.layer for reading in readings))
+        if len(layers) > 1:
+            named = " and ".join("the model" if layer is None else repr(layer) for layer in layers[:2])
+            raise TargetError(
+                f"The targets of a batch must read one output, and these read those of {named}; explain them one by one."
+            )
+        reads = [self._read(reading) for reading in readings]
+        return [(replace(part, head=_head(read.captured)), read) for part, read in zip(parts, reads, strict=True)]
 
     def _returned(self, values: Tensor) -> Tensor:
         """Values in the precision of the model, float32 at least; a method may compute in a higher one."""
         own: torch.dtype = self.captured.output.meta["val"].dtype
         return values.to(torch.promote_types(own, torch.float32))
 
-    def _assembled(self, request: Request, answer: Answer) -> Explanation:
+    def _assembled(self, request: Request, answer: Answer, read: "_Read") -> Explanation:
         given, answer = request.given, answer.map(self._returned)
         kept = answer.conserved
         missed = () if kept is None else note_on_conservation(given, answer.relevance, answer.absorbed, kept)
         return Explanation(
             relevance=given.restore(_by_sample(given, answer)),
-            logits=answer.question.logits,
+            logits=answer.question.logits + reading_of(request.target).reference,
             target=answer.question.target,
+            value=None if answer.question.value is None else self._returned(answer.question.value),
+            words=answer.question.asked.words,
             absorbed=answer.absorbed,
             inputs=given.restore([t.unsqueeze(0) if name in given.shared else t for name, t in given.tensors]),
             layers=answer.layers,
             method=self.method.name,
-            notes=tuple(dict.fromkeys([*self.plan.notes, *answer.notes, *missed])),
+            notes=tuple(dict.fromkeys([*read.plan.notes, *answer.notes, *missed])),
             completeness_error=answer.completeness_error,
-            activation=self.captured.activation,
-            labels=self.captured.labels,
+            activation="sigmoid" if answer.question.asked.kind == "label" else read.captured.activation,
+            labels=read.captured.labels,
             meaning=self.method.meaning,
         )
 
@@ -358,6 +404,28 @@ class Explainer(nn.Module):
             elif isinstance(example, bool | int | float | str | None) and (type(value) is not type(example) or value != example):
                 raise InputError(f"The argument {name!r} is {value!r}; the model was captured with {example!r}.")
         return given
+
+
+_READINGS = 8
+"""The most models that an explainer holds besides its own, for targets that read another value than the output."""
+
+
+@dataclass(frozen=True)
+class _Read:
+    """The captured model that a target reads, and the method's plan of it."""
+
+    captured: Captured
+    plan: MethodPlan
+
+
+def _head(captured: Captured) -> Head:
+    """What is known of the explained value."""
+    return Head(captured.labels, captured.activation, channel_dim(captured, captured.output))
+
+
+def _computed(request: Request, read: _Read) -> Request:
+    """The request in the precision of the plan."""
+    return replace(request, given=as_computed(request.given, read.plan.model))
 
 
 def _summary(captured: CapturedModel) -> str:

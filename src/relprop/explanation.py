@@ -37,8 +37,9 @@ class Explanation(Generic[Relevance]):
     Attributes:
         relevance: Shaped like the inputs, ``(B, …)``, or ``(B, K, …)`` where the target is ``(B, K)``; for several inputs a tuple or dict
             like them, nested as they are. Positive counts for the target, negative against; unbounded, in units of the logit.
-        logits: The model's output, ``(B, C)``, before any final softmax.
-        target: The explained classes, ``(B,)`` or ``(B, K)``; None where ``output_relevance`` was given.
+        logits: The explained output, ``(B, C)`` or as the model returns it, before any final softmax; for a target inside the model the output
+            of its module.
+        target: The explained classes, ``(B,)`` or ``(B, K)``; None where something else was explained.
         absorbed: The absorbed relevance, ``(B,)`` or ``(B, K)``: what constants (a class token, say) received, and what no operand
             received. Conserving methods: ``relevance.sum() + absorbed`` of each map is the explained logit.
         inputs: What was explained, structured like ``relevance``.
@@ -50,6 +51,9 @@ class Explanation(Generic[Relevance]):
         activation: The activation of the model's head, see :mod:`relprop.heads`; None where it is not known.
         labels: The names of the classes; None where the capture was given none.
         meaning: What positive and negative relevance say, in the method's words.
+        value: The explained numbers, ``(B,)`` or ``(B, K)``: the logit of the class, or what the target asks for; None where
+            ``output_relevance`` was given.
+        words: What was explained, in words, one text per sample; empty where ``output_relevance`` was given.
     """
 
     relevance: Relevance
@@ -64,11 +68,14 @@ class Explanation(Generic[Relevance]):
     activation: str | None = None
     labels: tuple[str, ...] | None = None
     meaning: Meaning = UNSAID
+    value: Tensor | None = None
+    words: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        """Return one line: the method, the shape of the relevance, the explained classes."""
+        """Return one line: the method, the shape of the relevance, what is explained."""
         relevance = tree_map(_shape, self.relevance)
-        target = "" if self.target is None else f", target={shown(self.target.tolist())}"
+        said = list(dict.fromkeys(self.words))
+        target = f", {shown(said, 2)[1:-1]}" * bool(said) if self.target is None else f", target={shown(self.target.tolist())}"
         notes = f", {len(self.notes)} note{'s' * (len(self.notes) != 1)}" * bool(self.notes)
         return f"Explanation({self.method!r}, relevance={relevance}{target}{notes})"
 
@@ -89,7 +96,8 @@ class Explanation(Generic[Relevance]):
         rows = slice(chosen, chosen + 1) if isinstance(chosen, int) else index
         if not isinstance(chosen, int) and not chosen:
             raise InputError(f"The slice {index} holds none of the {len(self)} samples.")
-        return self._map(lambda part: part[rows] if part.dim() and len(part) == len(self) else part)
+        found = self._map(lambda part: part[rows] if part.dim() and len(part) == len(self) else part)
+        return replace(found, words=self.words[rows])
 
     def to(self, device: torch.device | str) -> "Explanation[Relevance]":
         """Return the explanation with its tensors on a device."""
@@ -244,7 +252,7 @@ class Answer:
 
 def tensors_of(explanation: Explanation) -> dict[str, Any]:
     """Return the fields of an explanation that are tensors, or structures of them, by name."""
-    names = ("relevance", "inputs", "logits", "absorbed", "target", "layers", "completeness_error")
+    names = ("relevance", "inputs", "logits", "absorbed", "target", "layers", "completeness_error", "value")
     return {name: getattr(explanation, name) for name in names}
 
 
@@ -269,7 +277,8 @@ def concatenate(explanations: Iterable[Explanation]) -> Explanation:
         _check_alike(first, part, number)
     tables, sizes = [tensors_of(part) for part in parts], [len(part) for part in parts]
     joined = {name: _joined([table[name] for table in tables], sizes) for name in tables[0]}
-    return replace(first, **joined, notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)))
+    words = tuple(text for part in parts for text in part.words)
+    return replace(first, **joined, words=words, notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)))
 
 
 def _check_alike(first: Explanation, other: Explanation, number: int) -> None:

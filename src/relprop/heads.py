@@ -18,8 +18,8 @@ def probabilities(logits: Tensor, activation: str | None = None) -> Tensor:
 
 
 def activation_for(logits: Tensor, activation: str | None) -> str:
-    """Return the activation that holds for logits ``(B, C, …)``; arguments are those of :func:`probabilities`."""
-    return activation or ("sigmoid" if logits.shape[1] == 1 else "softmax")
+    """Return the activation that holds for logits ``(B, C, …)``, or ``(B,)`` of one class; arguments are those of :func:`probabilities`."""
+    return activation or ("sigmoid" if logits.dim() == 1 or logits.shape[1] == 1 else "softmax")
 
 
 def decided(logits: Tensor, activation: str | None = None) -> Tensor:

@@ -12,7 +12,7 @@ from torch.utils._pytree import TreeSpec, keystr, tree_flatten_with_path, tree_l
 
 from relprop.context import ordinary
 from relprop.errors import InputError, ModelError, OptionError, TargetError
-from relprop.targets import resolve_target
+from relprop.targets import Aim, Asked, Head, ask, per_sample
 
 
 @dataclass(frozen=True)
@@ -179,14 +179,24 @@ class Question:
     """Which output is explained.
 
     Attributes:
-        logits: The output, ``(B, C)``.
-        target: The classes, ``(B,)`` or ``(B, K)``; None where relevance of the output was given.
-        output_relevance: Relevance of the output, ``(B, …)`` or ``(B, K, …)``, as the user gave it; None for classes.
+        logits: The output, ``(B, C)``, or of another shape.
+        asked: The explained numbers, in terms of the output.
+        output_relevance: Relevance of the output, ``(B, …)`` or ``(B, K, …)``, as the user gave it; None for a target.
     """
 
     logits: Tensor
-    target: Tensor | None
+    asked: Asked
     output_relevance: Tensor | None = None
+
+    @property
+    def target(self) -> Tensor | None:
+        """The classes, ``(B,)`` or ``(B, K)``; None where something else is explained."""
+        return self.asked.target
+
+    @property
+    def value(self) -> Tensor | None:
+        """The explained numbers, ``(B,)`` or ``(B, K)``; None where relevance of the output was given."""
+        return self.asked.values(self.logits) if self.output_relevance is None else None
 
 
 @dataclass(frozen=True)
@@ -195,19 +205,21 @@ class Request:
 
     Attributes:
         given: The inputs.
-        target: The classes as the user gave them; None for the predicted ones.
+        target: The target as the user gave it; None for the predicted classes.
         output_relevance: Relevance of the output in place of a target.
         layers: Paths of the modules at whose outputs relevance is wanted too.
-        labels: The names of the classes, by which a target may call them.
+        head: What is known of the output.
         concepts: Channels or heads that relevance is restricted to, by module.
+        question: What another batch was asked, in place of a target.
     """
 
     given: Inputs
     target: object = None
     output_relevance: Tensor | None = None
     layers: Sequence[str] = ()
-    labels: Sequence[str] | None = None
+    head: Head = field(default_factory=Head)
     concepts: Mapping[str, Sequence[int]] = field(default_factory=dict[str, Sequence[int]])
+    question: Question | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.concepts, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -217,20 +229,27 @@ class Request:
         if isinstance(self.layers, str) or not isinstance(self.layers, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise OptionError(f"layers must be a list of module paths, not {self.layers!r}.")
 
-    def question(self, logits: Tensor) -> Question:
-        """Resolve the target, or check the relevance of the output, against the logits.
+    def ask(self, logits: Tensor) -> Question:
+        """Set the target, or the relevance of the output, against the logits.
 
         Raises:
             ModelError: The logits are not finite.
             TargetError: The target or the relevance of the output does not fit them.
         """
         logits = finite_logits(logits)
-        if self.output_relevance is not None:
-            return Question(logits, None, check_output_relevance(self.output_relevance, logits))
-        return Question(logits, resolve_target(self.target, logits, self.labels))
+        if self.question is not None:
+            return replace(self.question, logits=logits)
+        if self.output_relevance is None:
+            return Question(logits, ask(self.target, logits, self.head))
+        relevance = check_output_relevance(self.output_relevance, logits)
+        several = relevance.dim() > logits.dim()
+        columns = relevance.unbind(1) if several else [relevance]
+        return Question(logits, Asked(tuple(map(Aim, columns)), several), relevance)
 
     def samples(self) -> "list[Request]":
         """Return one request per sample, each with its target or relevance of the output."""
+        batch = batch_size(self.given)
+        one_each = per_sample(self.target, batch)
 
         def of_sample(value: Any, index: int) -> Any:  # noqa: ANN401 - a target, or relevance of the output
             return value[index : index + 1] if isinstance(value, Tensor | list | tuple) else value
@@ -239,10 +258,10 @@ class Request:
             replace(
                 self,
                 given=self.given.sample(i),
-                target=of_sample(self.target, i),
+                target=self.target[i] if one_each else of_sample(self.target, i),  # pyright: ignore[reportIndexIssue]
                 output_relevance=of_sample(self.output_relevance, i),
             )
-            for i in range(batch_size(self.given))
+            for i in range(batch)
         ]
 
 

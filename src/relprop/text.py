@@ -116,3 +116,9 @@ def check_labels(labels: Sequence[str] | None, classes: int) -> None:
 def class_name(index: int, labels: Sequence[str] | None) -> str:
     """Return what a picture calls a class: its short label, or ``"class 7"`` where there are no labels."""
     return short(labels[index]) if labels is not None and index < len(labels) else f"class {index}"
+
+
+def numbered_class(index: int, labels: Sequence[str] | None) -> str:
+    """Return what a sentence calls a class: ``"tabby (class 281)"``, or ``"class 281"`` where there are no labels."""
+    name, number = class_name(index, labels), f"class {index}"
+    return number if name == number else f"{name} ({number})"

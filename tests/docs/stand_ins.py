@@ -17,6 +17,10 @@ from relprop.zoo import Preprocessing
 def build():
     layers = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)
     return nn.Sequential(*layers), Preprocessing(size=(32, 32), resize=32), ["cat", "dog"]
+
+def segmentation():
+    layers = nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(8, 20, 1)
+    return nn.Sequential(*layers), Preprocessing(size=(32, 32), resize=32)
 """
 
 

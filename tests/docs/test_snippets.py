@@ -142,6 +142,8 @@ def test_a_snippet_runs(folder, text, title):
         text = f"from tests.docs.stand_ins import Small\nMyNet = lambda num_classes: Small()\n{text}\nbuild()\n"
     if "read_rows" in text or "report(" in text:
         shutil.copytree(folder / "RESULTS", folder / "results")
+    if "torchvision" in text:
+        relprop.zoo.import_torchvision()
     images = torch.rand(2, 3, 32, 32)
     space = {
         "model": Small().eval(),

@@ -28,7 +28,7 @@ def code_of(served: Served, photo: str, method: str, target: int, class_name: st
         "cropped = preprocessing.crop(photo)",
         "inputs = preprocessing.normalize(cropped)[None]",
         "",
-        f"captured = relprop.capture(loaded.model, preprocessing.zeros(){_activation(served.loaded)})",
+        f"captured = relprop.capture(loaded.model, preprocessing.zeros(){_head(served.loaded)})",
         f"explainer = captured.explainer({method!r})",
         f"explanation = explainer(inputs, {target}{layers})  # {_comment(class_name)}",
         "",
@@ -45,8 +45,10 @@ def _preprocessing(served: Served) -> list[str]:
     return [f"preprocessing = relprop.zoo.{served.loaded.preprocessing!r}"]
 
 
-def _activation(loaded: LoadedModel) -> str:
-    return f", activation={loaded.activation!r}" if loaded.activation else ""
+def _head(loaded: LoadedModel) -> str:
+    """Write the arguments of the capture that say what is explained."""
+    said = {"output": loaded.output, "activation": loaded.activation}
+    return "".join(f", {name}={value!r}" for name, value in said.items() if value)
 
 
 def _comment(name: str) -> str:

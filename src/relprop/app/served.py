@@ -46,7 +46,7 @@ class Served:
             InputError: There are class names, of another number than the model's classes.
         """
         example = self.loaded.preprocessing.zeros(self.device)
-        captured = capture(self.loaded.model, example, activation=self.loaded.activation)
+        captured = capture(self.loaded.model, example, output=self.loaded.output, activation=self.loaded.activation)
         with torch.no_grad():
             check_labels(self.loaded.labels, captured(as_inputs(example)).shape[-1])
         return captured

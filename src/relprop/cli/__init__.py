@@ -24,7 +24,16 @@ MethodOption = Annotated[
 OptionsOption = Annotated[list[str], typer.Option("--option", metavar="KEY=VALUE", help="An option of the method; repeatable.")]
 TargetOption = Annotated[
     list[str],
-    typer.Option("--target", "-t", help="A class index, a class name or top:K; repeatable. Default: the predicted class."),
+    typer.Option(
+        "--target",
+        "-t",
+        help="A class index, a class name or top:K; repeatable. Or something else than a class: contrast:A,B, output:reference=3.5, "
+        "pixels:15:point=100x120, box:17,3, similarity:FILE.npy, neuron:layer3,5, … Default: the predicted class.",
+    ),
+]
+TensorOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Which tensor to explain, where the model returns several: out, 0, heads.0.logits."),
 ]
 LabelsOption = Annotated[Path | None, typer.Option(help="Class names of your model: a text file, one per line, or JSON.")]
 MeanOption = Annotated[str | None, typer.Option(help="Mean of each channel, after --scale: 0.485,0.456,0.406, or one number.")]
@@ -120,6 +129,7 @@ def explain(
     opacity: OpacityOption = 0.85,
     dpi: DpiOption = 160,
     activation: ActivationOption = None,
+    tensor: TensorOption = None,
     device: DeviceOption = "cpu",
     debug: DebugOption = False,
 ) -> None:
@@ -132,7 +142,7 @@ def explain(
         from relprop.zoo import Own
 
     what = model, weights, method, tuple(option), tuple(target)
-    own, look = Own(labels, mean, std, scale, size, activation), Look(percentile, limit, smooth, opacity)
+    own, look = Own(labels, mean, std, scale, size, activation, tensor), Look(percentile, limit, smooth, opacity)
     if html is not None:
         files = {"--output": output, "--npy": npy, "--json": json}
         figures = {"--against": against, "--outline": outline, "--signs": signs, "--layer": layer, "--whole-photo": whole_photo}
@@ -179,6 +189,7 @@ def compare(
     opacity: OpacityOption = 0.85,
     dpi: DpiOption = 160,
     activation: ActivationOption = None,
+    tensor: TensorOption = None,
     device: DeviceOption = "cpu",
     debug: DebugOption = False,
 ) -> None:
@@ -189,7 +200,7 @@ def compare(
         from relprop.zoo import Own
 
     lists = tuple(model), tuple(weights), methods, tuple(option), tuple(target)
-    own = Own(labels, mean, std, scale, size, activation)
+    own = Own(labels, mean, std, scale, size, activation, tensor)
     look = Look(percentile, limit, smooth, opacity)
     if not compare_methods(CompareJob(photo, *lists, output, overlay, whole_photo, look, dpi, device, own)):
         raise typer.Exit(1)
@@ -218,6 +229,7 @@ def serve(
     scale: ScaleOption = None,
     size: SizeOption = None,
     activation: ActivationOption = None,
+    tensor: TensorOption = None,
     device: DeviceOption = "cpu",
     debug: DebugOption = False,
 ) -> None:
@@ -228,7 +240,7 @@ def serve(
         from relprop.cli.serve import ServeJob, serve_app
         from relprop.zoo import Own
 
-    own = Own(labels, mean, std, scale, size, activation)
+    own = Own(labels, mean, std, scale, size, activation, tensor)
     where, limits = Address(host, port), Limits(max_megabytes, max_megapixels)
     serve_app(ServeJob(tuple(model), tuple(weights), methods, where, limits, device, own, debug))
 
@@ -350,7 +362,10 @@ def evaluate(
             help="srg, single-deletion, gridpg, difull, dipart, known-map, pointing, imagenet-s or funnybirds; flags go before it."
         ),
     ] = None,
-    target: Annotated[str | None, typer.Option(help="The class to explain: predicted (default) or label.")] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(help="predicted (default), label, mask (its class of a segmentation), or one for all: contrast, class:3, …"),
+    ] = None,
     geometry: Annotated[
         str | None, typer.Option(help="model (default): its own preprocessing; resize: the whole image at its input size.")
     ] = None,
@@ -364,6 +379,7 @@ def evaluate(
     scale: ScaleOption = None,
     size: SizeOption = None,
     activation: ActivationOption = None,
+    tensor: TensorOption = None,
     device: Annotated[str | None, typer.Option(help="cpu (default), cuda, cuda:1, mps, …")] = None,
     keep_maps: Annotated[bool | None, typer.Option("--keep-maps", help="Store the heat maps too.")] = None,
     engine: Annotated[str | None, typer.Option(help="local (default) or ray.")] = None,
@@ -386,7 +402,7 @@ def evaluate(
 
     named = {"data": data, "data_options": data_option, "models": model, "methods": methods, "metrics": metrics, "limit": limit}
     where = {"device": device, "engine": engine, "workers": workers, "address": address, "batch_size": batch_size}
-    own = {"labels": labels, "mean": mean, "std": std, "scale": scale, "size": size, "activation": activation}
+    own = {"labels": labels, "mean": mean, "std": std, "scale": scale, "size": size, "activation": activation, "tensor": tensor}
     rest = {
         "preset": preset,
         "target": target,

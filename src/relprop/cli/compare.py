@@ -203,7 +203,7 @@ def _report(outcomes: Mapping[str, _Outcome], *, named: bool) -> None:
             everywhere = len(names) == sum(isinstance(result, Explanation) for result in outcome.results.values())
             note(where + text if everywhere else f"{where}{', '.join(names)}: {text}")
         made = [result for result in outcome.results.values() if isinstance(result, Explanation)]
-        if made:
+        if made and made[0].target is not None:
             note_misfit([made[0].logits.detach().cpu()], made[0].activation, where)
         for name, result in outcome.results.items():
             if isinstance(result, str):

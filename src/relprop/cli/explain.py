@@ -146,7 +146,8 @@ def _explain_photo(job: Job, classifier: Classifier, explainer: Explainer, path:
     if job.figure.against is not None:
         target = classifier.against(explainer, inputs, target, job.figure.against)
     explanation = explainer(inputs, target, layers=job.figure.layers)
-    seen.logits.append(explanation.logits.detach().cpu())
+    if explanation.target is not None:
+        seen.logits.append(explanation.logits.detach().cpu())
     for text in explanation.notes:
         if text not in seen.notes:
             note(text)
@@ -179,20 +180,21 @@ def _figure(
 
 
 def _record(job: Job, loaded: LoadedModel, photo: Photo, explanation: Explanation) -> dict[str, Any]:
-    """Return the numbers of one explanation: the explained classes with their sums, the predicted ones, and how it was made."""
-    logits = explanation.logits[0]
-    probabilities = explanation.probabilities[0]
+    """Return the numbers of one explanation: what is explained with its sums, the predicted classes, and how it was made."""
+    logits, classes = explanation.logits[0], explanation.target is not None
+    probabilities = explanation.probabilities[0] if classes else logits
 
     def scores(index: int) -> dict[str, Any]:
         name = class_name(index, loaded.labels)
         return {"class": index, "name": name, "logit": float(logits[index]), "probability": float(probabilities[index])}
 
-    targets = explanation.target[0].reshape(-1).tolist() if explanation.target is not None else []
-    sums = explanation.relevance[0].reshape(len(targets), -1).double().sum(1).tolist()
+    if explanation.target is None:
+        said = [{"target": explanation.words[0], "value": float(explanation.value[0])}]  # pyright: ignore[reportOptionalSubscript]
+    else:
+        said = [scores(index) for index in explanation.target[0].reshape(-1).tolist()]
+    sums = explanation.relevance[0].reshape(len(said), -1).double().sum(1).tolist()
     absorbed = explanation.absorbed[0].reshape(-1).tolist()
-    explained = [
-        scores(index) | {"relevance": total, "absorbed": lost} for index, total, lost in zip(targets, sums, absorbed, strict=True)
-    ]
+    explained = [one | {"relevance": total, "absorbed": lost} for one, total, lost in zip(said, sums, absorbed, strict=True)]
     return {
         "photo": str(photo.path),
         "model": job.model,
@@ -200,14 +202,16 @@ def _record(job: Job, loaded: LoadedModel, photo: Photo, explanation: Explanatio
         "method": split_options(job.method)[0],
         "options": {**split_options(job.method)[1], **parse_options(job.options)},
         "explained": explained,
-        "predicted": [scores(index) for index in logits.topk(min(5, len(logits))).indices.tolist()],
+        "predicted": [scores(index) for index in logits.topk(min(5, len(logits))).indices.tolist()] if classes else [],
         "notes": [*photo.notes, *explanation.notes],
         "versions": {"relprop": __version__, "torch": torch.__version__},
     }
 
 
 def _print_result(loaded: LoadedModel, path: Path, picture: Path, explanation: Explanation) -> None:
-    best = int(explanation.logits[0].argmax())
-    probability = float(explanation.probabilities[0, best])
-    what = f"{class_name(best, loaded.labels)} ({percent(probability)})"
+    if explanation.target is None:
+        what = f"{explanation.words[0]} (value {float(explanation.value[0]):.4g})"  # pyright: ignore[reportOptionalSubscript]
+    else:
+        best = int(explanation.logits[0].argmax())
+        what = f"{class_name(best, loaded.labels)} ({percent(float(explanation.probabilities[0, best]))})"
     out.print(f"{escape(str(path))}: {escape(what)} → [bold]{escape(str(picture))}[/]", highlight=False)

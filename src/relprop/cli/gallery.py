@@ -94,7 +94,7 @@ def refuse_with_page(given: Mapping[str, object]) -> None:
 
 def _cards(job: GalleryJob, classifier: Classifier, explainers: Mapping[str, Explainer], failed: list[str]) -> Iterator[Card]:
     """Yield the card of each photo; one that cannot be explained is reported and named in ``failed``."""
-    seen: list[torch.Tensor] = []
+    seen: list[torch.Tensor | None] = []
     with progress(len(job.photos)) as bar:
         for path, called in bar.track(job.photos.items(), total=len(job.photos), description="Explaining"):
             try:
@@ -109,13 +109,13 @@ def _cards(job: GalleryJob, classifier: Classifier, explainers: Mapping[str, Exp
                 yield card
     if not seen:
         raise InputError("Not one photo could be explained, so there is no page.")
-    note_misfit(seen, classifier.captured.activation)
+    note_misfit([logits for logits in seen if logits is not None], classifier.captured.activation)
 
 
 def _card(
     job: GalleryJob, classifier: Classifier, explainers: Mapping[str, Explainer], path: Path, called: str
-) -> tuple[Card, torch.Tensor]:
-    """Explain one photo by every method; the first that succeeds decides the classes. Return its logits too."""
+) -> tuple[Card, torch.Tensor | None]:
+    """Explain one photo by every method; the first that succeeds decides the classes. Return its logits too, where they are of classes."""
     photo = open_photo(path)
     for text in photo.notes:
         note(f"{path}: {text}")
@@ -135,13 +135,15 @@ def _card(
             tiles += _tiles(name, subject)
     if first is None:
         raise InputError(f"No method could explain it: {tiles[0].view}")
-    best, _ = predicted_class(first, 0, classifier.loaded.labels)
+    found = predicted_class(first, 0, classifier.loaded.labels)
     targets = [] if first.target is None else first.target.reshape(-1).tolist()
     (subject,) = subjects_of(first, [cropped], classifier.loaded.labels, job.look)
     probability = float(first.probabilities[0, targets[0]]) if len(targets) == 1 else float("nan")
-    explained = subject.names[0].name if len(targets) == 1 else ""
-    card = Card(called, cropped, tiles, explained=explained, probability=probability, predicted=best.name)
-    return card, first.logits.detach().cpu()
+    explained = subject.names[0].name if len(subject.names) == 1 else ""
+    card = Card(
+        called, cropped, tiles, explained=explained, probability=probability, predicted="" if found is None else found[0].name
+    )
+    return card, None if found is None else first.logits.detach().cpu()
 
 
 def _tiles(method: str, subject: Subject) -> list[MethodTile]:

@@ -55,7 +55,9 @@ def print_plan(model: str, weights: Path | None, method: str, options: Sequence[
 
     with err.status(f"Capturing {escape(model)} …"):
         loaded = load(*model_and_weights(model, weights), pretrained=False)
-        explainer = Explainer(loaded.model, loaded.preprocessing.zeros(), method=method, **parse_options(options))
+        explainer = Explainer(
+            loaded.model, loaded.preprocessing.zeros(), method=method, output=loaded.output, **parse_options(options)
+        )
     out.print(str(explainer.plan), highlight=False, markup=False)
 
 
@@ -66,6 +68,7 @@ def _library_models() -> list[str]:
 
         library: Any = import_torchvision()
         names += [f"torchvision:{name}" for name in library.models.list_models(module=library.models)]
+        names += [f"torchvision:{name}" for name in library.models.list_models(module=library.models.segmentation)]
     if importlib.util.find_spec("timm"):
         import timm
 

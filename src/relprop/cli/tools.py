@@ -16,7 +16,7 @@ from relprop.errors import TargetError
 from relprop.explainer import Captured, Explainer, MethodChoice, capture
 from relprop.heads import check_activation
 from relprop.methods import choose_method
-from relprop.targets import Top, parse_target
+from relprop.targets import Target, Top, parse_target, read_target
 from relprop.zoo import LoadedModel, Own, adapted, load
 
 
@@ -25,7 +25,7 @@ class Classifier:
     """A loaded model on its device, and the classes that the user asked for."""
 
     loaded: LoadedModel
-    targets: tuple[int | Top, ...]
+    targets: tuple[int | Top | Target, ...]
     device: torch.device
 
     @cached_property
@@ -36,7 +36,8 @@ class Classifier:
             InputError: There are class names, of another number than the model's classes.
         """
         loaded = self.loaded
-        return capture(loaded.model, loaded.preprocessing.zeros(self.device), activation=loaded.activation, labels=loaded.labels)
+        example = loaded.preprocessing.zeros(self.device)
+        return capture(loaded.model, example, output=loaded.output, activation=loaded.activation, labels=loaded.labels)
 
     def explainer(self, method: MethodChoice, options: Mapping[str, Any]) -> Explainer:
         """Return the model's explainer by a method."""
@@ -48,22 +49,28 @@ class Classifier:
         cropped = self.loaded.preprocessing.crop(image)
         return cropped, self.loaded.preprocessing.normalize(cropped)[None].to(self.device)
 
-    def target(self, explainer: Explainer, inputs: Tensor) -> int | Tensor | None:
-        """Return None for the predicted class, a class, or ``(1, K)`` classes."""
+    def target(self, explainer: Explainer, inputs: Tensor) -> int | Tensor | Target | None:
+        """Return None for the predicted class, a class, ``(1, K)`` classes, or another target."""
         if not self.targets:
             return None
+        if isinstance(self.targets[0], Target):
+            return self.targets[0]
         ranks = any(isinstance(target, Top) for target in self.targets)
         ranked = explainer.logits(inputs)[0].argsort(descending=True).tolist() if ranks else []
         listed = [ranked[: target.count] if isinstance(target, Top) else [target] for target in self.targets]
         classes = list(dict.fromkeys(index for part in listed for index in part))
         return classes[0] if len(classes) == 1 else torch.tensor([classes])
 
-    def against(self, explainer: Explainer, inputs: Tensor, target: int | Tensor | None, rival: str) -> Tensor:
+    def against(self, explainer: Explainer, inputs: Tensor, target: int | Tensor | Target | None, rival: str) -> Tensor:
         """Return the explained class and its rival, ``(1, 2)``: a class, or the most probable other one for ``"runner-up"``.
 
         Raises:
             TargetError: Several classes are explained, the rival is the class itself or unknown, or there is no other class.
         """
+        if isinstance(target, Target):
+            raise TargetError(
+                "--against sets one class against a rival, and --target names no class; write --target contrast:A,B."
+            )
         if isinstance(target, Tensor):
             raise TargetError(f"--against sets one class against a rival, and --target names {target.numel()}.")
         ranked = explainer.logits(inputs)[0].argsort(descending=True).tolist()
@@ -86,6 +93,19 @@ def load_classifier(name: str, weights: Path | None, targets: Sequence[str], dev
     check_activation(own.activation)
     with err.status(f"Loading {escape(name)} …"):
         loaded = adapted(load(name, weights), own)
-        found = tuple(parse_target(text, loaded.labels) for text in targets)
+        found = _read(targets, loaded.labels)
         loaded.model.to(device)
     return Classifier(loaded, found, device)
+
+
+def _read(texts: Sequence[str], labels: Sequence[str] | None) -> tuple[int | Top | Target, ...]:
+    """Read targets: any number of classes, or one of another kind.
+
+    Raises:
+        TargetError: A target that cannot be read, or one of another kind beside others.
+    """
+    found = [read_target(text, labels) for text in texts]
+    others = [text for text, target in zip(texts, found, strict=True) if isinstance(target, Target)]
+    if others and len(found) > 1:
+        raise TargetError(f"The target {others[0]!r} has one map of its own; give it alone.")
+    return tuple(target if isinstance(target, Target) else parse_target(str(target), labels) for target in found)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from relprop.datasets import Dataset, open_dataset
-from relprop.errors import InputError
+from relprop.errors import InputError, OptionError
 from relprop.evaluation.compute.loading import digest, find_annotations
 from relprop.evaluation.compute.measures import Measure, make_measure
 from relprop.evaluation.compute.subject import method_options
@@ -16,7 +16,7 @@ from relprop.evaluation.results.parts import file_key
 from relprop.evaluation.results.run_file import FORMAT
 from relprop.evaluation.settings import Choice, Evaluation, ModelChoice, as_json
 from relprop.methods.choose import choose_method
-from relprop.metrics import Need
+from relprop.metrics import METRICS, Need
 from relprop.metrics.rehearsal import rehearse
 from relprop.version import __version__
 
@@ -67,8 +67,12 @@ def prepare(evaluation: Evaluation) -> Prepared:
         lacking = [measure.choice.name for measure in measures if need in measure.spec.needs]
         if lacking and not given:
             raise InputError(f"{evaluation.data} has {what}, which {', '.join(lacking)} need; leave them out.")
-    if evaluation.target == "label" and not there.labels:
+    if evaluation.by_label and not there.labels:
         raise InputError(f"{evaluation.data} has no labels; explain the predicted class instead (target predicted).")
+    if evaluation.target == "mask" and not there.mask and not there.boxes:
+        raise InputError(f"{evaluation.data} has neither masks nor boxes, which the target mask needs; explain another one.")
+    if not evaluation.of_class:
+        _refuse_without_class(evaluation, measures)
     _check_mosaics(evaluation, dataset, measures)
     notes = [str(problem) for problem in dataset.problems]
     if evaluation.limit and evaluation.limit > len(dataset):
@@ -104,6 +108,21 @@ def _asked(measure: Measure) -> set[Need]:
     """Return the needs of a metric, each way to ask the model as ``MODEL``."""
     asking = {Need.EXPLAIN, Need.MAKE_EXPLAIN}
     return {Need.MODEL if need in asking else need for need in measure.spec.needs}
+
+
+def _refuse_without_class(evaluation: Evaluation, measures: Sequence[Measure]) -> None:
+    """Refuse what follows a class, where the target names none.
+
+    Raises:
+        OptionError: A metric needs a class, or the maps are to be kept, which name theirs.
+    """
+    wrong = [measure.choice.name for measure in measures if not measure.spec.any_target] + ["keep_maps"] * evaluation.keep_maps
+    if wrong:
+        fitting = ", ".join(name for name, spec in METRICS.items() if spec.any_target)
+        raise OptionError(
+            f"A class is needed by {', '.join(wrong)}, and the target {evaluation.target!r} is none of an output (batch, classes); explain "
+            f"a class, or take what suits any target: {fitting}."
+        )
 
 
 def _left_over(measures: Sequence[Measure], images: int) -> list[str]:

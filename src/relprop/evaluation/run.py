@@ -126,7 +126,7 @@ def check_pair(worker: Worker, prepared: Prepared, pair: Pair) -> tuple[list[Cho
         subject = worker.subject(pair)
     except Exception as error:  # any error during capture leaves the pair out
         return [], {None: sentence(error)}
-    if prepared.evaluation.target == "label" and worker.classes(subject) is None:
+    if prepared.evaluation.by_label and worker.classes(subject) is None:
         counts = f"The model has {subject.classes} classes and the data set {len(prepared.dataset.classes)}"
         return [], {None: f"{counts}; labels do not fit, and the names of the data set's classes are not all among the model's."}
     reasons: dict[str | None, str] = {}

@@ -15,11 +15,12 @@ from relprop.evaluation.results.rows import options_text
 from relprop.files import as_path
 from relprop.heads import check_activation
 from relprop.options import LARGEST
+from relprop.targets import Binary, Class, Classes, Target, read_target
 from relprop.text import split_options, split_weights
 from relprop.zoo.disconnected import SETTINGS as GRIDS
 from relprop.zoo.own import Own
 
-TARGETS = ("predicted", "label")
+TARGETS = ("predicted", "label", "mask")
 GEOMETRIES = ("model", "resize")
 ENGINES = ("local", "ray")
 OWN = tuple(entry.name for entry in fields(Own))
@@ -103,8 +104,9 @@ class Evaluation:
         output: The folder of results.
         data_options: Keyword arguments of the data set.
         limit: Number of images to take, the first in the data set's order; None for all.
-        target: ``predicted``, the class that the model predicts; or ``label``, the image's first label, for data sets whose classes are
-            the model's. With ``label`` the mask covers that class, else any object.
+        target: ``predicted``, the class that the model predicts; ``label``, the image's first label, for data sets whose classes are the
+            model's; ``mask``, that class of a segmentation at the pixels of its mask; or a text of :data:`relprop.targets.GRAMMAR`, such as
+            ``contrast``. With ``label`` and ``mask`` the mask that metrics see covers that class, else any object.
         geometry: ``model``, the model's own preprocessing; or ``resize``, the whole image resized to the model's input size.
         grid: How models see the mosaics of the data set ``mosaic``: ``shrunk`` to their input size; in ``full``, each cell of that size; or so
             with the cells disconnected, ``difull`` or ``dipart``. No other data set uses it.
@@ -152,7 +154,8 @@ class Evaluation:
             if not getattr(self, name):
                 raise OptionError(f"An evaluation needs {name}; give at least one.")
             object.__setattr__(self, name, tuple({entry.key: entry for entry in getattr(self, name)}.values()))
-        for name, known in (("target", TARGETS), ("geometry", GEOMETRIES), ("grid", GRIDS), ("engine", ENGINES)):
+        self._check_target()
+        for name, known in (("geometry", GEOMETRIES), ("grid", GRIDS), ("engine", ENGINES)):
             value = getattr(self, name)
             if value not in known:
                 raise OptionError(f"There is no {name} {value!r}; there are {', '.join(known)}.{suggestion(str(value), known)}")
@@ -166,6 +169,33 @@ class Evaluation:
             raise OptionError(f"The block {self.block} must be a multiple of {GROUP}.")
         if self.address and self.engine != "ray":
             raise OptionError(f"The address {self.address} is that of a Ray cluster; add the engine ray.")
+
+    def _check_target(self) -> None:
+        if self.target in TARGETS:
+            return
+        asked = read_target(self.target)
+        if isinstance(asked, str):
+            near = suggestion(self.target, TARGETS)
+            raise OptionError(
+                f"There is no target {self.target!r}; there are {', '.join(TARGETS)}, and targets such as class:3 or contrast:3,5.{near}"
+            )
+        if isinstance(asked, Classes) and not asked.together:
+            raise OptionError(f"The target {self.target!r} asks for several maps of an image; an evaluation scores one.")
+
+    @property
+    def asked(self) -> Target | None:
+        """The target that holds for all images, where it is no class of each."""
+        return None if self.target in TARGETS else cast("Target", read_target(self.target))
+
+    @property
+    def by_label(self) -> bool:
+        """Whether the first label of an image is explained."""
+        return self.target in {"label", "mask"}
+
+    @property
+    def of_class(self) -> bool:
+        """Whether a class of an output ``(B, C)`` is explained, which many metrics follow."""
+        return self.target in {"predicted", "label"} or isinstance(self.asked, Class | Binary)
 
     @property
     def content(self) -> dict[str, Any]:

@@ -6,14 +6,14 @@ import math
 import sysconfig
 import traceback
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from relprop.errors import CaptureError, InputError, RelpropError, UnsupportedOpError
+from relprop.errors import CaptureError, InputError, RelpropError, UnsupportedOpError, suggestion
 from relprop.graph.mates import refuse_mixed_samples
 from relprop.graph.model import CapturedModel
 from relprop.graph.nodes import BATCHES
@@ -35,13 +35,16 @@ _LIBRARIES = (Path(torch.__file__).parent, Path(__file__).parents[1], Path(sysco
 def select_output(result: object, output: str | int | None) -> Tensor:
     """Return the tensor to explain: the result itself, its ``logits``, the entry ``output``, or its only tensor.
 
+    Args:
+        result: What the model returns: a tensor, or dicts, lists, tuples and dataclasses of them, nested at will.
+        output: A name, an index, or a path of them with dots, such as ``"heads.0.cls_logits"``.
+
     Raises:
         CaptureError: There is no such tensor, or several and none is called ``logits``.
     """
     if isinstance(result, Tensor):
         return result
-    entries = _entries(result)
-    tensors = {name: value for name, value in entries.items() if isinstance(value, Tensor)}
+    tensors = _tensors_in(result if _is_nested(result) else vars(result) if hasattr(result, "__dict__") else {})
     wanted = str(output) if output is not None else ("logits" if "logits" in tensors else None)
     if wanted is None and len(tensors) == 1:
         return next(iter(tensors.values()))
@@ -49,9 +52,29 @@ def select_output(result: object, output: str | int | None) -> Tensor:
         return tensors[wanted]
     if not tensors:
         raise CaptureError(f"The model returns {type(result).__name__}, which holds no tensor to explain.")
-    choices = ", ".join(repr(name) for name in tensors)
+    choices = ", ".join(repr(name) for name in list(tensors)[:_MOST]) + ", …" * (len(tensors) > _MOST)
     problem = f"no tensor {wanted!r}" if wanted is not None else "several tensors"
-    raise CaptureError(f"The model's output ({type(result).__name__}) has {problem}; choose one with output=…: {choices}.")
+    near = "" if wanted is None else suggestion(wanted, tensors)
+    raise CaptureError(f"The model's output ({type(result).__name__}) has {problem}; choose one with output=…: {choices}.{near}")
+
+
+_MOST = 20
+"""The most tensors that an error lists."""
+
+
+def _tensors_in(result: object) -> dict[str, Tensor]:
+    """The tensors in what a model returns, by the path to each, keys and indices with dots between them."""
+    found: dict[str, Tensor] = {}
+    for name, value in _entries(result).items():
+        if isinstance(value, Tensor):
+            found[name] = value
+        else:
+            found |= {f"{name}.{below}": tensor for below, tensor in _tensors_in(value).items()}
+    return found
+
+
+def _is_nested(result: object) -> bool:
+    return isinstance(result, Mapping | tuple | list) or is_dataclass(result)
 
 
 def _entries(result: object) -> dict[str, object]:
@@ -60,7 +83,7 @@ def _entries(result: object) -> dict[str, object]:
     if isinstance(result, tuple | list):
         names = getattr(result, "_fields", None) or [str(i) for i in range(len(result))]
         return dict(zip(names, result, strict=True))
-    return dict(vars(result)) if hasattr(result, "__dict__") else {}
+    return dict(vars(result)) if is_dataclass(result) else {}
 
 
 def capture(model: nn.Module, inputs: Inputs, output: str | int | None = None) -> CapturedModel:
@@ -69,7 +92,7 @@ def capture(model: nn.Module, inputs: Inputs, output: str | int | None = None) -
     Args:
         model: Any module; it is left exactly as it is.
         inputs: Example arguments, of whose tensors only shape, dtype and device matter; their first dimension is the batch.
-        output: Which tensor to explain where the model returns several: a name or an index.
+        output: Which tensor to explain where the model returns several, see :func:`select_output`.
 
     Raises:
         CaptureError: The model cannot be captured; the message names the line that broke it. Or it is scripted TorchScript.

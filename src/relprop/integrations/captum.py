@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from relprop.errors import TargetError
 from relprop.explainer import Explainer
-from relprop.propagation.method import Method
+from relprop.targets import Neuron
 
 
 class CaptumAttribution:
@@ -54,7 +54,7 @@ class CaptumAttribution:
         extra: tuple[Any, ...] = more if isinstance(more, tuple) else (more,)
         given = tuple(t.detach() for t in tensors) + extra
         explainer = self._for(given)
-        relevance = explainer(given, **_question(explainer, given, target)).relevance
+        relevance = explainer(given, _target(explainer, target, len(tensors[0]))).relevance
         parts = relevance if isinstance(relevance, tuple) else (relevance,)
         return tuple(parts[: len(tensors)]) if isinstance(inputs, tuple) else parts[0]
 
@@ -70,28 +70,21 @@ class CaptumAttribution:
         return False
 
 
-def _question(explainer: Explainer, given: tuple[Any, ...], target: Any) -> dict[str, Any]:  # noqa: ANN401 - captum's targets
-    """Return what captum's target asks of an explainer: classes, or relevance of one element of an output of more dimensions.
+def _target(explainer: Explainer, target: Any, batch: int) -> Any:  # noqa: ANN401 - captum's targets
+    """Return captum's target as one of relprop: classes, or one element of an output of more dimensions.
 
     Raises:
         TargetError: The target does not fit the output.
     """
     places = [target] if isinstance(target, tuple) else target
     if not isinstance(places, list) or not all(isinstance(place, tuple) for place in places):
-        return {"target": torch.as_tensor(target) if isinstance(target, list) else target}
-    logits = explainer.logits(given)
-    places = places * len(logits) if isinstance(target, tuple) else places
-    if len(places) != len(logits) or any(len(place) != logits.dim() - 1 for place in places):
-        dimensions = " × ".join(map(str, logits.shape[1:]))
+        return torch.as_tensor(target) if isinstance(target, list) else target
+    shape = tuple(explainer.captured.output.meta["val"].shape[1:])
+    dimensions = " × ".join(map(str, shape))
+    if any(len(place) != len(shape) for place in places) or (isinstance(target, list) and len(places) != batch):
         raise TargetError(f"The target {target!r} must be one place in the output of {dimensions}, or a list of one per sample.")
-    return {"output_relevance": _at(logits, places, by_value=isinstance(explainer.method, Method))}
-
-
-def _at(logits: Tensor, places: list[tuple[int, ...]], *, by_value: bool) -> Tensor:
-    """Return relevance of the output at one place per sample: its logit, which rules share, or one, as gradients have it."""
-    chosen = torch.zeros_like(logits)
-    for sample, place in enumerate(places):
-        if not all(-size <= index < size for index, size in zip(place, logits.shape[1:], strict=True)):
-            raise TargetError(f"The target {place} lies outside of the output of {' × '.join(map(str, logits.shape[1:]))}.")
-        chosen[sample][place] = logits[sample][place] if by_value else 1.0
-    return chosen
+    for place in places:
+        if not all(-size <= index < size for index, size in zip(place, shape, strict=True)):
+            raise TargetError(f"The target {place} lies outside of the output of {dimensions}.")
+    units = [Neuron(None, tuple(index % size for index, size in zip(place, shape, strict=True))) for place in places]
+    return units[0] if isinstance(target, tuple) else units

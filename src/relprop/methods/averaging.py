@@ -138,8 +138,12 @@ class Averaged:
         """
         if request.layers and self.average.moves_pixels:
             raise OptionError("An average over shifts or flips gives relevance to inputs only; leave layers out.")
-        question = request.question(plan.model(request.given))
-        asked = replace(request, target=question.target, output_relevance=question.output_relevance)
+        question = request.ask(plan.model(request.given))
+        if question.asked.places and self.average.moves_pixels:
+            raise OptionError(
+                f"An average over shifts or flips moves what is explained, {question.asked.words[0]}; average over noise alone."
+            )
+        asked = replace(request, question=question)
         found = [
             self._moved_back(self.method.explain(plan.inner, replace(asked, given=copy)), request.given, back)
             for copy, back in _copies(request.given, self.average)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -141,7 +140,9 @@ def build_finer_cam(*, layer: str | None = None, classes: int = 3, alpha: float 
     at_least(0, alpha=alpha)
 
     def attribute(problem: Problem) -> Attributed:
-        target: Any = problem.target
+        target = problem.aim.classes
+        if target is None:
+            raise TargetError("Finer-CAM compares a class with others, and a label has none; take grad-cam.")
 
         def score(logits: Tensor) -> Tensor:
             return finer_score(logits, target, classes, alpha)

@@ -92,16 +92,21 @@ def build_rise(
 
 
 def _by_class(logits: Tensor, sample: Problem) -> Tensor:
-    """Return the probabilities of the classes.
+    """Return the probabilities of the classes, shaped like the logits.
 
     Raises:
-        TargetError: There is one class and its probability is by softmax, so that it is always one.
+        TargetError: No class is explained; or there is one and its probability is by softmax, so that it is always one.
     """
-    if logits.shape[1] == 1 and activation_for(logits, sample.model.activation) == "softmax":
+    aim = sample.aim
+    if aim.kind == "number":
+        raise TargetError("RISE weighs masks by the probability of a class, and what is explained has none; take score=logit.")
+    activation = "sigmoid" if aim.kind == "label" else sample.model.activation
+    by_class = logits.movedim(aim.class_dim, 1)
+    if by_class.shape[1] == 1 and activation_for(by_class, activation) == "softmax":
         raise TargetError(
             "The softmax of one class is always 1, so RISE sees nothing; take score=logit, or activation='sigmoid'."
         )
-    return probabilities(logits, sample.model.activation)
+    return probabilities(by_class, activation).movedim(1, aim.class_dim)
 
 
 def _random_cells(count: int, grid: int, probability: float, seed: int, image: Tensor) -> tuple[Tensor, Tensor]:

@@ -38,6 +38,9 @@ class Need(StrEnum):
 OF_EXPLANATION = frozenset({Need.RELEVANCE, Need.ABSORBED, Need.LOGITS, Need.TARGET})
 """The needs met by the explanation of the images, which all metrics of a run share."""
 
+ANY_TARGET = frozenset({Need.RELEVANCE, Need.ABSORBED, Need.MASK, Need.PARTS, Need.INPUTS, Need.SEEDS})
+"""The needs of a metric that suits any target; one that needs more follows a class of an output ``(B, C)``."""
+
 Direction = Literal["higher", "lower", "none"]
 Over = Literal["set", "images"]
 
@@ -94,6 +97,11 @@ class MetricSpec:
                 raise OptionError(
                     f"Metric {self.name!r} needs {need!r}, which a run does not have.{near} It has {', '.join(Need)}."
                 )
+
+    @property
+    def any_target(self) -> bool:
+        """Whether the metric suits any target; else it follows a class of an output ``(B, C)``."""
+        return ANY_TARGET.issuperset(self.needs)
 
     def with_options(self, options: Mapping[str, object]) -> dict[str, object]:
         """Return the presets overlaid with ``options``.

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, fx
 
 from relprop.errors import OptionError, suggestion
-from relprop.graph.grids import channels_last
-from relprop.graph.model import CapturedModel
-from relprop.graph.nodes import is_floating, module_outputs, tensor_inputs
+from relprop.graph.nodes import module_outputs
+from relprop.graph.reading import channel_dim
 from relprop.ops.op import Role
 from relprop.propagation.plan import Plan
 from relprop.propagation.roles import Roles
@@ -71,21 +70,6 @@ def _channels(plan: Plan, path: str) -> tuple[fx.Node, int]:
         why = "no relevance passes its output" if path in known else "there is no such module with an output of its own"
         raise OptionError(f"concepts: {path!r}: {why}.{suggestion(path, plan.layers)} explainer.plan lists the modules.")
     return node, channel_dim(plan.model, node)
-
-
-def channel_dim(model: CapturedModel, node: fx.Node) -> int:
-    """The dimension of a value's channels: the second of ``(B, C)`` and ``(B, C, …)``, the last of tokens and of ``(B, h, w, C)``."""
-    shape = tuple(node.meta["val"].shape)
-    if len(shape) < 3:
-        return len(shape) - 1
-    if len(shape) == 3:
-        return 2
-    images = [n for n in tensor_inputs(model.module.graph) if is_floating(n) and n.meta["val"].dim() == 4]
-    image = tuple(int(n) for n in images[0].meta["val"].shape[2:]) if len(images) == 1 else None
-    if len(shape) != 4 or image is None:
-        return 1
-    first, second, third = (int(size) for size in shape[1:])
-    return 3 if channels_last((first, second, third), (image[0], image[1])) else 1
 
 
 def _heads(plan: Plan, path: str) -> tuple[fx.Node, int]:

@@ -16,6 +16,7 @@ from relprop.propagation.concepts import Restriction, find_restrictions
 from relprop.propagation.plan import Plan
 from relprop.propagation.run import Run
 from relprop.propagation.trace import Trace, trace_run
+from relprop.rules.starts import start_of
 
 
 def explain(plan: Plan, request: Request) -> Answer:
@@ -30,9 +31,9 @@ def explain(plan: Plan, request: Request) -> Answer:
     _check_layers(plan, layers)
     restrictions = find_restrictions(plan, request.concepts)
     run = Run(plan, request.given, inspected=bool(layers or restrictions))
-    question = request.question(run.logits)
+    question = request.ask(run.logits)
     starts = _starts(plan, question)
-    several = starts[0][1].dim() > run.logits.dim()
+    several = question.asked.several
     total: list[Any] | None = None
     for i, (factor, start) in enumerate(starts):
         last = i == len(starts) - 1 and not several
@@ -48,7 +49,7 @@ def explain(plan: Plan, request: Request) -> Answer:
     refuse_not_finite(plan, request, starts, [*parts, *at_layers.values(), absorbed], several=several)
     alike = note_on_classes(plan.method) if several and question.target is not None else ()
     notes = (*output_notes(plan.module, layers), *note_on_zeros(request.given, parts, absorbed), *alike)
-    explained = torch.stack([start.flatten(absorbed.dim()).sum(-1) * factor for factor, start in starts]).sum(0)
+    explained = torch.stack([start.reshape(*absorbed.shape, -1).sum(-1) * factor for factor, start in starts]).sum(0)
     return Answer(parts, absorbed, question, at_layers, notes=notes, conserved=explained if plan.method.conserves else None)
 
 
@@ -59,17 +60,21 @@ def trace(plan: Plan, request: Request) -> Trace:
         TargetError: Several targets per sample, or a target that does not fit the output.
     """
     run = Run(plan, request.given, inspected=True)
-    _, start = _starts(plan, request.question(run.logits))[0]
-    if start.dim() > run.logits.dim():
+    question = request.ask(run.logits)
+    if question.asked.several:
         raise TargetError("A trace follows one target per sample; call it once for each.")
-    return trace_run(run, start)
+    return trace_run(run, _starts(plan, question)[0][1])
 
 
 def _starts(plan: Plan, question: Question) -> list[Start]:
-    logits, target = question.logits, question.target
-    if target is None:
-        return [(1.0, question.output_relevance)]  # pyright: ignore[reportReturnType]
-    return plan.method.start(logits if target.dim() == 1 else logits.unsqueeze(1).expand(-1, target.shape[1], -1), target)
+    """The starts of all maps, which are stacked in dimension 1 where there are several of a sample."""
+    if question.output_relevance is not None:
+        return [(1.0, question.output_relevance)]
+    columns = [start_of(plan.method.start, question.logits, aim) for aim in question.asked.aims]
+    if not question.asked.several:
+        return columns[0]
+    passes = [[column[number] for column in columns] for number in range(len(columns[0]))]
+    return [(maps[0][0], torch.stack([relevance for _, relevance in maps], 1)) for maps in passes]
 
 
 def _propagate(

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from relprop.errors import TargetError
+from relprop.targets import Aim
 
 Start = Callable[[Tensor, Tensor], list[tuple[float, Tensor]]]
 """``(logits (B, C), target (B,)) -> [(factor, relevance of the output (B, C)), …]``; the maps of several passes add up, times factor."""
@@ -25,7 +26,7 @@ def _need_others(logits: Tensor, method: str, instead: str) -> None:
     """
     if logits.shape[-1] == 1:
         raise TargetError(
-            f"{method} compares the class with all others, and the model has a single output; {instead}, or start=logit."
+            f"{method} compares the class with all others, and what is explained is no class among several; {instead}, or start=logit."
         )
 
 
@@ -119,3 +120,24 @@ STARTS: Mapping[str, Start] = {
 """Every start by name; an option of every propagation method."""
 CONTRASTIVE = (_against_others, _contrastive, _softmax_gradient)
 """The starts that set the target against the other classes."""
+
+
+def start_of(start: Start, output: Tensor, aim: Aim) -> list[tuple[float, Tensor]]:
+    """Return the factors and the relevance of the output, shaped like it, with which an aim starts.
+
+    At every place of the output the classes there are the logits of the start, weighted by the place's share in the aim. Where no class is
+    named every element stands alone, as the only class of its place.
+
+    Raises:
+        TargetError: The start needs several classes, and there are none.
+    """
+    dim = -1 if aim.classes is None else aim.class_dim
+    logits, weights = (part.unsqueeze(-1) if aim.classes is None else part.movedim(dim, -1) for part in (output, aim.weights))
+    places = logits.shape[:-1]
+    if aim.classes is None:
+        target = torch.zeros(places, dtype=torch.long, device=output.device)
+    else:
+        target = aim.classes.reshape(-1, *[1] * (len(places) - 1)).expand(places)
+    shares = weights.sum(-1, keepdim=True)
+    found = [(factor, relevance * shares) for factor, relevance in start(logits, target)]
+    return [(factor, part.squeeze(-1) if aim.classes is None else part.movedim(-1, dim)) for factor, part in found]

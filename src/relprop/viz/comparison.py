@@ -197,6 +197,8 @@ def _check_like(first: Drawable, name: str, explanation: Drawable) -> None:
     ours, theirs = first.target, explanation.target
     if (ours is None) != (theirs is None) or (ours is not None and theirs is not None and ours.tolist() != theirs.tolist()):
         raise InputError(f"The explanation {name!r} is of other classes than the first one; give both the same target.")
+    if ours is None and first.words != explanation.words:
+        raise InputError(f"The explanation {name!r} is of another target than the first one; give both the same.")
 
 
 def _title(explanation: Drawable, image: int, index: int, labels: Sequence[str] | None, model: str) -> str:
@@ -204,12 +206,16 @@ def _title(explanation: Drawable, image: int, index: int, labels: Sequence[str] 
     parts, names = [model] * bool(model), explained_classes(explanation, image, labels)
     if names:
         named = names[index]
-        best, probability = predicted_class(explanation, image, labels)
-        said = f"predicted: {_numbered(best.name, best.index, labels)}, {percent(probability)}"
-        if best.index == named.index:
+        found = predicted_class(explanation, image, labels)
+        if found is None or named.index is None:
+            return "  ·  ".join([*parts, named.title])
+        best, probability = found
+        said = f"predicted: {_numbered(best.name, best.index or 0, labels)}, {percent(probability)}"
+        number = named.index
+        if best.index == number:
             parts += [f"{said}, {named.score}"]
         else:
-            parts += [f"explained: {_numbered(named.name, named.index, labels)}, {named.score}", said]
+            parts += [f"explained: {_numbered(named.name, number, labels)}, {named.score}", said]
     return "  ·  ".join(parts)
 
 

@@ -1,6 +1,6 @@
 """What a picture needs of an explanation."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -29,7 +29,17 @@ class Drawable(Protocol):
 
     @property
     def target(self) -> Tensor | None:
-        """The explained classes, ``(B,)`` or ``(B, K)``."""
+        """The explained classes, ``(B,)`` or ``(B, K)``; None where something else is explained."""
+        ...
+
+    @property
+    def value(self) -> Tensor | None:
+        """The explained numbers, ``(B,)`` or ``(B, K)``."""
+        ...
+
+    @property
+    def words(self) -> Sequence[str]:
+        """What is explained, in words, one text per sample."""
         ...
 
     @property

@@ -88,7 +88,7 @@ def plot_contrast(
     """
     chosen = Look(**look)
     subjects = subjects_of(explanation, images, labels, chosen)
-    if any(len(subject.views) != 2 or not subject.names for subject in subjects):
+    if any(len(subject.views) != 2 or len(subject.names) != 2 for subject in subjects):
         raise InputError("A contrast needs two classes of each image, such as target=[[class, rival]] for one image.")
     more = "“Rather than”: each map over the sum of its absolute values, one minus the other."
     return _drawn(explanation, subjects, [_contrast(subject) for subject in subjects], title, chosen, more)

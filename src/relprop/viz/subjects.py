@@ -18,8 +18,8 @@ class Subject:
 
     Attributes:
         views: One per map.
-        names: The explained classes, one per map; empty where something else than classes was explained.
-        scores: The predicted classes; empty likewise.
+        names: What was explained, one per map; empty where the user gave relevance of the output.
+        scores: The predicted classes; empty where something else than classes was explained.
     """
 
     views: tuple[View, ...]

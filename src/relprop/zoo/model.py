@@ -22,6 +22,7 @@ class LoadedModel:
         notes: Remarks on the model for the user.
         activation: What makes probabilities of its logits, where its config says so, see :mod:`relprop.heads`.
         disconnected: Cell → the classifier that reads it, of a mosaic whose cells are disconnected; None for all other models.
+        output: Which of several tensors that it returns is explained, see :func:`relprop.capture`.
     """
 
     model: nn.Module
@@ -31,6 +32,7 @@ class LoadedModel:
     notes: tuple[str, ...] = ()
     activation: str | None = None
     disconnected: Callable[[int], nn.Module] | None = None
+    output: str | None = None
 
     def __repr__(self) -> str:
         """Return one line: the name, the class of the model, its input size and the number of class names."""

@@ -25,6 +25,7 @@ class Own:
         scale: Factor on the pixel values 0 to 255, such as ``"1/255"``.
         size: Side of the input in pixels, or height and width: ``"224x160"``.
         activation: What makes probabilities of the logits, see :mod:`relprop.heads`.
+        tensor: Which of several tensors that the model returns is explained, see :func:`relprop.capture`.
     """
 
     labels: Path | None = None
@@ -33,6 +34,7 @@ class Own:
     scale: str | None = None
     size: str | None = None
     activation: str | None = None
+    tensor: str | None = None
 
     @property
     def preprocessing(self) -> dict[str, str]:
@@ -50,7 +52,8 @@ def adapted(loaded: LoadedModel, own: Own) -> LoadedModel:
     given = own.preprocessing
     preprocessing = _changed(loaded.preprocessing, given)
     notes = tuple(note for note in loaded.notes if not given or "gives no Preprocessing" not in note)
-    adapted = replace(loaded, preprocessing=preprocessing, notes=notes, activation=own.activation or loaded.activation)
+    said = {"activation": own.activation or loaded.activation, "output": own.tensor or loaded.output}
+    adapted = replace(loaded, preprocessing=preprocessing, notes=notes, **said)
     if own.labels is None:
         return adapted
     labels, classes = read_labels(own.labels), _number_of_classes(adapted)

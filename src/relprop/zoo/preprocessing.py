@@ -136,10 +136,11 @@ class Preprocessing:
 
     @classmethod
     def from_torchvision(cls, transforms: Any) -> Self:  # noqa: ANN401 - torchvision's presets share no public type
-        """Build from the transforms that torchvision keeps with its classification weights."""
+        """Build from the transforms that torchvision keeps with its weights; those of a segmentation crop nothing, so a square is cut."""
         resize = transforms.resize_size
+        crop = getattr(transforms, "crop_size", resize)
         return cls(
-            size=(transforms.crop_size[0], transforms.crop_size[-1]),
+            size=(crop[0], crop[-1]),
             resize=resize[0] if len(resize) == 1 else (resize[0], resize[1]),
             interpolation=transforms.interpolation.value,
             mean=tuple(transforms.mean),

@@ -39,26 +39,32 @@ def efficientnet_lite0(request: Request) -> LoadedModel:
 
 
 def torchvision(request: Request) -> LoadedModel:
-    """Load a classifier of torchvision; ``resnet50@IMAGENET1K_V1`` picks one of its published sets of weights."""
+    """Load a classifier or a segmentation of torchvision; ``resnet50@IMAGENET1K_V1`` picks one of its published sets of weights."""
     import_torchvision()
     from torchvision import models
 
     name, _, tag = request.rest.partition("@")
-    if name not in models.list_models(module=models):
-        raise OptionError(f"torchvision has no classifier {name!r}.{suggestion(name, models.list_models(module=models))}")
+    segmentations = models.list_models(module=models.segmentation)
+    known = [*models.list_models(module=models), *segmentations]
+    if name not in known:
+        raise OptionError(f"torchvision has no classifier or segmentation {name!r}.{suggestion(name, known)}")
     published = models.get_model_weights(name)
     if tag and tag not in published.__members__:
         raise OptionError(f"torchvision has no weights {tag!r} for {name}; there are {', '.join(published.__members__)}.")
-    weights = published[tag] if tag else cast("Any", published).DEFAULT
+    weights: Any = published[tag] if tag else cast("Any", published).DEFAULT
+    categories, segments = tuple(weights.meta["categories"]), name in segmentations
+    state = request.weights.state if request.weights else {}
+    options = _segmentation_options(name, state) if segments else _torchvision_options(name, state)
     if request.weights:
-        options = _torchvision_options(name, request.weights.state)
-        model = _fitted(lambda n: models.get_model(name, num_classes=n, **options), 1000, request.weights)
+        model = _fitted(lambda n: models.get_model(name, num_classes=n, **options), len(categories), request.weights)
     elif request.pretrained:
         with _downloading(request.name):
             model = models.get_model(name, weights=weights)
     else:
-        model = models.get_model(name, **_torchvision_options(name, {}))
-    return LoadedModel(model, Preprocessing.from_torchvision(weights.transforms()), _imagenet_labels(model), request.name)
+        model = models.get_model(name, **options)
+    labels = categories if segments and _rows(model) == len(categories) else _imagenet_labels(model)
+    preprocessing = Preprocessing.from_torchvision(weights.transforms())
+    return LoadedModel(model, preprocessing, labels, request.name, output="out" if segments else None)
 
 
 def timm(request: Request) -> LoadedModel:
@@ -137,6 +143,12 @@ def _torchvision_options(name: str, state: State) -> dict[str, Any]:
     return {"transform_input": True, "aux_logits": auxiliary, "init_weights": not state}
 
 
+def _segmentation_options(name: str, state: State) -> dict[str, Any]:
+    """Return the options with which a segmentation has the auxiliary head of its weights, if any, and downloads no backbone."""
+    auxiliary = any(key.removeprefix("module.").startswith("aux_classifier.") for key in state)
+    return {"weights_backbone": None} | ({} if name.startswith("lraspp") else {"aux_loss": auxiliary})
+
+
 def _timm_labels(library: ModuleType, model: nn.Module) -> tuple[str, ...] | None:
     subset = library.data.infer_imagenet_subset(model)
     if subset is None or subset == "imagenet-1k":
@@ -202,8 +214,13 @@ def _factory(path: Path, name: str) -> Callable[[], object]:
 
 def _imagenet_labels(model: nn.Module) -> tuple[str, ...] | None:
     """Return ImageNet's labels if the last weight of the model has a thousand rows."""
+    return imagenet_classes() if _rows(model) == len(imagenet_classes()) else None
+
+
+def _rows(model: nn.Module) -> int:
+    """Return the rows of a model's last weight, its number of classes; 0 without weights."""
     rows = [parameter.shape[0] for parameter in model.parameters() if parameter.dim() > 1]
-    return imagenet_classes() if rows and rows[-1] == len(imagenet_classes()) else None
+    return rows[-1] if rows else 0
 
 
 def _library(name: str, extra: str, request: Request, prepare: Callable[[], object] | None = None) -> ModuleType:

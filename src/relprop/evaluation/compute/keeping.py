@@ -29,7 +29,7 @@ def kept_of(unit: Unit, loaded: LoadedModel, names: Sequence[str], classes: Sequ
     if not found:
         return None
     logits = torch.cat([one.logits for one in found.values()])
-    target = torch.cat([one.target for one in found.values()]).cpu()
+    target = torch.cat([one.target for one in found.values() if one.target is not None]).cpu()
     probabilities = torch.cat([one.probabilities for one in found.values()]).cpu()
     predicted = logits.argmax(1).cpu()
     samples = [unit.samples[index] for index in found]

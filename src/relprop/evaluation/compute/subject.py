@@ -102,7 +102,7 @@ class Subject:
     def classes(self) -> int:
         """The number of the model's classes."""
         with torch.no_grad():
-            return self.logits(self.example).shape[-1]
+            return self.logits(self.example).shape[1]
 
     @property
     def activation(self) -> str | None:
@@ -144,6 +144,11 @@ def method_options(choice: Choice, seed: int) -> dict[str, Any]:
     return {**drawn, **choice.options}
 
 
+def capture_loaded(loaded: LoadedModel, module: nn.Module, example: Tensor) -> Captured:
+    """Capture a module as the loaded model says: its output and its activation."""
+    return capture(module, example, output=loaded.output, activation=loaded.activation)
+
+
 def make_subject(
     loaded: LoadedModel, method: Choice, evaluation: Evaluation, device: torch.device, before: Subject | None
 ) -> Subject:
@@ -156,14 +161,14 @@ def make_subject(
     options = method_options(method, evaluation.seed)
 
     def build(module: nn.Module) -> Explainer:
-        return Explainer(module, example, choose_method(method.name, options), activation=loaded.activation)
+        return capture_loaded(loaded, module, example).explainer(choose_method(method.name, options))
 
     def explainer_of(captured: Captured) -> Explainer:
         return captured.explainer(choose_method(method.name, options))
 
     module = loaded.model.to(device)
     if loaded.disconnected is None:
-        captured = before.explainer.captured if before else capture(module, example, activation=loaded.activation)
+        captured = before.explainer.captured if before else capture_loaded(loaded, module, example)
         return Subject(explainer_of(captured), module, build, example)
     cells = Cells(explainer_of, before.cells.captured if before and before.cells else _captures(loaded, example))
     return Subject(cells.explainer(0), module, build, example, cells)
@@ -175,6 +180,6 @@ def _captures(loaded: LoadedModel, example: Tensor) -> Callable[[int], Captured]
     @cache
     def captured(cell: int) -> Captured:
         part = loaded.model if loaded.disconnected is None else loaded.disconnected(cell)
-        return capture(part, example, activation=loaded.activation)
+        return capture_loaded(loaded, part, example)
 
     return captured

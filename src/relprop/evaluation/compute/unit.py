@@ -7,10 +7,9 @@ from functools import cached_property, partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from relprop.datasets import Failure, Sample
-from relprop.errors import InputError
 from relprop.evaluation.compute.batches import Batches, Failed
 from relprop.evaluation.compute.loading import Loaded, image_seed
 from relprop.evaluation.compute.measures import Measure
@@ -19,6 +18,7 @@ from relprop.evaluation.compute.subject import Subject
 from relprop.evaluation.results.rows import FAILED, Row, options_text
 from relprop.explainer import Explainer
 from relprop.metrics import Need, box_mask
+from relprop.targets import Pixels, Target
 
 NOT_FINITE = "The relevance has NaN or infinite values."
 
@@ -31,7 +31,7 @@ class Explained:
     absorbed: Tensor
     logits: Tensor
     probabilities: Tensor
-    target: Tensor
+    target: Tensor | None
     seconds: float = 0.0
 
     def row(self, place: int, seconds: float) -> "Explained | str":
@@ -40,7 +40,23 @@ class Explained:
             return NOT_FINITE
         rows = slice(place, place + 1)
         logits, probabilities = self.logits[rows], self.probabilities[rows]
-        return Explained(self.relevance[rows], self.absorbed[rows], logits, probabilities, self.target[rows], seconds)
+        target = None if self.target is None else self.target[rows]
+        return Explained(self.relevance[rows], self.absorbed[rows], logits, probabilities, target, seconds)
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What is explained of every image; nothing said, the class that the model predicts.
+
+    Attributes:
+        classes: The model's class of each class of the data set, where the first label is explained.
+        target: A target for all images.
+        masked: Whether the label is explained at the pixels of its mask.
+    """
+
+    classes: Sequence[int] | None = None
+    target: Target | None = None
+    masked: bool = False
 
 
 class Unit:
@@ -51,14 +67,12 @@ class Unit:
         images: The images of the block; a ``Failure`` for each that cannot be read.
         batches: The batch size.
         stamp: A row with the columns that all rows share.
-        classes: The model's class of each class of the data set, where the first label is explained; None for the predicted class.
+        asking: What is explained.
     """
 
-    def __init__(
-        self, subject: Subject, images: Sequence[Loaded], batches: Batches, stamp: Row, classes: Sequence[int] | None
-    ) -> None:
-        self.subject, self.images, self.batches, self.stamp, self.classes = subject, images, batches, stamp, classes
-        self.labeled = classes is not None
+    def __init__(self, subject: Subject, images: Sequence[Loaded], batches: Batches, stamp: Row, asking: Asking) -> None:
+        self.subject, self.images, self.batches, self.stamp, self.asking = subject, images, batches, stamp, asking
+        self.labeled = asking.classes is not None
         self.unreadable = {index: image.reason for index, image in enumerate(images) if isinstance(image, Failure)}
         self.samples = {index: image for index, image in enumerate(images) if isinstance(image, Sample)}
 
@@ -77,8 +91,8 @@ class Unit:
         Raises:
             NoMemory: A single image does not fit into memory.
         """
-        unlabeled = [index for index, sample in self.samples.items() if self.labeled and not sample.labels]
-        explained: dict[int, Explained | str] = {index: f"{self.samples[index].id} has no label." for index in unlabeled}
+        unasked = {index: reason for index in self.samples if (reason := self._unasked(index)) is not None}
+        explained: dict[int, Explained | str] = dict(unasked)
         wanted = [index for index in self.samples if index not in explained]
         cells = self.subject.cells
         numbers = {0} if cells is None else {self.samples[index].cell for index in wanted}
@@ -90,13 +104,27 @@ class Unit:
                     explained[index] = found.reason if isinstance(found, Failed) else found.row(place, seconds)
         return dict(sorted(explained.items()))
 
+    def _unasked(self, index: int) -> str | None:
+        """Return why nothing can be asked of an image, as a sentence; None where it can."""
+        sample = self.samples[index]
+        if self.labeled and not sample.labels:
+            return f"{sample.id} has no label."
+        return self._lacks_mask(index) if self.asking.masked and self._mask(sample) is None else None
+
+    def _target(self, part: list[int]) -> Any:  # noqa: ANN401 - whatever an explainer takes
+        """Return the target of some images."""
+        if self.asking.target is not None or self.asking.classes is None:
+            return self.asking.target
+        labels = [self.asking.classes[self.samples[index].labels[0]] for index in part]
+        if not self.asking.masked:
+            return torch.tensor(labels)
+        size = tuple(self.subject.explainer.captured.output.meta["val"].shape[2:])
+        return [Pixels(label, mask=_resized(mask, size)) for label, mask in zip(labels, self.masks(part), strict=True)]
+
     def _explain_part(self, explainer: Explainer, part: list[int]) -> Explained:
-        classes = self.classes
-        labels = None if classes is None else torch.tensor([classes[self.samples[index].labels[0]] for index in part])
-        found = explainer(self.inputs(part), labels)
-        if found.target is None:
-            raise InputError("The explanation has no target.")
-        return Explained(found.relevance, found.absorbed, found.logits, found.probabilities, found.target)
+        found = explainer(self.inputs(part), self._target(part))
+        probabilities = found.logits if found.target is None else found.probabilities
+        return Explained(found.relevance, found.absorbed, found.logits, probabilities, found.target)
 
     def _single(self, measure: Measure) -> list[Row]:
         reasons = {**self.unreadable, **{i: reason for i in self.samples if (reason := self._lacks(measure, i)) is not None}}
@@ -106,7 +134,8 @@ class Unit:
             for place, index in enumerate(part):
                 row, one = self._row(measure, index, scores, place), self.explained[index] if measure.explained else None
                 if isinstance(one, Explained):
-                    row, seconds_each = replace(row, target=int(one.target)), seconds + one.seconds
+                    target = None if one.target is None else int(one.target)
+                    row, seconds_each = replace(row, target=target), seconds + one.seconds
                 else:
                     seconds_each = seconds
                 rows[index] = replace(row, seconds=seconds_each)
@@ -119,12 +148,15 @@ class Unit:
             return explanation
         needs, sample = measure.spec.needs, self.samples[index]
         if Need.MASK in needs and self._mask(sample) is None:
-            return f"{sample.id} has neither mask nor boxes{' of its label' if self.labeled else ''}."
+            return self._lacks_mask(index)
         if Need.PARTS in needs and sample.parts is None:
             return f"{sample.id} has no map of parts or cells."
         if Need.SCENES in needs and sample.facts is None:
             return f"{sample.id} has no images without its parts."
         return None
+
+    def _lacks_mask(self, index: int) -> str:
+        return f"{self.samples[index].id} has neither mask nor boxes{' of its label' if self.labeled else ''}."
 
     def _mask(self, sample: Sample) -> Tensor | None:
         """Return the mask of the label's class, or of any object, from boxes if there is no mask; None without either."""
@@ -158,7 +190,7 @@ class Unit:
 
     def scenes(self, part: list[int]) -> list[ModelScene]:
         """Return what is known of the parts of some images, in classes of the model."""
-        return [ModelScene(self.samples[index], self.classes or range(self.subject.classes)) for index in part]
+        return [ModelScene(self.samples[index], self.asking.classes or range(self.subject.classes)) for index in part]
 
     def seeds(self, part: list[int]) -> list[int]:
         """Return the seeds of some images."""
@@ -236,6 +268,11 @@ class Unit:
 def _blank(stamp: Row, measure: Measure, image: str) -> Row:
     text = options_text(measure.choice.options)
     return replace(stamp, image=image, metric=measure.choice.name, metric_options=text)
+
+
+def _resized(mask: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Shrink a mask ``(H, W)`` to an output's pixels: each gets the share of it that the mask covers; void pixels cover nothing."""
+    return nn.functional.interpolate(mask.eq(1).float()[None, None], size, mode="area")[0, 0]
 
 
 def failed_rows(stamp: Row, measure: Measure, images: Sequence[str], reason: str) -> list[Row]:

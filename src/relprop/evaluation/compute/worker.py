@@ -14,7 +14,7 @@ from relprop.evaluation.compute.loading import Loader, model_classes
 from relprop.evaluation.compute.measures import make_measure
 from relprop.evaluation.compute.subject import Subject, fingerprint, load_model, make_subject
 from relprop.evaluation.compute.tasks import Pair, Task
-from relprop.evaluation.compute.unit import Unit, failed_rows
+from relprop.evaluation.compute.unit import Asking, Unit, failed_rows
 from relprop.evaluation.results.maps import Kept
 from relprop.evaluation.results.rows import Row, Table, options_text, to_table
 from relprop.evaluation.settings import Evaluation, ModelChoice
@@ -128,8 +128,9 @@ class Worker:
         """
         subject = self.subject(task.pair)
         images = self.loader.take(task.images, self.model(task.pair.model).preprocessing)
-        classes = self.classes(subject) if self.evaluation.target == "label" else None
-        unit = Unit(subject, images, self._batches, self._stamp(task.pair), classes)
+        classes = self.classes(subject) if self.evaluation.by_label else None
+        asked = Asking(classes, self.evaluation.asked, masked=self.evaluation.target == "mask")
+        unit = Unit(subject, images, self._batches, self._stamp(task.pair), asked)
         measures = [make_measure(choice, self.evaluation.seed, subject.activation) for choice in task.metrics]
         table = to_table(row for measure in measures for row in unit.rows(measure))
         told, self._told[:] = tuple(f"{task.pair}: {text}" for text in self._told), ()

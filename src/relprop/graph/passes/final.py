@@ -5,7 +5,7 @@ from collections.abc import Collection
 from torch import fx
 
 from relprop.graph.passes.constants import drop_unused
-from relprop.ops.op import op_name
+from relprop.ops.op import Role, op_name
 from relprop.ops.table import entry
 
 TAKEN_OFF = {name: f"The final {name} was taken off: logits are explained." for name in ("softmax", "sigmoid")}
@@ -13,17 +13,37 @@ TAKEN_OFF = {name: f"The final {name} was taken off: logits are explained." for 
 
 
 def take_off_final_softmax(module: fx.GraphModule) -> str | None:
-    """Remove a final softmax or sigmoid, so that the graph returns logits; return a note if there was one."""
+    """Remove a final softmax or sigmoid, so that the graph returns logits; return a note if there was one.
+
+    Views may follow a sigmoid, as in ``sigmoid(x).squeeze(1)``: it is taken off before them.
+    """
     output = module.graph.output_node()
     (result,) = output.args[0] if isinstance(output.args[0], tuple | list) else (output.args[0],)
-    if not isinstance(result, fx.Node) or result.op != "call_function":
+    found = _activation(result)
+    if found is None:
         return None
-    op = entry(result)
-    if op is None or not op.probabilities:
-        return None
-    output.args = ((result.args[0],),)
+    found.replace_all_uses_with(found.args[0])  # pyright: ignore[reportArgumentType]
     drop_unused(module)
-    return TAKEN_OFF["sigmoid" if "sigmoid" in op_name(result.target) else "softmax"]
+    return TAKEN_OFF["sigmoid" if _is_sigmoid(found) else "softmax"]
+
+
+def _activation(result: object) -> fx.Node | None:
+    """The softmax or sigmoid that a model ends in."""
+    node = result
+    while isinstance(node, fx.Node) and node.op == "call_function":
+        op = entry(node)
+        if op is None or (node is not result and len(node.users) > 1):
+            return None
+        if op.probabilities:
+            return node if node is result or _is_sigmoid(node) else None
+        if op.role is not Role.SHAPE or len(node.all_input_nodes) != 1:
+            return None
+        (node,) = node.all_input_nodes
+    return None
+
+
+def _is_sigmoid(node: fx.Node) -> bool:
+    return "sigmoid" in op_name(node.target)
 
 
 def final_activation(notes: Collection[str]) -> str | None:

@@ -1,17 +1,22 @@
-"""Targets: from what users pass, an index, a class name, ``top:3`` or integers, to class indices.
+"""Classes: from what users pass, an index, a class name, ``top:3`` or integers, to class indices.
 
 A label may hold synonyms, separated by commas (``"tabby, tabby cat"``).
 """
 
+import operator
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, SupportsIndex, cast
 
 import torch
 from torch import Tensor
 
 from relprop.errors import TargetError, suggestion
+
+_TARGETS = {1: "Output()", 3: "Box(…) or Neuron(None, …)", 4: "Pixels(…) or Neuron(None, …)"}
+"""Targets that suit an output, by the number of its dimensions."""
+_OTHERS = "Neuron(None, …)"
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,7 @@ class Top:
     count: int
 
 
-def resolve_target(target: object, logits: Tensor, labels: Sequence[str] | None = None) -> Tensor:
+def class_indices(target: object, logits: Tensor, labels: Sequence[str] | None = None) -> Tensor:
     """Return the class indices to explain, ``(B,)`` or ``(B, K)``.
 
     Args:
@@ -35,7 +40,8 @@ def resolve_target(target: object, logits: Tensor, labels: Sequence[str] | None 
     """
     if logits.dim() != 2:
         raise TargetError(
-            f"The output has shape {tuple(logits.shape)}, not (batch, classes); pass output_relevance=, a tensor of that shape, instead of target."
+            f"The output has shape {tuple(logits.shape)}, not (batch, classes); pass {_TARGETS.get(logits.dim(), _OTHERS)} as target, "
+            "or output_relevance=, a tensor of that shape, instead."
         )
     batch, classes = logits.shape
     if target is None:
@@ -56,6 +62,30 @@ def resolve_target(target: object, logits: Tensor, labels: Sequence[str] | None 
     if len(outside):
         raise TargetError(f"Target {int(outside[0])} is out of range; the model has classes 0 to {classes - 1}.")
     return indices
+
+
+def class_index(name: object, labels: Sequence[str] | None, classes: int) -> int:
+    """Return the index of one class, given by its index or its name.
+
+    Raises:
+        TargetError: It is neither, unknown, or out of range.
+    """
+    if isinstance(name, str):
+        return _index(name, labels, classes)
+    index = whole(name)
+    if index is None:
+        raise TargetError(f"A class is an index or a name, not {name!r}.")
+    return _number(str(index), str(index), 0, classes - 1)
+
+
+def whole(value: object) -> int | None:
+    """Return an integer of Python, NumPy or torch as an int; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:  # a tensor of several numbers, or of another dtype
+        return None
 
 
 def _indexed(target: Any, index: Callable[[str], int]) -> Any:  # noqa: ANN401 - lists as users nest them
