@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, Self, SupportsIndex, cast, overload
+from typing import TYPE_CHECKING, Any, NoReturn, Self, SupportsIndex, TypeVar, cast, overload
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from relprop.graph.capture import capture as capture_model
 from relprop.graph.model import CapturedModel
 from relprop.graph.passes.final import final_activation
 from relprop.graph.reading import channel_dim, read_at
+from relprop.graph.recording.assumptions import AssumptionError
 from relprop.graph.watch import Watch
 from relprop.heads import check_activation
 from relprop.inputs import Inputs, Request, as_inputs, batch_size, finite_logits
@@ -27,6 +28,8 @@ from relprop.propagation.checks import note_on_conservation
 from relprop.propagation.trace import Trace, join_traces
 from relprop.targets import Head, Reading, per_sample, read_target, reading_of
 from relprop.text import check_labels
+
+_T = TypeVar("_T")
 
 MethodChoice = str | Path | AnyMethod
 """A name of :data:`relprop.methods.METHODS`, the path of a TOML file, or a method."""
@@ -205,6 +208,7 @@ class Explainer(nn.Module):
         self.plan: MethodPlan = self.method.plan(at_least(self.captured, self.method.precision))
         self.module = self.plan.model.module
         self._readings: dict[Reading, _Read] = {Reading(): _Read(self.captured, self.plan)}
+        self._ways: dict[Reading, list[_Read]] = {}
 
     def _read(self, reading: Reading) -> "_Read":
         """The captured model that a target reads, and its plan, which is made once."""
@@ -215,6 +219,24 @@ class Explainer(nn.Module):
                 captured = read_at(self.captured, reading)
                 self._readings[reading] = _Read(captured, self.method.plan(at_least(captured, self.method.precision)))
             return self._readings[reading]
+
+    def _on_its_way(self, run: "Callable[[Request, _Read], _T]", request: Request, read: "_Read") -> _T:
+        """Run a request by the recording whose assumptions its inputs meet; record the model anew where none is there yet."""
+        reading = reading_of(request.target)
+        for known in (read, *self._ways.get(reading, ())):
+            try:
+                return run(request, known)
+            except AssumptionError:
+                continue
+        held = self.captured
+        if held.watch is None:  # a copy does not follow the model
+            return run(request, read)
+        found = replace(_capture(held.original, request.given, held.chosen, held.activation), labels=held.labels)
+        captured = read_at(found, reading)
+        other = _Read(captured, self.method.plan(at_least(captured, self.method.precision)))
+        with self._lock:
+            self._ways[reading] = [other, *self._ways.get(reading, ())][:_READINGS]
+        return run(request, other)
 
     def _follow(self) -> None:
         """Capture the model anew where its weights have changed.
@@ -288,8 +310,12 @@ class Explainer(nn.Module):
             ModelError: The logits are not finite, or the model has changed in more than the values of its weights.
         """
         self._follow()
-        model = self.plan.model
-        return finite_logits(self._returned(model(as_computed(self._checked(inputs), model))))
+        request = Request(self._checked(inputs))
+
+        def logits(request: Request, read: _Read) -> Tensor:
+            return read.plan.model(_computed(request, read).given)
+
+        return finite_logits(self._returned(self._on_its_way(logits, request, _Read(self.captured, self.plan))))
 
     @own_context()
     def forward(
@@ -320,7 +346,7 @@ class Explainer(nn.Module):
         """
         self._follow()
         parts = self._requests(inputs, target, output_relevance, layers=layers, concepts=concepts or {})
-        found = [self._explained(request, read) for request, read in parts]
+        found = [self._on_its_way(self._explained, request, read) for request, read in parts]
         if any(part.target is None for part in found):  # some samples are asked for more than classes
             found = [replace(part, target=None) for part in found]
         return concatenate(found)
@@ -340,7 +366,11 @@ class Explainer(nn.Module):
         """
         self._follow()
         parts = self._requests(inputs, target, output_relevance)
-        table = join_traces([self.method.trace(read.plan, _computed(request, read)) for request, read in parts])
+
+        def traced(request: Request, read: _Read) -> Trace:
+            return self.method.trace(read.plan, _computed(request, read))
+
+        table = join_traces([self._on_its_way(traced, request, read) for request, read in parts])
         if show:
             print(table)  # noqa: T201 - the trace is there to be read
         return table

@@ -9,6 +9,7 @@ from torch import Tensor, fx
 from relprop.errors import UnsupportedOpError
 from relprop.graph.model import CapturedModel
 from relprop.graph.nodes import PATH
+from relprop.graph.recording.assumptions import unchecked
 from relprop.graph.samples import Samples, find_samples
 from relprop.inputs import Inputs
 from relprop.ops.layout import SampleLayout
@@ -44,7 +45,7 @@ def _mixing(model: CapturedModel, inputs: Inputs, samples: Samples) -> Collectio
     """The first op in doubt by which the second sample changes with its mates."""
     if not samples.unsettled:
         return []
-    with torch.no_grad():
+    with torch.no_grad(), unchecked():
         runs = [model.run(among_mates(inputs, seed), keep=samples.unsettled)[1] for seed in (0, 1)]
     for node in samples.unsettled:
         values: list[list[Tensor]] = [_tensors(run[node]) for run in runs]

@@ -76,9 +76,19 @@ class Window(NamedTuple):
 
 
 def explained(graph: fx.Graph) -> fx.Node:
-    """The value that a captured graph returns, which is explained."""
+    """The value that a captured graph returns first, which is explained; after it come the checks of what the recording assumed."""
     result: Any = graph.output_node().args[0]
     return result[0]
+
+
+def sources_of(node: fx.Node) -> set[fx.Node]:
+    """A node and all that it is computed from."""
+    found, queue = {node}, [node]
+    while queue:
+        more = [source for source in queue.pop().all_input_nodes if source not in found]
+        found.update(more)
+        queue.extend(more)
+    return found
 
 
 def tensor_inputs(graph: fx.Graph) -> list[fx.Node]:
@@ -280,8 +290,7 @@ def copy_module(module: fx.GraphModule, change: Callable[[Tensor], Tensor] | Non
             changed[id(tensor)] = change(tensor)
         owner.register_buffer(name, changed.get(id(tensor), tensor))
     graph = fx.Graph()
-    (result,) = graph.graph_copy(module.graph, {})  # pyright: ignore[reportArgumentType, reportGeneralTypeIssues]
-    graph.output((result,))
+    graph.output(graph.graph_copy(module.graph, {}))
     copied = Graph(owner, graph)
     copied.meta.update(module.meta)
     return copied

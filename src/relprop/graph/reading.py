@@ -45,7 +45,9 @@ def read_at(captured: Model, reading: Reading) -> Model:
 
 
 def _end_at(module: fx.GraphModule, node: fx.Node) -> None:
-    module.graph.output_node().args = ((node,),)
+    end: Any = module.graph.output_node()
+    _, *checks = end.args[0]
+    end.args = ((node, *checks),)
 
 
 def _output_of(captured: CapturedModel, path: str) -> fx.Node:

@@ -6,7 +6,19 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from relprop.graph.nodes import BATCHES, Size, nodes_in, product, quotient, shape_of, tensor_inputs, twin_of, value_of
+from relprop.graph.nodes import (
+    BATCHES,
+    Size,
+    explained,
+    nodes_in,
+    product,
+    quotient,
+    shape_of,
+    sources_of,
+    tensor_inputs,
+    twin_of,
+    value_of,
+)
 from relprop.graph.passes.constants import depends_on_input
 from relprop.ops.layout import SampleLayout
 from relprop.ops.op import Op, op_name
@@ -36,7 +48,7 @@ def find_samples(graph: fx.Graph, *, dynamic: bool) -> Samples:
     tensors = [n for n in graph.nodes if n.op != "output" and isinstance(_first(value_of(n)), Tensor)]
     if not dynamic:
         return Samples(dict.fromkeys(tensors, ONE), (), ())
-    active = depends_on_input(graph)
+    active, needed = depends_on_input(graph), sources_of(explained(graph))
     layouts: dict[fx.Node, SampleLayout] = {n: SampleLayout(0) if _has_batch(n) else ONE for n in tensor_inputs(graph)}
     sampled = {n for n in tensor_inputs(graph) if _has_batch(n)}
     mixing, unsettled = list[fx.Node](), list[fx.Node]()
@@ -48,6 +60,8 @@ def find_samples(graph: fx.Graph, *, dynamic: bool) -> Samples:
         layouts[node] = found.layout
         if sources and node in active:
             sampled.add(node)
+            if node not in needed:  # it is only checked
+                continue
             if found.mixes and all(layouts[source].dim is not None for source in sources):
                 mixing.append(node)
             elif found.unsettled:

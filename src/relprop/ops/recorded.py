@@ -1,4 +1,9 @@
-"""How ops are recorded: those that a pass rewrites, and those whose results have a size that depends on values."""
+"""How ops are recorded: those that a pass rewrites, those whose results have a size that depends on values, and those that draw numbers."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
 
 REWRITTEN = frozenset(
     f"aten::{name}"
@@ -22,3 +27,11 @@ OF_UNKNOWN_SIZE = frozenset(f"aten::{name}" for name in ("index", "masked_select
 
 INDEXED = frozenset(f"aten::{name}" for name in ("index", "index_put", "index_put_"))
 """Ops whose indices may be masks."""
+
+
+def is_random(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:  # noqa: ANN401
+    """Whether a call draws random numbers: torch tags such ops, some of which draw none in evaluation mode."""
+    if torch.Tag.nondeterministic_seeded not in func.tags:
+        return False
+    given = dict(zip((a.name for a in func._schema.arguments), args, strict=False)) | dict(kwargs)
+    return not any(given.get(name, True) in (False, 0.0) for name in ("train", "training", "dropout_p"))

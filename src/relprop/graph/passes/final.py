@@ -4,6 +4,7 @@ from collections.abc import Collection
 
 from torch import fx
 
+from relprop.graph.nodes import explained
 from relprop.graph.passes.constants import drop_unused
 from relprop.ops.op import Role, op_name
 from relprop.ops.table import entry
@@ -17,9 +18,7 @@ def take_off_final_softmax(module: fx.GraphModule) -> str | None:
 
     Views may follow a sigmoid, as in ``sigmoid(x).squeeze(1)``: it is taken off before them.
     """
-    output = module.graph.output_node()
-    (result,) = output.args[0] if isinstance(output.args[0], tuple | list) else (output.args[0],)
-    found = _activation(result)
+    found = _activation(explained(module.graph))
     if found is None:
         return None
     found.replace_all_uses_with(found.args[0])  # pyright: ignore[reportArgumentType]

@@ -5,8 +5,8 @@ from torch import fx
 
 from relprop.graph.nodes import PATH, replace
 from relprop.graph.passes.constants import drop_unused
-from relprop.graph.recording.recorder import is_random
 from relprop.ops.op import op_name
+from relprop.ops.recorded import is_random
 
 
 def leave_out_dropout(module: fx.GraphModule) -> str | None:

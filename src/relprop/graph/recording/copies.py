@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from relprop.errors import UnsupportedOpError
 from relprop.graph.mates import among_mates, equal_values
 from relprop.graph.nodes import interpret
+from relprop.graph.recording.assumptions import unchecked
 from relprop.graph.recording.record import Recording, as_module, record
 from relprop.inputs import Inputs, batch_size
 
@@ -37,6 +38,6 @@ def record_copies(model: nn.Module, inputs: Inputs, select: Callable[[object], T
 def _output(recording: Recording, inputs: Inputs) -> Tensor:
     """Run a recorded graph; return the tensor to explain."""
     result = recording.graph.output_node().args[0]
-    with torch.no_grad():
+    with torch.no_grad(), unchecked():
         *_, (_, values) = interpret(as_module(recording), inputs.flat)
     return values[result[0]]  # pyright: ignore[reportIndexIssue, reportArgumentType, reportOptionalSubscript]

@@ -104,7 +104,7 @@ def record(model: nn.Module, inputs: Inputs, select: Callable[[object], Tensor],
     with torch.enable_grad(), _without_autograd(), recorder:
         result = inputs.call(shadow.model, flat if copies == 1 else inputs.with_flat(flat).resized(copies).flat)
         explained = recorder.read_last(select(result)).node
-    recorder.graph.output((explained,))
+    recorder.graph.output((explained, *recorder.assumed))
     calls.recorder = None
     caches = shadow.replaced() - recorder.read_names
     return Recording(recorder.graph, recorder.constants, tuple(calls.returned), caches)

@@ -16,12 +16,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from relprop.errors import UnsupportedOpError
 from relprop.graph.nodes import DEVICE, PATH, as_meta
+from relprop.graph.recording.assumptions import assume, value_for
 from relprop.graph.recording.custom_gradients import CustomGradient, Region, emptied, running_function, stop_gradient
 from relprop.graph.recording.decompose import definition
 from relprop.graph.recording.traced import Entry, Memory, Traced, View
 from relprop.graph.recording.writes import functional, item_view, put_back, written
 from relprop.ops.op import op_name
-from relprop.ops.recorded import INDEXED, OF_UNKNOWN_SIZE
+from relprop.ops.recorded import INDEXED, OF_UNKNOWN_SIZE, is_random
 from relprop.ops.shapes import on_meta
 
 aten = torch.ops.aten
@@ -55,6 +56,7 @@ class Recorder(TorchDispatchMode):
         read_names: The names of the model's parameters and buffers among them.
         path: The path of the module that is being called.
         count: How many nodes were recorded.
+        assumed: The checks of what the model reads of its integer inputs.
     """
 
     def __init__(self, names: Mapping[int, str]) -> None:
@@ -64,6 +66,8 @@ class Recorder(TorchDispatchMode):
         self.read_names: set[str] = set()
         self.path = ""
         self.count = 0
+        self.assumed: list[fx.Node] = []
+        self._examples: dict[fx.Node, Tensor] = {}
         self._region: Region | None = None
         self._gradients_off = False
         self._names = names
@@ -74,6 +78,8 @@ class Recorder(TorchDispatchMode):
     def input(self, name: str, example: Tensor) -> Traced:
         """Return a tensor without values for an input."""
         node = self._counted(self.graph.placeholder(name))
+        if not example.is_floating_point() and not example.is_complex():
+            self._examples[node] = example
         value = torch.empty(example.shape, dtype=example.dtype, device="meta")
         node.meta["val"] = value
         return self._traced(node, value, example.device)
@@ -213,7 +219,7 @@ class Recorder(TorchDispatchMode):
         entries = {key: entry for key, (_, entry) in operands.items()}
         depends = any(entry.symbolic for entry in entries.values())
         if depends and not any("Tensor" in str(r.type) for r in func._schema.returns):
-            raise ReadsValueError(op_name(func))
+            return self._assumed(func, *(entry.node for entry in entries.values()))
         symbolic = depends or is_random(func, args, kwargs)
         values = {key: as_meta(entry.value) if symbolic else entry.value for key, entry in entries.items()}
         result = self._run(func, *_mapped((args, kwargs), lambda tensor: values[id(tensor)]), symbolic=symbolic)
@@ -242,6 +248,19 @@ class Recorder(TorchDispatchMode):
             for i, value in enumerate(result)
         ]
         return items if isinstance(result, list) else tuple(items)
+
+    def _assumed(self, func: Any, node: fx.Node, *_: fx.Node) -> Any:  # noqa: ANN401
+        """Return what the model reads of its integer inputs, as the example gives it, and note the check of it.
+
+        Raises:
+            ReadsValueError: It depends on floating inputs, or on chance.
+        """
+        value = value_for(node, self._examples, self.constants)
+        if value is None:
+            raise ReadsValueError(op_name(func))
+        expected = func(value)
+        self.assumed.append(self._add(assume, (node, expected), {}, None))
+        return expected
 
     def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, symbolic: bool) -> Any:  # noqa: ANN401
         """Run an op on constants, or without values.
@@ -333,14 +352,6 @@ def _holds_tensors(result: Any) -> bool:  # noqa: ANN401
 
 def _share_memory(a: Tensor, b: Tensor) -> bool:
     return torch._C._is_alias_of(a, b)  # pyright: ignore[reportAttributeAccessIssue, reportPrivateUsage]
-
-
-def is_random(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:  # noqa: ANN401
-    """Whether a call draws random numbers: torch tags such ops, some of which draw none in evaluation mode."""
-    if torch.Tag.nondeterministic_seeded not in func.tags:
-        return False
-    given = dict(zip((a.name for a in func._schema.arguments), args, strict=False)) | dict(kwargs)
-    return not any(given.get(name, True) in (False, 0.0) for name in ("train", "training", "dropout_p"))
 
 
 def _device_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> torch.device | None:
