@@ -61,19 +61,26 @@ def analyze(module: fx.GraphModule, *, dynamic: bool) -> Facts:
 def find_carriers(graph: fx.Graph) -> frozenset[fx.Node]:
     """Return the values that can carry relevance: floating inputs, and floating values computed from carriers.
 
-    Detached values, integers, comparisons and whatever is computed from them count as constants, except the first floating values computed
-    from integer inputs.
+    Detached values, integers, comparisons and whatever is computed from them count as constants, except the first floating value computed
+    from each integer input, such as word embeddings; embeddings of positions that the model counts from the same input are constants.
     """
     carriers = {n for n in tensor_inputs(graph) if is_floating(n)}
-    integers = set(tensor_inputs(graph)) - carriers
+    made_from = {n: frozenset([n]) for n in tensor_inputs(graph) if n not in carriers}
+    without = set(made_from)  # integer inputs of which no floating value is made yet
     for node in graph.nodes:
         if node.op != "call_function" or _is_detached(node):
             continue
-        if not carriers.isdisjoint(values_read(node)):
+        read = values_read(node)
+        if not carriers.isdisjoint(read):
             if is_floating(node):
                 carriers.add(node)
-        elif not integers.isdisjoint(values_read(node)):
-            (carriers if is_floating(node) and isinstance(node.meta["val"], Tensor) else integers).add(node)
+            continue
+        sources = frozenset[fx.Node]().union(*(made_from.get(value, ()) for value in read))
+        if not is_floating(node) or not isinstance(node.meta["val"], Tensor):
+            made_from[node] = sources
+        elif not without.isdisjoint(sources):
+            carriers.add(node)
+            without -= sources
     return frozenset(carriers)
 
 

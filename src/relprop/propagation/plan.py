@@ -233,7 +233,9 @@ def _leaves(graph: fx.Graph, facts: Facts, reached: set[fx.Node]) -> tuple[tuple
         leaves.append(made or node)
         if made is not node:
             where = f"at {made.meta.get(PATH) or made.name!r}, the first floating value made from it" if made else "nowhere"
-            notes.append(f"Input {node.name!r} is not floating point; its relevance is read {where}.")
+            others = _others_made_from(node, graph, facts)
+            rest = f", and {', '.join(map(repr, others))} count as constants" if made and others else ""
+            notes.append(f"Input {node.name!r} is not floating point; its relevance is read {where}{rest}.")
     return tuple(leaves), notes
 
 
@@ -247,6 +249,19 @@ def _first_made_from(source: fx.Node, graph: fx.Graph, facts: Facts, reached: se
             if node not in facts.carriers:
                 family.add(node)
     return None
+
+
+def _others_made_from(source: fx.Node, graph: fx.Graph, facts: Facts) -> list[str]:
+    """The modules whose floating outputs are computed from an integer input, through integers alone, and carry no relevance."""
+    family, found = {source}, list[str]()
+    for node in graph.nodes:
+        if node.op != "call_function" or family.isdisjoint(node.all_input_nodes) or node in facts.carriers:
+            continue
+        if is_floating(node):
+            found.append(str(node.meta.get(PATH) or node.name))
+        else:
+            family.add(node)
+    return list(dict.fromkeys(found))
 
 
 def _listed(steps: Sequence[Step]) -> str:
