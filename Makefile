@@ -13,7 +13,7 @@ SLOW = --option rise:masks=1000 --option lime:samples=300 --option kernel-shap:s
 export PIP_CONSTRAINT := constraints.txt
 export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: demo test lint format docs figures clean
+.PHONY: demo test lint format docs tutorials figures clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/relprop explain $(COFFEE) --against runner-up --smooth 1.5 --output $(OUT)/coffee.png
@@ -32,6 +32,10 @@ format: $(VENV)/.dev
 
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet --site-dir site
+
+# Runs the tutorials and writes their notebooks, of which `make docs` makes pages.
+tutorials: $(VENV)/.dev
+	$(BIN)/python benchmarks/tutorials.py
 
 # With DEIT=FILE, the weights of DeiT-tiny in timm's layout, also the pictures of a transformer. An option asks for its slow method.
 TWO = --methods rap,lrp-gamma,abslrp,grad-cam --model efficientnet-lite0 --model timm:deit_tiny_patch16_224=$(DEIT)
