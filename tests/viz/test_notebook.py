@@ -13,6 +13,8 @@ from PIL import Image
 from torch import nn
 
 import relprop
+from relprop.errors import InputError
+from relprop.viz import plot_plan
 from tests.figures import explanation, texts_of
 
 
@@ -97,6 +99,32 @@ def test_plans_are_tables(explainer):
         tags = Tags(plan._repr_html_())
         assert tags.open == []
         assert len(tags.of("tr")) == 1 + len([line for line in str(plan).splitlines()[2:] if not line.startswith("Note")])
+
+
+def test_plans_are_figures_with_a_lane_per_rule(explainer):
+    captured = explainer.captured
+    for plan, lanes in (
+        (explainer.plan, [step.rule for step in explainer.plan.steps if step.rule]),
+        (captured.explainer("gradient").plan, [line.split()[2] for line in str(captured.explainer("gradient").plan).splitlines()[2:6]]),
+    ):
+        (axes,) = plan.plot().axes
+        assert [label.get_text() for label in axes.get_yticklabels()] == list(dict.fromkeys(lanes))
+        marks = {name: len(found.get_offsets()) for name, found in zip(dict.fromkeys(lanes), axes.collections, strict=True)}
+        assert marks == {name: lanes.count(name) for name in lanes}
+        assert len(axes.get_xticklabels()) == 4
+    assert explainer.plan.plot()._repr_png_().startswith(b"\x89PNG")
+
+
+def test_plans_of_averages_show_the_methods_own(explainer):
+    plan = explainer.captured.explainer("lrp-epsilon", average={"shifts": 2}).plan
+    assert plan._repr_html_().startswith(explainer.plan._repr_html_())
+    assert "mean over" in plan._repr_html_()
+    assert plan.plot().axes[0].get_title(loc="left") == explainer.plan.plot().axes[0].get_title(loc="left")
+
+
+def test_a_plan_without_rules_is_refused():
+    with pytest.raises(InputError, match="2 ops and 1 rules"):
+        plot_plan(["a", "b"], ["epsilon"])
 
 
 def test_traces_are_tables_and_figures(explainer, capsys):

@@ -9,6 +9,7 @@ from relprop.viz.layers import plot_layers
 from relprop.viz.look import Look
 from relprop.viz.notebook import html_of_explanation, png_of_explanation
 from relprop.viz.pictures import overlay_image
+from relprop.viz.plan import plot_plan
 from relprop.viz.plot import plot_contrast, plot_explanation, plot_signs
 from relprop.viz.ranks import plot_ranks
 from relprop.viz.regions import positive_region
@@ -57,6 +58,7 @@ __all__ = [
     "plot_frames",
     "plot_layers",
     "plot_models",
+    "plot_plan",
     "plot_ranks",
     "plot_signals",
     "plot_signs",
