@@ -1,7 +1,7 @@
-"""Figures of a report: bars of the headline scores with their intervals, and mean curves."""
+"""Figures of a report: bars of the headline scores with their intervals, mean curves, and mean ranks."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ from relprop.evaluation.report.grids import ARROWS
 from relprop.evaluation.report.report import Report
 from relprop.evaluation.report.tables import Curve, Line, Table
 from relprop.files import as_path, atomic, make_folder
+from relprop.text import counted
 from relprop.viz.lettering import AS_IT_IS, printable
+from relprop.viz.ranks import plot_ranks
 
 _COLUMNS = 3
 _STYLES = ("-", "--", ":")
@@ -24,7 +26,7 @@ _BANDS = 10
 
 
 def write_figures(report: Report, folder: Path | str) -> list[Path]:
-    """Write for every model and metric ``MODEL-METRIC.png``, and ``MODEL-METRIC-curves.png`` where the metric has curves.
+    """Write for every model and metric ``MODEL-METRIC.png``, and where they exist ``…-curves.png`` and one ``…-ranks-VALUE.png`` per value.
 
     Raises:
         OutputError: A file that cannot be written.
@@ -33,7 +35,7 @@ def write_figures(report: Report, folder: Path | str) -> list[Path]:
     written: list[Path] = []
     for table in report.tables:
         name = _file_name(f"{table.model}-{table.metric}")
-        for suffix, figure in (("", draw_bars(table)), ("-curves", draw_curves(table))):
+        for suffix, figure in (("", draw_bars(table)), ("-curves", draw_curves(table)), *_ranks(table)):
             if figure is not None:
                 make_folder(folder)
                 written.append(folder / f"{name}{suffix}.png")
@@ -97,6 +99,13 @@ def draw_curves(table: Table) -> Figure | None:
     for text in legend.get_texts():
         text.set(**AS_IT_IS)
     return figure
+
+
+def _ranks(table: Table) -> Iterator[tuple[str, Figure]]:
+    """Yield the end of a file's name and the chart of mean ranks, for each value that has ranks."""
+    for ranks in table.ranks:
+        title = f"{table.model}: {table.metric}, {ranks.value} {ARROWS[ranks.direction]}, mean ranks over {counted(ranks.images, 'image')}"
+        yield f"-ranks-{_file_name(ranks.value)}", plot_ranks(ranks.methods, ranks.difference, title=title)
 
 
 def _head(figure: Figure, table: Table) -> None:
