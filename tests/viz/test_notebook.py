@@ -105,7 +105,10 @@ def test_plans_are_figures_with_a_lane_per_rule(explainer):
     captured = explainer.captured
     for plan, lanes in (
         (explainer.plan, [step.rule for step in explainer.plan.steps if step.rule]),
-        (captured.explainer("gradient").plan, [line.split()[2] for line in str(captured.explainer("gradient").plan).splitlines()[2:6]]),
+        (
+            captured.explainer("gradient").plan,
+            [line.split()[2] for line in str(captured.explainer("gradient").plan).splitlines()[2:6]],
+        ),
     ):
         (axes,) = plan.plot().axes
         assert [label.get_text() for label in axes.get_yticklabels()] == list(dict.fromkeys(lanes))
