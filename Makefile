@@ -44,6 +44,7 @@ figures: $(VENV)/.dev
 	$(BIN)/python benchmarks/pictures.py docs/images
 	$(BIN)/relprop compare $(COFFEE) $(SLOW) --dpi 100 --output docs/images/methods.webp
 	$(BIN)/python benchmarks/app.py $(COFFEE) --picture docs/images/app.webp
+	$(BIN)/python benchmarks/pages.py docs
 ifdef DEIT
 	$(BIN)/relprop compare $(COFFEE) $(TWO) --smooth 1.5 --dpi 110 --output docs/images/two-models.webp
 	$(BIN)/relprop compare $(COFFEE) --model timm:deit_tiny_patch16_224=$(DEIT) --dpi 85 --output docs/images/methods-transformer.webp

@@ -2,6 +2,7 @@
 
 from relprop.viz.colors import Scale, colorize, colorize_rgba, overlay, scale_of
 from relprop.viz.comparison import Row, comparison_rows, draw_grid, plot_comparison, plot_models
+from relprop.viz.curves import plot_curves
 from relprop.viz.drawable import Drawable, maps_of
 from relprop.viz.features import plot_features
 from relprop.viz.frame import Framed
@@ -53,6 +54,7 @@ __all__ = [
     "overlay_image",
     "plot_comparison",
     "plot_contrast",
+    "plot_curves",
     "plot_explanation",
     "plot_features",
     "plot_frames",

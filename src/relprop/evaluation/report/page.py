@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from relprop.evaluation.report.figures import COLORS
 from relprop.evaluation.report.grids import ARROWS, WAYS, number, unit_of
 from relprop.evaluation.report.kept import IMAGES, gallery_of
 from relprop.evaluation.report.opened import open_results
@@ -15,6 +14,7 @@ from relprop.evaluation.settings import Choice
 from relprop.metrics import METRICS
 from relprop.pages import write_page
 from relprop.text import counted
+from relprop.viz.curves import COLORS
 
 NO_MAPS = (
     "This run kept no maps, so there are no pictures. `relprop evaluate --keep-maps` keeps them: the same command with that option, "
