@@ -44,7 +44,14 @@ def executed(source: Path) -> NotebookNode:
     notebook = jupytext.read(source)
     with TemporaryDirectory() as folder:
         resources = {"metadata": {"path": folder}}
-        NotebookClient(notebook, timeout=600, kernel_name="python3", record_timing=False, resources=resources).execute()
+        NotebookClient(
+            notebook,
+            timeout=600,
+            kernel_name="python3",
+            record_timing=False,
+            resources=resources,
+            extra_arguments=["--log-level=ERROR"],
+        ).execute()
     return notebook
 
 

@@ -74,6 +74,14 @@ plot_contrast(absolute(images, best), [crop], loaded.labels, smooth=1.5)
 # %% [markdown]
 # Now only 29 % is common to both maps. The coffee in the cup speaks for espresso, and the spoon for other classes.
 #
+# ## It shows itself
+#
+# In a notebook an explanation is its own picture, with a slider where it holds several classes:
+
+# %%
+absolute(images, "top:3")
+
+# %% [markdown]
 # ## The whole photo
 #
 # The model saw a square of 224 pixels. A map can be laid over the whole photo in the photo's own resolution; what the model did not see is
