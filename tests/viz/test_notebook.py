@@ -16,6 +16,7 @@ import relprop
 from relprop.errors import InputError
 from relprop.viz import plot_plan
 from tests.figures import explanation, texts_of
+from tests.pages.browser import chromium, open_file
 
 
 class Tags(HTMLParser):
@@ -44,11 +45,23 @@ def test_several_classes_get_a_slider():
     assert [slider["max"] for slider in tags.of("input")] == ["2", "2"], "one for each of two images"
     pictures = tags.of("img")
     assert len(pictures) == 6
-    assert ["hidden" in picture for picture in pictures] == [False, True, True] * 2, "one is shown without any script too"
+    hidden = ["display:none" in picture["style"] for picture in pictures]
+    assert hidden == [False, True, True] * 2, "one is shown without any script too"
     for number, picture in enumerate(pictures):
         assert f"class {number % 3}" in picture["alt"]
         data = base64.b64decode(picture["src"].removeprefix("data:image/png;base64,"))
         assert Image.open(BytesIO(data)).format == "PNG"
+
+
+def test_the_slider_shows_one_picture_whatever_the_page_says_of_pictures(tmp_path):
+    page = f"<html data-ready><style>img {{ display: block }}</style><body>{explanation(targets=3)._repr_html_()}"
+    (tmp_path / "p.html").write_text(page)
+    with chromium() as browser:
+        opened = open_file(browser, tmp_path / "p.html").page
+        for place in (0, 2, 1):
+            opened.locator("input").first.fill(str(place))
+            shown = [picture.is_visible() for picture in opened.locator("figure").first.locator("img").all()]
+            assert shown == [number == place for number in range(3)]
 
 
 def test_a_single_class_needs_none():
