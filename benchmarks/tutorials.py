@@ -4,6 +4,7 @@ Their text is in docs/tutorials/*.py, in jupytext's percent format; docs/hooks/n
 """
 
 import base64
+import os
 import re
 import sys
 import time
@@ -18,7 +19,8 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 from PIL import Image
 
-FOLDER = Path(__file__).resolve().parent.parent / "docs" / "tutorials"
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER, SOURCE = ROOT / "docs" / "tutorials", ROOT / "src"
 HIDDEN = "remove-cell"
 """The tag of cells that check what the prose says; they run, and are not shown."""
 _QUALITY = 80
@@ -51,7 +53,7 @@ def executed(source: Path) -> NotebookNode:
             record_timing=False,
             resources=resources,
             extra_arguments=["--log-level=ERROR"],
-        ).execute()
+        ).execute(env={**os.environ, "PYTHONPATH": str(SOURCE)})  # this checkout, whatever is installed
     return notebook
 
 
