@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 from torch import nn
 
 import relprop
-from relprop.viz import Look, Marks, Strip, View, draw_sheet
+from relprop.viz import Look, Marks, Strip, View, draw_sheet, plot_slices
 
 SIZE = 24
 rng = np.random.default_rng(0)
@@ -94,51 +94,25 @@ explanation = captured.explainer("lrp-gamma")(unseen[sick], "lesion")
 explanation.heatmap().shape  # (B, D, H, W)
 
 # %% [markdown]
-# A screen shows slices. A `View` is one map with its photo, and a sheet lays views side by side, so any cut is a line of code. Here are the three
-# planes through the point with the most relevance. All have one scale, `limit`, and the green line is the true lesion.
+# A screen shows slices. `plot_slices` draws the three planes through the voxel with the most relevance, all in one scale, here up to the
+# largest value.
+
+# %% alt="The planes of a volume along depth, height and width, each beside its map, which is red where the lesion is"
+plot_slices(explanation[:1], explanation.labels, percentile=100)
+
+# %% [markdown]
+# The vessel, as bright as the lesion, stays pale. For any other cut there is `View`, one map with its picture, and a sheet that lays views side by
+# side. Here is a run of slices of the next volume, with the true lesion in green: it shows how deep the red goes, and the end of a vessel that counts
+# *against* a lesion.
 
 
-# %% alt="Axial, coronal and sagittal slice of a volume, and the map over them, which is red within the outline of the lesion"
+# %% alt="Eight axial slices through the lesion, with the map over them"
 def pixels(plane):
     """Return a slice of a volume as gray bytes (H, W, 3)."""
     gray = np.clip((plane * 0.3 + 0.3) / 1.2, 0, 1) * 255
     return np.repeat(gray.astype(np.uint8)[..., None], 3, axis=2)
 
 
-def planes(values, at):
-    """Return the axial, coronal and sagittal plane through a voxel."""
-    z, y, x = at
-    return {"axial": values[z], "coronal": values[:, y], "sagittal": values[:, :, x]}
-
-
-def three_planes(made, number, look):
-    heat = made.heatmap()[number].numpy()
-    at = np.unravel_index(heat.argmax(), heat.shape)
-    volume, lesion = unseen[sick[number], 0].numpy(), lesions[sick[number]].numpy()
-    views = {
-        name: View(
-            planes(heat, at)[name],
-            pixels(plane),
-            look,
-            made.meaning,
-            marks=Marks(((planes(lesion, at)[name] * 1.0, "#1f7a3d"),)),
-        )
-        for name, plane in planes(volume, at).items()
-    }
-    return [
-        cell
-        for name, view in views.items()
-        for cell in (view.picture(name), view.overlay("over it", legend=True))
-    ]
-
-
-limit = float(explanation.heatmap()[0].abs().max())
-draw_sheet([Strip(three_planes(explanation, 0, Look(limit=limit)))], title="lrp-gamma, lesion")
-
-# %% [markdown]
-# The vessel, as bright as the lesion, stays pale. A run of slices shows how deep the red goes, and the end of a vessel that counts *against* a lesion:
-
-# %% alt="Eight axial slices through the lesion, with the map over them"
 heat, volume, lesion = (
     explanation.heatmap()[1].numpy(),
     unseen[sick[1], 0].numpy(),
