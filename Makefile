@@ -13,7 +13,7 @@ SLOW = --option rise:masks=1000 --option lime:samples=300 --option kernel-shap:s
 export PIP_CONSTRAINT := constraints.txt
 export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: demo test lint format docs figures clean
+.PHONY: demo test lint format docs tutorials figures clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/relprop explain $(COFFEE) --against runner-up --smooth 1.5 --output $(OUT)/coffee.png
@@ -33,6 +33,10 @@ format: $(VENV)/.dev
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet --site-dir site
 
+# Runs the tutorials and writes their notebooks, of which `make docs` makes pages.
+tutorials: $(VENV)/.dev
+	$(BIN)/python benchmarks/tutorials.py
+
 # With DEIT=FILE, the weights of DeiT-tiny in timm's layout, also the pictures of a transformer. An option asks for its slow method.
 TWO = --methods rap,lrp-gamma,abslrp,grad-cam --model efficientnet-lite0 --model timm:deit_tiny_patch16_224=$(DEIT)
 figures: $(VENV)/.dev
@@ -40,6 +44,7 @@ figures: $(VENV)/.dev
 	$(BIN)/python benchmarks/pictures.py docs/images
 	$(BIN)/relprop compare $(COFFEE) $(SLOW) --dpi 100 --output docs/images/methods.webp
 	$(BIN)/python benchmarks/app.py $(COFFEE) --picture docs/images/app.webp
+	$(BIN)/python benchmarks/pages.py docs
 ifdef DEIT
 	$(BIN)/relprop compare $(COFFEE) $(TWO) --smooth 1.5 --dpi 110 --output docs/images/two-models.webp
 	$(BIN)/relprop compare $(COFFEE) --model timm:deit_tiny_patch16_224=$(DEIT) --dpi 85 --output docs/images/methods-transformer.webp

@@ -76,6 +76,11 @@ def load_benchmark(name):
     return _loaded(f"benchmark_{name}", ROOT / "benchmarks" / f"{name}.py")
 
 
+def load_hook(name):
+    """A hook of the docs, which MkDocs loads by its path."""
+    return _loaded(f"hook_{name}", ROOT / "docs" / "hooks" / f"{name}.py")
+
+
 def _loaded(name, path):
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, path)

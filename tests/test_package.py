@@ -12,7 +12,7 @@ from tests.files import ROOT
 
 SUBMODULES = (
     *("rules", "methods", "metrics", "datasets", "zoo", "viz", "evaluation", "images", "integrations", "heads", "targets"),
-    *("graph", "ops", "propagation"),
+    *("graph", "ops", "propagation", "concepts", "errors", "meaning"),
 )
 NAMES = ("explain", "capture", "concatenate", "Explainer", "Explanation", "Method", "RelpropError")
 REGISTERS = ("register_op", "register_rule", "register_method", "register_metric", "register_dataset")
@@ -36,7 +36,7 @@ def test_submodules_work_after_a_bare_import(name):
 
 def test_the_public_names_are_these():
     assert set(relprop.__all__) == {*NAMES, *REGISTERS, *SUBMODULES, "__version__"}
-    assert set(relprop.__all__) <= set(dir(relprop))
+    assert set(relprop.__all__) == {name for name in dir(relprop) if not name.startswith("_")} | {"__version__"}
     assert all(callable(getattr(relprop, name)) for name in (*NAMES, *REGISTERS))
 
 

@@ -9,12 +9,15 @@ from relprop.version import __version__
 
 if TYPE_CHECKING:
     from relprop import (
+        concepts,
         datasets,
+        errors,
         evaluation,
         graph,
         heads,
         images,
         integrations,
+        meaning,
         methods,
         metrics,
         ops,
@@ -40,13 +43,16 @@ __all__ = [
     "__version__",
     "capture",
     "concatenate",
+    "concepts",
     "datasets",
+    "errors",
     "evaluation",
     "explain",
     "graph",
     "heads",
     "images",
     "integrations",
+    "meaning",
     "methods",
     "metrics",
     "ops",
@@ -87,4 +93,4 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands fo
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

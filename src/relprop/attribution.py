@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Never
+from typing import TYPE_CHECKING, Never
 
 import torch
 from torch import Tensor, fx
@@ -18,6 +18,9 @@ from relprop.ops.op import op_name
 from relprop.propagation.roles import Roles
 from relprop.targets import Aim
 from relprop.text import draw_table, html_table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -232,6 +235,14 @@ class AttributionPlan:
 
     def _repr_html_(self) -> str:
         return html_table(_HEADER, self._rows, self._remarks)
+
+    def plot(self) -> "Figure":
+        """Draw the role of every op, from the input to the output; notebooks show it."""
+        from relprop.viz import plot_plan
+
+        rows = self._rows
+        names = [name if path == "·" else path for path, name, _ in rows]
+        return plot_plan(names, [role for _, _, role in rows], title=self.method.name)
 
     @property
     def _rows(self) -> list[tuple[str, ...]]:

@@ -25,7 +25,7 @@ def desk(tmp_path_factory):
 @pytest.fixture
 def session(desk):
     found = Session()
-    desk.open(found, Upload("noise.png", photo_bytes()))
+    desk.open(found, Upload("noise.png", photo_bytes()), "small net")
     return found
 
 
@@ -118,7 +118,7 @@ def test_the_code_makes_the_same_map(desk, session, tmp_path, monkeypatch):
 
 def test_code_of_odd_names_is_harmless(desk):
     session = Session()
-    desk.open(session, Upload('it\'s "odd".png', photo_bytes()))
+    desk.open(session, Upload('it\'s "odd".png', photo_bytes()), "small net")
     text = desk.code(session, SMALL, "rap")
     compile(text, "code", "exec")
     assert repr('it\'s "odd".png') in text
@@ -153,10 +153,28 @@ def test_a_method_that_is_not_on_offer_is_not_run(desk, session):
 def test_a_broken_or_huge_photo_leaves_the_last_one(desk, session):
     for content in (b"no image", photo_bytes()[:200], b"", huge_bytes()):
         with pytest.raises(InputError):
-            desk.open(session, Upload("bad.png", content))
+            desk.open(session, Upload("bad.png", content), "small net")
     assert session.upload.name == "noise.png"
     with pytest.raises(InputError, match="no photo yet"):
         desk.maps(Session(), SMALL)
+
+
+def test_a_drop_decodes_the_photo_once(desk, monkeypatch):
+    decoded = []
+    whole = Upload.photo
+    monkeypatch.setattr(Upload, "photo", lambda upload, limits: decoded.append(upload.name) or whole(upload, limits))
+    session = Session()
+    desk.open(session, Upload("noise.png", photo_bytes(size=(500, 400))), "small net")
+    desk.maps(session, SMALL)
+    assert decoded == ["noise.png"]
+    assert session.thumbnail.size == (192, 154)
+
+
+def test_a_model_that_is_not_on_offer_sees_nothing(desk):
+    session = Session()
+    with pytest.raises(OptionError, match="not on offer"):
+        desk.open(session, Upload("noise.png", photo_bytes()), "other net")
+    assert session.upload.name == "noise.png"
 
 
 def test_another_model_sees_the_photo_its_own_way(desk, session):

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.app.serving import huge_bytes, make_desk, photo_bytes
+from tests.pages.browser import PALE_TEXTS
 
 pytest.importorskip("gradio", reason="the extra app is not installed")
 pytest.importorskip("playwright", reason="playwright is not installed")
@@ -144,6 +145,16 @@ def test_what_cannot_be_read_is_a_sentence(chromium, served):
         page.wait_for_selector(MAP.format("rap"))
         assert page.locator("[role=alert]:visible").count() == 0
         assert page.wrong == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_can_be_read_in_light_and_dark(chromium, served, scheme):
+    with window(chromium, served[0], color_scheme=scheme) as page:
+        drop(page)
+        page.wait_for_selector(MAP.format("rap"))
+        page.click(MAP.format("rap"))
+        page.wait_for_selector(".rp-region tbody tr")
+        assert page.evaluate(PALE_TEXTS) == []
 
 
 def test_two_at_once_are_not_mixed_up(chromium, served):

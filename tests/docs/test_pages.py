@@ -22,6 +22,10 @@ def test_every_start_is_told(name):
     assert f"start={name}" in PAGE
 
 
+def test_it_counts_no_methods():
+    assert not re.search(r"\b\d+ methods\b", PAGE), "the number changes with every method"
+
+
 def test_its_pictures_are_there_and_small():
     pictures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", PAGE)
     assert pictures

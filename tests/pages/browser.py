@@ -10,6 +10,25 @@ import pytest
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
+PALE_TEXTS = """() => {
+  const light = (color) => color.slice(0, 3).map((value) => value / 255)
+    .map((value) => (value <= 0.03928 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, value, place) => sum + value * [0.2126, 0.7152, 0.0722][place], 0);
+  const parsed = (text) => [...text.match(/[\\d.]+/g).map(Number), 1].slice(0, 4);
+  const over = (upper, lower) => [0, 1, 2].map((place) => upper[place] * upper[3] + lower[place] * (1 - upper[3]));
+  const behind = (element) => {
+    const color = parsed(getComputedStyle(element).backgroundColor);
+    return color[3] >= 1 ? color : over(color, element.parentElement ? behind(element.parentElement) : [255, 255, 255]);
+  };
+  const own = (element) => [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
+  return [...document.querySelectorAll("body *")].filter((element) => element.offsetParent && own(element)).filter((element) => {
+    const ground = behind(element), style = getComputedStyle(element);
+    const pair = [light(over(parsed(style.color), ground)), light(ground)].sort((a, b) => b - a);
+    return (pair[0] + 0.05) / (pair[1] + 0.05) < (parseFloat(style.fontSize) >= 24 ? 3 : 4.5);
+  }).map((element) => element.textContent.trim().slice(0, 60));
+}"""
+"""A script that returns the texts whose contrast to what is behind them is below 4.5, of large ones 3 (WCAG 2, level AA)."""
+
 
 @dataclass
 class Opened:

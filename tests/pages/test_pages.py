@@ -16,7 +16,7 @@ from relprop.pages import Card, Gallery, Measure, MethodTile, write_page
 from relprop.pages.document import embedded
 from relprop.pages.gallery import LARGE, MANY, SMALL, side_for
 from relprop.viz import View, colorize
-from tests.pages.browser import chromium, open_file
+from tests.pages.browser import PALE_TEXTS, chromium, open_file
 
 EVIL = "<script>window.hacked=1</script>"
 BREAKOUT = '</script><img src="https://example.com/x" onerror="window.hacked=1">&amp;\u202e'
@@ -177,6 +177,19 @@ def test_filters_and_orders_of_the_gallery(chrome, tmp_path):
     page.keyboard.press("Escape")
     assert not page.locator("#zoom").is_visible()
     assert opened.complaints == opened.requests == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_can_be_read_in_light_and_dark(chrome, tmp_path, scheme):
+    cards = [
+        card("a.png", explained="cat", predicted="dog", label="cat"),
+        Card("b.png", card().photo, [MethodTile("rap", "It broke.")]),
+    ]
+    page = {**BARE, "notes": ["a note"], "missing": "no maps", "settings": [["Run", [["model", "net"]]]], "lead": "2 photos"}
+    write_page(tmp_path / "p.html", "t", page, gallery(*cards))
+    opened = open_file(chrome, tmp_path / "p.html", color_scheme=scheme)
+    opened.page.wait_for_selector(".tile canvas")
+    assert opened.page.evaluate(PALE_TEXTS) == []
 
 
 def test_a_thousand_images_are_decoded_only_where_they_are_seen(chrome, tmp_path):

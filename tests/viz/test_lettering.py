@@ -18,7 +18,8 @@ from relprop.evaluation.report.figures import draw_bars, draw_curves
 from relprop.evaluation.report.statistics import Estimate
 from relprop.evaluation.report.tables import Curve, Line, Table
 from relprop.viz import Row, View, draw_grid, plot_comparison, plot_explanation, save_figure
-from relprop.viz.lettering import printable
+from relprop.viz.lettering import printable, width_of
+from relprop.viz.page import blank_page
 from tests.figures import explanation
 from tests.files import ROOT
 
@@ -80,6 +81,17 @@ def test_figures_of_a_report_show_names_as_they_are(name, saved):
 def test_only_what_has_no_glyph_becomes_a_box():
     assert printable("Größe → 90 % · π\nnext") == "Größe → 90 % · π\nnext"
     assert printable("a猫b", weight="bold") == "a□b"
+
+
+@pytest.mark.parametrize("dpi", [100, 110, 120, 150, 160, 200])
+def test_no_line_is_wider_than_measured(dpi):
+    text = "max ±3e-05  ·  Σ⁺ 0.0236  ·  Σ⁻ −0.0236  ·  absorbed ≈ 0"
+    for size in (6.0, 7.0, 8.5, 10.0):
+        page = blank_page(9, 2)
+        page.figure.set_dpi(dpi)
+        page.label(0, 1, text, size=size)
+        (drawn,) = page.axes.texts
+        assert drawn.get_window_extent(page.figure.canvas.get_renderer()).width / dpi <= width_of(text, size)
 
 
 def test_drawing_leaves_the_settings_of_matplotlib_alone(tmp_path):

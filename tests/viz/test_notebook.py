@@ -13,7 +13,10 @@ from PIL import Image
 from torch import nn
 
 import relprop
+from relprop.errors import InputError
+from relprop.viz import plot_plan
 from tests.figures import explanation, texts_of
+from tests.pages.browser import chromium, open_file
 
 
 class Tags(HTMLParser):
@@ -42,11 +45,23 @@ def test_several_classes_get_a_slider():
     assert [slider["max"] for slider in tags.of("input")] == ["2", "2"], "one for each of two images"
     pictures = tags.of("img")
     assert len(pictures) == 6
-    assert ["hidden" in picture for picture in pictures] == [False, True, True] * 2, "one is shown without any script too"
+    hidden = ["display:none" in picture["style"] for picture in pictures]
+    assert hidden == [False, True, True] * 2, "one is shown without any script too"
     for number, picture in enumerate(pictures):
         assert f"class {number % 3}" in picture["alt"]
         data = base64.b64decode(picture["src"].removeprefix("data:image/png;base64,"))
         assert Image.open(BytesIO(data)).format == "PNG"
+
+
+def test_the_slider_shows_one_picture_whatever_the_page_says_of_pictures(tmp_path):
+    page = f"<html data-ready><style>img {{ display: block }}</style><body>{explanation(targets=3)._repr_html_()}"
+    (tmp_path / "p.html").write_text(page)
+    with chromium() as browser:
+        opened = open_file(browser, tmp_path / "p.html").page
+        for place in (0, 2, 1):
+            opened.locator("input").first.fill(str(place))
+            shown = [picture.is_visible() for picture in opened.locator("figure").first.locator("img").all()]
+            assert shown == [number == place for number in range(3)]
 
 
 def test_a_single_class_needs_none():
@@ -97,6 +112,35 @@ def test_plans_are_tables(explainer):
         tags = Tags(plan._repr_html_())
         assert tags.open == []
         assert len(tags.of("tr")) == 1 + len([line for line in str(plan).splitlines()[2:] if not line.startswith("Note")])
+
+
+def test_plans_are_figures_with_a_lane_per_rule(explainer):
+    captured = explainer.captured
+    for plan, lanes in (
+        (explainer.plan, [step.rule for step in explainer.plan.steps if step.rule]),
+        (
+            captured.explainer("gradient").plan,
+            [line.split()[2] for line in str(captured.explainer("gradient").plan).splitlines()[2:6]],
+        ),
+    ):
+        (axes,) = plan.plot().axes
+        assert [label.get_text() for label in axes.get_yticklabels()] == list(dict.fromkeys(lanes))
+        marks = {name: len(found.get_offsets()) for name, found in zip(dict.fromkeys(lanes), axes.collections, strict=True)}
+        assert marks == {name: lanes.count(name) for name in lanes}
+        assert len(axes.get_xticklabels()) == 4
+    assert explainer.plan.plot()._repr_png_().startswith(b"\x89PNG")
+
+
+def test_plans_of_averages_show_the_methods_own(explainer):
+    plan = explainer.captured.explainer("lrp-epsilon", average={"shifts": 2}).plan
+    assert plan._repr_html_().startswith(explainer.plan._repr_html_())
+    assert "mean over" in plan._repr_html_()
+    assert plan.plot().axes[0].get_title(loc="left") == explainer.plan.plot().axes[0].get_title(loc="left")
+
+
+def test_a_plan_without_rules_is_refused():
+    with pytest.raises(InputError, match="2 ops and 1 rules"):
+        plot_plan(["a", "b"], ["epsilon"])
 
 
 def test_traces_are_tables_and_figures(explainer, capsys):

@@ -197,7 +197,8 @@ def test_the_meaning_follows_the_options():
     }
     assert said["rap"].negative == "unimportant"
     assert said["lrp-epsilon"].negative == "against it"
-    assert relprop.explain(model, x, method="lrp-epsilon:start=clrp").meaning.negative == "for other classes"
+    for start in ("clrp", "sglrp", "abslrp", "softmax", "mean", "finer"):
+        assert relprop.explain(model, x, method=f"lrp-epsilon:start={start}").meaning.negative == "for other classes"
     assert relprop.explain(model, x, method="gradient:absolute=true").meaning.negative == ""
     assert relprop.explain(model, x, method=relprop.Method("mine", {"dense": "epsilon"})).meaning == UNSAID
     relprop.register_method("test-meant", lambda model, inputs, target: inputs, source="test", meaning=Meaning("up", "down"))

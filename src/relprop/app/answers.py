@@ -18,6 +18,8 @@ from relprop.app.drop import drop_zone
 from relprop.app.photos import Upload, received, samples
 from relprop.app.sessions import Session, Sessions
 from relprop.errors import InputError
+from relprop.text import percent
+from relprop.viz.classes import Named
 
 PARTS = ("drop", "news", "viewer", "region", "classes", "target", "layer", "table", "code")
 """The parts of the page that a step changes, in the order of the outputs."""
@@ -130,7 +132,7 @@ class Answers:
         self, request: gr.Request, upload: Callable[[], Upload], model: str, methods: list[str], layer: str | None
     ) -> Answer:
         def take(session: Session) -> Answer:
-            self.desk.open(session, upload())
+            self.desk.open(session, upload(), model)
             return self._everything(session, choice_of(model, methods, None, layer))
 
         return self._answer(request, take)
@@ -157,11 +159,11 @@ class Answers:
         names = self.desk.names(choice.model, len(prepared.logits))
         first = prepared.ranked[:TOP]
         rest = sorted((index for index in range(len(names)) if index not in first), key=lambda index: names[index].casefold())
-        listed = [(f"{names[index]}  ·  {float(prepared.probabilities[index]):.1%}", index) for index in first]
+        listed = [(f"{names[index]}  ·  {percent(float(prepared.probabilities[index]), 1)}", index) for index in first]
         listed += [(f"{names[index]}  ·  {index}", index) for index in rest]
         chosen = replace(choice, target=first[0])
         shown = dict(zip(PARTS, self._maps(session, chosen), strict=True))
-        zone = drop_zone(self.desk.limits, self.samples, session.upload, self.desk.shown(session, choice.model))
+        zone = drop_zone(self.desk.limits, self.samples, session.upload, session.thumbnail)
         target = gr.update(choices=listed, value=first[0], interactive=True)
         return _only(**{**shown, "drop": zone, "target": target})
 
@@ -173,11 +175,9 @@ class Answers:
         prepared, target = self.desk.prepared(session, choice.model), self.desk.target(session, choice)
         names = self.desk.names(choice.model, len(prepared.logits))
         photo = session.upload.name if session.upload else ""
-        score = f"logit {float(prepared.logits[target]):.2f}".replace("-", "−") + ", negative" * (
-            float(prepared.logits[target]) < 0
-        )
+        named = Named(names[target], target, float(prepared.logits[target]))
         said = [
-            f"{names[target]}, {float(prepared.probabilities[target]):.1%}, {score}; explained in {took:.1f} s.",
+            f"{named.name}, {percent(float(prepared.probabilities[target]), 1)}, {named.score}; explained in {took:.1f} s.",
             *session.notes,
         ]
         return _only(

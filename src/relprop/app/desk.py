@@ -119,14 +119,16 @@ class Desk:
     limits: Limits = field(default_factory=Limits)
     describe: Callable[[Exception], str] = str
 
-    def open(self, session: Session, upload: Upload) -> None:
-        """Take a photo into a session.
+    def open(self, session: Session, upload: Upload, model: str) -> None:
+        """Take a photo into a session, and see what a model says of it.
 
         Raises:
             InputError: It cannot be read, or is too large; the session keeps the photo that it had.
+            OptionError: The model is not on offer.
         """
         photo = upload.photo(self.limits)
-        session.begin(upload, photo.notes)
+        session.begin(upload, thumbnail(photo.image, THUMBNAIL), photo.notes)
+        session.prepared[model] = self._seen(photo.image, model)
 
     def prepared(self, session: Session, model: str) -> Prepared:
         """Return the session's photo as a model sees it, with the model's answer.
@@ -138,18 +140,8 @@ class Desk:
         if session.upload is None:
             raise InputError("There is no photo yet; drop one, or pick a sample.")
         if model not in session.prepared:
-            served = self._served(model)
-            image = session.upload.photo(self.limits).image
-            cropped, inputs = served.prepare(image)
-            with torch.no_grad():
-                logits = finite_logits(served.captured(as_inputs(inputs)))[0].float().cpu()
-            likely = probabilities(logits[None], served.captured.activation)[0]
-            session.prepared[model] = Prepared(thumbnail(image, THUMBNAIL), cropped, inputs, logits, likely)
+            session.prepared[model] = self._seen(session.upload.photo(self.limits).image, model)
         return session.prepared[model]
-
-    def shown(self, session: Session, model: str) -> Image.Image:
-        """Return the photo in the size of a thumbnail."""
-        return self.prepared(session, model).thumbnail
 
     def names(self, model: str, count: int) -> list[str]:
         """Return the names of a model's classes."""
@@ -243,6 +235,14 @@ class Desk:
     def target(self, session: Session, choice: Choice) -> int:
         """Return the class that is explained."""
         return self._target(choice, self.prepared(session, choice.model))
+
+    def _seen(self, image: Image.Image, model: str) -> Prepared:
+        """A photo as a model sees it, with the model's answer."""
+        served = self._served(model)
+        cropped, inputs = served.prepare(image)
+        with torch.no_grad():
+            logits = finite_logits(served.captured(as_inputs(inputs)))[0].float().cpu()
+        return Prepared(cropped, inputs, logits, probabilities(logits[None], served.captured.activation)[0])
 
     def _target(self, choice: Choice, prepared: Prepared) -> int:
         if choice.target is None:

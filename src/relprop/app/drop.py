@@ -1,6 +1,7 @@
 """The place to drop a photo, with samples to pick."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from PIL import Image
 
@@ -32,7 +33,13 @@ def _samples(samples: Mapping[str, Upload], limits: Limits) -> str:
         return ""
     made = "".join(
         f'<button type="button" data-sample="{text(title)}" title="{text(title)}" aria-label="Sample: {text(title)}">'
-        f'<img alt="" src="{image_url(thumbnail(upload.photo(limits).image, _SAMPLE))}"></button>'
+        f'<img alt="" src="{_sample_url(upload, limits)}"></button>'
         for title, upload in samples.items()
     )
     return f'<div class="rp-samples"><span>Samples</span>{made}</div>'
+
+
+@lru_cache(maxsize=32)
+def _sample_url(upload: Upload, limits: Limits) -> str:
+    """The URL of a sample's picture, which every drop shows again."""
+    return image_url(thumbnail(upload.photo(limits).image, _SAMPLE))

@@ -11,6 +11,7 @@ from PIL import Image
 from relprop.app.desk import Map, Region, Share
 from relprop.app.sessions import Prepared
 from relprop.propagation.trace import Trace
+from relprop.text import percent
 from relprop.viz import View
 from relprop.viz.colors import Bytes, Scale, colorize_rgba, grayed
 from relprop.viz.images import Photo
@@ -111,7 +112,7 @@ def predicted(prepared: Prepared, names: Sequence[str], target: int, count: int)
     """Return the predicted classes with their probabilities, each a button that chooses it."""
     rows = "".join(
         f'<button type="button" class="rp-class" data-class="{index}" aria-pressed="{"true" if index == target else "false"}">'
-        f'<span class="rp-name">{text(names[index])}</span><span class="rp-percent">{float(prepared.probabilities[index]):.1%}</span>'
+        f'<span class="rp-name">{text(names[index])}</span><span class="rp-percent">{text(percent(float(prepared.probabilities[index]), 1))}</span>'
         f'<span class="rp-fill" style="width:{float(prepared.probabilities[index]):.1%}"></span></button>'
         for index in prepared.ranked[:count]
     )

@@ -28,8 +28,9 @@ def static(name: str) -> str:
 
 
 def theme() -> Base:
-    """Return the theme: fonts of the system alone, since others would be fetched from elsewhere."""
-    return Default(primary_hue="red", neutral_hue="slate", font=_SANS, font_mono=_MONO, radius_size="md")
+    """Return the theme: fonts of the system alone, since others would be fetched from elsewhere, and hints dark enough to be read."""
+    made = Default(primary_hue="red", neutral_hue="slate", font=_SANS, font_mono=_MONO, radius_size="md")
+    return made.set(body_text_color_subdued="*neutral_500")
 
 
 def head() -> str:

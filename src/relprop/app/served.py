@@ -9,9 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from relprop.explainer import Captured, Explainer, capture
-from relprop.inputs import as_inputs
-from relprop.text import check_labels
+from relprop.explainer import Captured, Explainer
 from relprop.zoo import LoadedModel
 
 
@@ -45,11 +43,7 @@ class Served:
         Raises:
             InputError: There are class names, of another number than the model's classes.
         """
-        example = self.loaded.preprocessing.zeros(self.device)
-        captured = capture(self.loaded.model, example, output=self.loaded.output, activation=self.loaded.activation)
-        with torch.no_grad():
-            check_labels(self.loaded.labels, captured(as_inputs(example)).shape[-1])
-        return captured
+        return self.loaded.capture(self.device)
 
     def explainer(self, method: str) -> Explainer:
         """Return the explainer by a method, made once."""
@@ -60,8 +54,7 @@ class Served:
 
     def prepare(self, image: Image.Image) -> tuple[Image.Image, Tensor]:
         """Return the part of a photo that the model sees, and the model's input ``(1, C, H, W)``."""
-        cropped = self.loaded.preprocessing.crop(image)
-        return cropped, self.loaded.preprocessing.normalize(cropped)[None].to(self.device)
+        return self.loaded.prepare(image, self.device)
 
     def warm_up(self, method: str) -> None:
         """Explain a blank image, so that the first photo need not wait for the capture."""

@@ -23,14 +23,12 @@ class Prepared:
     """A photo as one model sees it.
 
     Attributes:
-        thumbnail: The whole photo, small.
         cropped: The part that it sees.
         inputs: Its input ``(1, C, H, W)``.
         logits: Its answer ``(C,)``.
         probabilities: Likewise.
     """
 
-    thumbnail: Image.Image
     cropped: Image.Image
     inputs: Tensor
     logits: Tensor
@@ -48,21 +46,23 @@ class Session:
 
     Attributes:
         upload: The photo; None before the first.
+        thumbnail: It, small; None likewise.
         notes: Remarks on it.
         prepared: By model, the photo as it sees it.
         explanations: By model, method, classes and layer.
     """
 
     upload: Upload | None = None
+    thumbnail: Image.Image | None = None
     notes: tuple[str, ...] = ()
     prepared: dict[str, Prepared] = field(default_factory=dict[str, Prepared])
     explanations: OrderedDict[tuple[object, ...], Explanation] = field(
         default_factory=OrderedDict[tuple[object, ...], Explanation]
     )
 
-    def begin(self, upload: Upload, notes: tuple[str, ...]) -> None:
+    def begin(self, upload: Upload, thumbnail: Image.Image, notes: tuple[str, ...]) -> None:
         """Take a new photo and forget all about the last."""
-        self.upload, self.notes = upload, notes
+        self.upload, self.thumbnail, self.notes = upload, thumbnail, notes
         self.prepared.clear()
         self.explanations.clear()
 

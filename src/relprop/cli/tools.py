@@ -13,7 +13,7 @@ from torch import Tensor
 
 from relprop.cli.terminal import err
 from relprop.errors import TargetError
-from relprop.explainer import Captured, Explainer, MethodChoice, capture
+from relprop.explainer import Captured, Explainer, MethodChoice
 from relprop.heads import check_activation
 from relprop.methods import choose_method
 from relprop.targets import Target, Top, parse_target, read_target
@@ -35,9 +35,7 @@ class Classifier:
         Raises:
             InputError: There are class names, of another number than the model's classes.
         """
-        loaded = self.loaded
-        example = loaded.preprocessing.zeros(self.device)
-        return capture(loaded.model, example, output=loaded.output, activation=loaded.activation, labels=loaded.labels)
+        return self.loaded.capture(self.device)
 
     def explainer(self, method: MethodChoice, options: Mapping[str, Any]) -> Explainer:
         """Return the model's explainer by a method."""
@@ -46,8 +44,7 @@ class Classifier:
 
     def prepare(self, image: Image.Image) -> tuple[Image.Image, Tensor]:
         """Return the part of a photo that the model sees, and the model's input ``(1, C, H, W)``."""
-        cropped = self.loaded.preprocessing.crop(image)
-        return cropped, self.loaded.preprocessing.normalize(cropped)[None].to(self.device)
+        return self.loaded.prepare(image, self.device)
 
     def target(self, explainer: Explainer, inputs: Tensor) -> int | Tensor | Target | None:
         """Return None for the predicted class, a class, ``(1, K)`` classes, or another target."""

@@ -4,7 +4,8 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Never
+from html import escape
+from typing import TYPE_CHECKING, Any, Never
 
 import torch
 from torch import Tensor
@@ -18,6 +19,9 @@ from relprop.meaning import Meaning
 from relprop.methods.options import at_least
 from relprop.methods.protocol import AnyMethod, MethodPlan
 from relprop.options import check_options
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Move = Callable[[Tensor], Tensor]
 """Moves the pixels of images, in the last two dimensions."""
@@ -194,6 +198,13 @@ class AveragedPlan:
     def __str__(self) -> str:
         """Return the method's table of ops, and what is averaged over."""
         return f"{self.inner}\nNote: {self.notes[-1]}"
+
+    def _repr_html_(self) -> str:
+        return f"{self.inner._repr_html_()}<p>{escape(f'Note: {self.notes[-1]}')}</p>"  # pyright: ignore[reportPrivateUsage] - Jupyter's name
+
+    def plot(self) -> "Figure":
+        """Draw the method's own plan."""
+        return self.inner.plot()
 
 
 def _has_pixels(value: Tensor) -> bool:

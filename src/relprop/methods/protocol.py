@@ -1,6 +1,6 @@
 """The interface of every method."""
 
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 
@@ -9,6 +9,9 @@ from relprop.graph.model import CapturedModel
 from relprop.inputs import Request
 from relprop.meaning import Meaning
 from relprop.propagation.trace import Trace
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class MethodPlan(Protocol):
@@ -28,6 +31,12 @@ class MethodPlan(Protocol):
     def layers(self) -> Any:  # noqa: ANN401 - a mapping whose keys matter
         """By module path, the values at which relevance can be returned."""
         ...
+
+    def plot(self) -> "Figure":
+        """Draw the rule, or the role, of every op."""
+        ...
+
+    def _repr_html_(self) -> str: ...
 
 
 @runtime_checkable

@@ -4,7 +4,7 @@ import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, fx
 
@@ -34,6 +34,9 @@ from relprop.propagation.schedule import Schedule, make_schedule
 from relprop.propagation.step import Step
 from relprop.rules.rule import Rule
 from relprop.text import draw_table, html_table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _HEADER = ("module", "op", "role", "rule", "output")
 
@@ -91,6 +94,12 @@ class Plan:
 
     def _repr_html_(self) -> str:
         return html_table(_HEADER, self._rows, [f"Note: {note}" for note in self.notes])
+
+    def plot(self) -> "Figure":
+        """Draw which rule shares the relevance of which op, from the input to the output; notebooks show it."""
+        from relprop.viz import plot_plan
+
+        return plot_plan([s.path or s.op for s in self.steps], [s.rule for s in self.steps], title=self.method.name)
 
     @property
     def _rows(self) -> list[tuple[str, ...]]:

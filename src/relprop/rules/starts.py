@@ -118,7 +118,7 @@ STARTS: Mapping[str, Start] = {
     "finer": _minus_similar,
 }
 """Every start by name; an option of every propagation method."""
-CONTRASTIVE = (_against_others, _contrastive, _softmax_gradient)
+CONTRASTIVE = (_against_others, _contrastive, _softmax_gradient, _minus_softmax, _minus_mean, _minus_similar)
 """The starts that set the target against the other classes."""
 
 

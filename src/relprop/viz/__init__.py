@@ -2,6 +2,7 @@
 
 from relprop.viz.colors import Scale, colorize, colorize_rgba, overlay, scale_of
 from relprop.viz.comparison import Row, comparison_rows, draw_grid, plot_comparison, plot_models
+from relprop.viz.curves import plot_curves
 from relprop.viz.drawable import Drawable, maps_of
 from relprop.viz.features import plot_features
 from relprop.viz.frame import Framed
@@ -9,6 +10,7 @@ from relprop.viz.layers import plot_layers
 from relprop.viz.look import Look
 from relprop.viz.notebook import html_of_explanation, png_of_explanation
 from relprop.viz.pictures import overlay_image
+from relprop.viz.plan import plot_plan
 from relprop.viz.plot import plot_contrast, plot_explanation, plot_signs
 from relprop.viz.ranks import plot_ranks
 from relprop.viz.regions import positive_region
@@ -52,11 +54,13 @@ __all__ = [
     "overlay_image",
     "plot_comparison",
     "plot_contrast",
+    "plot_curves",
     "plot_explanation",
     "plot_features",
     "plot_frames",
     "plot_layers",
     "plot_models",
+    "plot_plan",
     "plot_ranks",
     "plot_signals",
     "plot_signs",

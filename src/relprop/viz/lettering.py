@@ -9,6 +9,8 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 FAMILY = "sans-serif"
 BOX, UNKNOWN = "□", "?"
 _EM = 100.0
+_HINTED = 1.08
+"""How much wider a line may become, since hinting moves glyphs to whole pixels; measured at 100 and more pixels per inch."""
 
 AS_IT_IS: dict[str, Any] = {"parse_math": False, "usetex": False, "family": FAMILY}
 """The keywords with which matplotlib shows a text as it is."""
@@ -22,9 +24,9 @@ def printable(text: str, weight: str = "normal") -> str:
 
 
 def width_of(text: str, size: float, weight: str = "normal") -> float:
-    """Return the width of one line of text in inches, at a font size in points."""
+    """Return the width that one line of text takes in inches at most, at a font size in points."""
     file = findfont(FontProperties(family=FAMILY, weight=weight))
-    return sum(_advance(file, character) for character in printable(text, weight)) * size / 72
+    return _HINTED * sum(_advance(file, character) for character in printable(text, weight)) * size / 72
 
 
 def fitted(text: str, width: float, size: float, smallest: float, weight: str = "normal") -> tuple[str, float]:

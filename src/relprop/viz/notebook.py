@@ -14,7 +14,10 @@ from relprop.viz.subjects import Subject, foot_of, subjects_of
 
 IMAGES, MAPS = 4, 10
 """Of one explanation, the most images that a notebook shows, and the most maps of each."""
-_SLIDE = "const shown=this.closest('figure').querySelectorAll('img');shown.forEach((image,n)=>{image.hidden=n!=this.value})"
+_SLIDE = (
+    "const shown=this.closest('figure').querySelectorAll('img');"
+    "shown.forEach((image,n)=>{image.style.display=n==this.value?'':'none'})"
+)
 
 
 def png_of_explanation(explanation: Drawable, labels: Sequence[str] | None = None) -> bytes | None:
@@ -63,7 +66,8 @@ def _picture(explanation: Drawable, subject: Subject, *, hidden: bool) -> str:
     data = b64encode(png_of(figure)).decode("ascii")
     named = subject.names[0].title if subject.names else "relevance"
     text = escape(f"{explanation.method}, {named}: photo, heat map, overlay and predicted classes", quote=True)
-    return f'<img style="max-width:100%" alt="{text}"{" hidden" * hidden} src="data:image/png;base64,{data}">'
+    style = "max-width:100%" + ";display:none" * hidden  # pages style pictures, which outweighs the attribute hidden
+    return f'<img style="{style}" alt="{text}" src="data:image/png;base64,{data}">'
 
 
 def _foot(explanation: Drawable, subjects: Sequence[Subject]) -> list[str]:

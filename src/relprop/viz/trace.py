@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -27,10 +28,7 @@ def plot_trace(ops: Sequence[str], received: Sequence[float], absorbed: Sequence
     axes.plot(received, color=EXPLAINED, lw=1.6, label="relevance that arrives")
     axes.fill_between(range(len(ops)), gone, color="#9db8d2", step="post", label="absorbed so far")
     axes.axhline(0, color=INK, lw=0.6)
-    step = max(1, -(-len(ops) // _NAMED))
-    axes.set_xticks(
-        range(0, len(ops), step), [printable(_short(name)) for name in ops[::step]], rotation=90, fontsize=6, **AS_IT_IS
-    )
+    name_ops(axes, ops)
     axes.yaxis.set_major_locator(MaxNLocator(6))
     axes.tick_params(axis="y", labelsize=7, colors=MUTED)
     axes.set_title(printable(title), fontsize=9, loc="left", **AS_IT_IS)
@@ -38,6 +36,13 @@ def plot_trace(ops: Sequence[str], received: Sequence[float], absorbed: Sequence
     axes.margins(x=0.01)
     axes.legend(fontsize=7, frameon=False)
     return figure
+
+
+def name_ops(axes: Axes, ops: Sequence[str]) -> None:
+    """Write the names of ops, or of some of many, along the horizontal axis."""
+    step = max(1, -(-len(ops) // _NAMED))
+    names = [printable(_short(name)) for name in ops[::step]]
+    axes.set_xticks(range(0, len(ops), step), names, rotation=90, fontsize=6, **AS_IT_IS)
 
 
 def _short(name: str, longest: int = 26) -> str:

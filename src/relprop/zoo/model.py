@@ -3,8 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from torch import nn
+import torch
+from PIL import Image
+from torch import Tensor, nn
 
+from relprop.explainer import Captured, capture
 from relprop.text import counted
 from relprop.zoo.preprocessing import Preprocessing
 from relprop.zoo.weights import Weights
@@ -39,6 +42,24 @@ class LoadedModel:
         size = "×".join(map(str, self.preprocessing.size))
         names = "no class names" if self.labels is None else counted(len(self.labels), "class name")
         return f"LoadedModel({self.name!r}, {type(self.model).__name__}, {size} pixels, {names})"
+
+    def capture(self, device: torch.device | str = "cpu") -> Captured:
+        """Return the captured model, with its output, activation and class names, for explainers by any methods.
+
+        Args:
+            device: Where the model is.
+
+        Raises:
+            CaptureError: The model cannot be captured.
+            InputError: There are class names, of another number than the model's classes.
+        """
+        example = self.preprocessing.zeros(device)
+        return capture(self.model, example, output=self.output, activation=self.activation, labels=self.labels)
+
+    def prepare(self, image: Image.Image, device: torch.device | str = "cpu") -> tuple[Image.Image, Tensor]:
+        """Return the part of a photo that the model sees, and the model's input ``(1, C, H, W)``."""
+        cropped = self.preprocessing.crop(image)
+        return cropped, self.preprocessing.normalize(cropped)[None].to(device)
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,9 @@ def test_the_page_says_what_the_report_says(world):
     assert {curve["name"] for shown in data["tables"] for curve in shown["curves"]} == {"insertion", "deletion"}
     assert {tuple(failure["images"]) for failure in data["failures"] if failure["metric"] != "gae"} == {("cat/008.png",)}
     titles = dict(data["settings"])
+    run_settings = dict(titles["Run"])
+    assert run_settings["limit"] == "all images"
+    assert not {"mean", "std", "labels"} & set(run_settings), "what was not said is not on the page"
     assert ("seed", "0") in titles["Run"]
     assert [name for name, _ in titles["Versions"]][:2] == ["relprop", "torch"]
 

@@ -206,8 +206,12 @@ def test_a_method_without_a_score_leaves_a_row_of_dashes() -> None:
 def test_figures(tmp_path: Path) -> None:
     from relprop.evaluation.report.figures import write_figures
 
-    written = write_figures(summarize([*two(), *curve_rows("rap"), *curve_rows("edge")]), tmp_path / "figures")
-    assert [path.name for path in written] == ["m-segmentation.png", "m-lerf.png", "m-lerf-curves.png"]
+    found = summarize([*two(), *curve_rows("rap"), *curve_rows("edge")])
+    written = write_figures(found, tmp_path / "figures")
+    ranked = [f"m-segmentation-ranks-{ranks.value}.png" for ranks in found.table("m", "segmentation").ranks]
+    assert "m-segmentation-ranks-miou.png" in ranked
+    assert [path.name for path in written if "segmentation" in path.name] == ["m-segmentation.png", *ranked]
+    assert [path.name for path in written if path.name.startswith("m-lerf")][:2] == ["m-lerf.png", "m-lerf-curves.png"]
     assert all(path.stat().st_size > 5000 for path in written)
 
 

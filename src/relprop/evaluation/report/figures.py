@@ -1,9 +1,8 @@
-"""Figures of a report: bars of the headline scores with their intervals, and mean curves."""
+"""Figures of a report: bars of the headline scores with their intervals, mean curves, and mean ranks."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,20 +10,18 @@ from matplotlib.figure import Figure
 
 from relprop.evaluation.report.grids import ARROWS
 from relprop.evaluation.report.report import Report
-from relprop.evaluation.report.tables import Curve, Line, Table
+from relprop.evaluation.report.tables import Line, Table
 from relprop.files import as_path, atomic, make_folder
+from relprop.text import counted
+from relprop.viz.curves import plot_curves
 from relprop.viz.lettering import AS_IT_IS, printable
+from relprop.viz.ranks import plot_ranks
 
 _COLUMNS = 3
-_STYLES = ("-", "--", ":")
-COLORS = ("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd")
-"""Told apart by people with color deficiencies (Petroff 2021, matplotlib's petroff10)."""
-_BANDS = 10
-"""The most methods whose intervals are drawn: of more, the bands cover each other."""
 
 
 def write_figures(report: Report, folder: Path | str) -> list[Path]:
-    """Write for every model and metric ``MODEL-METRIC.png``, and ``MODEL-METRIC-curves.png`` where the metric has curves.
+    """Write for every model and metric ``MODEL-METRIC.png``, and where they exist ``…-curves.png`` and one ``…-ranks-VALUE.png`` per value.
 
     Raises:
         OutputError: A file that cannot be written.
@@ -33,7 +30,7 @@ def write_figures(report: Report, folder: Path | str) -> list[Path]:
     written: list[Path] = []
     for table in report.tables:
         name = _file_name(f"{table.model}-{table.metric}")
-        for suffix, figure in (("", draw_bars(table)), ("-curves", draw_curves(table))):
+        for suffix, figure in (("", draw_bars(table)), ("-curves", draw_curves(table)), *_ranks(table)):
             if figure is not None:
                 make_folder(folder)
                 written.append(folder / f"{name}{suffix}.png")
@@ -52,7 +49,7 @@ def draw_bars(table: Table) -> Figure | None:
     columns = min(_COLUMNS, len(values))
     rows = -(-len(values) // columns)
     figure = Figure(figsize=(3.6 * columns + 0.4, 0.5 + rows * (0.6 + 0.22 * methods)), layout="constrained")
-    _head(figure, table)
+    figure.suptitle(printable(_title(table)), fontsize=10, **AS_IT_IS)
     for place, value in enumerate(values, start=1):
         _bars(figure.add_subplot(rows, columns, place), [line for line in lines if line.value == value])
     return figure
@@ -84,46 +81,26 @@ def _zoom(axes: Axes, scores: np.ndarray, ends: np.ndarray) -> None:
 def draw_curves(table: Table) -> Figure | None:
     """Return one panel per curve, with a line per method, and its interval as a band for up to ten methods; None without curves."""
     names = list(dict.fromkeys(curve.name for curve in table.curves))
-    if not names:
-        return None
-    columns = min(_COLUMNS, len(names))
-    rows = -(-len(names) // columns)
-    figure = Figure(figsize=(4.0 * columns, 3.0 * rows + 1.1), layout="constrained")
-    _head(figure, table)
-    looks = _looks([curve.method for curve in table.curves])
-    for place, name in enumerate(names, start=1):
-        _lines(figure.add_subplot(rows, columns, place), name, [curve for curve in table.curves if curve.name == name], looks)
-    legend = figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=7)
-    for text in legend.get_texts():
-        text.set(**AS_IT_IS)
-    return figure
-
-
-def _head(figure: Figure, table: Table) -> None:
-    figure.suptitle(printable(f"{table.model}: {table.metric}"), fontsize=10, **AS_IT_IS)
-
-
-def _lines(axes: Axes, name: str, curves: Sequence[Curve], looks: Mapping[str, Mapping[str, Any]]) -> None:
-    for curve in curves:
-        axes.plot([point.value for point in curve.points], label=printable(curve.method), **looks[curve.method])
-        if len(curves) <= _BANDS:
-            ends = [point.low for point in curve.points], [point.high for point in curve.points]
-            axes.fill_between(range(len(curve.points)), *ends, color=looks[curve.method]["color"], alpha=0.15, linewidth=0)
-    axes.set_title(printable(name.removesuffix("_curve").replace("_", " ")), fontsize=9, **AS_IT_IS)
-    axes.set_xlabel("step", fontsize=8)
-    axes.tick_params(labelsize=7)
-
-
-def _looks(methods: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return a color and line style for each method; they repeat after thirty."""
-    return {
-        method: {
-            "color": COLORS[place % len(COLORS)],
-            "linestyle": _STYLES[place // len(COLORS) % len(_STYLES)],
-            "lw": 1.4,
+    panels = {
+        name.removesuffix("_curve").replace("_", " "): {
+            curve.method: [(point.value, point.low, point.high) for point in curve.points]
+            for curve in table.curves
+            if curve.name == name
         }
-        for place, method in enumerate(dict.fromkeys(methods))
+        for name in names
     }
+    return plot_curves(panels, title=_title(table), columns=_COLUMNS) if panels else None
+
+
+def _ranks(table: Table) -> Iterator[tuple[str, Figure]]:
+    """Yield the end of a file's name and the chart of mean ranks, for each value that has ranks."""
+    for ranks in table.ranks:
+        title = f"{_title(table)}, {ranks.value} {ARROWS[ranks.direction]}, mean ranks over {counted(ranks.images, 'image')}"
+        yield f"-ranks-{_file_name(ranks.value)}", plot_ranks(ranks.methods, ranks.difference, title=title)
+
+
+def _title(table: Table) -> str:
+    return f"{table.model}: {table.metric}"
 
 
 def _file_name(text: str) -> str:

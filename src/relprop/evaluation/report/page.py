@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from relprop.evaluation.report.figures import COLORS
 from relprop.evaluation.report.grids import ARROWS, WAYS, number, unit_of
 from relprop.evaluation.report.kept import IMAGES, gallery_of
 from relprop.evaluation.report.opened import open_results
@@ -15,6 +14,7 @@ from relprop.evaluation.settings import Choice
 from relprop.metrics import METRICS
 from relprop.pages import write_page
 from relprop.text import counted
+from relprop.viz.curves import COLORS
 
 NO_MAPS = (
     "This run kept no maps, so there are no pictures. `relprop evaluate --keep-maps` keeps them: the same command with that option, "
@@ -136,16 +136,15 @@ def _curve(name: str, curves: Sequence[Curve]) -> dict[str, Any]:
 
 def _settings(settings: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     """Return the settings of a run as titled lists of names and texts."""
-    content = [(name.replace("_", " "), _said(value)) for name, value in settings["content"].items() if value != {}]
+    content = {**settings["content"], "limit": settings["content"].get("limit") or "all images"}
+    said = [(name.replace("_", " "), _said(value)) for name, value in content.items() if value not in ({}, None)]
     models = [(f"{table['name']}", table["weights"]) for table in settings["models"]]
     prints = [(f"weights of {model}", text) for model, text in settings["fingerprints"].items()]
     choices = [(kind, ", ".join(str(Choice(**table)) for table in settings[kind])) for kind in ("methods", "metrics")]
     versions = [(name, str(settings[name])) for name in ("relprop", "torch") if name in settings]
-    parts = [("Run", content), ("Models", models), ("Choices", choices), ("Versions", [*versions, *prints])]
+    parts = [("Run", said), ("Models", models), ("Choices", choices), ("Versions", [*versions, *prints])]
     return [(title, entries) for title, entries in parts if entries]
 
 
 def _said(value: object) -> str:
-    return (
-        {None: "all", True: "yes", False: "no"}.get(value, str(value)) if value is None or isinstance(value, bool) else str(value)
-    )
+    return str(value) if not isinstance(value, bool) else "yes" if value else "no"

@@ -57,5 +57,5 @@ function legend(tile) {
   const stops = Array.from({ length: 9 }, (_, number) => Math.round(first + (last - first) * number / 8));
   const bar = el("div", { class: "legend" });
   bar.style.background = `linear-gradient(to right, ${stops.map((stop) => `rgb(${palette.slice(3 * stop, 3 * stop + 3).join(" ")})`).join(", ")})`;
-  return [bar, el("div", { class: "ends" }, tile.ends.map((text) => el("span", {}, text)))];
+  return [bar, el("div", { class: "ends" }, tile.ends.map((text) => el("span", {}, text.replace(/e-(?=\d)/, "e\u2011"))))];
 }
