@@ -23,6 +23,7 @@ ORDER = [
     ["propagation"],
     ["attribution"],
     ["methods"],
+    ["captured"],
     ["explainer"],
     ["concepts"],
     ["zoo"],

@@ -3,22 +3,20 @@
 import copy
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, Self, SupportsIndex, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, NoReturn, Self, SupportsIndex, TypeVar, overload
 
 import torch
 from torch import Tensor, nn
 
-from relprop.context import ordinary, ordinary_model, own_context
-from relprop.errors import CaptureError, InputError, ModelError, OptionError, OutputError, TargetError, UnsupportedOpError
+from relprop.captured import inputs_like, labels_in_config, record, summary_of
+from relprop.context import ordinary, own_context
+from relprop.errors import ModelError, OptionError, OutputError, TargetError
 from relprop.explanation import Answer, Explanation, concatenate
-from relprop.graph.capture import capture as capture_model
 from relprop.graph.model import CapturedModel
-from relprop.graph.passes.final import final_activation
 from relprop.graph.reading import channel_dim, read_at
 from relprop.graph.recording.assumptions import AssumptionError
-from relprop.graph.watch import Watch
 from relprop.heads import check_activation
 from relprop.inputs import Inputs, Request, as_inputs, batch_size, finite_logits
 from relprop.methods import choose_method
@@ -31,6 +29,7 @@ from relprop.text import check_labels
 
 _T = TypeVar("_T")
 
+
 MethodChoice = str | Path | AnyMethod
 """A name of :data:`relprop.methods.METHODS`, the path of a TOML file, or a method."""
 
@@ -41,7 +40,7 @@ class Captured(CapturedModel):
 
     def __repr__(self) -> str:
         """Return one line: the model, its inputs and the number of its ops."""
-        return f"Captured({_summary(self)})"
+        return f"Captured({summary_of(self)})"
 
     def explainer(self, method: MethodChoice = "rap", **options: Any) -> "Explainer":  # noqa: ANN401 - options of the method
         """Return an explainer of this model; arguments and errors are those of :class:`Explainer`."""
@@ -79,56 +78,19 @@ def capture(
     """
     if not isinstance(model, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance] - users may give anything
         raise ModelError(f"The model must be a torch.nn.Module, not {type(model).__name__}.")
-    captured = _capture(model, as_inputs(example_inputs, model.forward), output, check_activation(activation))
+    captured = _captured(model, as_inputs(example_inputs, model.forward), output, check_activation(activation))
     value: Tensor = captured.output.meta["val"]
     detector = value.dim() == 3  # (batch, boxes, classes)
     classes = int(value.shape[2 if detector else 1]) if value.dim() > 1 else 0
     if labels is not None:
         check_labels(labels, classes)
-    found = _labels_in_config(model, classes, detector=detector) if labels is None else tuple(map(str, labels))
+    found = labels_in_config(model, classes, detector=detector) if labels is None else tuple(map(str, labels))
     return replace(captured, labels=found)
 
 
-def _labels_in_config(model: nn.Module, classes: int, *, detector: bool) -> tuple[str, ...] | None:
-    """The names in ``model.config.id2label``, unless they are mere numbers; a detector may have a last class more, of no object."""
-    named: Any = getattr(getattr(model, "config", None), "id2label", None)
-    if not isinstance(named, Mapping):
-        return None
-    count = len(cast("Mapping[Any, Any]", named))
-    if set(cast("Mapping[Any, Any]", named)) != set(range(count)) or classes - count not in ({0, 1} if detector else {0}):
-        return None
-    labels = tuple(str(named[index]) for index in range(count))
-    numbers = all(label == f"LABEL_{index}" for index, label in enumerate(labels))
-    return None if numbers else (*labels, *["no object"] * (classes - count))
-
-
-def _capture(model: nn.Module, given: Inputs, output: str | int | None, activation: str | None) -> Captured:
-    watch = Watch.of(model)
-    try:
-        found = capture_model(ordinary_model(model), given, output)
-    except (CaptureError, UnsupportedOpError) as error:
-        advice = _advice(model, given)
-        if not advice:
-            raise
-        raise type(error)(f"{error}{advice}") from error
-    head = activation or final_activation(found.notes)
-    followed = watch.without(found.caches)
-    return Captured(found.module, found.example, found.dynamic, model, found.notes, output, followed, head)
-
-
-def _advice(model: nn.Module, given: Inputs) -> str:
-    """A sentence for detectors, and for inputs that look like one image without a batch dimension."""
-    if hasattr(model, "backbone") and hasattr(model, "transform") and (hasattr(model, "head") or hasattr(model, "rpn")):
-        return (
-            " Which boxes a detector keeps depends on their values: capture relprop.zoo.raw_head(model), which returns the logits of all boxes, "
-            "and explain relprop.targets.Box(…)."
-        )
-    for name, tensor in given.tensors:
-        if tensor.is_floating_point() and tensor.dim() == 3 and tensor.shape[0] in {1, 3, 4}:
-            return (
-                f" If the tensor {name!r} of shape {tuple(tensor.shape)} is one image, add the batch dimension with unsqueeze(0)."
-            )
-    return ""
+def _captured(model: nn.Module, given: Inputs, output: str | int | None, activation: str | None) -> Captured:
+    found = record(model, given, output, activation)
+    return Captured(**{field.name: getattr(found, field.name) for field in fields(found)})
 
 
 class Explainer(nn.Module):
@@ -202,7 +164,7 @@ class Explainer(nn.Module):
 
     def __repr__(self) -> str:
         """Return one line: the method, the model, its inputs and the number of its ops."""
-        return f"Explainer({self.method.name!r}, {_summary(self.captured)})"
+        return f"Explainer({self.method.name!r}, {summary_of(self.captured)})"
 
     def _make_plan(self) -> None:
         self.plan: MethodPlan = self.method.plan(at_least(self.captured, self.method.precision))
@@ -231,7 +193,7 @@ class Explainer(nn.Module):
         held = self.captured
         if held.watch is None:  # a copy does not follow the model
             return run(request, read)
-        found = replace(_capture(held.original, request.given, held.chosen, held.activation), labels=held.labels)
+        found = replace(_captured(held.original, request.given, held.chosen, held.activation), labels=held.labels)
         captured = read_at(found, reading)
         other = _Read(captured, self.method.plan(at_least(captured, self.method.precision)))
         with self._lock:
@@ -247,7 +209,7 @@ class Explainer(nn.Module):
         with self._lock:
             held = self.captured
             if held.watch is not None and held.watch.changed():
-                found = _capture(held.original, held.example.map(torch.zeros_like), held.chosen, held.activation)
+                found = _captured(held.original, held.example.map(torch.zeros_like), held.chosen, held.activation)
                 self.captured = replace(found, labels=held.labels)
                 self._make_plan()
 
@@ -310,7 +272,7 @@ class Explainer(nn.Module):
             ModelError: The logits are not finite, or the model has changed in more than the values of its weights.
         """
         self._follow()
-        request = Request(self._checked(inputs))
+        request = Request(inputs_like(self.captured, inputs))
 
         def logits(request: Request, read: _Read) -> Tensor:
             return read.plan.model(_computed(request, read).given)
@@ -383,7 +345,7 @@ class Explainer(nn.Module):
         **more: Any,  # noqa: ANN401 - fields of a request
     ) -> "list[tuple[Request, _Read]]":
         """The whole batch, or one request per sample where the batch size is fixed or targets differ, each with the model it reads."""
-        given = self._checked(inputs)
+        given = inputs_like(self.captured, inputs)
         request = Request(given, read_target(target, self.captured.labels), ordinary(output_relevance), **more)
         whole = self.captured.dynamic and not self.captured.example.shared and not per_sample(request.target, batch_size(given))
         parts = [request] if whole else request.samples()
@@ -423,18 +385,6 @@ class Explainer(nn.Module):
             meaning=self.method.meaning,
         )
 
-    def _checked(self, inputs: object) -> Inputs:
-        expected = self.captured.example
-        given = replace(as_inputs(inputs, self.captured.original.forward), shared=expected.shared)
-        if [n for n, _ in given.leaves] != [n for n, _ in expected.leaves]:
-            raise InputError(f"Expected the inputs {[n for n, _ in expected.leaves]}, got {[n for n, _ in given.leaves]}.")
-        for (name, value), (_, example) in zip(given.leaves, expected.leaves, strict=True):
-            if isinstance(example, Tensor):
-                _check_like(name, value, example, shared=name in expected.shared)
-            elif isinstance(example, bool | int | float | str | None) and (type(value) is not type(example) or value != example):
-                raise InputError(f"The argument {name!r} is {value!r}; the model was captured with {example!r}.")
-        return given
-
 
 _READINGS = 8
 """The most models that an explainer holds besides its own, for targets that read another value than the output."""
@@ -458,11 +408,6 @@ def _computed(request: Request, read: _Read) -> Request:
     return replace(request, given=as_computed(request.given, read.plan.model))
 
 
-def _summary(captured: CapturedModel) -> str:
-    inputs = ", ".join(f"{name} {'×'.join(['batch', *map(str, value.shape[1:])])}" for name, value in captured.example.tensors)
-    return f"{type(captured.original).__name__}, {inputs}, {len(captured.ops)} ops"
-
-
 def _by_sample(given: Inputs, answer: Answer) -> list[Tensor]:
     """The relevance of every tensor; that of one which all samples share gets a dimension for the sample."""
     several = answer.absorbed.dim() == 2
@@ -470,25 +415,6 @@ def _by_sample(given: Inputs, answer: Answer) -> list[Tensor]:
         (part.movedim(1, 0) if several else part).unsqueeze(0) if name in given.shared else part
         for (name, _), part in zip(given.tensors, answer.relevance, strict=True)
     ]
-
-
-def _check_like(name: str, value: object, example: Tensor, *, shared: bool) -> None:
-    """Refuse a value that is not like the tensor that the model was captured with, except for its batch size."""
-    if not isinstance(value, Tensor):
-        raise InputError(f"The argument {name!r} is {type(value).__name__}; the model was captured with a tensor.")
-    if value.dtype != example.dtype:
-        raise InputError(f"The tensor {name!r} is {value.dtype}; the model was captured with {example.dtype}.")
-    if shared and value.shape != example.shape:
-        raise InputError(
-            f"The tensor {name!r}, which all samples share, has shape {tuple(value.shape)}; the model was captured with {tuple(example.shape)}."
-        )
-    wanted, shape = "×".join(["batch", *map(str, example.shape[1:])]), tuple(value.shape)
-    if value.shape == example.shape[1:]:
-        raise InputError(
-            f"The tensor {name!r} has shape {shape}; the model was captured for {wanted}: add the batch dimension with unsqueeze(0)."
-        )
-    if value.shape[1:] != example.shape[1:] or value.dim() != example.dim():
-        raise InputError(f"The tensor {name!r} has shape {shape}; the model was captured for {wanted}.")
 
 
 def _method_of(arguments: Sequence[Any], options: dict[str, Any]) -> AnyMethod:

@@ -116,7 +116,7 @@ def test_another_structure_is_refused_in_one_sentence(name):
 def test_nothing_is_captured_anew_where_nothing_changed(monkeypatch):
     model = network()
     explainer = relprop.Explainer(model, X)
-    monkeypatch.setattr("relprop.explainer.capture_model", lambda *_: pytest.fail("captured again"))
+    monkeypatch.setattr("relprop.explainer.record", lambda *_: pytest.fail("captured again"))
     explainer(X)
     explainer.logits(X)
 
