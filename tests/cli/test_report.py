@@ -59,7 +59,10 @@ def test_a_folder_gets_all_formats_and_figures(results: Path, tmp_path: Path) ->
     assert code == 0
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"report.md", "report.csv", "report.tex", "curves.csv", "failures.csv"}
-    assert {path.name for path in (tmp_path / "figures").iterdir()} == {"m-segmentation.png", "m-lerf.png", "m-lerf-curves.png"}
+    figures = {path.name for path in (tmp_path / "figures").iterdir()}
+    ranks = {name for name in figures if "-ranks-" in name}
+    assert figures - ranks == {"m-segmentation.png", "m-lerf.png", "m-lerf-curves.png"}
+    assert {"m-segmentation-ranks-miou.png", "m-lerf-ranks-accuracy_mean.png"} <= ranks
     assert (tmp_path / "out" / "report.csv").read_text() == report(results).csv()
 
 

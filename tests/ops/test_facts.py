@@ -468,6 +468,15 @@ def test_channels_lie_where_the_entry_says(case):
     assert not torch.equal(before[0], after[0])
 
 
+@having(lambda op: op.cuts)
+def test_what_is_cut_along_one_dimension_keeps_the_others(case):
+    arguments = case.arguments()
+    given = next(v for name, v in arguments.items() if name in case.op.data)
+    for x in given if isinstance(given, list) else [given]:
+        (output,) = tensors(case.run(arguments))
+        assert sum(a != b for a, b in zip(x.shape, output.shape, strict=True)) <= 1
+
+
 TABLES_ELSEWHERE = {
     ("methods/deeplift.py", "_RULES"): "one multiplier rule per op",
     ("methods/deeplift.py", "_PAIRS"): "one multiplier rule per op of two values",

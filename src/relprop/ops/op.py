@@ -173,6 +173,7 @@ class Op:
         reads: Arguments whose values matter, where others give a shape or a dtype alone; all arguments where None.
         reshapes: Whether it keeps the elements and their order in memory (view, flatten).
         order: For ops that permute dimensions, ``(arguments, dims) -> permutation``.
+        cuts: Whether it takes values apart along one dimension, or joins them there, and leaves every other dimension as it is.
         repeats: For ops that repeat every element in a dimension, ``(arguments, dims) -> (dimension, times)``; the dimension
             is None where it flattens first.
         slices: Locality: ``(arguments, output, dim) -> {argument: dim}``, the slices of arguments that make a slice of the output along
@@ -207,6 +208,7 @@ class Op:
     reads: tuple[str, ...] | None = None
     reshapes: bool = False
     order: Callable[[Arguments, int], Sequence[int]] | None = None
+    cuts: bool = False
     repeats: Callable[[Arguments, int], tuple[int | None, int]] | None = None
     slices: SliceFunction | None = None
     summands: Callable[[Arguments], Mapping[str, float]] | None = None

@@ -16,8 +16,6 @@ from relprop.propagation.composite import Regional
 from relprop.propagation.roles import Roles
 
 _ELEMENTWISE = frozenset({Role.ADD, Role.BIAS, Role.GATE, Role.ACTIVATION, Role.SCALE, Role.NORM})
-_CUTTING = frozenset({"aten::cat", "aten::slice", "aten::index_select"})
-"""Ops that take a value apart along a dimension, or put it together, and leave the others what they are."""
 
 
 @dataclass(frozen=True)
@@ -194,7 +192,7 @@ def _alike(node: fx.Node, dims: Sequence[int], roles: Roles) -> Iterator[tuple[f
             permutation = known.order(arguments_of(op), len(dims))
             for other in others:
                 yield other, tuple(dims[d] for d in permutation) if op is not node else _unpermuted(dims, permutation)
-        elif op_name(op.target) in _CUTTING:
+        elif known.cuts:
             yield from ((other, tuple(dims)) for other in others)
         elif roles.kinds.get(op) in _ELEMENTWISE:
             yield from ((other, tuple(dims)) for other in others if _same_shape(other, node))
