@@ -37,8 +37,9 @@ TAKE_PATHS = {
     "report": report,
     "read_toml": read_toml,
     "Evaluation.output": lambda path: Evaluation("folder:x", output=path, **WHAT),
-    **{f"data set {name}": open_it for name, open_it in DATASETS.items() if name != "huggingface"},  # which takes a data set too
+    **{f"data set {name}": open_it for name, open_it in DATASETS.items() if name not in {"huggingface", "handset"}},
 }
+"""Without two data sets that do not take a path alone: a data set of Hugging Face's, the name of a network."""
 
 
 @pytest.mark.parametrize("name", TAKE_PATHS)
@@ -46,6 +47,12 @@ TAKE_PATHS = {
 def test_what_is_no_path_is_said(name, path):
     with pytest.raises(InputError, match=rf"^[A-Z].* must be a string or a pathlib\.Path, not {type(path).__name__}\.$"):
         TAKE_PATHS[name](path)
+
+
+@pytest.mark.parametrize("name", [None, 3, b"pairs", [], "pair"])
+def test_what_is_no_network_set_by_hand_is_said(name):
+    with pytest.raises(InputError, match="There is no network .* with weights set by hand; there are count, "):
+        DATASETS["handset"](name)
 
 
 def test_nothing_is_written_for_what_is_no_path(tmp_path, monkeypatch):

@@ -31,10 +31,9 @@ def open_handset(design: str, *, count: int = 32, seed: int = 0) -> Dataset:
         InputError: There is no such network.
         OptionError: Fewer than one picture.
     """
-    if design not in DESIGNS:
-        raise InputError(
-            f"There is no network {design!r} with weights set by hand; there are {', '.join(DESIGNS)}.{suggestion(design, DESIGNS)}"
-        )
+    if not isinstance(design, str) or design not in DESIGNS:  # pyright: ignore[reportUnnecessaryIsInstance] - users may give anything
+        near = suggestion(str(design), DESIGNS)
+        raise InputError(f"There is no network {design!r} with weights set by hand; there are {', '.join(DESIGNS)}.{near}")
     if count < 1:
         raise OptionError(f"Option count must be at least 1, not {count}.")
     return Dataset("handset", tuple(COLORS), tuple(f"{number:05d}" for number in range(count)), partial(_read, design, seed))
