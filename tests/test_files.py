@@ -51,7 +51,7 @@ def test_what_is_no_path_is_said(name, path):
 
 @pytest.mark.parametrize("name", [None, 3, b"pairs", [], "pair"])
 def test_what_is_no_network_set_by_hand_is_said(name):
-    with pytest.raises(InputError, match="There is no network .* with weights set by hand; there are count, "):
+    with pytest.raises(InputError, match=r"There is no network .* with weights set by hand; there are count, "):
         DATASETS["handset"](name)
 
 
