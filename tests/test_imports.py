@@ -23,6 +23,7 @@ ORDER = [
     ["propagation"],
     ["attribution"],
     ["methods"],
+    ["streaming", "tiling"],
     ["explainer"],
     ["concepts"],
     ["zoo"],
