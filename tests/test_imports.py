@@ -23,7 +23,7 @@ ORDER = [
     ["propagation"],
     ["attribution"],
     ["methods"],
-    ["captured"],
+    ["captured", "streaming", "tiling"],
     ["explainer"],
     ["concepts"],
     ["zoo"],

@@ -2,7 +2,7 @@
 
 import copy
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self, SupportsIndex, TypeVar, overload
@@ -24,8 +24,10 @@ from relprop.methods.protocol import AnyMethod, MethodPlan
 from relprop.precision import as_computed, at_least
 from relprop.propagation.checks import note_on_conservation
 from relprop.propagation.trace import Trace, join_traces
+from relprop.streaming import explain_each, on_device
 from relprop.targets import Head, Reading, per_sample, read_target, reading_of
 from relprop.text import check_labels
+from relprop.tiling import Tiled, explain_tiles
 
 _T = TypeVar("_T")
 
@@ -336,6 +338,63 @@ class Explainer(nn.Module):
         if show:
             print(table)  # noqa: T201 - the trace is there to be read
         return table
+
+    def over(
+        self,
+        batches: Iterable[object],
+        target: object = None,
+        *,
+        layers: Sequence[str] = (),
+        concepts: Mapping[str, Sequence[int]] | None = None,
+        to: torch.device | str | None = None,
+        progress: bool = False,
+    ) -> Iterator[Explanation]:
+        """Explain a data loader: yield the explanation of each batch, and keep none of them.
+
+        Args:
+            batches: Of inputs, on any device; of pairs ``(inputs, labels)``, as data loaders give them; or of dicts. Labels, of dicts the entry
+                ``labels`` or ``label``, do not go into the model.
+            target: Of every batch, as of a call; ``"labels"`` for the batch's own labels.
+            layers: As of a call.
+            concepts: As of a call.
+            to: Where explanations are moved, such as ``"cpu"``; by default they stay where the model is.
+            progress: Show a bar on stderr, where that is a terminal.
+
+        Raises:
+            InputError: The batches are not of a data loader or list.
+            TargetError: The labels are asked for, and a batch has none.
+            RelpropError: As of a call; the message begins with the number of the batch, from 1 on.
+        """
+
+        def explain(inputs: object, asked: object) -> Explanation:
+            return self(on_device(inputs, self._device()), on_device(asked, self._device()), layers=layers, concepts=concepts)
+
+        return explain_each(batches, target, explain, self.captured.example, to=to, progress=progress)
+
+    def _device(self) -> torch.device | None:
+        """Where the model's weights are; None where it has none."""
+        module = self.captured.module
+        return next((value.device for value in (*module.parameters(), *module.buffers())), None)
+
+    @own_context()
+    def tiled(self, inputs: Tensor, target: object = None, *, overlap: float = 0.25, batch_size: int = 8) -> Tiled:
+        """Explain inputs larger than the model's, such as whole photos, in tiles of the model's input size; for fully convolutional models.
+
+        All tiles are explained for the same target, and their maps are blended into one, with weights that sum to one at every place; see
+        :class:`relprop.tiling.Tiled`.
+
+        Args:
+            inputs: ``(B, C, …)``; every dimension after the channels at least as long as that of the example inputs.
+            target: As of a call, except for places in the output; the predicted class and ``"top:K"`` go by the mean of the tiles' logits.
+            overlap: The share of a tile that neighbors have in common at least, from 0 to 0.9; tiles are spread evenly.
+            batch_size: Tiles that run at once, of all inputs.
+
+        Raises:
+            InputError: The model takes more than one tensor, the inputs are smaller than its input, or have more than 10 000 tiles.
+            OptionError: The overlap or the batch size is out of its range.
+            TargetError: The target does not fit, or names a place in the output.
+        """
+        return explain_tiles(self, self.logits, inputs, target, self.captured, overlap=overlap, batch_size=batch_size)
 
     def _requests(
         self,

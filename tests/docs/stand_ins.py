@@ -50,6 +50,7 @@ def make_files(folder):
     (folder / "PHOTOS").mkdir()
     for name in ("cat.jpg", "photo.jpg", "PHOTOS/a.jpg", "PHOTOS/b.jpg"):
         Image.fromarray(rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)).save(folder / name)
+    (folder / "photos.csv").write_text("path,target\nPHOTOS/a.jpg,tabby cat\nPHOTOS/b.jpg,\n")
     (folder / "net.py").write_text(NET)
     space = {}
     exec(NET, space)

@@ -11,6 +11,7 @@ import typer
 from relprop.cli.interrupts import exit_at_once
 from relprop.cli.process import Commands, importing, silence_libraries
 from relprop.cli.terminal import guarded, out, print_anywhere
+from relprop.errors import OptionError
 from relprop.version import __version__
 
 DEFAULT_MODEL = "efficientnet-lite0"
@@ -86,7 +87,12 @@ def root(
 @app.command()
 @guarded
 def explain(
-    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO...", help="Photos in any common format, or folders of them.")],
+    photos: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="PHOTO...", help="Photos in any common format, folders of them, or CSV manifests with path,target."
+        ),
+    ],
     model: ModelOption = DEFAULT_MODEL,
     weights: WeightsOption = None,
     method: MethodOption = "rap",
@@ -103,6 +109,26 @@ def explain(
         typer.Option(
             metavar="FILE", help="In place of pictures, write one page with all photos; --method then takes several, A,B."
         ),
+    ] = None,
+    maps: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FORMAT",
+            help="In place of pictures, write a map for each of many photos, safetensors, npy or png, and an index; resumes.",
+        ),
+    ] = None,
+    num_workers: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Threads that read photos, with --maps. Default: 2.")
+    ] = None,
+    tiles: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Explain the whole photo in tiles of the model's input size, N along its shorter side."
+        ),
+    ] = None,
+    overlap: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="What neighboring tiles have in common at least, 0 to 0.9. Default: 0.25 of a tile."),
     ] = None,
     npy: Annotated[bool, typer.Option("--npy", help="Also write the raw relevance as a NumPy file.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Also write the numbers as JSON.")] = False,
@@ -136,22 +162,44 @@ def explain(
     """Explain photos: write a picture of photo, heat map, overlay and predicted classes for each."""
     with importing():
         from relprop.cli.explain import FigureJob, Job, explain_photos
-        from relprop.cli.gallery import GalleryJob, make_gallery, refuse_with_page
+        from relprop.cli.gallery import GalleryJob, make_gallery
+        from relprop.cli.items import is_manifest
+        from relprop.cli.options import refuse_with
         from relprop.cli.photos import photos_in
+        from relprop.cli.tools import Tiles
         from relprop.viz import Look
         from relprop.zoo import Own
 
     what = model, weights, method, tuple(option), tuple(target)
     own, look = Own(labels, mean, std, scale, size, activation, tensor), Look(percentile, limit, smooth, opacity)
+    if overlap is not None and tiles is None:
+        raise OptionError("--overlap is that of tiles and goes with --tiles.")
+    cut = None if tiles is None else Tiles(tiles, 0.25 if overlap is None else overlap)
+    files = {"--npy": npy, "--json": json}
+    figures = {"--against": against, "--outline": outline, "--signs": signs, "--layer": layer, "--whole-photo": whole_photo}
     if html is not None:
-        files = {"--output": output, "--npy": npy, "--json": json}
-        figures = {"--against": against, "--outline": outline, "--signs": signs, "--layer": layer, "--whole-photo": whole_photo}
-        refuse_with_page({**files, **figures})
+        refuse_with(
+            "--html writes one page and no other file", {"--output": output, "--maps": maps, "--tiles": tiles} | files | figures
+        )
         if not make_gallery(GalleryJob(photos_in(photos), *what, html, look, device, own)):
             raise typer.Exit(1)
         return
+    if maps is not None or any(map(is_manifest, photos)):
+        from relprop.cli.many import MapsJob, explain_many
+
+        if output is None:
+            raise OptionError("--maps and manifests write a folder of maps; name it with --output.")
+        refuse_with("--maps and manifests write maps and an index, and no pictures", files | figures)
+        job = MapsJob(
+            tuple(photos), *what, output, maps or "safetensors", 2 if num_workers is None else num_workers, look, device, own, cut
+        )
+        if not explain_many(job):
+            raise typer.Exit(1)
+        return
+    if num_workers is not None:
+        raise OptionError("--num-workers reads photos ahead and goes with --maps.")
     figure = FigureJob(look, against, outline, signs, tuple(layer), whole_photo)
-    job = Job(tuple(photos), *what, output or Path(), npy, json, figure, dpi, device, own)
+    job = Job(tuple(photos), *what, output or Path(), npy, json, figure, dpi, device, own, cut)
     if not explain_photos(job):
         raise typer.Exit(1)
 

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
@@ -16,16 +15,17 @@ from torch import Tensor
 
 from relprop.cli.hints import note_misfit
 from relprop.cli.options import method_label, model_and_weights, parse_device, parse_options
-from relprop.cli.outputs import choose_pictures
+from relprop.cli.outputs import choose_pictures, save_relevance
 from relprop.cli.photos import photos_in
 from relprop.cli.terminal import complain, describe, err, note, out, progress
-from relprop.cli.tools import Classifier, load_classifier
+from relprop.cli.tools import Classifier, Tiles, load_classifier
 from relprop.errors import OptionError
 from relprop.explainer import Explainer
 from relprop.explanation import Explanation
-from relprop.files import atomic, make_folder, write_text
+from relprop.files import make_folder, write_text
 from relprop.images import Photo, check_photo, open_photo
 from relprop.text import class_name, percent, split_options
+from relprop.tiling import Tiled
 from relprop.version import __version__
 from relprop.viz import Framed, Look, plot_contrast, plot_explanation, plot_layers, plot_signs, save_figure
 from relprop.zoo import LoadedModel, Own
@@ -83,6 +83,13 @@ class Job:
     dpi: int
     device: str
     own: Own
+    tiles: Tiles | None = None
+
+    def __post_init__(self) -> None:
+        asked = {"--against": self.figure.against, "--layer": self.figure.layers, "--whole-photo": self.figure.whole_photo}
+        wrong = [name for name, given in asked.items() if given]
+        if self.tiles is not None and wrong:
+            raise OptionError(f"--tiles draws one map over the whole photo; leave out {' and '.join(wrong)}.")
 
 
 @dataclass
@@ -102,7 +109,7 @@ def explain_photos(job: Job) -> bool:
         device, options = parse_device(job.device), parse_options(job.options)
         name, weights = model_and_weights(job.model, job.weights)
         job = replace(job, model=name, weights=weights)
-        classifier = load_classifier(name, weights, job.targets, device, job.own)
+        classifier = replace(load_classifier(name, weights, job.targets, device, job.own), tiles=job.tiles)
         with err.status(f"Capturing {escape(name)} …"):
             explainer = classifier.explainer(job.method, options)
         said = {*classifier.loaded.notes, *explainer.plan.notes}
@@ -145,7 +152,7 @@ def _explain_photo(job: Job, classifier: Classifier, explainer: Explainer, path:
     target = classifier.target(explainer, inputs)
     if job.figure.against is not None:
         target = classifier.against(explainer, inputs, target, job.figure.against)
-    explanation = explainer(inputs, target, layers=job.figure.layers)
+    explanation, tiled = classifier.explain(explainer, inputs, target, job.figure.layers)
     if explanation.target is not None:
         seen.logits.append(explanation.logits.detach().cpu())
     for text in explanation.notes:
@@ -157,10 +164,9 @@ def _explain_photo(job: Job, classifier: Classifier, explainer: Explainer, path:
     make_folder(picture.parent)
     save_figure(_figure(job.figure, explanation, shown, classifier.loaded.labels, title), picture, job.dpi)
     if job.npy:
-        with atomic(picture.with_suffix(".npy")) as temporary, temporary.open("wb") as file:
-            np.save(file, explanation.relevance[0].cpu().numpy())
+        save_relevance(explanation, picture.with_suffix(".npy"))
     if job.json:
-        record = _record(job, classifier.loaded, photo, explanation)
+        record = _record(job, classifier.loaded, photo, explanation) | ({} if tiled is None else {"tiles": _tiles(tiled)})
         write_text(picture.with_suffix(".json"), json.dumps(record, indent=2) + "\n")
     _print_result(classifier.loaded, path, picture, explanation)
 
@@ -206,6 +212,12 @@ def _record(job: Job, loaded: LoadedModel, photo: Photo, explanation: Explanatio
         "notes": [*photo.notes, *explanation.notes],
         "versions": {"relprop": __version__, "torch": torch.__version__},
     }
+
+
+def _tiles(tiled: Tiled) -> list[dict[str, Any]]:
+    """Return where every tile lies in the resized photo, left, top, right and bottom, and the explained numbers in it."""
+    places = [[across.start, down.start, across.stop, down.stop] for down, across in tiled.tiles]
+    return [{"box": box, "values": row.reshape(-1).tolist()} for box, row in zip(places, tiled.values[0], strict=True)]
 
 
 def _print_result(loaded: LoadedModel, path: Path, picture: Path, explanation: Explanation) -> None:

@@ -81,17 +81,6 @@ def make_gallery(job: GalleryJob) -> bool:
     return not failed
 
 
-def refuse_with_page(given: Mapping[str, object]) -> None:
-    """Refuse options that say something about pictures in files, where a page is written.
-
-    Raises:
-        OptionError: One of them is given.
-    """
-    wrong = [name for name, value in given.items() if value]
-    if wrong:
-        raise OptionError(f"--html writes one page and no other file; leave out {', '.join(wrong)}.")
-
-
 def _cards(job: GalleryJob, classifier: Classifier, explainers: Mapping[str, Explainer], failed: list[str]) -> Iterator[Card]:
     """Yield the card of each photo; one that cannot be explained is reported and named in ``failed``."""
     seen: list[torch.Tensor | None] = []

@@ -1,7 +1,7 @@
 """From the text of the command line to values."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,17 @@ def parse_options(texts: Sequence[str]) -> dict[str, Any]:
             raise OptionError(f"The option {text!r} is not of the form KEY=VALUE.")
         options[key.strip().replace("-", "_")] = plain_value(value.strip())
     return options
+
+
+def refuse_with(what: str, given: Mapping[str, object]) -> None:
+    """Refuse options that say nothing about what is written.
+
+    Raises:
+        OptionError: One of them is given.
+    """
+    wrong = [name for name, value in given.items() if value]
+    if wrong:
+        raise OptionError(f"{what}; leave out {', '.join(wrong)}.")
 
 
 def method_label(method: str) -> str:

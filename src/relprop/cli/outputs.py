@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from relprop.errors import OutputError
-from relprop.files import check_writable
+from relprop.explanation import Explanation
+from relprop.files import atomic, check_writable
 from relprop.viz import check_picture_format
 
 
@@ -35,6 +38,16 @@ def choose_pictures(photos: Sequence[Path], output: Path, name: str, extra: Sequ
                 raise OutputError(f"The output {path} is one of the photos; choose another with --output.")
             check_writable(path)
     return dict(zip(photos, pictures, strict=True))
+
+
+def save_relevance(explanation: Explanation, path: Path) -> None:
+    """Write the relevance of one photo, ``(C, H, W)`` or ``(K, C, H, W)``, as a NumPy file.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        np.save(file, explanation.relevance[0].float().cpu().numpy())
 
 
 def _distinct(paths: Sequence[Path]) -> list[Path]:

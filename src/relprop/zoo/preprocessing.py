@@ -61,6 +61,28 @@ class Preprocessing:
         top, left = round((height - self.size[0]) / 2.0), round((width - self.size[1]) / 2.0)
         return image.crop((left, top, left + self.size[1], top + self.size[0]))
 
+    def spread(self, image: Image.Image, tiles: int, overlap: float) -> Image.Image:
+        """Return the whole image, resized so that its shorter side is ``tiles`` tiles of the model's input size long.
+
+        Args:
+            image: The image.
+            tiles: The number of tiles along the shorter side, 1 or more.
+            overlap: The share of a tile that neighbors have in common.
+
+        Raises:
+            InputError: The image would become larger than 100 million pixels.
+        """
+        portrait = image.width <= image.height
+        tile = self.size[portrait]  # the width of a tile, where the width of the photo is its shorter side
+        short = tile + (tiles - 1) * max(1, math.floor(tile * (1 - overlap)))
+        scale = max(short / min(image.size), *(need / has for need, has in zip(self.size[::-1], image.size, strict=True)))
+        width, height = (max(1, round(side * scale)) for side in image.size)
+        if width * height > MAX_RESIZED_PIXELS:
+            raise InputError(
+                f"In {tiles} tiles, an image of {image.width} × {image.height} pixels would become one of {width} × {height}; take fewer tiles."
+            )
+        return image.resize((width, height), Image.Resampling[self.interpolation.upper()])
+
     def window(self, image: Image.Image) -> tuple[float, float, float, float]:
         """Return the part of the image that the model sees: left, top, right and bottom edge in its pixels.
 
