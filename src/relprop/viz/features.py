@@ -41,7 +41,7 @@ def plot_features(
         count: The most features that are drawn; the others are added up in one bar.
         sample: Which of the rows.
         index: Which of its maps.
-        title: Stands above; method and class where left out.
+        title: Stands above; method, class and, of several, the sample where left out.
 
     Raises:
         InputError: The relevance is of no rows, there is no such sample or map, or there are names of another number than the features.
@@ -62,6 +62,7 @@ def plot_features(
     rows = _rows(values, shown, count)
     classes = explained_classes(explanation, sample, labels)
     heading = f"{explanation.method}  ·  {classes[index].title}" if classes else explanation.method
+    heading += f"  ·  sample {sample}" * (relevance.shape[0] > 1)
     absorbed = float(explanation.absorbed.detach().reshape(relevance.shape[:2])[sample, index])
     return _bars(rows, heading if title is None else title, "  ·  ".join(sums_of(values, absorbed).parts))
 
