@@ -49,13 +49,18 @@ def test_bfloat16_relevance_is_written_as_float32(tmp_path):
 
 @pytest.mark.parametrize(("conv", "shape"), [(nn.Conv3d, (1, 1, 6, 7, 8)), (nn.Conv1d, (1, 1, 9))])
 @pytest.mark.parametrize("target", [None, [[0, 1]]])
-def test_only_images_make_pictures(tmp_path, conv, shape, target):
+def test_volumes_and_signals_make_pictures(tmp_path, conv, shape, target):
     net = nn.Sequential(conv(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(3)).eval()
     inputs = torch.randn(shape)
     net(inputs)
-    made = relprop.explain(net, inputs, target)
-    with pytest.raises(InputError, match="Only explanations of images can be drawn"):
-        made.save(tmp_path / "a.png")
+    relprop.explain(net, inputs, target).save(tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 1000
+
+
+def test_what_has_no_picture_is_refused(tmp_path):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(16, 3)).eval()
+    with pytest.raises(InputError, match=r"these inputs have shape \(1, 1, 2, 2, 2, 2\)"):
+        relprop.explain(net, torch.randn(1, 1, 2, 2, 2, 2)).save(tmp_path / "a.png")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -136,11 +136,18 @@ class Explanation(Generic[Relevance]):
         return relevance.sum(2 if several else 1)
 
     def plot(self, **options: Any) -> "Figure":  # noqa: ANN401 - see relprop.viz
-        """Draw every sample's input, heat map and overlay; see :func:`relprop.viz.plot_explanation` for the options."""
-        from relprop.viz import plot_explanation
+        """Draw the explanation by the picture that suits its inputs, with the options of that function of :mod:`relprop.viz`.
+
+        ``plot_explanation`` draws images, ``plot_signals`` signals ``(C, T)``, ``plot_slices`` volumes ``(C, D, H, W)``, ``plot_frames`` those
+        of three channels, which are videos, and ``plot_features`` one row of a table.
+
+        Raises:
+            InputError: The inputs are texts, which :func:`relprop.viz.color_words` draws, or of another kind.
+        """
+        from relprop.viz import picture_for
 
         labels = options.pop("labels", self.labels)
-        return plot_explanation(self, labels=labels, **options)
+        return picture_for(self)(self, labels=labels, **options)
 
     def overlay(self, photo: Any = None, **options: Any) -> "Image":  # noqa: ANN401 - see relprop.viz
         """Return one map over its photo as a PIL image; see :func:`relprop.viz.overlay_image` for the options."""
@@ -191,7 +198,7 @@ class Explanation(Generic[Relevance]):
 
         Args:
             path: ``.safetensors`` for all tensors, ``.npy`` for the relevance alone, else a picture: ``.png``, ``.pdf``, ``.svg``, …
-            **options: Of :func:`relprop.viz.plot_explanation`, for pictures.
+            **options: Of :meth:`plot`, for pictures.
 
         Raises:
             InputError: The path is neither a string nor a path.

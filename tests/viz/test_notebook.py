@@ -95,7 +95,8 @@ def test_a_batch_shows_its_first_images():
 
 
 def test_what_is_no_picture_has_none():
-    made = relprop.explain(nn.Linear(4, 3), torch.rand(2, 4), method="lrp-epsilon")
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3)).eval()
+    made = relprop.explain(model, torch.rand(2, 1, 2, 2, 2, 2), method="lrp-epsilon")
     assert made._repr_html_() is None
     assert made._repr_png_() is None
 

@@ -128,6 +128,44 @@ def test_words_are_colored_and_joined():
     assert [space for space, *_ in color_words(explanation, ["Ġa", "b", "Ġc"])._parts] == [0, 0, 1]
 
 
+def videos() -> relprop.Explanation:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv3d(3, 2, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(2, 3)).eval()
+    return relprop.explain(model, torch.rand(6, 3, 5, 6, 7), 1, method="lrp-epsilon")
+
+
+@pytest.mark.parametrize(
+    ("made", "drawn", "of_all", "more"),
+    [
+        (volumes, plot_slices, "depth", ""),
+        (videos, plot_frames, "frame 4", "2 more samples: <code>explanation.plot()</code>"),
+        (signals, plot_signals, "channel 1", ""),
+        (rows, plot_features, "feature 0", "2 more samples: <code>explanation.plot(sample=…)</code>"),
+    ],
+)
+def test_the_input_chooses_the_picture(made, drawn, of_all, more):
+    explanation = made()
+    found = texts(explanation.plot())
+    assert found == texts(drawn(explanation))
+    assert any(text.startswith(of_all) for text in found)
+    assert explanation._repr_png_().startswith(b"\x89PNG")
+    page = explanation._repr_html_()
+    assert "data:image/png;base64," in page
+    assert more in page if more else "more samples" not in page
+
+
+def test_options_go_to_the_picture():
+    assert "lead I" in texts(signals(1).plot(channels=["lead I"], rate=100))
+    assert any("sample 2" in text for text in texts(rows().plot(sample=2)))
+
+
+def test_texts_name_their_picture():
+    with pytest.raises(InputError, match="color_words draws texts"):
+        read().plot()
+    assert read()._repr_html_() is None
+    assert read()._repr_png_() is None
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [

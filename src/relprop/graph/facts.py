@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from relprop.graph.nodes import is_floating, tensor_inputs, values_read
+from relprop.graph.lookups import find_lookups
+from relprop.graph.nodes import is_floating, nodes_in, tensor_inputs, values_read
 from relprop.graph.samples import find_samples
 from relprop.ops.layout import SampleLayout
-from relprop.ops.op import Op
+from relprop.ops.op import Op, Role
 from relprop.ops.table import arguments_of, entry, known_op
 
 
@@ -21,11 +22,13 @@ class Facts:
 
     Attributes:
         carriers: Nodes that depend on the values of the input and can carry relevance, see :func:`find_carriers`.
+        first_made: By integer input, the first floating value computed from it, which carries its relevance.
         nonnegative: Nodes none of whose elements can be negative.
         layouts: Where the samples lie, for every active tensor.
     """
 
     carriers: frozenset[fx.Node]
+    first_made: Mapping[fx.Node, fx.Node]
     nonnegative: frozenset[fx.Node]
     layouts: Mapping[fx.Node, SampleLayout]
 
@@ -55,33 +58,51 @@ def analyze(module: fx.GraphModule, *, dynamic: bool) -> Facts:
     for node in graph.nodes:
         if _cannot_be_negative(module, node, nonnegative):
             nonnegative.add(node)
-    return Facts(find_carriers(graph), frozenset(nonnegative), find_samples(graph, dynamic=dynamic).layouts)
+    return Facts(*_carriers(graph), frozenset(nonnegative), find_samples(graph, dynamic=dynamic).layouts)
 
 
 def find_carriers(graph: fx.Graph) -> frozenset[fx.Node]:
     """Return the values that can carry relevance: floating inputs, and floating values computed from carriers.
 
-    Detached values, integers, comparisons and whatever is computed from them count as constants, except the first floating value computed
-    from each integer input, such as word embeddings; embeddings of positions that the model counts from the same input are constants.
+    Detached values, integers, comparisons and whatever is computed from them or chosen by them count as constants, except the first floating
+    value computed from each integer input, such as word embeddings; embeddings of positions that the model counts from the same input are
+    constants. Where several embeddings look up columns of one input, all carry relevance, and so do the integers between, see
+    :func:`relprop.graph.lookups.find_lookups`.
     """
+    return _carriers(graph)[0]
+
+
+def _carriers(graph: fx.Graph) -> tuple[frozenset[fx.Node], dict[fx.Node, fx.Node]]:
+    """The carriers, and by integer input the first floating value made from it; of several inputs together, by the first of them."""
     carriers = {n for n in tensor_inputs(graph) if is_floating(n)}
-    made_from = {n: frozenset([n]) for n in tensor_inputs(graph) if n not in carriers}
-    without = set(made_from)  # integer inputs of which no floating value is made yet
+    lookups = find_lookups(graph)
+    looked_up = {node for found in lookups.values() for node in found.readers}
+    made_from = {n: frozenset([n]) for n in tensor_inputs(graph) if n not in carriers and n not in lookups}
+    first, without = dict[fx.Node, fx.Node](), list(made_from)  # integer inputs of which no floating value is made yet
     for node in graph.nodes:
         if node.op != "call_function" or _is_detached(node):
             continue
         read = values_read(node)
-        if not carriers.isdisjoint(read):
+        if node in looked_up or not carriers.isdisjoint(read):
             if is_floating(node):
                 carriers.add(node)
             continue
-        sources = frozenset[fx.Node]().union(*(made_from.get(value, ()) for value in read))
+        sources = frozenset[fx.Node]().union(*(made_from.get(value, ()) for value in _values_taken(node, read)))
         if not is_floating(node) or not isinstance(node.meta["val"], Tensor):
             made_from[node] = sources
-        elif not without.isdisjoint(sources):
+        elif of := [source for source in without if source in sources]:
             carriers.add(node)
-            without -= sources
-    return frozenset(carriers)
+            first[of[0]] = node
+            without = [source for source in without if source not in sources]
+    return frozenset(carriers.union(*(found.columns for found in lookups.values()))), first
+
+
+def _values_taken(node: fx.Node, read: list[fx.Node]) -> list[fx.Node]:
+    """The values that an op reads; of one that chooses between floating values, as a mask of attention does, not the condition."""
+    op = entry(node)
+    if op is None or op.role is not Role.SELECT or not is_floating(node):
+        return read
+    return [n for name in op.data for n in nodes_in(arguments_of(node)[name])]
 
 
 def _is_detached(node: fx.Node) -> bool:

@@ -22,7 +22,12 @@ def pass_unchanged(call: Call, relevance: Tensor) -> Relevances:
 
 
 def _cast(call: Call, relevance: Tensor) -> Relevances:
-    return {call.data: relevance.to(call.x.dtype)}
+    return {call.data: relevance.to(call.x.dtype) if call.x.is_floating_point() else relevance}
+
+
+def _looked_up(call: Call, relevance: Tensor) -> Relevances:
+    """A number takes what all features of its embedding have."""
+    return {call.data: relevance.sum(-1)}
 
 
 def _times(call: Call, factor: Tensor) -> Relevances:
@@ -180,7 +185,8 @@ _BLOCK = Op(Role.BLOCK, data=())
 _COMPARISONS = """eq ne lt le gt ge logical_and logical_or logical_not bitwise_and bitwise_or bitwise_not bitwise_xor isnan isinf all any
     argmax argmin one_hot bucketize searchsorted nonzero"""
 add_ops(_COMPARISONS.split(), _BLOCK)
-add_ops(["embedding", "embedding_bag", "_embedding_bag", "_embedding_bag_forward_only"], _BLOCK)
+add_ops(["embedding_bag", "_embedding_bag", "_embedding_bag_forward_only"], _BLOCK)
+add_ops(["embedding"], Op(Role.BLOCK, _looked_up, data=("indices",), shares="looked up"))
 _OF_A_SHAPE = "rand_like randn_like zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty sym_size"
 add_ops(_OF_A_SHAPE.split(), replace(_BLOCK, reads=()))
 add_ops(["arange", "zeros", "ones", "full", "empty", "scalar_tensor"], _BLOCK)

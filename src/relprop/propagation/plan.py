@@ -10,6 +10,7 @@ from torch import Tensor, fx
 
 from relprop.errors import UnsupportedOpError
 from relprop.graph.facts import Facts, analyze
+from relprop.graph.lookups import Lookups, find_lookups
 from relprop.graph.model import CapturedModel
 from relprop.graph.nodes import (
     BATCHES,
@@ -50,7 +51,8 @@ class Plan:
         method: The method.
         steps: One per op, in forward order.
         facts: The static analysis of the graph's values.
-        leaves: Per tensor input, the value at which its relevance is read: the input itself, or the first floating value computed from it.
+        leaves: Per tensor input, the value at which its relevance is read: the input itself, or the first floating value computed from it
+            where it holds integers and is looked up once.
         output: The explained value.
         before: The nodes between the input and the first layers, in forward order, through which the input's bounds are computed.
         multipliers: The values whose multiplier is carried in place of their relevance, see :mod:`relprop.propagation.multipliers`.
@@ -237,8 +239,14 @@ def _printed_shape(node: fx.Node) -> tuple[str, ...]:
 def _leaves(graph: fx.Graph, facts: Facts, reached: set[fx.Node]) -> tuple[tuple[fx.Node, ...], list[str]]:
     """The node at which the relevance of every tensor input is read, and notes on inputs that are not floating point."""
     leaves, notes = list[fx.Node](), list[str]()
+    lookups = find_lookups(graph)
     for node in tensor_inputs(graph):
-        made = node if is_floating(node) else _first_made_from(node, graph, facts, reached)
+        if node in lookups:
+            leaves.append(node)
+            notes.append(_note_on_lookups(node, lookups[node]))
+            continue
+        made = node if is_floating(node) else facts.first_made.get(node)
+        made = made if made in reached or made is node else None
         leaves.append(made or node)
         if made is not node:
             where = f"at {made.meta.get(PATH) or made.name!r}, the first floating value made from it" if made else "nowhere"
@@ -248,16 +256,12 @@ def _leaves(graph: fx.Graph, facts: Facts, reached: set[fx.Node]) -> tuple[tuple
     return tuple(leaves), notes
 
 
-def _first_made_from(source: fx.Node, graph: fx.Graph, facts: Facts, reached: set[fx.Node]) -> fx.Node | None:
-    """The first floating value that relevance reaches and that is computed from an integer input, through integers alone."""
-    family = {source}
-    for node in graph.nodes:
-        if not family.isdisjoint(node.all_input_nodes):
-            if node in facts.carriers and node in reached:
-                return node
-            if node not in facts.carriers:
-                family.add(node)
-    return None
+def _note_on_lookups(source: fx.Node, lookups: Lookups) -> str:
+    readers = ", ".join(repr(str(node.meta.get(PATH) or node.name)) for node in lookups.readers)
+    return (
+        f"Input {source.name!r} is not floating point; the relevance of what is looked up of it, by {readers}, is summed over its features "
+        "and given to its elements."
+    )
 
 
 def _others_made_from(source: fx.Node, graph: fx.Graph, facts: Facts) -> list[str]:

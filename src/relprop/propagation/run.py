@@ -9,7 +9,7 @@ from torch import Tensor, fx
 from torch.utils._pytree import tree_map
 
 from relprop.errors import OptionError
-from relprop.graph.nodes import call_op, interpret
+from relprop.graph.nodes import call_op, interpret, is_floating
 from relprop.inputs import Inputs, batch_size
 from relprop.ops.op import ABSORBED, Call, Role, hollow
 from relprop.propagation.plan import Plan
@@ -179,8 +179,8 @@ class Run:
             pairs = zip(argument, share, strict=True) if isinstance(share, list) else [(argument, share)]  # pyright: ignore[reportArgumentType]
             for target, part in pairs:
                 if isinstance(target, fx.Node) and target in self.plan.facts.carriers and name in step.operands:
-                    # an op on values of two precisions returns the higher one
-                    wanted = target.meta["val"].dtype
+                    # an op on values of two precisions returns the higher one; integers have relevance of the precision that comes
+                    wanted = target.meta["val"].dtype if is_floating(target) else part.dtype
                     shares.append((target, part if part.dtype == wanted else part.to(wanted)))
                 elif part is not None and part.numel():
                     absorbed = absorbed + step.layout.sum(part, call.batch)

@@ -6,6 +6,7 @@ from relprop.viz.curves import plot_curves
 from relprop.viz.drawable import Drawable, maps_of
 from relprop.viz.features import plot_features
 from relprop.viz.frame import Framed
+from relprop.viz.kinds import picture_for
 from relprop.viz.layers import plot_layers
 from relprop.viz.look import Look
 from relprop.viz.notebook import html_of_explanation, png_of_explanation
@@ -52,6 +53,7 @@ __all__ = [
     "maps_of",
     "overlay",
     "overlay_image",
+    "picture_for",
     "plot_comparison",
     "plot_contrast",
     "plot_curves",

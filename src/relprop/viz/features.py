@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from relprop.errors import InputError, OptionError
 from relprop.viz.classes import explained_classes
@@ -13,7 +15,7 @@ from relprop.viz.drawable import Drawable
 from relprop.viz.lettering import width_of
 from relprop.viz.numbers import sums_of, written
 from relprop.viz.page import BAR, INK, MUTED, Place, blank_page
-from relprop.viz.signals import relevance_of
+from relprop.viz.signals import parts_of
 
 _LINE, _BARS, _SIZE, _HEAD = 0.22, 4.2, 8.5, 0.75
 """In inches: height of a bar's line, width of the bars, and the room above them; size of the names in points."""
@@ -32,24 +34,20 @@ def plot_features(
     """Draw the features of one sample with the largest absolute relevance as bars, the largest above, with their values.
 
     Args:
-        explanation: Of ``B`` rows ``(F,)``, with one or ``K`` maps each; relevance of embedded features ``(F, D)`` is summed over ``D``.
+        explanation: Of ``B`` rows ``(F,)``, with one or ``K`` maps each; relevance of embedded features ``(F, D)`` is summed over ``D``, and
+            the columns of several inputs follow each other in the order of the inputs.
         names: The names of the features.
         labels: Class names.
         count: The most features that are drawn; the others are added up in one bar.
         sample: Which of the rows.
         index: Which of its maps.
-        title: Stands above; method and class where left out.
+        title: Stands above; method, class and, of several, the sample where left out.
 
     Raises:
         InputError: The relevance is of no rows, there is no such sample or map, or there are names of another number than the features.
         OptionError: ``count`` is below one.
     """
-    relevance = relevance_of(explanation)
-    relevance = relevance.sum(3) if relevance.dim() == 4 else relevance
-    if relevance.dim() != 3:
-        raise InputError(
-            f"Bars need relevance of rows, (B, F); here it is {tuple(relevance.shape)} with the explained outputs second."
-        )
+    relevance = _of_columns(explanation)
     if not (0 <= sample < relevance.shape[0] and 0 <= index < relevance.shape[1]):
         raise InputError(
             f"There is no map {index} of sample {sample}; there are {relevance.shape[0]} with {relevance.shape[1]} each."
@@ -60,17 +58,34 @@ def plot_features(
     named = [f"feature {number}" for number in range(len(values))] if names is None else list(names)
     if len(named) != len(values):
         raise InputError(f"There are {len(named)} names of features, and {len(values)} features.")
-    rows = _rows(values, [f"{name}{_value(explanation, sample, place)}" for place, name in enumerate(named)], count)
+    shown = [f"{name}{value}" for name, value in zip(named, _values(explanation, sample, len(named)), strict=True)]
+    rows = _rows(values, shown, count)
     classes = explained_classes(explanation, sample, labels)
     heading = f"{explanation.method}  ·  {classes[index].title}" if classes else explanation.method
+    heading += f"  ·  sample {sample}" * (relevance.shape[0] > 1)
     absorbed = float(explanation.absorbed.detach().reshape(relevance.shape[:2])[sample, index])
     return _bars(rows, heading if title is None else title, "  ·  ".join(sums_of(values, absorbed).parts))
 
 
-def _value(explanation: Drawable, sample: int, place: int) -> str:
-    """What the feature was, where the inputs are rows."""
-    inputs = explanation.inputs
-    return f" = {float(inputs[sample, place]):.4g}" if isinstance(inputs, Tensor) and inputs.dim() == 2 else ""
+def _of_columns(explanation: Drawable) -> Tensor:
+    """The relevance of every column, ``(B, K, F)``, the columns of several inputs one after another.
+
+    Raises:
+        InputError: An input is no rows.
+    """
+    parts = [part.sum(3) if part.dim() == 4 else part for part in parts_of(explanation)]
+    if not parts or any(part.dim() != 3 for part in parts):
+        said = " and ".join(str(tuple(part.shape)) for part in parts)
+        raise InputError(f"Bars need relevance of rows, (B, F); here it is {said} with the explained outputs second.")
+    return torch.cat(parts, 2)
+
+
+def _values(explanation: Drawable, sample: int, count: int) -> list[str]:
+    """What every feature was, where the inputs are rows."""
+    inputs = [part for part in tree_leaves(explanation.inputs) if isinstance(part, Tensor)]
+    if any(part.dim() != 2 for part in inputs):
+        return [""] * count
+    return [f" = {float(value):.4g}" for part in inputs for value in part[sample]]
 
 
 def _rows(values: Floats, names: Sequence[str], count: int) -> list[tuple[str, float]]:

@@ -1,11 +1,14 @@
-"""Explanations in notebooks: a PNG of the first images, and HTML with a slider over the explained classes."""
+"""Explanations in notebooks: a PNG of the first samples, and HTML; that of images has a slider over the explained classes."""
 
 from base64 import b64encode
 from collections.abc import Sequence
 from html import escape
+from typing import Any
 
 from relprop.errors import InputError
 from relprop.viz.drawable import Drawable
+from relprop.viz.features import plot_features
+from relprop.viz.kinds import picture_for
 from relprop.viz.look import PLAIN
 from relprop.viz.page import png_of
 from relprop.viz.plot import strips_of
@@ -21,19 +24,19 @@ _SLIDE = (
 
 
 def png_of_explanation(explanation: Drawable, labels: Sequence[str] | None = None) -> bytes | None:
-    """Return a picture of the first images as PNG; None where the maps are no pictures."""
+    """Return a picture of the first samples as PNG; None where no picture suits them."""
     subjects = _first(explanation, labels)
     if not subjects:
-        return None
+        return _other(explanation, labels)
     strips = [strip for subject in subjects for strip in strips_of(subject)]
     return png_of(draw_sheet(strips, title=explanation.method, foot=_foot(explanation, subjects)))
 
 
 def html_of_explanation(explanation: Drawable, labels: Sequence[str] | None = None) -> str | None:
-    """Return the first images as HTML, one picture per class under a slider; None where the maps are no pictures."""
+    """Return the first samples as HTML, of images one picture per class under a slider; None where no picture suits them."""
     subjects = _first(explanation, labels)
     if not subjects:
-        return None
+        return _html_of_other(explanation, labels)
     hidden = len(explanation.logits) - len(subjects)
     rest = f"<p>… and {hidden} more images: <code>explanation.plot()</code> draws all.</p>" if hidden else ""
     return "".join(_figure(explanation, subject) for subject in subjects) + rest
@@ -44,6 +47,27 @@ def _first(explanation: Drawable, labels: Sequence[str] | None) -> list[Subject]
         return subjects_of(explanation, None, labels, PLAIN, images_at_most=IMAGES)
     except InputError:
         return []
+
+
+def _other(explanation: Drawable, labels: Sequence[str] | None) -> bytes | None:
+    """A picture of the first samples that are no images."""
+    first: Any = explanation
+    try:
+        return png_of(picture_for(explanation)(first[:IMAGES], labels=labels))
+    except InputError:
+        return None
+
+
+def _html_of_other(explanation: Drawable, labels: Sequence[str] | None) -> str | None:
+    picture = _other(explanation, labels)
+    if picture is None:
+        return None
+    shown = 1 if picture_for(explanation) is plot_features else IMAGES
+    hidden = len(explanation.logits) - shown
+    how = "sample=…" if shown == 1 else ""
+    samples = "sample" if hidden == 1 else "samples"
+    rest = f"<p>… and {hidden} more {samples}: <code>explanation.plot({how})</code> draws more.</p>" if hidden > 0 else ""
+    return _image(picture, f"{explanation.method}: relevance", "") + rest
 
 
 def _figure(explanation: Drawable, subject: Subject) -> str:
@@ -63,11 +87,15 @@ def _figure(explanation: Drawable, subject: Subject) -> str:
 
 def _picture(explanation: Drawable, subject: Subject, *, hidden: bool) -> str:
     figure = draw_sheet(strips_of(subject), title=explanation.method, foot=_foot(explanation, [subject]))
-    data = b64encode(png_of(figure)).decode("ascii")
     named = subject.names[0].title if subject.names else "relevance"
-    text = escape(f"{explanation.method}, {named}: photo, heat map, overlay and predicted classes", quote=True)
-    style = "max-width:100%" + ";display:none" * hidden  # pages style pictures, which outweighs the attribute hidden
-    return f'<img style="{style}" alt="{text}" src="data:image/png;base64,{data}">'
+    text = f"{explanation.method}, {named}: photo, heat map, overlay and predicted classes"
+    # pages style pictures, which outweighs the attribute hidden
+    return _image(png_of(figure), text, ";display:none" * hidden)
+
+
+def _image(picture: bytes, text: str, style: str) -> str:
+    data = b64encode(picture).decode("ascii")
+    return f'<img style="max-width:100%{style}" alt="{escape(text, quote=True)}" src="data:image/png;base64,{data}">'
 
 
 def _foot(explanation: Drawable, subjects: Sequence[Subject]) -> list[str]:

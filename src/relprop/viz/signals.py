@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from relprop.errors import InputError, OptionError
 from relprop.viz.classes import explained_classes
@@ -110,13 +111,23 @@ def relevance_of(explanation: Drawable) -> Tensor:
     Raises:
         InputError: There are several inputs, or it holds NaN or infinite values.
     """
-    relevance: Any = getattr(explanation, "relevance", None)
-    if not isinstance(relevance, Tensor):
+    parts = parts_of(explanation)
+    if len(parts) != 1:
         raise InputError("This picture needs the relevance of one tensor; draw one of several inputs yourself.")
-    relevance = relevance.detach().float().cpu()
-    if not bool(relevance.isfinite().all()):
+    return parts[0]
+
+
+def parts_of(explanation: Drawable) -> list[Tensor]:
+    """Return the relevance of every input tensor on the CPU, ``(B, K, …)`` each, in their order.
+
+    Raises:
+        InputError: It holds NaN or infinite values.
+    """
+    found: Any = getattr(explanation, "relevance", None)
+    parts = [part.detach().float().cpu() for part in tree_leaves(found) if isinstance(part, Tensor)]
+    if not all(bool(part.isfinite().all()) for part in parts):
         raise InputError(f"The relevance of method {explanation.method!r} holds NaN or infinite values and cannot be drawn.")
-    return relevance.unsqueeze(1) if explanation.absorbed.dim() == 1 else relevance
+    return [part.unsqueeze(1) if explanation.absorbed.dim() == 1 else part for part in parts]
 
 
 def _draw(page: Page, signal: _Signal, top: float, names: Sequence[str], rate: float | None, legend: Legend) -> None:

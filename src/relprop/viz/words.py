@@ -6,6 +6,8 @@ from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from relprop.errors import InputError
 from relprop.text import visible
@@ -14,7 +16,7 @@ from relprop.viz.colors import Bytes, Floats, colorize
 from relprop.viz.drawable import Drawable
 from relprop.viz.look import Look
 from relprop.viz.numbers import written
-from relprop.viz.signals import relevance_of
+from relprop.viz.signals import parts_of
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -91,7 +93,8 @@ def color_words(
     """Return the tokens of one text with their relevance, the sum over the features of each.
 
     Args:
-        explanation: Of ``B`` texts, relevance ``(T,)`` or ``(T, D)`` each, with one or ``K`` maps.
+        explanation: Of ``B`` texts, relevance ``(T,)`` or ``(T, D)`` each, with one or ``K`` maps; of several inputs, such as the numbers and
+            the types of tokens, it is added up.
         tokens: The tokens of the text, such as ``tokenizer.convert_ids_to_tokens(ids)``; padding at the end may be left out.
         labels: Class names.
         sample: Which of the texts.
@@ -100,10 +103,7 @@ def color_words(
     Raises:
         InputError: The relevance is of no texts, there is no such text or map, or there are more tokens than relevance is of.
     """
-    relevance = relevance_of(explanation)
-    relevance = relevance.sum(3) if relevance.dim() == 4 else relevance
-    if relevance.dim() != 3:
-        raise InputError(f"Words need relevance of tokens, (B, T) or (B, T, D); here it is {tuple(relevance.shape)}.")
+    relevance = _of_tokens(explanation)
     if not (0 <= sample < relevance.shape[0] and 0 <= index < relevance.shape[1]):
         raise InputError(
             f"There is no map {index} of text {sample}; there are {relevance.shape[0]} with {relevance.shape[1]} each."
@@ -114,6 +114,22 @@ def color_words(
     classes = explained_classes(explanation, sample, labels)
     title = f"{explanation.method}  ·  {classes[index].title}" if classes else explanation.method
     return Words(tuple(tokens), values[: len(tokens)], title)
+
+
+def _of_tokens(explanation: Drawable) -> Tensor:
+    """The relevance of tokens, ``(B, K, T)``, the sum over their features and over the inputs.
+
+    Raises:
+        InputError: An input has no value for each token.
+    """
+    parts = [part.sum(3) if part.dim() == 4 else part for part in parts_of(explanation)]
+    shapes = {tuple(part.shape) for part in parts}
+    if len(shapes) != 1 or parts[0].dim() != 3:
+        said = " and ".join(map(str, sorted(shapes)))
+        raise InputError(
+            f"Words need relevance of tokens, (B, T) or (B, T, D); here it is {said} with the explained outputs second."
+        )
+    return torch.stack(parts).sum(0)
 
 
 def _hex(color: Bytes) -> str:
