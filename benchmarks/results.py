@@ -95,13 +95,18 @@ OVERVIEW = ((0, "pos"), (2, "miou"), (5, "probability_mean"), (7, "gae"), (8, "s
 
 
 def evaluations(name: str, options: argparse.Namespace) -> Iterator[Evaluation]:
-    """Yield the evaluations of one run, the second that of the methods for models with attention."""
+    """Yield the evaluations of one run: of its methods, of those for models with attention, and of the slow ones."""
     run: dict[str, Any] = {"methods": SETTINGS["methods"], "models": SETTINGS["models"], **SETTINGS["runs"][name]}
     kind = run["data"]
     run |= {"data": f"{kind}:{getattr(options, kind)}", "geometry": "resize", "output": str(options.results / name)}
     run["limit"] = options.limit or run["limit"]
     attentive = [model for model in SETTINGS["attention_models"] if model in run["models"]]
-    for models, methods in ((run["models"], run["methods"]), (attentive, SETTINGS["attention_methods"])):
+    parts = (
+        (run["models"], run["methods"]),
+        (attentive, SETTINGS["attention_methods"]),
+        (run["models"], SETTINGS["slow_methods"]),
+    )
+    for models, methods in parts[: 3 if options.slow else 2]:
         if models:
             yield from_mapping({**run, "models": [_model(model) for model in models], "methods": methods}, f"The run {name}")
 
@@ -251,6 +256,8 @@ def main() -> None:
     running = commands.add_parser("run")
     running.add_argument("--voc", type=Path)
     running.add_argument("--imagenet", type=Path)
+    running.add_argument("--mosaic", type=Path, help="a file of `relprop mosaics`")
+    running.add_argument("--slow", action="store_true", help="the slow methods, too")
     running.add_argument("--limit", type=int, help="take only so many images of each run; for a trial, in another folder")
     running.add_argument("runs", nargs="*", metavar="RUN", help=f"{', '.join(SETTINGS['runs'])}; all where left out")
     running.set_defaults(do=run)

@@ -111,6 +111,7 @@ def test_a_sample_is_a_mosaic_and_one_of_its_cells(photos):
         )
         assert np.asarray(raw.parts)[rows_, columns].tolist() == [[cell + 1] * SIDE] * SIDE
     assert len(open_dataset(f"mosaic:{photos / 'mosaics.json'}", cells="corners")) == 6
+    assert open_dataset(f"mosaic:{photos / 'mosaics.json'}", cells="one").ids == ("00000#0", "00001#1", "00002#2")
 
 
 @pytest.mark.parametrize("grid", ["shrunk", "full", "difull", "dipart"])

@@ -1,7 +1,7 @@
 """Mosaics of photos that models recognize, in a file that names them: for the grid pointing game, DiFull and DiPart."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -17,8 +17,8 @@ from relprop.errors import InputError, OptionError
 from relprop.files import as_path, write_text
 from relprop.zoo.preprocessing import Preprocessing
 
-CELLS = ("all", "corners")
-"""Which cells are explained: all, or the first and the last alone, as DiFull and DiPart are scored by their authors."""
+CELLS = ("all", "corners", "one")
+"""Which cells are explained: all; the first and the last alone, as DiFull and DiPart are scored by their authors; or one, in turn."""
 
 
 @dataclass(frozen=True)
@@ -101,15 +101,19 @@ def open_mosaic(path: Path | str, *, cells: str = "all") -> Dataset:
     mosaics = read_mosaics(path)
     source = open_dataset(mosaics.source, **mosaics.options)
     last = mosaics.grid**2 - 1
-    chosen = sorted({0, last}) if cells == "corners" else range(last + 1)
     return Dataset(
         name="mosaic",
         classes=mosaics.classes,
-        ids=tuple(f"{number:05d}#{cell}" for number in range(len(mosaics.cells)) for cell in chosen),
+        ids=tuple(f"{number:05d}#{cell}" for number in range(len(mosaics.cells)) for cell in _chosen(cells, number, last)),
         read=partial(_read, source, mosaics),
         problems=source.problems,
         grid=mosaics.grid,
     )
+
+
+def _chosen(cells: str, number: int, last: int) -> Sequence[int]:
+    """Return the cells of a mosaic that are explained."""
+    return {"all": range(last + 1), "corners": (0, last), "one": (number % (last + 1),)}[cells]
 
 
 def _read(source: Dataset, mosaics: Mosaics, name: str) -> Annotated:
