@@ -1,14 +1,18 @@
 """The runs of ``results.toml`` on the reference models, and the page ``docs/generated/results.md`` with its figures.
 
-    RELPROP_WEIGHTS=FOLDER python benchmarks/results.py run --voc VOCdevkit --imagenet ILSVRC2012 --results RESULTS [RUN …]
-    python benchmarks/results.py page --results RESULTS
+    RELPROP_WEIGHTS=FOLDER python benchmarks/results.py run --voc VOCdevkit --imagenet ILSVRC2012 --results RESULTS [--slow] [RUN …]
+    python benchmarks/results.py pack --voc VOCdevkit --imagenet ILSVRC2012 --results RESULTS
+    python benchmarks/results.py page
 
-A run that was stopped goes on where it was; several runs may go on at once, each in a process of its own. The remarks in
-``results_remarks.md`` open the page.
+A run that was stopped goes on where it was; several runs may go on at once, each in a process of its own. ``pack`` writes the rows of all
+images into ``benchmarks/rows``, from which ``page`` makes the page and ``run`` goes on in a new folder of results. The mosaics
+(``rows/mosaics.json``, by ``relprop mosaics imagenet:photos --confidence 0.5``) are of ImageNet photos in the folder ``photos``. The remarks
+in ``results_remarks.md`` open the page.
 """
 
 import argparse
 import os
+import tempfile
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +22,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from results_archive import pack, unpack
 
 from relprop.cli.evaluate import RunProgress
 from relprop.errors import InputError
@@ -34,6 +39,7 @@ from relprop.zoo import EMBEDDED
 HERE = Path(__file__).parent
 SETTINGS: dict[str, Any] = tomllib.loads((HERE / "results.toml").read_text("utf-8"))
 REMARKS = HERE / "results_remarks.md"
+ROWS = HERE / "rows"
 PAGES = HERE.parent / "docs" / "generated"
 _FILE = "reference_models.py:"
 """Stands before a reference model's name in results, and would only lengthen the columns."""
@@ -98,7 +104,7 @@ def evaluations(name: str, options: argparse.Namespace) -> Iterator[Evaluation]:
     """Yield the evaluations of one run: of its methods, of those for models with attention, and of the slow ones."""
     run: dict[str, Any] = {"methods": SETTINGS["methods"], "models": SETTINGS["models"], **SETTINGS["runs"][name]}
     kind = run["data"]
-    run |= {"data": f"{kind}:{getattr(options, kind)}", "geometry": "resize", "output": str(options.results / name)}
+    run |= {"data": f"{kind}:{_data(name, options)}", "geometry": "resize", "output": str(options.results / name)}
     run["limit"] = options.limit or run["limit"]
     attentive = [model for model in SETTINGS["attention_models"] if model in run["models"]]
     parts = (
@@ -111,6 +117,10 @@ def evaluations(name: str, options: argparse.Namespace) -> Iterator[Evaluation]:
             yield from_mapping({**run, "models": [_model(model) for model in models], "methods": methods}, f"The run {name}")
 
 
+def _data(name: str, options: argparse.Namespace) -> str:
+    return str(getattr(options, SETTINGS["runs"][name]["data"]))
+
+
 def _model(name: str) -> str:
     return name if name in EMBEDDED else f"{os.path.relpath(HERE / 'reference_models.py')}:{name}"
 
@@ -118,6 +128,7 @@ def _model(name: str) -> str:
 def run(options: argparse.Namespace) -> None:
     """Compute the missing rows of the runs."""
     for name in options.runs or SETTINGS["runs"]:
+        _restore(name, options.results, _data(name, options))
         for evaluation in evaluations(name, options):
             with RunProgress(evaluation.output) as terminal:
                 summary = evaluate(evaluation, terminal.observer)
@@ -126,9 +137,26 @@ def run(options: argparse.Namespace) -> None:
             )
 
 
+def _restore(name: str, results: Path, data: str) -> None:
+    """Make the folder of a run that is not there from its packed rows, if there are any."""
+    archive = ROWS / f"{name}.parquet"
+    if archive.is_file() and not (results / name).exists():
+        unpack(archive, results / name, data)
+
+
+def pack_all(options: argparse.Namespace) -> None:
+    """Pack the rows of the runs that are there."""
+    for name in SETTINGS["runs"]:
+        if (options.results / name).is_dir():
+            pack(options.results / name, ROWS / f"{name}.parquet", _data(name, options))
+
+
 def page(options: argparse.Namespace) -> None:
-    """Write the page and its figures from the runs that are there."""
-    reports = _reports(options.results)
+    """Write the page and its figures from the packed rows."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in SETTINGS["runs"]:
+            _restore(name, Path(folder), "")
+        reports = _reports(Path(folder))
     images = options.pages / "images"
     images.mkdir(parents=True, exist_ok=True)
     figures = {name.replace(_FILE, ""): figure for name, figure in _figures(reports).items()}
@@ -254,18 +282,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
     running = commands.add_parser("run")
-    running.add_argument("--voc", type=Path)
-    running.add_argument("--imagenet", type=Path)
-    running.add_argument("--mosaic", type=Path, help="a file of `relprop mosaics`")
     running.add_argument("--slow", action="store_true", help="the slow methods, too")
     running.add_argument("--limit", type=int, help="take only so many images of each run; for a trial, in another folder")
     running.add_argument("runs", nargs="*", metavar="RUN", help=f"{', '.join(SETTINGS['runs'])}; all where left out")
     running.set_defaults(do=run)
+    packing = commands.add_parser("pack")
+    packing.set_defaults(do=pack_all)
+    for command in (running, packing):
+        command.add_argument("--results", type=Path, default=Path("results"))
+        command.add_argument("--voc", type=Path)
+        command.add_argument("--imagenet", type=Path)
+        command.add_argument("--mosaic", type=Path, default=ROWS / "mosaics.json")
     paging = commands.add_parser("page")
     paging.add_argument("--pages", type=Path, default=PAGES, help="the folder of the page")
     paging.set_defaults(do=page)
-    for command in (running, paging):
-        command.add_argument("--results", type=Path, default=Path("results"))
     options = parser.parse_args()
     options.do(options)
 
