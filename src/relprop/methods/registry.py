@@ -23,6 +23,7 @@ from relprop.methods.rap import RAP_METHODS
 from relprop.methods.rectifiers import RECTIFIER_METHODS
 from relprop.methods.regional import REGIONAL_METHODS
 from relprop.methods.rollout import ROLLOUT_METHODS
+from relprop.methods.sectional import SECTIONAL_METHODS
 from relprop.methods.surrogates import SURROGATE_METHODS
 from relprop.methods.token_maps import TOKEN_METHODS
 from relprop.methods.transformers import TRANSFORMER_METHODS
@@ -59,6 +60,7 @@ _ROWS = (
     *RAP_METHODS,
     *REGIONAL_METHODS,
     *EQUILIBRIUM_METHODS,
+    *SECTIONAL_METHODS,
     *LRP_METHODS,
     *ABSLRP_METHODS,
     *TRANSFORMER_METHODS,

@@ -36,16 +36,21 @@ def equilibrium(ratio: float = 2.0) -> Rule:
         positive, size = _normalized(relevance.clamp(min=0), call.layout, call.batch)
         negative, other = _normalized(relevance.clamp(max=0), call.layout, call.batch)
         active = (call.x > 0).to(relevance.dtype)
-        wide = linear.weight is not None and math.prod(linear.weight.shape[2:]) > 1
+        wide = is_wide(linear)
         shares = _shared(linear, call.x.clamp(min=0), (ratio if wide else 1.0) * positive + negative)
         if wide:
-            shares = _lowered(call, shares, (size > 0).to(size.dtype))
+            shares = lowered(call, shares, (size > 0).to(size.dtype))
         shares = shares + _shared(linear, active, positive) + _shared(linear, 1 - active, negative)
         below = call.layouts[call.data]
         scaled = shares * below.spread(divide(size + other, below.sum(shares.abs(), call.batch)), shares)
         return {call.data: scaled, ABSORBED: call.layout.sum(relevance, call.batch) - below.sum(scaled, call.batch)}
 
     return Rule("equilibrium", backward, ("x",))
+
+
+def is_wide(linear: Linear) -> bool:
+    """Whether outputs read several places, as those of a kernel of 3 × 3 do and those of dense layers do not."""
+    return linear.weight is not None and math.prod(linear.weight.shape[2:]) > 1
 
 
 def _normalized(part: Tensor, layout: SampleLayout, batch: int) -> tuple[Tensor, Tensor]:
@@ -60,7 +65,7 @@ def _shared(linear: Linear, x: Tensor, relevance: Tensor) -> Tensor:
     return x * linear.transpose(divide(relevance, linear.forward(x, magnitude)), magnitude)
 
 
-def _lowered(call: Call, shares: Tensor, taken: Tensor) -> Tensor:
+def lowered(call: Call, shares: Tensor, taken: Tensor) -> Tensor:
     """Take a sum per sample, ``(batch,)``, in equal parts from the inputs with a share."""
     layout, some = call.layouts[call.data], (shares != 0).to(shares.dtype)
     return shares - some * layout.spread(divide(taken, layout.sum(some, call.batch)), shares)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from relprop.errors import OptionError, UnsupportedOpError
@@ -69,3 +70,25 @@ def by_activation() -> RegionRule:
         return value * gradient.mean(places, keepdim=True)
 
     return RegionRule("by mean gradient", backward, reads_value=True)
+
+
+def by_section() -> RegionRule:
+    """Set regions for the target against those for the others: ``R_pk = (2 S_p⁺ / ΣS⁺ − S_p⁻ / ΣS⁻) / K``, ``S_p = Σ_k x_pk · mean_q c_qk``.
+
+    What arrives is to be the gradient ``c`` of the target's logit minus those of the others. All ``K`` channels of a region get the same.
+    """
+    weighed = by_activation()
+
+    def backward(gradient: Tensor, value: Tensor, channels: int, layout: SampleLayout, batch: int) -> Tensor:
+        evidence = weighed.backward(gradient, value, channels, layout, batch).sum(channels, keepdim=True)
+        parts = (evidence.clamp(min=0), evidence.clamp(max=0))
+        target, others = (part / layout.spread(_size(part, layout, batch), part) for part in parts)
+        return ((2 * target + others) / value.shape[channels]).expand_as(value)
+
+    return RegionRule("by section", backward, reads_value=True)
+
+
+def _size(part: Tensor, layout: SampleLayout, batch: int) -> Tensor:
+    """The magnitude of a sample's sum, ``(batch,)``; one where it is zero."""
+    size = layout.sum(part, batch).abs()
+    return torch.where(size > 0, size, 1.0)

@@ -13,6 +13,7 @@ from relprop.rules.attention import balanced_sum, norm_linear, softmax_taylor
 from relprop.rules.equilibrium import equilibrium
 from relprop.rules.gradient import gradient
 from relprop.rules.rule import Rule
+from relprop.rules.sectional import sectional
 from relprop.rules.sums import split_sum
 
 RULES: dict[str, Callable[..., Rule]] = {
@@ -22,6 +23,7 @@ RULES: dict[str, Callable[..., Rule]] = {
     "balanced": balanced_sum,
     "epsilon": epsilon,
     "equilibrium": equilibrium,
+    "sectional": sectional,
     "flat": flat,
     "gamma": gamma,
     "gradient": gradient,
