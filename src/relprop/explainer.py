@@ -14,8 +14,9 @@ from relprop.captured import inputs_like, labels_in_config, record, summary_of
 from relprop.context import ordinary, own_context
 from relprop.errors import ModelError, OptionError, OutputError, TargetError
 from relprop.explanation import Answer, Explanation, concatenate
+from relprop.graph.grids import channel_dim
 from relprop.graph.model import CapturedModel
-from relprop.graph.reading import channel_dim, read_at
+from relprop.graph.reading import read_at
 from relprop.graph.recording.assumptions import AssumptionError
 from relprop.heads import check_activation
 from relprop.inputs import Inputs, Request, as_inputs, batch_size, finite_logits

@@ -226,5 +226,5 @@ def test_channels_may_come_last() -> None:
 
 
 def test_a_model_without_a_grid_is_refused() -> None:
-    with pytest.raises(OptionError, match="no module whose output is a grid"):
+    with pytest.raises(OptionError, match="lies over the positions of one signal, image or volume"):
         relprop.Explainer(made(Hidden), torch.zeros(1, 6, dtype=torch.float64), "grad-cam")

@@ -1,4 +1,4 @@
-"""FullGrad: the input times its gradient, and every bias times its own, each at its place in the image."""
+"""FullGrad: the input times its gradient, and every bias times its own, each at its place in the input."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -117,7 +117,7 @@ def _with_bias(
 
 
 def _placed(problem: Problem, biases: Mapping[fx.Node, Tensor]) -> tuple[Tensor, Tensor]:
-    """The biases as a map ``(B, H, W)``, and the sum of those that have no place, ``(B,)``."""
+    """The biases as a map ``(B, …)``, and the sum of those that have no place, ``(B,)``."""
     image, roles = problem.image, Roles(problem.model.module.graph)
     total = torch.zeros(image.shape[0], *image.shape[2:], dtype=image.dtype, device=image.device)
     left = torch.zeros(image.shape[0], dtype=image.dtype, device=image.device)
