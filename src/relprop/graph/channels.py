@@ -12,13 +12,18 @@ from relprop.ops.table import arguments_of, entry
 _ELEMENTWISE = frozenset({Role.ADD, Role.BIAS, Role.GATE, Role.ACTIVATION, Role.SCALE, Role.NORM})
 
 
-def find_channels(node: fx.Node) -> int | None:
-    """The dimension of a value's channels, as the nearest op tells that has channels: among those that read the value, or that made it."""
+def find_channels(node: fx.Node, *, constants: bool = True) -> int | None:
+    """The dimension of a value's channels, as the nearest op tells that has channels: among those that read the value, or that made it.
+
+    Args:
+        node: The value.
+        constants: Whether a constant that is applied to every position tells too, as a layer scale; a window over time would tell wrongly.
+    """
     start = tuple(range(value_of(node).dim()))
     queue, seen = [(node, start)], {node}
     for current, dims in queue:  # dims: by dimension of this value, that of the first value
         neighbors = [*current.users, current]
-        told = next((d for op in neighbors if (d := _told(op, current)) is not None), None)
+        told = next((d for op in neighbors if (d := _told(op, current, constants=constants)) is not None), None)
         if told is not None:
             return dims[told]
         for other, moved in _alike(current, dims):
@@ -28,7 +33,7 @@ def find_channels(node: fx.Node) -> int | None:
     return None
 
 
-def _told(op: fx.Node, value: fx.Node) -> int | None:
+def _told(op: fx.Node, value: fx.Node, *, constants: bool) -> int | None:
     """The dimension of a value's channels, as an op tells that reads it, or made it."""
     known = entry(op) if op.op == "call_function" else None
     if known is None:
@@ -40,7 +45,7 @@ def _told(op: fx.Node, value: fx.Node) -> int | None:
         reduced = {d % dims for d in arguments.get("dim") or range(dims)}
         kept = [d for d in range(1, dims) if d not in reduced]
         return kept[0] if len(kept) == 1 else None
-    return _of_constant(op, value, arguments, dims) if known.role in {Role.GATE, Role.ADD} else None
+    return _of_constant(op, value, arguments, dims) if constants and known.role in {Role.GATE, Role.ADD} else None
 
 
 def _of_constant(op: fx.Node, value: fx.Node, arguments: dict[str, Any], dims: int) -> int | None:

@@ -17,11 +17,25 @@ POSITIONS = (1, 2, 3)
 """Numbers of dimensions behind the channels that maps have: signals, images, volumes and videos."""
 
 
+def _only_input(model: CapturedModel) -> fx.Node | None:
+    """The only floating input, where it has positions."""
+    inputs = [n for n in tensor_inputs(model.module.graph) if is_floating(n)]
+    return inputs[0] if len(inputs) == 1 and inputs[0].meta["val"].dim() - 2 in POSITIONS else None
+
+
+def misplaced_channels(model: CapturedModel) -> int | None:
+    """The dimension of the only input in which the model reads channels, where that is not the second."""
+    node = _only_input(model)
+    told = None if node is None else find_channels(node, constants=False)
+    return None if told == 1 else told
+
+
 def input_size(model: CapturedModel) -> tuple[int, ...] | None:
-    """The sizes behind the channels of the model's only floating input ``(B, C, …)``; None where it has none, or too many, or several inputs."""
-    values: list[Tensor] = [n.meta["val"] for n in tensor_inputs(model.module.graph) if is_floating(n)]
-    fitting = len(values) == 1 and values[0].dim() - 2 in POSITIONS
-    return tuple(int(n) for n in values[0].shape[2:]) if fitting else None
+    """The sizes behind the channels of the model's only floating input ``(B, C, …)``; None where it is another, or one of several."""
+    node = _only_input(model)
+    if node is None or misplaced_channels(model) is not None:
+        return None
+    return tuple(int(n) for n in node.meta["val"].shape[2:])
 
 
 def divides(size: Sequence[int], grid: Sequence[int]) -> bool:

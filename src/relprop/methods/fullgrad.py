@@ -11,6 +11,7 @@ from torch import Tensor, fx
 from relprop.attribution import Attributed, Attribution, Problem
 from relprop.graph.model import CapturedModel, Handler
 from relprop.graph.nodes import is_floating
+from relprop.graph.samples import find_samples
 from relprop.meaning import VOTES
 from relprop.methods.blocks import find_blocks, note_blocks
 from relprop.methods.grids import over_channels, spread
@@ -121,9 +122,10 @@ def _placed(problem: Problem, biases: Mapping[fx.Node, Tensor]) -> tuple[Tensor,
     image, roles = problem.image, Roles(problem.model.module.graph)
     total = torch.zeros(image.shape[0], *image.shape[2:], dtype=image.dtype, device=image.device)
     left = torch.zeros(image.shape[0], dtype=image.dtype, device=image.device)
+    layouts = find_samples(problem.model.module.graph, dynamic=problem.model.dynamic).layouts
     for node, part in biases.items():
         own = part.expand(image.shape[0], *part.shape[1:]) if part.shape[0] == 1 else part
-        left = left + own.flatten(1).sum(1)
+        left = left + layouts[node].sum(own, image.shape[0])
         grid = None if roles.kinds.get(node) in _NO_PLACE else as_grid(problem.model, "", node)
         if grid is not None:
             maps = grid.to_maps(own).sum(1)

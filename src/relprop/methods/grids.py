@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from relprop.attribution import Attributed, Problem
+from relprop.graph.grids import misplaced_channels
+from relprop.graph.model import CapturedModel
 
 _MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
@@ -30,6 +32,16 @@ def over_channels(maps: Tensor, image: Tensor) -> Tensor:
 def on_image(maps: Tensor, image: Tensor) -> Tensor:
     """Enlarge maps ``(B, …)`` to an input and spread them over its channels."""
     return over_channels(resized(maps, image), image)
+
+
+def note_channels(model: CapturedModel) -> tuple[str, ...]:
+    """Say where a model reads channels in another dimension than the one that is taken for them."""
+    dim = misplaced_channels(model)
+    note = (
+        f"The second dimension of the input is taken for its channels, all hidden at once, and the model reads them in dimension {dim}; "
+        "permute the input in a module around the model where that is meant."
+    )
+    return () if dim is None else (note,)
 
 
 def as_relevance(problem: Problem, maps: Tensor) -> Attributed:

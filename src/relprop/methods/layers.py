@@ -41,6 +41,11 @@ def _shape(node: fx.Node) -> tuple[int, ...]:
     return () if batch != first or any(isinstance(n, Size) for n in sizes) else tuple(sizes)  # pyright: ignore[reportReturnType]
 
 
+def _printed(node: fx.Node) -> str:
+    sizes = (n if isinstance(n, Size) else str(n) for n in shape_of(node))
+    return "×".join(n if isinstance(n, str) else f"{n.per_sample}·B".removeprefix("1·") for n in sizes)
+
+
 def as_grid(model: CapturedModel, path: str, node: fx.Node) -> Grid | None:
     """Read a value as a grid over the input's positions: ``(B, C, …)``, ``(B, …, C)`` or tokens ``(B, N, C)``; None where it is none of them.
 
@@ -84,7 +89,7 @@ def find_grid(model: CapturedModel, layer: str | None) -> Grid:
     if input_size(model) is None:
         raise OptionError(
             "A class activation map lies over the positions of one signal, image or volume (batch, channels, …), and the model takes no "
-            "such input."
+            "such input, or reads its channels in another dimension; permute it in a module around the model."
         )
     layers = {path: node for path, node in module_outputs(model.module.graph).items() if is_floating(node)}
     if layer is not None:
@@ -95,7 +100,7 @@ def find_grid(model: CapturedModel, layer: str | None) -> Grid:
         grid = as_grid(model, layer, layers[layer])
         if grid is None:
             raise OptionError(
-                f"The output of module {layer!r} is no grid of feature vectors over the input: its shape is B × {_shape(layers[layer])}."
+                f"The output of module {layer!r} is no grid of feature vectors over the input: its shape is {_printed(layers[layer])}."
             )
         return grid
     roles = Roles(model.module.graph)

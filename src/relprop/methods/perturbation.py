@@ -12,7 +12,7 @@ from relprop.errors import OptionError, TargetError
 from relprop.heads import activation_for, probabilities
 from relprop.meaning import Meaning
 from relprop.methods.gradients import by_sample, captum_attr, scored_rows
-from relprop.methods.grids import enlarged, over_channels
+from relprop.methods.grids import enlarged, note_channels, over_channels
 from relprop.methods.options import as_reference, at_least
 
 Sides = int | list[int] | tuple[int, ...]
@@ -53,7 +53,7 @@ def build_occlusion(
         )
         return Attributed([over_channels(parts[:, 0].to(image.dtype), image)])
 
-    return Attribution("occlusion", lambda problem: by_sample(problem, explain))
+    return Attribution("occlusion", lambda problem: by_sample(problem, explain), note_channels)
 
 
 def _check_sides(window: Sides, stride: Sides) -> None:
@@ -122,7 +122,7 @@ def build_rise(
             total += torch.einsum("n,n...->...", weights, shown)
         return Attributed([over_channels(total[None] / (masks * probability), image)])
 
-    return Attribution("rise", lambda problem: by_sample(problem, explain))
+    return Attribution("rise", lambda problem: by_sample(problem, explain), note_channels)
 
 
 def _by_class(logits: Tensor, sample: Problem) -> Tensor:

@@ -14,7 +14,7 @@ from relprop.errors import OptionError
 from relprop.graph.model import CapturedModel
 from relprop.meaning import VOTES
 from relprop.methods.gradients import by_sample
-from relprop.methods.grids import over_channels
+from relprop.methods.grids import note_channels, over_channels
 from relprop.methods.options import as_reference, at_least, optional
 
 
@@ -108,7 +108,7 @@ def _surrogate(
         weights = kind.fit(_show(sample, parts, present, as_reference(baseline, image), internal_batch_size))
         return Attributed([over_channels(weights.to(image)[parts][None], image)])
 
-    return Attribution(kind.name, lambda problem: by_sample(problem, explain))
+    return Attribution(kind.name, lambda problem: by_sample(problem, explain), note_channels)
 
 
 def _halves(samples: int, segments: int, source: torch.Generator) -> Tensor:
@@ -137,9 +137,9 @@ def _shapley(shown: Shown) -> Tensor:
     return mean + torch.linalg.lstsq(design, rest.unsqueeze(1), driver="gelsd").solution[:, 0]
 
 
-def _check_scikit_learn(_model: CapturedModel) -> tuple[str, ...]:
+def _check_scikit_learn(model: CapturedModel) -> tuple[str, ...]:
     optional("sklearn.linear_model", "scikit-learn")
-    return ()
+    return note_channels(model)
 
 
 def _lasso(alpha: float) -> Callable[[Shown], Tensor]:

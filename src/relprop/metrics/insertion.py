@@ -1,5 +1,7 @@
 """Insertion and deletion: the target's probability while pixels are inserted or deleted, most relevant first."""
 
+from math import prod
+
 import torch
 from torch import Tensor
 
@@ -38,8 +40,8 @@ def insertion_deletion_update(  # noqa: PLR0913 - options by keyword
         ``insertion_curve``, ``deletion_curve`` ``(B, steps + 1)``: the target's probability.
     """
     check_shapes(inputs, relevance, 1, 1, steps)
-    pixels = inputs.shape[2] * inputs.shape[3]
-    rank = removal_step(relevance, order="morf", region=1, per_step=1, sources=()).to(inputs.device)
+    pixels = prod(inputs.shape[2:])
+    rank = removal_step(relevance, order="morf", region=1, per_step=1, sources=(), positions=inputs.dim() - 2).to(inputs.device)
     removed, blur = make_fill(deletion_fill, inputs, generators(0, len(inputs))), blurred(inputs, sigma)
 
     def first(point: int) -> Tensor:

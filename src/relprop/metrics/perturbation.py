@@ -21,11 +21,14 @@ Activation = Literal["softmax", "sigmoid"] | None
 """The activation of the model's head, see :mod:`relprop.heads`; None for softmax, or a sigmoid where there is one class."""
 
 ORDERS = ("morf", "lerf", "random")
+_POOLING = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 PASS_VALUES = 2**17
 """Number of input values from which on a forward pass keeps a CPU busy (measured); smaller steps share a pass."""
 
 
-def removal_step(relevance: Tensor, *, order: str, region: int, per_step: int, sources: Sequence[torch.Generator]) -> Tensor:
+def removal_step(
+    relevance: Tensor, *, order: str, region: int, per_step: int, sources: Sequence[torch.Generator], positions: int = 2
+) -> Tensor:
     """Return the step, counted from 0, at which each pixel is removed; ``(B, H, W)``.
 
     Args:
@@ -35,21 +38,23 @@ def removal_step(relevance: Tensor, *, order: str, region: int, per_step: int, s
             reading order.
         per_step: Number of regions per step.
         sources: One generator per image, for ``random``.
+        positions: Dimensions behind the channels: 1 for signals, 3 for volumes, whose regions are cubes.
 
     Raises:
         OptionError: An unknown order.
     """
     if order not in ORDERS:
         raise OptionError(f"There is no order {order!r}; there are {', '.join(ORDERS)}.")
-    heat = heatmap(relevance)
-    cells = F.avg_pool2d(heat[:, None], region, ceil_mode=True, count_include_pad=False)[:, 0] if region > 1 else heat
+    heat = heatmap(relevance, positions)
+    cells = _POOLING[positions](heat[:, None], region, ceil_mode=True, count_include_pad=False)[:, 0] if region > 1 else heat
     flat = cells.flatten(1)
     by_relevance = flat.sort(dim=1, descending=order == "morf", stable=True).indices
     ranked = permutation(sources, flat, flat.shape[1]) if order == "random" else by_relevance
     places = torch.arange(flat.shape[1], device=flat.device).expand_as(ranked)
     step = (torch.empty_like(ranked).scatter_(1, ranked, places) // per_step).view_as(cells)
-    spread = step.repeat_interleave(region, 1).repeat_interleave(region, 2)
-    return spread[:, : heat.shape[1], : heat.shape[2]]
+    for dim, size in enumerate(heat.shape[1:], 1):
+        step = step.repeat_interleave(region, dim).narrow(dim, 0, size)
+    return step
 
 
 def output_curves(
@@ -108,7 +113,7 @@ def perturbation_update(  # noqa: PLR0913 - options by keyword
 
     Args:
         relevance: ``(B, H, W)`` or ``(B, C, H, W)``.
-        inputs: ``(B, C, H, W)``, as the model takes them.
+        inputs: ``(B, C, H, W)``, as the model takes them; or signals ``(B, C, T)`` or volumes ``(B, C, D, H, W)``, with maps likewise.
         target: ``(B,)`` classes whose accuracy, probability and logit are recorded; true labels give the accuracy of the network.
         model: Inputs → logits.
         seeds: Seeds of the random order and of noise, one per image or one for all.
@@ -125,7 +130,8 @@ def perturbation_update(  # noqa: PLR0913 - options by keyword
     """
     check_shapes(inputs, relevance, region, per_step, steps)
     sources = generators(seeds, len(inputs))
-    step = removal_step(relevance, order=order, region=region, per_step=per_step, sources=sources).to(inputs.device)
+    step = removal_step(relevance, order=order, region=region, per_step=per_step, sources=sources, positions=inputs.dim() - 2)
+    step = step.to(inputs.device)
     filled = make_fill(fill, inputs, sources)
     points = min(steps, int(step.max()) + 1) + 1
     curves = output_curves(model, lambda point: filled(step < point), points, target, activation=activation, at_once=at_once)
@@ -141,9 +147,14 @@ def check_shapes(inputs: Tensor, relevance: Tensor, region: int, per_step: int, 
     """
     if min(region, per_step, steps) < 1:
         raise OptionError(f"Options region, per_step and steps must be at least 1, not {region}, {per_step} and {steps}.")
-    if inputs.ndim != 4 or relevance.shape[0] != inputs.shape[0] or relevance.shape[-2:] != inputs.shape[-2:]:
+    positions = inputs.shape[2:]
+    if len(positions) not in _POOLING or tuple(relevance.shape) not in {
+        (len(inputs), *positions),
+        (len(inputs), *relevance.shape[1:2], *positions),
+    }:
         raise InputError(
-            f"Relevance {tuple(relevance.shape)} does not fit the inputs {tuple(inputs.shape)}, which must be (B, C, H, W)."
+            f"Relevance {tuple(relevance.shape)} does not fit the inputs {tuple(inputs.shape)}, which must be images (B, C, H, W), or "
+            "signals (B, C, T) or volumes (B, C, D, H, W)."
         )
 
 

@@ -56,9 +56,9 @@ def parameter_randomization_update(  # noqa: PLR0913 - options by keyword
     Returns:
         ``NAME_curve`` ``(B, layers)`` for each similarity, from the output back; the layers are those of ``randomization.spread``.
     """
-    heat, rows = heatmap(relevance), list[dict[str, Tensor]]()
+    heat, rows = heatmap(relevance, inputs.dim() - 2), list[dict[str, Tensor]]()
     for _, model in randomized_models(module, mode=mode, layers=layers, count=count, seed=seed, reinit=reinit):
-        found = heatmap(make_explain(model)(inputs, target).detach()).to(heat.device)
+        found = heatmap(make_explain(model)(inputs, target).detach(), inputs.dim() - 2).to(heat.device)
         rows.append(similarities(tuple(similarity), heat, found))
     return {f"{name}_curve": torch.stack([row[name] for row in rows], 1) for name in similarity}
 
@@ -101,8 +101,8 @@ def random_logit_update(
         raise InputError("The random-logit check needs a model of at least two classes.")
     sources = generators(seeds, len(inputs))
     shift = draw(sources, target, lambda source: draws.integers(1, classes, (), source))
-    heat = heatmap(relevance)
-    other = heatmap(explain(inputs, (target + shift) % classes).detach()).to(heat.device)
+    heat = heatmap(relevance, inputs.dim() - 2)
+    other = heatmap(explain(inputs, (target + shift) % classes).detach(), inputs.dim() - 2).to(heat.device)
     return similarities(tuple(similarity), heat, other)
 
 

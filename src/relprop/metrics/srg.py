@@ -1,6 +1,6 @@
 """Symmetric relevance gain (SRG): the output while patches are removed least relevant first, minus most relevant first."""
 
-from math import ceil
+from math import ceil, prod
 
 from torch import Tensor
 
@@ -40,7 +40,7 @@ def srg_update(  # noqa: PLR0913 - options by keyword
         The curves of ``perturbation.abpc_update``, ``(B, N + 1)`` for ``N`` steps; at the last one nothing of the image is left.
     """
     check_shapes(inputs, relevance, region, per_step, 1)
-    patches = ceil(inputs.shape[2] / region) * ceil(inputs.shape[3] / region)
+    patches = prod(ceil(size / region) for size in inputs.shape[2:])
     return abpc_update(
         relevance,
         inputs,
