@@ -15,7 +15,7 @@ from relprop.ops.table import arguments_of, entry
 from relprop.propagation.composite import Regional
 from relprop.propagation.roles import Roles
 
-_ELEMENTWISE = frozenset({Role.ADD, Role.BIAS, Role.GATE, Role.ACTIVATION, Role.SCALE, Role.NORM})
+_ELEMENTWISE = frozenset({Role.ADD, Role.BIAS, Role.GATE, Role.STATE, Role.ACTIVATION, Role.SCALE, Role.NORM})
 
 
 @dataclass(frozen=True)
