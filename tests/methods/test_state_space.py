@@ -105,7 +105,6 @@ def test_images_against_a_model_modified_by_hand(scan: str) -> None:
 @pytest.mark.parametrize("scan", SCANS)
 @pytest.mark.parametrize("make", [SequenceMamba, VisionMamba])
 def test_methods_conserve_and_do_not_depend_on_the_batch(make: Callable[..., nn.Module], scan: str) -> None:
-    """Every form of the scan is the same model, and its relevance the same where rules see products alone, not the order of sums."""
     images = make is VisionMamba
     model = made(make, SCANS[scan], depth=1, **({} if images else {"vocabulary": None}))
     x = torch.randn(3, 3, 12, 12, dtype=torch.float64) if images else torch.randn(3, 7, 3, dtype=torch.float64)
