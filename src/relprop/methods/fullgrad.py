@@ -23,7 +23,7 @@ from relprop.ops.table import entry
 from relprop.propagation.roles import Roles
 
 _NO_BIAS = frozenset({Role.POOL, Role.ADD, Role.BLOCK})
-_NO_PLACE = frozenset({Role.SOFTMAX, Role.ATTENTION, Role.PRODUCT})
+_NO_PLACE = frozenset({Role.SOFTMAX, Role.ATTENTION, Role.PRODUCT, Role.READOUT})
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from relprop.errors import OptionError, suggestion
+from relprop.errors import OptionError, UnsupportedOpError, suggestion
 from relprop.meaning import UNSAID, Meaning
 from relprop.ops.op import Role
 from relprop.ops.table import OPS
@@ -22,9 +22,9 @@ from relprop.rules.sums import split_sum
 
 Bounds = tuple[float | Tensor, float | Tensor] | None
 
-_PASSING = (Role.GATE, Role.NORM, Role.ACTIVATION, Role.SCALE, Role.BIAS, Role.SOFTMAX)
+_PASSING = (Role.GATE, Role.STATE, Role.NORM, Role.ACTIVATION, Role.SCALE, Role.BIAS, Role.SOFTMAX)
 _TABLES = ("rules", "by_op", "by_path", "with_sums", "with_attention")
-_LIKE_DENSE = (Role.POOL, Role.ATTENTION, Role.PRODUCT)
+_LIKE_DENSE = (Role.POOL, Role.ATTENTION, Role.PRODUCT, Role.READOUT)
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Composite:
         name: As the registry and the plan call it.
         rules: The rule of every role, such as ``"dense"``, ``"conv"``, ``"add"``, see :class:`relprop.ops.op.Role`; a rule, or its
             name in ``relprop.rules.RULES``. Defaults: ``"input"`` and ``"output"``, the first and the last layer, take the rule of
-            their kind, dense or conv; ``"pool"``, ``"attention"`` and ``"product"`` that of ``"dense"``; sums split by signed value; ops
-            with one contributor pass relevance unchanged.
+            their kind, dense or conv; ``"pool"``, ``"attention"``, ``"product"`` and ``"readout"`` that of ``"dense"``; sums split by
+            signed value; ops with one contributor pass relevance unchanged.
         by_op: Rules of single ops, by name, such as ``"conv2d"``; they override ``rules``.
         by_path: Rules of the dense and conv layers in a module, by path or pattern, such as ``"features.0"``, ``"layer4"`` or
             ``"layer?.0"``; the first match wins, and overrides ``by_op`` and ``rules``.
@@ -49,6 +49,7 @@ class Composite:
         conserves: Whether the relevance of the inputs and the absorbed relevance add up to the explained logit.
         of_class: Whether maps of different classes differ; if not, an explanation of several classes says so.
         meaning: What its positive and negative values say, for the legends of pictures.
+        needs: What a model must have, or None for any model.
         regional: Other rules from the output down to a value with regions, where evidence is counted by region; ``by_path`` holds above too.
 
     Raises:
@@ -68,6 +69,7 @@ class Composite:
     conserves: bool = True
     of_class: bool = True
     meaning: Meaning = UNSAID
+    needs: "Needs | None" = None
     regional: "Regional | None" = None
 
     def __post_init__(self) -> None:
@@ -108,7 +110,15 @@ class Composite:
         return getattr(self, where)
 
     def suited(self, kinds: Collection[Role]) -> Self:
-        """Return the method for a model with ops of these kinds."""
+        """Return the method for a model with ops of these kinds.
+
+        Raises:
+            UnsupportedOpError: The model lacks what the method needs.
+        """
+        if self.needs is not None and not any(kind in self.needs.roles for kind in kinds):
+            raise UnsupportedOpError(
+                f"Method {self.name!r} needs {self.needs.what}, and finds none in this model; take another method."
+            )
         added = self.with_sums if Role.ADD in kinds else {}
         regional = self.regional
         if Role.ATTENTION in kinds:
@@ -147,6 +157,14 @@ class Composite:
                 near = suggestion(pattern, layers)
                 wrong = f"no dense or conv layer lies in {pattern!r}.{near} `relprop inspect` lists the modules."
                 raise OptionError(f"Method {self.name!r}: {wrong}")
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a model must have for a method: an op of one of these roles, and in words what that is."""
+
+    roles: frozenset[Role]
+    what: str
 
 
 @dataclass(frozen=True)
