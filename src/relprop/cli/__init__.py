@@ -316,6 +316,16 @@ def methods(debug: DebugOption = False) -> None:
     print_methods()
 
 
+@app.command("metrics")
+@guarded
+def list_metrics(debug: DebugOption = False) -> None:
+    """List the metrics of evaluations, with their scores, options and the targets that they suit."""
+    with importing():
+        from relprop.cli.listing import print_metrics
+
+    print_metrics()
+
+
 @app.command()
 @guarded
 def inspect(
