@@ -120,6 +120,9 @@ def explain(
     num_workers: Annotated[
         int | None, typer.Option(min=0, metavar="N", help="Threads that read photos, with --maps. Default: 2.")
     ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Photos that are explained at once, with --maps. Default: 8.")
+    ] = None,
     tiles: Annotated[
         int | None,
         typer.Option(
@@ -185,19 +188,20 @@ def explain(
             raise typer.Exit(1)
         return
     if maps is not None or any(map(is_manifest, photos)):
-        from relprop.cli.many import MapsJob, explain_many
+        from relprop.cli.many import BATCH_SIZE, MapsJob, explain_many
 
         if output is None:
             raise OptionError("--maps and manifests write a folder of maps; name it with --output.")
         refuse_with("--maps and manifests write maps and an index, and no pictures", files | figures)
-        job = MapsJob(
-            tuple(photos), *what, output, maps or "safetensors", 2 if num_workers is None else num_workers, look, device, own, cut
-        )
+        workers, at_once = 2 if num_workers is None else num_workers, batch_size or BATCH_SIZE
+        job = MapsJob(tuple(photos), *what, output, maps or "safetensors", workers, look, device, own, cut, at_once)
         if not explain_many(job):
             raise typer.Exit(1)
         return
     if num_workers is not None:
         raise OptionError("--num-workers reads photos ahead and goes with --maps.")
+    if batch_size is not None:
+        raise OptionError("--batch-size explains several photos at once and goes with --maps.")
     figure = FigureJob(look, against, outline, signs, tuple(layer), whole_photo)
     job = Job(tuple(photos), *what, output or Path(), npy, json, figure, dpi, device, own, cut)
     if not explain_photos(job):
