@@ -9,6 +9,7 @@ from torch import Tensor, fx
 
 from relprop.errors import InputError, OptionError, RelevanceError, TargetError, UnsupportedOpError
 from relprop.explanation import Answer
+from relprop.graph.lookups import looked_up_inputs
 from relprop.graph.model import CapturedModel, Handler
 from relprop.graph.nodes import PATH
 from relprop.graph.passes import for_method
@@ -169,7 +170,16 @@ class Attribution:
         """
         own = captured.copy()
         for_method(own.module, fold_batchnorm=self.fold_batchnorm, local=False, gradients=True)
-        return AttributionPlan(self, own, (*own.notes, *self.check(own)))
+        return AttributionPlan(self, own, (*own.notes, *self.check(own), *self._note_on_lookups(own)))
+
+    def _note_on_lookups(self, model: CapturedModel) -> tuple[str, ...]:
+        found = looked_up_inputs(model.module.graph)
+        if not found:
+            return ()
+        return (
+            f"Method {self.name!r} has no gradient at numbers that are looked up, so {' and '.join(map(repr, found))} has zeros; a propagation "
+            "method such as 'lrp-epsilon' gives them relevance.",
+        )
 
     def explain(self, plan: "AttributionPlan", request: Request) -> Answer:
         """Apply the function to one batch; every target of a sample is a problem of its own.

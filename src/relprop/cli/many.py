@@ -15,7 +15,7 @@ from relprop.cli.ahead import ahead
 from relprop.cli.hints import note_misfit
 from relprop.cli.interrupts import INTERRUPTED, leave_at_next
 from relprop.cli.items import Item, items_in
-from relprop.cli.journal import INDEX, Entry, Journal, locked, write_index
+from relprop.cli.journal import INDEX, Entry, Journal, columns_of, locked, write_index
 from relprop.cli.options import model_and_weights, parse_device, parse_options
 from relprop.cli.outputs import save_relevance
 from relprop.cli.terminal import complain, describe, err, note, out, progress
@@ -27,7 +27,7 @@ from relprop.explanation import Explanation
 from relprop.files import atomic, check_writable, make_folder
 from relprop.images import open_photo
 from relprop.methods import choose_method
-from relprop.text import class_name, counted, split_options
+from relprop.text import counted, split_options
 from relprop.viz import Look, View, maps_of
 from relprop.zoo import Own
 
@@ -253,7 +253,7 @@ class _Work:
         _WRITERS[job.maps](explanation, path, job.look)
         notes = [*photo.ready.notes, *(text for text in explanation.notes if text not in self.explainer.plan.notes)]
         entry = {"file": item.file, "bytes": path.stat().st_size, "photo": photo.ready.stamp, "error": None}
-        return {**entry, "notes": notes, "maps": _maps(explanation, self.classifier.loaded.labels)}
+        return {**entry, "notes": notes, "maps": columns_of(explanation, self.classifier.loaded.labels)}
 
     def _fail(self, item: Item, error: Exception) -> None:
         said, tally = describe(error), self.tally
@@ -267,28 +267,6 @@ class _Work:
     def _note(self, item: Item, entry: Entry) -> None:
         self.journal.add(item.key, entry)
         self.advance()
-
-
-def _maps(explanation: Explanation, labels: Sequence[str] | None) -> list[Entry]:
-    """The columns of the index that every map of a photo has of its own."""
-    absorbed = explanation.absorbed[0].reshape(-1).tolist()
-    if explanation.target is None:
-        values = [] if explanation.value is None else explanation.value[0].reshape(-1).tolist()
-        whats = [{"class_name": explanation.words[0], "logit": value} for value in values]
-    else:
-        logits, probabilities = explanation.logits[0], explanation.probabilities[0]
-        whats = [
-            {
-                "class": index,
-                "class_name": class_name(index, labels),
-                "logit": float(logits[index]),
-                "probability": float(probabilities[index]),
-            }
-            for index in explanation.target[0].reshape(-1).tolist()
-        ]
-    several = explanation.absorbed.dim() == 2
-    found = zip(whats, absorbed, strict=True)
-    return [{"map": number if several else None, **what, "absorbed": lost} for number, (what, lost) in enumerate(found)]
 
 
 def _write_png(explanation: Explanation, path: Path, look: Look) -> None:
