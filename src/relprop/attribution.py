@@ -173,13 +173,9 @@ class Attribution:
         return AttributionPlan(self, own, (*own.notes, *self.check(own), *self._note_on_lookups(own)))
 
     def _note_on_lookups(self, model: CapturedModel) -> tuple[str, ...]:
-        found = looked_up_inputs(model.module.graph)
-        if not found:
-            return ()
-        return (
-            f"Method {self.name!r} has no gradient at numbers that are looked up, so {' and '.join(map(repr, found))} has zeros; a propagation "
-            "method such as 'lrp-epsilon' gives them relevance.",
-        )
+        found = " and ".join(map(repr, looked_up_inputs(model.module.graph)))
+        why = f"Method {self.name!r} has no gradient at numbers that are looked up, so {found} has zeros"
+        return (f"{why}; a propagation method such as 'lrp-epsilon' gives them relevance.",) if found else ()
 
     def explain(self, plan: "AttributionPlan", request: Request) -> Answer:
         """Apply the function to one batch; every target of a sample is a problem of its own.

@@ -419,7 +419,7 @@ class Explainer(nn.Module):
         return next((value.device for value in (*module.parameters(), *module.buffers())), None)
 
     @own_context()
-    def tiled(self, inputs: Tensor, target: object = None, *, overlap: float = 0.25, batch_size: int = 8) -> Tiled:
+    def tiled(self, inputs: Tensor, target: object = None, *, overlap: float = 0.5, batch_size: int = 8) -> Tiled:
         """Explain inputs larger than the model's, such as whole photos, in tiles of the model's input size; for fully convolutional models.
 
         All tiles are explained for the same target, and their maps are blended into one, with weights that sum to one at every place; see

@@ -131,7 +131,7 @@ def explain(
     ] = None,
     overlap: Annotated[
         float | None,
-        typer.Option(metavar="SHARE", help="What neighboring tiles have in common at least, 0 to 0.9. Default: 0.25 of a tile."),
+        typer.Option(metavar="SHARE", help="What neighboring tiles have in common at least, 0 to 0.9. Default: 0.5 of a tile."),
     ] = None,
     npy: Annotated[bool, typer.Option("--npy", help="Also write the raw relevance as a NumPy file.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Also write the numbers as JSON.")] = False,
@@ -177,7 +177,7 @@ def explain(
     own, look = Own(labels, mean, std, scale, size, activation, tensor), Look(percentile, limit, smooth, opacity)
     if overlap is not None and tiles is None:
         raise OptionError("--overlap is that of tiles and goes with --tiles.")
-    cut = None if tiles is None else Tiles(tiles, 0.25 if overlap is None else overlap)
+    cut = None if tiles is None else Tiles(tiles, 0.5 if overlap is None else overlap)
     files = {"--npy": npy, "--json": json}
     figures = {"--against": against, "--outline": outline, "--signs": signs, "--layer": layer, "--whole-photo": whole_photo}
     if html is not None:

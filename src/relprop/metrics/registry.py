@@ -73,7 +73,7 @@ def register_metric(
     compute: Callable[[Statistics], Statistics] = identity,
     over: tuple[Over, ...] = ("images",),
     source: str = "-",
-    follows: Follows | None = None,
+    follows: Follows | str | None = None,
 ) -> MetricSpec:
     """Register your own metric by name, for ``metric``, evaluations and their reports.
 
@@ -109,7 +109,7 @@ def register_metric(
     return spec
 
 
-def _follows(name: str, follows: Follows | None) -> Follows | None:
+def _follows(name: str, follows: Follows | str | None) -> Follows | None:
     if follows is not None and follows not in list(Follows):
         raise OptionError(f"Metric {name!r}: follows must be one of {', '.join(Follows)}, not {follows!r}.")
     return None if follows is None else Follows(follows)

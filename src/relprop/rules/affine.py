@@ -90,14 +90,18 @@ def rap(variant: Literal["paper", "released"] = "paper", layer: Literal["conv", 
     Args:
         variant: ``"paper"``, or ``"released"`` for what the published code does in the given kind of ``layer``: it counts an input as
             activated where its share is not zero, and treats negative relevance of convolutions differently.
-        layer: ``"conv"`` or ``"dense"``.
+        layer: ``"conv"`` or ``"dense"``. In dense layers, and attention, an input whose share is exactly zero is not activated: nothing
+            that is explained depends on it, as on the tokens that pad a text.
     """
     released = variant == "released"
     shared_by = coefficients.rap_released_conv if released and layer == "conv" else coefficients.rap
 
     def backward(call: Call, relevance: Tensor) -> Relevances:
         shares, _ = _shared(call, relevance, shared_by, absorbs=False)
-        return _take_surplus(call, relevance, shares, shares.sign().abs_() if released else _activated(call))
+        if released:
+            return _take_surplus(call, relevance, shares, shares.sign().abs_())
+        activated = _activated(call)
+        return _take_surplus(call, relevance, shares, activated * shares.ne(0) if layer == "dense" else activated)
 
     return Rule("rap-released" if released else "rap", _on_each_operand(backward), ("x", "output"))
 
