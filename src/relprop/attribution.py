@@ -10,6 +10,7 @@ from torch import Tensor, fx
 from relprop.errors import InputError, OptionError, RelevanceError, TargetError, UnsupportedOpError
 from relprop.explanation import Answer
 from relprop.graph.grids import POSITIONS
+from relprop.graph.lookups import looked_up_inputs
 from relprop.graph.model import CapturedModel, Handler
 from relprop.graph.nodes import PATH
 from relprop.graph.passes import for_method
@@ -170,7 +171,12 @@ class Attribution:
         """
         own = captured.copy()
         for_method(own.module, fold_batchnorm=self.fold_batchnorm, local=False, gradients=True)
-        return AttributionPlan(self, own, (*own.notes, *self.check(own)))
+        return AttributionPlan(self, own, (*own.notes, *self.check(own), *self._note_on_lookups(own)))
+
+    def _note_on_lookups(self, model: CapturedModel) -> tuple[str, ...]:
+        found = " and ".join(map(repr, looked_up_inputs(model.module.graph)))
+        why = f"Method {self.name!r} has no gradient at numbers that are looked up, so {found} has zeros"
+        return (f"{why}; a propagation method such as 'lrp-epsilon' gives them relevance.",) if found else ()
 
     def explain(self, plan: "AttributionPlan", request: Request) -> Answer:
         """Apply the function to one batch; every target of a sample is a problem of its own.

@@ -13,7 +13,7 @@ from torch.utils._pytree import TreeSpec, keystr, tree_flatten_with_path, tree_l
 
 from relprop.context import ordinary
 from relprop.errors import InputError, ModelError, OptionError, TargetError
-from relprop.targets import Aim, Asked, Head, ask, per_sample
+from relprop.targets import Aim, Asked, Fixed, Head, ask, per_sample
 
 
 @dataclass(frozen=True)
@@ -266,6 +266,8 @@ class Request:
         one_each = per_sample(self.target, batch)
 
         def of_sample(value: Any, index: int) -> Any:  # noqa: ANN401 - a target, or relevance of the output
+            if isinstance(value, Fixed):
+                return value.sample(index)
             return value[index : index + 1] if isinstance(value, Tensor | list | tuple) else value
 
         return [

@@ -5,7 +5,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from relprop.metrics.base import MetricSpec, Need, Statistics, Value
+from relprop.metrics.base import Follows, MetricSpec, Need, Statistics, Value
 from relprop.metrics.fills import blurred, make_fill
 from relprop.metrics.perturbation import Activation, Model, check_shapes, output_curves, removal_step
 from relprop.metrics.seeds import generators
@@ -37,7 +37,7 @@ def insertion_deletion_update(  # noqa: PLR0913 - options by keyword
         at_once: Number of steps per forward pass; by default as many as make up ``perturbation.PASS_VALUES`` input values.
 
     Returns:
-        ``insertion_curve``, ``deletion_curve`` ``(B, steps + 1)``: the target's probability.
+        ``insertion_curve``, ``deletion_curve`` ``(B, steps + 1)``: the target's probability, or with the activation ``none`` its number.
     """
     check_shapes(inputs, relevance, 1, 1, steps)
     pixels = prod(inputs.shape[2:])
@@ -53,8 +53,9 @@ def insertion_deletion_update(  # noqa: PLR0913 - options by keyword
     def inserted(point: int) -> Tensor:
         return torch.where(first(point)[:, None], inputs, blur)
 
+    shown = "logit" if activation == "none" else "probability"
     return {
-        f"{name}_curve": output_curves(model, path, steps + 1, target, activation=activation, at_once=at_once)["probability"]
+        f"{name}_curve": output_curves(model, path, steps + 1, target, activation=activation, at_once=at_once)[shown]
         for name, path in (("insertion", inserted), ("deletion", deleted))
     }
 
@@ -81,4 +82,5 @@ INSERTION_DELETION = MetricSpec(
     update=insertion_deletion_update,
     compute=insertion_deletion_compute,
     source="Petsiuk et al., RISE, BMVC 2018, section 4.3 and Algorithm 1",
+    follows=Follows.NUMBER,
 )

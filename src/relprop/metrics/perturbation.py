@@ -9,7 +9,7 @@ from torch import Tensor
 
 from relprop.errors import InputError, OptionError
 from relprop.heads import decided, probabilities
-from relprop.metrics.base import Direction, MetricSpec, Need, Statistics, Value
+from relprop.metrics.base import Direction, Follows, MetricSpec, Need, Statistics, Value
 from relprop.metrics.fills import make_fill
 from relprop.metrics.maps import heatmap
 from relprop.metrics.seeds import Seeds, generators, permutation
@@ -17,8 +17,11 @@ from relprop.metrics.seeds import Seeds, generators, permutation
 Model = Callable[[Tensor], Tensor]
 """Inputs ``(B, …)`` → logits ``(B, classes)``."""
 
-Activation = Literal["softmax", "sigmoid"] | None
-"""The activation of the model's head, see :mod:`relprop.heads`; None for softmax, or a sigmoid where there is one class."""
+Activation = Literal["softmax", "sigmoid", "none"] | None
+"""The activation of the model's head, see :mod:`relprop.heads`; None for softmax, or a sigmoid where there is one class.
+
+With ``"none"`` the outputs are numbers without probabilities, such as a regression's, and there is neither accuracy nor probability.
+"""
 
 ORDERS = ("morf", "lerf", "random")
 _POOLING = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
@@ -57,6 +60,13 @@ def removal_step(
     return step
 
 
+_OF_CLASSES: dict[str, Callable[[Tensor, str | None], Tensor]] = {
+    "accuracy": lambda logits, activation: decided(logits, activation).to(logits.dtype),
+    "probability": probabilities,
+}
+"""What logits of classes say besides themselves."""
+
+
 def output_curves(
     model: Model,
     pictures: Callable[[int], Tensor],
@@ -68,7 +78,8 @@ def output_curves(
 ) -> dict[str, Tensor]:
     """Run the model on every point of a path; return ``accuracy``, ``probability`` and ``logit`` of the target, each ``(B, points)``.
 
-    The accuracy is 1 where the model decides for the target: by the largest logit, under a sigmoid by a probability above one half.
+    The accuracy is 1 where the model decides for the target: by the largest logit, under a sigmoid by a probability above one half. With the
+    activation ``none`` there is the ``logit`` alone, which is any number then.
 
     Args:
         model: Inputs → logits.
@@ -79,18 +90,15 @@ def output_curves(
         at_once: Number of points per forward pass; by default as many as make up ``PASS_VALUES`` input values.
     """
     at_once = at_once or max(1, PASS_VALUES // pictures(0).numel())
-    curves: dict[str, list[Tensor]] = {"accuracy": [], "probability": [], "logit": []}
+    curves: dict[str, list[Tensor]] = {name: [] for name in (*(() if activation == "none" else _OF_CLASSES), "logit")}
     with torch.no_grad():
         for first in range(0, points, at_once):
             chunk = range(first, min(first + at_once, points))
             logits = model(torch.cat([pictures(point) for point in chunk]))
             index = target.to(logits.device).repeat(len(chunk))[:, None]
-            for name, values in (
-                ("accuracy", decided(logits, activation).to(logits.dtype)),
-                ("probability", probabilities(logits, activation)),
-                ("logit", logits),
-            ):
-                curves[name].append(values.gather(1, index).view(len(chunk), len(target)))
+            for name, curve in curves.items():
+                values = _OF_CLASSES[name](logits, activation) if name in _OF_CLASSES else logits
+                curve.append(values.gather(1, index).view(len(chunk), len(target)))
     return {name: torch.cat(parts).T for name, parts in curves.items()}
 
 
@@ -126,7 +134,8 @@ def perturbation_update(  # noqa: PLR0913 - options by keyword
         at_once: Number of steps per forward pass; by default as many as make up ``PASS_VALUES`` input values.
 
     Returns:
-        ``accuracy_curve``, ``probability_curve``, ``logit_curve`` ``(B, steps + 1)``, the first point before any removal.
+        ``accuracy_curve``, ``probability_curve``, ``logit_curve`` ``(B, steps + 1)``, the first point before any removal; with the activation
+        ``none`` the last alone.
     """
     check_shapes(inputs, relevance, region, per_step, steps)
     sources = generators(seeds, len(inputs))
@@ -161,8 +170,8 @@ def check_shapes(inputs: Tensor, relevance: Tensor, region: int, per_step: int, 
 def perturbation_compute(curves: Statistics) -> Statistics:
     """Add each curve's mean and AOPC, ``mean(curve[0] − curve)``."""
     scores = dict(curves)
-    for name in ("accuracy", "probability", "logit"):
-        curve = curves[f"{name}_curve"]
+    for key, curve in curves.items():
+        name = key.removesuffix("_curve")
         scores[f"{name}_mean"] = curve.mean(-1)
         scores[f"{name}_aopc"] = (curve[..., :1] - curve).mean(-1)
     return scores
@@ -205,7 +214,7 @@ def abpc_update(  # noqa: PLR0913 - options by keyword
 
 def abpc_compute(curves: Statistics) -> Statistics:
     """Return the area between the curves of each output: ``mean(lerf − morf)``."""
-    names = ("accuracy", "probability", "logit")
+    names = [key.removeprefix("lerf_").removesuffix("_curve") for key in curves if key.startswith("lerf_")]
     return {f"{name}_abpc": (curves[f"lerf_{name}_curve"] - curves[f"morf_{name}_curve"]).mean(-1) for name in names}
 
 
@@ -231,7 +240,14 @@ def _values(high: Direction, low: Direction) -> tuple[Value, ...]:
 
 def _perturbation(name: str, order: str, high: Direction, low: Direction, source: str) -> MetricSpec:
     return MetricSpec(
-        name, _values(high, low), _NEEDS, perturbation_update, perturbation_compute, source, options={"order": order}
+        name,
+        _values(high, low),
+        _NEEDS,
+        perturbation_update,
+        perturbation_compute,
+        source,
+        options={"order": order},
+        follows=Follows.NUMBER,
     )
 
 
@@ -249,4 +265,5 @@ ABPC = MetricSpec(
     update=abpc_update,
     compute=abpc_compute,
     source=f"area between the perturbation curves, after {_SAMEK}",
+    follows=Follows.NUMBER,
 )

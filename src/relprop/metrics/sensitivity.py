@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from relprop.errors import InputError, OptionError
-from relprop.metrics.base import MetricSpec, Need, Statistics, Value, identity
+from relprop.metrics.base import Follows, MetricSpec, Need, Statistics, Value, identity
 from relprop.metrics.fills import make_fill
 from relprop.metrics.maps import heatmap, total
 from relprop.metrics.perturbation import Model
@@ -191,6 +191,7 @@ SENSITIVITY_N = MetricSpec(
     update=sensitivity_n_update,
     compute=sensitivity_n_compute,
     source="Ancona et al., Towards Better Understanding of Gradient-based Attribution Methods, ICLR 2018, section 3.2",
+    follows=Follows.NUMBER,
 )
 INFIDELITY = MetricSpec(
     name="infidelity",
@@ -202,6 +203,7 @@ INFIDELITY = MetricSpec(
     update=infidelity_update,
     compute=identity,
     source="Yeh et al., On the (In)fidelity and Sensitivity of Explanations, NeurIPS 2019, Definition 2.1",
+    follows=Follows.NUMBER,
 )
 MAX_SENSITIVITY = MetricSpec(
     name="max-sensitivity",
@@ -213,4 +215,5 @@ MAX_SENSITIVITY = MetricSpec(
     update=max_sensitivity_update,
     compute=identity,
     source="Yeh et al., On the (In)fidelity and Sensitivity of Explanations, NeurIPS 2019, Definition 3.1",
+    follows=Follows.NUMBER,
 )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from relprop.errors import OptionError, suggestion
-from relprop.metrics.base import MetricSpec, Need, Statistics, Value, identity
+from relprop.metrics.base import Follows, MetricSpec, Need, Statistics, Value, identity
 from relprop.metrics.fills import make_fill
 from relprop.metrics.localization import POOLS
 from relprop.metrics.maps import heatmap, total
@@ -70,6 +70,8 @@ def single_deletion_update(  # noqa: PLR0913 - options by keyword
     check_shapes(inputs, relevance, 1, 1, 1)
     if output not in {"logit", "probability"}:
         raise OptionError(f"Option output must be 'logit' or 'probability', not {output!r}.")
+    if output == "probability" and activation == "none":
+        raise OptionError("A number without probabilities is explained; leave out output=probability.")
     if pool not in SIGNED_POOLS:
         raise OptionError(f"There is no pool {pool!r}; there are {', '.join(SIGNED_POOLS)}.{suggestion(pool, SIGNED_POOLS)}")
     boxes = cell_boxes(inputs.shape[2:], grid)
@@ -102,4 +104,5 @@ SINGLE_DELETION = MetricSpec(
     update=single_deletion_update,
     compute=identity,
     source="Hesse et al., Benchmarking the Attribution Quality of Vision Models, NeurIPS 2024, section 3",
+    follows=Follows.NUMBER,
 )

@@ -23,7 +23,7 @@ from relprop.rules.sums import split_sum
 Bounds = tuple[float | Tensor, float | Tensor] | None
 
 _PASSING = (Role.GATE, Role.STATE, Role.NORM, Role.ACTIVATION, Role.SCALE, Role.BIAS, Role.SOFTMAX)
-_TABLES = ("rules", "by_op", "by_path", "with_sums", "with_attention")
+_TABLES = ("rules", "by_op", "by_path", "with_sums", "with_attention", "with_lookups")
 _LIKE_DENSE = (Role.POOL, Role.ATTENTION, Role.PRODUCT, Role.READOUT)
 
 
@@ -42,6 +42,7 @@ class Composite:
             ``"layer?.0"``; the first match wins, and overrides ``by_op`` and ``rules``.
         with_sums: Rules that override ``rules`` in models that add values, as residual networks do.
         with_attention: Rules that override ``rules`` in models with attention.
+        with_lookups: Rules that override ``rules`` in models that look up embeddings of their input, as of texts, which are padded.
         start: How the explained logits become relevance of the output, see :data:`relprop.methods.STARTS`.
         fold_batchnorm: Whether BatchNorm folds into the layer before it.
         bounds: Bounds of the model's input for the z-box rule, or None for those of every sample.
@@ -62,6 +63,7 @@ class Composite:
     by_path: Mapping[str, Rule | str] = field(default_factory=dict[str, Rule | str])
     with_sums: Mapping[Role | str, Rule | str] = field(default_factory=dict[Role | str, Rule | str])
     with_attention: Mapping[Role | str, Rule | str] = field(default_factory=dict[Role | str, Rule | str])
+    with_lookups: Mapping[Role | str, Rule | str] = field(default_factory=dict[Role | str, Rule | str])
     start: Start = STARTS["logit"]
     fold_batchnorm: bool = True
     bounds: Bounds = None
@@ -76,7 +78,7 @@ class Composite:
         for where in _TABLES:
             table: Mapping[Any, Rule | str] = getattr(self, where)
             object.__setattr__(self, where, {key: self._made(where, key, rule) for key, rule in table.items()})
-        for role in (*self.rules, *self.with_sums, *self.with_attention):
+        for role in (*self.rules, *self.with_sums, *self.with_attention, *self.with_lookups):
             if role not in list(Role):
                 near = suggestion(role, map(str, Role))
                 raise OptionError(f"Method {self.name!r}: unknown role {role!r}.{near} Known roles: {', '.join(Role)}.")
@@ -124,8 +126,10 @@ class Composite:
         if Role.ATTENTION in kinds:
             added = {**added, **self.with_attention}
             regional = None if regional is None else regional.suited()
+        if Role.BLOCK in kinds:  # of values that carry relevance, lookups alone
+            added = {**added, **self.with_lookups}
         rules = {**self.rules, **{Role(role): rule for role, rule in added.items()}}
-        return replace(self, rules=rules, with_sums={}, with_attention={}, regional=regional)
+        return replace(self, rules=rules, with_sums={}, with_attention={}, with_lookups={}, regional=regional)
 
     def above(self) -> "Composite":
         """Return the rules from the output down to the value with regions: the method itself where there is no such value."""
