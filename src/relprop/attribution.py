@@ -9,6 +9,8 @@ from torch import Tensor, fx
 
 from relprop.errors import InputError, OptionError, RelevanceError, TargetError, UnsupportedOpError
 from relprop.explanation import Answer
+from relprop.graph.grids import POSITIONS
+from relprop.graph.lookups import looked_up_inputs
 from relprop.graph.model import CapturedModel, Handler
 from relprop.graph.nodes import PATH
 from relprop.graph.passes import for_method
@@ -57,18 +59,18 @@ class Problem:
 
     @property
     def image(self) -> Tensor:
-        """The only floating input, where it is a batch of images ``(B, channels, H, W)``.
+        """The only floating input, where it is a batch of signals, images or volumes ``(B, channels, …)``.
 
         Raises:
             InputError: There is none, or several.
         """
-        images = [v for v in self.inputs if v.dim() == 4]
-        if len(images) != 1 or len(self.inputs) != 1:
+        if len(self.inputs) != 1 or self.inputs[0].dim() - 2 not in POSITIONS:
             shapes = ", ".join(str(tuple(v.shape)) for v in self.inputs)
             raise InputError(
-                f"This method explains one batch of images (batch, channels, height, width); the inputs are {shapes}."
+                "This method explains one batch of signals, images or volumes, (batch, channels, …) with one to three dimensions of "
+                f"positions; the inputs are {shapes}."
             )
-        return images[0]
+        return self.inputs[0]
 
     def with_inputs(self, inputs: Sequence[Tensor], rows: Tensor | None = None) -> Inputs:
         """The model's arguments with other floating inputs; the other tensors of sample ``rows[n]`` go with the ``n``-th of them."""
@@ -169,7 +171,12 @@ class Attribution:
         """
         own = captured.copy()
         for_method(own.module, fold_batchnorm=self.fold_batchnorm, local=False, gradients=True)
-        return AttributionPlan(self, own, (*own.notes, *self.check(own)))
+        return AttributionPlan(self, own, (*own.notes, *self.check(own), *self._note_on_lookups(own)))
+
+    def _note_on_lookups(self, model: CapturedModel) -> tuple[str, ...]:
+        found = " and ".join(map(repr, looked_up_inputs(model.module.graph)))
+        why = f"Method {self.name!r} has no gradient at numbers that are looked up, so {found} has zeros"
+        return (f"{why}; a propagation method such as 'lrp-epsilon' gives them relevance.",) if found else ()
 
     def explain(self, plan: "AttributionPlan", request: Request) -> Answer:
         """Apply the function to one batch; every target of a sample is a problem of its own.

@@ -7,7 +7,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from relprop.context import ordinary_model
-from relprop.errors import CaptureError, InputError, UnsupportedOpError
+from relprop.errors import CaptureError, InputError, PackedSequenceError, UnsupportedOpError
 from relprop.graph.capture import capture as capture_model
 from relprop.graph.model import CapturedModel
 from relprop.graph.passes.final import final_activation
@@ -27,7 +27,7 @@ def record(model: nn.Module, given: Inputs, output: str | int | None, activation
     try:
         found = capture_model(ordinary_model(model), given, output)
     except (CaptureError, UnsupportedOpError) as error:
-        advice = _advice(model, given)
+        advice = "" if isinstance(error, PackedSequenceError) else _advice(model, given)
         if not advice:
             raise
         raise type(error)(f"{error}{advice}") from error

@@ -12,7 +12,7 @@ from torch import Tensor
 from relprop.errors import OptionError
 from relprop.explainer import Explainer
 from relprop.explanation import Explanation
-from relprop.graph.reading import channel_dim
+from relprop.graph.grids import channel_dim
 from relprop.methods.options import at_least
 
 

@@ -38,6 +38,10 @@ class UnsupportedOpError(RelpropError, NotImplementedError):
     """Ops of the model for which relevance has no rule."""
 
 
+class PackedSequenceError(UnsupportedOpError):
+    """A model that packs sequences of several lengths."""
+
+
 class RelevanceError(RelpropError, ArithmeticError):
     """Relevance that is NaN or infinite."""
 

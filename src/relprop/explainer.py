@@ -14,8 +14,9 @@ from relprop.captured import inputs_like, labels_in_config, record, summary_of
 from relprop.context import ordinary, own_context
 from relprop.errors import ModelError, OptionError, OutputError, TargetError
 from relprop.explanation import Answer, Explanation, concatenate
+from relprop.graph.grids import channel_dim
 from relprop.graph.model import CapturedModel
-from relprop.graph.reading import channel_dim, read_at
+from relprop.graph.reading import read_at
 from relprop.graph.recording.assumptions import AssumptionError
 from relprop.heads import check_activation
 from relprop.inputs import Inputs, Request, as_inputs, batch_size, finite_logits
@@ -25,7 +26,7 @@ from relprop.precision import as_computed, at_least
 from relprop.propagation.checks import note_on_conservation
 from relprop.propagation.trace import Trace, join_traces
 from relprop.streaming import explain_each, on_device
-from relprop.targets import Head, Reading, per_sample, read_target, reading_of
+from relprop.targets import Asked, Fixed, Head, Reading, joined, per_sample, read_target, reading_of
 from relprop.text import check_labels
 from relprop.tiling import Tiled, explain_tiles
 
@@ -282,6 +283,48 @@ class Explainer(nn.Module):
         return finite_logits(self._returned(self._on_its_way(logits, request, _Read(self.captured, self.plan))))
 
     @own_context()
+    def values(self, inputs: object, target: object = None) -> Tensor:
+        """Return the explained numbers, ``(B,)`` or ``(B, K)``, without explaining anything.
+
+        Arguments and errors are those of a call.
+        """
+        self._follow()
+
+        def values(request: Request, read: _Read) -> Tensor:
+            output = self._output(request, read)
+            return request.ask(output).asked.values(output)
+
+        parts = self._requests(inputs, target, None)
+        return torch.cat([self._on_its_way(values, request, read) for request, read in parts])
+
+    @own_context()
+    def fixed(self, inputs: object, target: object = None) -> Fixed:
+        """Return the target as it is chosen on these inputs, to explain or follow the same number on others.
+
+        The predicted class, the strongest rival, the pixels where a class is predicted and the best box are those of these inputs then,
+        also where the images have changed; :meth:`values` and calls, also of other explainers, take it as a target.
+
+        Arguments and errors are those of a call.
+
+        Raises:
+            TargetError: A list of targets of several kinds.
+        """
+        self._follow()
+
+        def asked(request: Request, read: _Read) -> Asked:
+            return request.ask(self._output(request, read)).asked
+
+        parts = self._requests(inputs, target, None)
+        readings = {reading_of(request.target) for request, _ in parts}
+        if len(readings) > 1:
+            raise TargetError("Targets that read several outputs cannot be fixed together; fix each alone.")
+        return Fixed(joined([self._on_its_way(asked, request, read) for request, read in parts]), readings.pop())
+
+    def _output(self, request: Request, read: "_Read") -> Tensor:
+        """The value that a target reads."""
+        return self._returned(read.plan.model(_computed(request, read).given))
+
+    @own_context()
     def forward(
         self,
         inputs: object,
@@ -377,7 +420,7 @@ class Explainer(nn.Module):
         return next((value.device for value in (*module.parameters(), *module.buffers())), None)
 
     @own_context()
-    def tiled(self, inputs: Tensor, target: object = None, *, overlap: float = 0.25, batch_size: int = 8) -> Tiled:
+    def tiled(self, inputs: Tensor, target: object = None, *, overlap: float = 0.5, batch_size: int = 8) -> Tiled:
         """Explain inputs larger than the model's, such as whole photos, in tiles of the model's input size; for fully convolutional models.
 
         All tiles are explained for the same target, and their maps are blended into one, with weights that sum to one at every place; see

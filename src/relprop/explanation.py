@@ -122,13 +122,21 @@ class Explanation(Generic[Relevance]):
     def _image_relevance(self) -> Tensor:
         if isinstance(self.relevance, Tensor):
             return self.relevance
-        images = [p for p in tree_leaves(self.relevance) if isinstance(p, Tensor) and p.dim() >= 4]
-        if len(images) != 1:
-            raise InputError(f"A heat map needs one image input, and these inputs have {len(images)}; sum .relevance yourself.")
-        return images[0]
+        parts = [p for p in tree_leaves(self.relevance) if isinstance(p, Tensor)]
+        images, signals = ([p for p in parts if p.dim() - self.absorbed.dim() >= n] for n in (3, 2))
+        found = images or signals
+        if len(found) != 1:
+            raise InputError(
+                f"A heat map needs one image, volume or signal among the inputs, and these have {len(found)}; sum .relevance yourself."
+            )
+        return found[0]
 
     def heatmap(self) -> Tensor:
-        """Return the relevance summed over channels: ``(B, H, W)``, or ``(B, K, H, W)`` for several targets."""
+        """Return the relevance summed over channels: ``(B, H, W)``, or ``(B, K, H, W)`` for several targets.
+
+        That of signals is ``(B, T)``, of volumes and videos ``(B, D, H, W)``; of several inputs, that of the only image or volume, or else of
+        the only signal.
+        """
         relevance = self._image_relevance
         several = self.absorbed.dim() == 2
         if relevance.dim() - several < 3:

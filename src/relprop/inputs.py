@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import TreeSpec, keystr, tree_flatten_with_path, tree_leaves, tree_unflatten
 
 from relprop.context import ordinary
 from relprop.errors import InputError, ModelError, OptionError, TargetError
-from relprop.targets import Aim, Asked, Head, ask, per_sample
+from relprop.targets import Aim, Asked, Fixed, Head, ask, per_sample
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,10 @@ def as_inputs(inputs: object, function: Callable[..., Any] | None = None) -> Inp
     A dict is the only argument of a ``function`` that takes one argument and none of the dict's keys.
 
     Raises:
-        InputError: There is no tensor in it, a tensor is empty, sparse, without values, has no batch dimension, or holds NaN or infinite values.
+        InputError: There is no tensor in it, or a packed sequence; a tensor is empty, sparse, without values, has no batch dimension, or
+            holds NaN or infinite values.
     """
+    _refuse_packed(inputs)
     if isinstance(inputs, Inputs):
         result = inputs
     elif isinstance(inputs, Tensor):
@@ -130,6 +133,17 @@ def as_inputs(inputs: object, function: Callable[..., Any] | None = None) -> Inp
     result = result.map(ordinary)
     _check(result)
     return result
+
+
+def _refuse_packed(value: object) -> None:
+    if isinstance(value, PackedSequence):
+        raise InputError(
+            "The inputs hold a PackedSequence, which lays the samples of a batch out among each other; pass the padded sequences, "
+            "(batch, time, …), to a model that reads those, or explain each sequence alone."
+        )
+    held = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    for item in held:
+        _refuse_packed(item)
 
 
 def _takes_whole(function: Callable[..., Any], names: Collection[str]) -> bool:
@@ -252,6 +266,8 @@ class Request:
         one_each = per_sample(self.target, batch)
 
         def of_sample(value: Any, index: int) -> Any:  # noqa: ANN401 - a target, or relevance of the output
+            if isinstance(value, Fixed):
+                return value.sample(index)
             return value[index : index + 1] if isinstance(value, Tensor | list | tuple) else value
 
         return [

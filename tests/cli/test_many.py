@@ -6,16 +6,21 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 from relprop.cli import app
+from relprop.cli.items import Item
 from relprop.cli.journal import JOURNAL, SCHEMA
+from relprop.cli.together import Asked, Ready, Waiting
+from relprop.explainer import Explainer
 from tests.files import MODELS, ROOT, names, save_photos
 
 
@@ -81,7 +86,90 @@ def test_maps_equal_those_of_single_photos(folder):
     assert run(folder, "--maps", "npy").exit_code == 0
     result = run(folder, "--npy", photos=["photos/sub/a.png"], output="one")
     assert result.exit_code == 0, result.output
-    np.testing.assert_array_equal(np.load(folder / "one" / "a-rap.npy"), np.load(folder / "out" / "maps" / "sub" / "a.png.npy"))
+    one, map_of_many = np.load(folder / "one" / "a-rap.npy"), np.load(folder / "out" / "maps" / "sub" / "a.png.npy")
+    np.testing.assert_allclose(map_of_many, one, atol=1e-6 * np.abs(one).max())  # a batch sums in another order
+
+
+@pytest.fixture
+def batches(monkeypatch):
+    """The sizes of the batches that are explained."""
+    sizes, forward = [], Explainer.forward
+
+    def counted(self, inputs, *arguments, **options):
+        sizes.append(len(inputs))
+        return forward(self, inputs, *arguments, **options)
+
+    monkeypatch.setattr(Explainer, "forward", counted)
+    return sizes
+
+
+@pytest.mark.parametrize(
+    "target", [(), ("-t", "dog"), ("-t", "dog", "-t", "cow"), ("-t", "contrast"), ("-t", "top:2", "-t", "cow")]
+)
+def test_batches_give_the_maps_of_single_photos(folder, batches, target):
+    save_photos(folder / "photos" / "sub", *(f"{number}.png" for number in range(5)))
+    arguments = ("--maps", "npy", "--method", "lrp-epsilon", *target)
+    assert run(folder, *arguments, "--batch-size", "1", output="one").exit_code == 0
+    assert batches == [1] * 9
+    batches.clear()
+    assert run(folder, *arguments, "--batch-size", "4").exit_code == 0
+    assert sum(batches) == 9
+    assert max(batches) == 4
+    for one, many in zip(index(folder, "one"), index(folder), strict=True):
+        assert {name: one[name] for name in ("path", "map", "class_name", "file", "notes", "error")} == {
+            name: many[name] for name in ("path", "map", "class_name", "file", "notes", "error")
+        }
+        assert many["logit"] == pytest.approx(one["logit"], rel=1e-5)
+        assert many["absorbed"] == pytest.approx(one["absorbed"], rel=1e-4)
+        maps = [np.load(folder / where / one["file"]) for where in ("one", "out")]
+        np.testing.assert_allclose(maps[1], maps[0], atol=1e-5 * np.abs(maps[0]).max())
+
+
+def test_a_photo_that_fails_in_a_batch_fails_alone(folder, batches):
+    with (folder / "m.py").open("a") as file:
+        file.write("""
+class Bright(Net):
+    def forward(self, x):
+        return super().forward(x) / (x.flatten(1).amin(1, keepdim=True) < 2)
+
+def bright():
+    return Bright(4), Preprocessing((24, 24), 24)
+""")
+    Image.new("RGB", (50, 40), (255, 255, 255)).save(folder / "photos" / "b.png")
+    (folder / "photos" / "c.png").write_text("no photo")
+    result = run(folder, "--maps", "npy", "--method", "gradient", model="bright")
+    assert result.exit_code == 1
+    assert batches == [5, 1, 1, 1, 1, 1]  # all that can be read, then each
+    errors = {row["path"]: row["error"] for row in index(folder) if row["error"]}
+    assert errors.keys() == {"b.png", "c.png"}
+    assert "NaN or infinite logits" in errors["b.png"]
+    assert all((folder / "out" / row["file"]).is_file() for row in index(folder) if not row["error"])
+    assert "6 photos: 4 explained, 0 were there" in result.output
+
+
+def test_what_a_note_says_of_a_photo_stays_with_it(folder, batches):
+    """A note on a batch sends its photos on alone; one that holds for all of them is of the method, and later batches stay together."""
+    save_photos(folder / "photos" / "sub", *(f"{number}.png" for number in range(4)))
+    assert run(folder, "--maps", "npy", "-t", "top:2", "--batch-size", "2").exit_code == 0
+    assert batches == [2, 1, 1, 2, 2, 2]
+    assert all(any("nearly alike" in text for text in row["notes"]) for row in index(folder))
+
+
+def test_photos_wait_for_others_of_their_target(folder, batches):
+    lines = [f"photos/a.png,{('dog', 'cow', '')[number % 3]}" for number in range(3)]
+    lines += [f"photos/sub/a.png,{('dog', 'cow', '')[number % 3]}" for number in range(3)]
+    (folder / "list.csv").write_text("\n".join(["path,target", *lines]))
+    assert run(folder, "--maps", "npy", "--batch-size", "2", photos=["list.csv"]).exit_code == 0
+    assert batches == [2, 2, 2]
+    assert [row["target"] for row in index(folder)] == ["dog", "cow", None] * 2
+
+
+def test_no_more_photos_wait_than_four_batches():
+    waiting = Waiting(2)
+    ready = Ready(torch.zeros(1, 3, 4, 4), (), [])
+    taken = [len(group) for number in range(20) for group in waiting.add(Asked(Item(Path("x"), "x", str(number)), ready, None))]
+    assert len(taken) == 13
+    assert [len(group) for group in waiting.rest()] == [1] * 7
 
 
 def test_other_targets_than_classes_have_words(folder):
@@ -340,6 +428,7 @@ def test_errors_are_one_sentence_and_leave_nothing(folder, arguments, message):
 
 def test_options_of_runs_go_with_maps(folder):
     assert "goes with --maps" in run(folder, "--num-workers", "2", photos=["photos/a.png"]).stderr
+    assert "goes with --maps" in run(folder, "--batch-size", "2", photos=["photos/a.png"]).stderr
 
 
 def test_a_folder_must_be_named(folder):

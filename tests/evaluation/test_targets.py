@@ -1,4 +1,4 @@
-"""Evaluations of other targets than classes: rows are those of the target's maps, and metrics that follow a class are refused."""
+"""Evaluations of other targets than classes: rows are those of the target's maps."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ import relprop
 from relprop.datasets import open_dataset
 from relprop.errors import OptionError
 from relprop.evaluation import evaluate
-from relprop.metrics import METRICS, metric
+from relprop.metrics import metric
 from relprop.targets import Contrast, Pixels
 from relprop.zoo import load
 from tests.evaluation.world import CLASSES, evaluation, rows
@@ -57,7 +57,7 @@ def test_labels_are_explained_at_the_pixels_of_their_masks(world):
         scores, _ = metric("outside-inside").score(relevance=relevance, mask=mask[None])
         for name, value in scores.items():
             np.testing.assert_allclose(found[sample.id]["scores"][name], float(value), rtol=1e-4)
-        assert found[sample.id]["target"] is None
+        assert found[sample.id]["target"] == label
 
 
 def test_one_target_for_all_images(world):
@@ -86,24 +86,13 @@ def test_a_tensor_among_several_is_evaluated(world):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (
-            {"target": "contrast", "metrics": ("lerf", "segmentation")},
-            "A class is needed by lerf, and the target 'contrast' is none .*pointing-game",
-        ),
-        ({"target": "mask", "metrics": ("segmentation",), "keep_maps": True}, "A class is needed by keep_maps"),
         ({"target": "classes:1,2"}, "asks for several maps of an image; an evaluation scores one"),
         (
             {"target": "contrasts"},
-            "There is no target 'contrasts'; there are predicted, label, mask, and targets such as class:3",
+            "There is no target 'contrasts'; there are predicted, label, mask, boxes, and targets such as class:3",
         ),
     ],
 )
 def test_what_does_not_suit_a_target_is_refused(world, settings, message):
     with pytest.raises(OptionError, match=message):
         evaluate(evaluation(world, **settings))
-
-
-def test_every_metric_says_which_targets_it_suits():
-    fitting = {name for name, spec in METRICS.items() if spec.any_target}
-    assert {"segmentation", "outside-inside", "pointing-game", "relevance-mass", "complexity"} <= fitting
-    assert not {"lerf", "gae", "conservation", "random-logit"} & fitting

@@ -226,5 +226,51 @@ def test_channels_may_come_last() -> None:
 
 
 def test_a_model_without_a_grid_is_refused() -> None:
-    with pytest.raises(OptionError, match="no module whose output is a grid"):
+    with pytest.raises(OptionError, match="lies over the positions of one signal, image or volume"):
         relprop.Explainer(made(Hidden), torch.zeros(1, 6, dtype=torch.float64), "grad-cam")
+
+
+class Heads(nn.Module):
+    """A norm of keys by head, as in MViT and with QK-norm: heads × tokens are no grid, though their channels come last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.norm, self.keys_norm = nn.Conv2d(3, 12, 4, 4), nn.LayerNorm(12), nn.LayerNorm(3)
+        self.qkv, self.head = nn.Linear(12, 36), nn.Linear(12, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).flatten(2).mT
+        q, k, v = self.qkv(self.norm(x)).unflatten(-1, (3, 4, 3)).permute(2, 0, 3, 1, 4)
+        x = x + ((q @ self.keys_norm(k).mT).softmax(-1) @ v).transpose(1, 2).flatten(2)
+        return self.head(x.mean(1))
+
+
+class Windows(nn.Module):
+    """A norm in windows, which lie in the dimension of the batch, as in Swin."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.mix, self.head = nn.Conv2d(3, 6, 2, 2), nn.LayerNorm(6), nn.Linear(6, 6), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x).permute(0, 2, 3, 1)
+        windows = x.unflatten(1, (2, 4)).unflatten(3, (2, 4)).transpose(2, 3).flatten(0, 2).flatten(1, 2)
+        mixed = F.gelu(self.mix(self.norm(windows)))
+        x = x + mixed.unflatten(1, (4, 4)).unflatten(0, (-1, 2, 2)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
+        return self.head(F.relu(x).mean((1, 2)))
+
+
+@pytest.mark.parametrize(("kind", "layer", "shape"), [(Heads, "keys_norm", "B×4×16×3"), (Windows, "norm", "4·B×16×6")])
+def test_heads_and_windows_are_no_grid(kind: type[nn.Module], layer: str, shape: str) -> None:
+    with pytest.raises(OptionError, match=rf"'{layer}' is no grid of feature vectors over the input: its shape is {shape}\."):
+        relprop.explain(made(kind), images(2), 1, method="grad-cam", layer=layer)
+    found = relprop.explain(made(kind), images(2), 1, method="grad-cam")
+    assert f"module '{'norm' if kind is Heads else 'conv'}'" in found.notes[-1]
+
+
+def test_fullgrad_counts_what_lies_in_windows() -> None:
+    model, x = made(Windows), images(3)
+    found = relprop.explain(model, x, 1, method="fullgrad", libra=False)
+    total = found.relevance.flatten(1).sum(1) + found.absorbed
+    torch.testing.assert_close(total, found.logits[:, 1])
+    torch.testing.assert_close(found.absorbed[1:2], relprop.explain(model, x[1:2], 1, method="fullgrad", libra=False).absorbed)

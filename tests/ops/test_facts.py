@@ -333,6 +333,21 @@ def test_even_slopes(case):
     torch.testing.assert_close(*slopes, equal_nan=True, rtol=1e-4, atol=1e-6)
 
 
+@having(lambda op: op.role is Role.ACTIVATION and op.data == ("self",))
+def test_exponentials_and_no_others_turn_sums_into_products(case):
+    """``f(2x) = f(x)²`` and ``f(0) = 1``."""
+    given = case.arguments()
+    if not isinstance(given["self"], Tensor):
+        pytest.skip("its operand is a number")
+    x = given["self"].double()
+
+    def values(v):
+        return case.run({**given, "self": v})
+
+    square = torch.allclose(values(2 * x), values(x) ** 2) and bool((values(0 * x) == 1).all())
+    assert square == case.op.exponential
+
+
 @having(lambda op: op.slices is not None)
 def test_slices(case):
     """The slice of the output is the output of the slices, in every dimension that the entry covers, and it covers one."""

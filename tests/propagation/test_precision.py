@@ -20,7 +20,11 @@ from tests.propagation.networks import FEW, networks
 from tests.rules.reference import check_conservation
 
 ALLOWED = 1e-4
-FAMILY = [name for name, entry in METHODS.items() if "patterns" not in entry.options and isinstance(entry.build(), Method)]
+FAMILY = [
+    name
+    for name, entry in METHODS.items()
+    if "patterns" not in entry.options and isinstance(method := entry.build(), Method) and method.needs is None
+]
 HALVES = (torch.bfloat16, torch.float16)
 
 

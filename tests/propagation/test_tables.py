@@ -131,3 +131,130 @@ def test_counted_positions_stay_constants():
     assert explanation.relevance.shape == (2, 5, 4)
     assert any("'places' count as constants" in note for note in explanation.notes)
     assert explanation.absorbed.abs().min() > 0
+
+
+class Tokenizer(nn.Module):
+    """The tokens of an FT-Transformer: one table for all categories, reached by offsets, a bias for each; and one weight for each number."""
+
+    def __init__(self, width: int, *, numbers: int = 2) -> None:
+        super().__init__()
+        self.register_buffer("offsets", torch.tensor([0, *SIZES[:-1]]).cumsum(0))
+        self.table, self.bias = nn.Embedding(sum(SIZES), width), nn.Parameter(torch.randn(len(SIZES), width))
+        self.weight, self.shift = nn.Parameter(torch.randn(numbers, width)), nn.Parameter(torch.randn(numbers, width))
+
+    def forward(self, categories: Tensor, numbers: Tensor) -> Tensor:
+        of_categories = self.table(categories + self.offsets[None]) + self.bias
+        return torch.cat([numbers[..., None] * self.weight + self.shift, of_categories], 1)
+
+
+class Transformer(nn.Module):
+    """A token for each column and one for the class, attention over them, and a wide part that looks the same indices up again."""
+
+    def __init__(self, width: int = 4) -> None:
+        super().__init__()
+        self.tokens, self.first = Tokenizer(width), nn.Parameter(torch.randn(1, 1, width))
+        self.attention, self.norm = nn.MultiheadAttention(width, 2, batch_first=True), nn.LayerNorm(width)
+        self.head, self.wide = nn.Linear(width, 3), nn.Embedding(sum(SIZES), 3)
+
+    def after(self, tokens: Tensor) -> Tensor:
+        x = torch.cat([self.first.expand(len(tokens), -1, -1), tokens], 1)
+        x = x + self.attention(x, x, x, need_weights=False)[0]
+        return self.head(self.norm(x[:, 0]))
+
+    def forward(self, categories: Tensor, numbers: Tensor) -> Tensor:
+        wide = self.wide(categories + self.tokens.offsets).sum(1)
+        return self.after(self.tokens(categories, numbers)) + wide
+
+
+class Apart(nn.Module):
+    """The same with tables of their own for every column, which are looked up without offsets."""
+
+    def __init__(self, model: Transformer) -> None:
+        super().__init__()
+        self.model = model
+        self.deep, self.wide = (self.split(table) for table in (model.tokens.table, model.wide))
+
+    @staticmethod
+    def split(table: nn.Embedding) -> nn.ModuleList:
+        return nn.ModuleList(nn.Embedding.from_pretrained(rows.clone()) for rows in table.weight.detach().split(SIZES))
+
+    def forward(self, categories: Tensor, numbers: Tensor) -> Tensor:
+        tokens = self.model.tokens
+        rows, wide = (torch.stack([e(categories[:, i]) for i, e in enumerate(part)], 1) for part in (self.deep, self.wide))
+        of_numbers = numbers[..., None] * tokens.weight + tokens.shift
+        return self.model.after(torch.cat([of_numbers, rows + tokens.bias], 1)) + wide.sum(1)
+
+
+@pytest.mark.parametrize("method", ["lrp-epsilon", "lrp-zplus", "rap", "attnlrp", "abslrp"])
+def test_computed_indices_carry_the_relevance_of_all_that_they_look_up(method: str):
+    torch.manual_seed(0)
+    model, given_ = Transformer().double().eval(), given()
+    explanation = relprop.explain(model, given_, 1, method=method)
+    expected = relprop.explain(Apart(model).eval(), given_, 1, method=method).relevance
+    for found, wanted in zip(explanation.relevance, expected, strict=True):
+        assert wanted.any()
+        torch.testing.assert_close(found, wanted)
+    assert any("'wide', 'tokens.table'" in note and "summed over its features" in note for note in explanation.notes)
+
+
+@pytest.mark.parametrize("model", [table(), Transformer().double().eval()])
+def test_gradients_say_that_they_leave_out_what_is_looked_up(model: nn.Module):
+    explanation = relprop.explain(model, given(), 1, method="gradient")
+    assert not explanation.relevance[0].any()
+    (note,) = explanation.notes
+    assert note.startswith("Method 'gradient' has no gradient at numbers that are looked up, so 'input_0' has zeros")
+
+
+COMPUTED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "added": lambda x, offsets: x + offsets,
+    "reversed": lambda x, offsets: offsets - (-x),
+    "scaled": lambda x, offsets: x * 1 + offsets,
+    "hashed": lambda x, offsets: (x * 7 + offsets) % sum(SIZES),
+    "clamped": lambda x, offsets: (x + offsets).clamp(0, 13),
+    "spread": lambda x, offsets: torch.stack([x[:, 0], x[:, 1], x[:, 2]], 1) + offsets,
+}
+
+
+class Shared(nn.Module):
+    """Two tables that read computed indices of the same columns."""
+
+    def __init__(self, compute: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.compute, self.deep, self.wide = compute, nn.Embedding(sum(SIZES), 4), nn.Embedding(sum(SIZES), 2)
+        self.register_buffer("offsets", torch.tensor([0, *SIZES[:-1]]).cumsum(0))
+        self.body = nn.Sequential(nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 2))
+
+    def forward(self, categories: Tensor) -> Tensor:
+        places = self.compute(categories, self.offsets)
+        return self.body(self.deep(places).flatten(1)) + self.wide(places).sum(1)
+
+
+@pytest.mark.parametrize("way", COMPUTED)
+def test_indices_computed_one_by_one_are_columns(way: str):
+    torch.manual_seed(0)
+    model, (categories, _) = Shared(COMPUTED[way]).double().eval(), given()
+    explanation = relprop.explain(model, categories, 1, method="lrp-epsilon", epsilon=0.0)
+    places = model.compute(categories, model.offsets)
+    rows = model.deep(places).detach()
+    inner = relprop.explain(model.body, rows.flatten(1), 1, method="lrp-epsilon", epsilon=0.0).relevance
+    expected = inner.unflatten(1, (3, 4)).sum(2) + model.wide(places)[:, :, 1]
+    torch.testing.assert_close(explanation.relevance, expected.detach())
+
+
+class OneTable(nn.Module):
+    """A single table for all columns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens, self.head = Tokenizer(4), nn.Linear(4, 2)
+
+    def forward(self, categories: Tensor, numbers: Tensor) -> Tensor:
+        return self.head(self.tokens(categories, numbers).relu().mean(1))
+
+
+def test_one_table_for_all_columns_keeps_its_features():
+    torch.manual_seed(0)
+    explanation = relprop.explain(OneTable().double().eval(), given(), 1, method="lrp-epsilon")
+    by_feature, numbers = explanation.relevance
+    assert by_feature.shape == (4, 3, 4)
+    assert numbers.shape == (4, 2)

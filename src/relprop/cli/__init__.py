@@ -120,6 +120,9 @@ def explain(
     num_workers: Annotated[
         int | None, typer.Option(min=0, metavar="N", help="Threads that read photos, with --maps. Default: 2.")
     ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Photos that are explained at once, with --maps. Default: 8.")
+    ] = None,
     tiles: Annotated[
         int | None,
         typer.Option(
@@ -128,7 +131,7 @@ def explain(
     ] = None,
     overlap: Annotated[
         float | None,
-        typer.Option(metavar="SHARE", help="What neighboring tiles have in common at least, 0 to 0.9. Default: 0.25 of a tile."),
+        typer.Option(metavar="SHARE", help="What neighboring tiles have in common at least, 0 to 0.9. Default: 0.5 of a tile."),
     ] = None,
     npy: Annotated[bool, typer.Option("--npy", help="Also write the raw relevance as a NumPy file.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Also write the numbers as JSON.")] = False,
@@ -174,7 +177,7 @@ def explain(
     own, look = Own(labels, mean, std, scale, size, activation, tensor), Look(percentile, limit, smooth, opacity)
     if overlap is not None and tiles is None:
         raise OptionError("--overlap is that of tiles and goes with --tiles.")
-    cut = None if tiles is None else Tiles(tiles, 0.25 if overlap is None else overlap)
+    cut = None if tiles is None else Tiles(tiles, 0.5 if overlap is None else overlap)
     files = {"--npy": npy, "--json": json}
     figures = {"--against": against, "--outline": outline, "--signs": signs, "--layer": layer, "--whole-photo": whole_photo}
     if html is not None:
@@ -185,19 +188,20 @@ def explain(
             raise typer.Exit(1)
         return
     if maps is not None or any(map(is_manifest, photos)):
-        from relprop.cli.many import MapsJob, explain_many
+        from relprop.cli.many import BATCH_SIZE, MapsJob, explain_many
 
         if output is None:
             raise OptionError("--maps and manifests write a folder of maps; name it with --output.")
         refuse_with("--maps and manifests write maps and an index, and no pictures", files | figures)
-        job = MapsJob(
-            tuple(photos), *what, output, maps or "safetensors", 2 if num_workers is None else num_workers, look, device, own, cut
-        )
+        workers, at_once = 2 if num_workers is None else num_workers, batch_size or BATCH_SIZE
+        job = MapsJob(tuple(photos), *what, output, maps or "safetensors", workers, look, device, own, cut, at_once)
         if not explain_many(job):
             raise typer.Exit(1)
         return
     if num_workers is not None:
         raise OptionError("--num-workers reads photos ahead and goes with --maps.")
+    if batch_size is not None:
+        raise OptionError("--batch-size explains several photos at once and goes with --maps.")
     figure = FigureJob(look, against, outline, signs, tuple(layer), whole_photo)
     job = Job(tuple(photos), *what, output or Path(), npy, json, figure, dpi, device, own, cut)
     if not explain_photos(job):
@@ -314,6 +318,16 @@ def methods(debug: DebugOption = False) -> None:
         from relprop.cli.listing import print_methods
 
     print_methods()
+
+
+@app.command("metrics")
+@guarded
+def list_metrics(debug: DebugOption = False) -> None:
+    """List the metrics of evaluations, with their scores, options and the targets that they suit."""
+    with importing():
+        from relprop.cli.listing import print_metrics
+
+    print_metrics()
 
 
 @app.command()

@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from relprop.errors import InputError, OutputError
+from relprop.explanation import Explanation
 from relprop.files import atomic, make_folder, remove_empty
-from relprop.text import storable
+from relprop.text import class_name, storable
 
 JOURNAL, INDEX, LOCK = "journal.jsonl", "index.parquet", ".lock"
 FORMAT = 1
@@ -147,6 +148,28 @@ def _rows(keys: Iterable[tuple[str, str]], journal: Journal) -> Iterator[Entry]:
             shared = {"path": storable(key[0]), "target": storable(key[1]) or None, "error": entry["error"]}
             shared |= {"file": entry["file"], "notes": entry["notes"]}
             yield from ({**shared, **one} for one in (entry["maps"] or [{}]))
+
+
+def columns_of(explanation: Explanation, labels: Sequence[str] | None) -> list[Entry]:
+    """The columns of the index that every map of a photo has of its own."""
+    absorbed = explanation.absorbed[0].reshape(-1).tolist()
+    if explanation.target is None:
+        values = [] if explanation.value is None else explanation.value[0].reshape(-1).tolist()
+        whats = [{"class_name": explanation.words[0], "logit": value} for value in values]
+    else:
+        logits, probabilities = explanation.logits[0], explanation.probabilities[0]
+        whats = [
+            {
+                "class": index,
+                "class_name": class_name(index, labels),
+                "logit": float(logits[index]),
+                "probability": float(probabilities[index]),
+            }
+            for index in explanation.target[0].reshape(-1).tolist()
+        ]
+    several = explanation.absorbed.dim() == 2
+    found = zip(whats, absorbed, strict=True)
+    return [{"map": number if several else None, **what, "absorbed": lost} for number, (what, lost) in enumerate(found)]
 
 
 @contextmanager

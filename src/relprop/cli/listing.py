@@ -1,4 +1,4 @@
-"""The commands that list: models, methods, and the plan of a model."""
+"""The commands that list: models, methods, metrics, and the plan of a model."""
 
 import importlib.util
 import inspect
@@ -46,6 +46,29 @@ def print_methods() -> None:
     copies = ", ".join(f"{name} ({_option(option)})" for name, option in inspect.signature(Averaging).parameters.items())
     example = escape('average={"shifts": 4}')
     out.print(f"Every method takes --option {example}, a mean over copies of the input: {copies}.", highlight=False)
+
+
+def print_metrics() -> None:
+    """Print every metric with its scores, their directions, the targets that it suits, its options and where it comes from."""
+    from relprop.metrics import METRICS
+
+    for name, spec in METRICS.items():
+        out.print(f"[bold]{name}[/]  targets: {_SUITS[str(spec.follows)]} [dim]({escape(spec.source)})[/]", highlight=False)
+        for value in spec.values:
+            better = {"higher": "higher is better", "lower": "lower is better"}.get(value.direction, "neither is better")
+            out.print(f"    {value.name}: {escape(value.meaning)} ({better})", highlight=False)
+        options = inspect.signature(spec.update).parameters.values()
+        for option in (one for one in options if one.name not in spec.needs):
+            preset = spec.options.get(option.name, option.default)
+            out.print(f"    {name}:{option.name}={escape(_option(option.replace(default=preset)))}", highlight=False)
+
+
+_SUITS = {
+    "map": "any, it scores the map alone",
+    "number": "any, it follows the explained number",
+    "class": "a class of an output (batch, classes)",
+}
+"""What a metric follows, in words."""
 
 
 def print_plan(model: str, weights: Path | None, method: str, options: Sequence[str]) -> None:

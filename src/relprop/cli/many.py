@@ -15,10 +15,11 @@ from relprop.cli.ahead import ahead
 from relprop.cli.hints import note_misfit
 from relprop.cli.interrupts import INTERRUPTED, leave_at_next
 from relprop.cli.items import Item, items_in
-from relprop.cli.journal import INDEX, Entry, Journal, locked, write_index
+from relprop.cli.journal import INDEX, Entry, Journal, columns_of, locked, write_index
 from relprop.cli.options import model_and_weights, parse_device, parse_options
 from relprop.cli.outputs import save_relevance
 from relprop.cli.terminal import complain, describe, err, note, out, progress
+from relprop.cli.together import Asked, Ready, Together, Waiting
 from relprop.cli.tools import Classifier, Tiles, load_classifier, read_targets
 from relprop.errors import OptionError
 from relprop.explainer import Explainer
@@ -26,11 +27,13 @@ from relprop.explanation import Explanation
 from relprop.files import atomic, check_writable, make_folder
 from relprop.images import open_photo
 from relprop.methods import choose_method
-from relprop.text import class_name, counted, split_options
+from relprop.text import counted, split_options
 from relprop.viz import Look, View, maps_of
 from relprop.zoo import Own
 
 FORMATS = ("safetensors", "npy", "png")
+BATCH_SIZE = 8
+"""Photos that are explained at once, unless told."""
 _SAID = 20
 """The most failures that are printed; the index holds all."""
 _HINTED = 100
@@ -45,6 +48,7 @@ class MapsJob:
         sources: Photos, folders and manifests.
         maps: One of :data:`FORMATS`.
         workers: Threads that read photos.
+        batch_size: Photos, or tiles of one photo, that are explained at once.
     """
 
     sources: tuple[Path, ...]
@@ -60,15 +64,7 @@ class MapsJob:
     device: str
     own: Own
     tiles: Tiles | None = None
-
-
-@dataclass(frozen=True)
-class _Ready:
-    """A photo as the model takes it, ``(1, C, H, W)``, what was done to get there, and the size and time of its file."""
-
-    inputs: Tensor
-    notes: tuple[str, ...]
-    stamp: list[int]
+    batch_size: int = BATCH_SIZE
 
 
 @dataclass
@@ -143,9 +139,14 @@ def _run(job: MapsJob, items: Sequence[Item], classifier: Classifier, explainer:
     try:
         with progress(len(todo)) as bar:
             task = bar.add_task("Explaining", total=len(todo))
+            work = _Work(job, classifier, explainer, journal, tally, seen, partial(bar.advance, task))
+            waiting = Waiting(1 if job.tiles else job.batch_size)
             for item, ready in ahead(partial(_read, classifier), todo, job.workers):
-                _record(job, item, partial(_explain, job, item, ready, classifier, explainer, seen), journal, tally)
-                bar.advance(task)
+                photo = work.asked(item, ready)
+                for group in () if photo is None else waiting.add(photo):
+                    work.explain(group)
+            for group in waiting.rest():
+                work.explain(group)
     except KeyboardInterrupt:
         sentence = f"Interrupted; what was finished is in {job.output}. The same command goes on from there."
         leave_at_next(sentence)
@@ -176,73 +177,96 @@ def _stamp(path: Path) -> list[int]:
     return [found.st_size, found.st_mtime_ns]
 
 
-def _read(classifier: Classifier, item: Item) -> _Ready | None:
+def _read(classifier: Classifier, item: Item) -> Ready | None:
     """Read a photo; None for a row of a manifest that names none."""
     if item.wrong is not None:
         return None
     stamp = _stamp(item.path)
     photo = open_photo(item.path)
     _, inputs = classifier.prepare(photo.image)
-    return _Ready(inputs, photo.notes, stamp)
+    return Ready(inputs, photo.notes, stamp)
 
 
-def _record(job: MapsJob, item: Item, work: Callable[[], Entry], journal: Journal, tally: _Tally) -> None:
-    """Do the work for one photo and note in the journal what came of it; only the journal's own errors end the run."""
-    try:
-        entry = work()
-    except Exception as error:  # one photo's failure must not lose the others
-        said = describe(error)
-        entry = {"file": None, "maps": [], "notes": [], "error": f"{item.where}: {said}" if item.where else said}
+def _there(photo: Ready | None, item: Item) -> Ready:
+    if photo is None:
+        raise OptionError(str(item.wrong))
+    return photo
+
+
+class _Work:
+    """What is done with every photo; only the journal's own errors end the run."""
+
+    def __init__(
+        self,
+        job: MapsJob,
+        classifier: Classifier,
+        explainer: Explainer,
+        journal: Journal,
+        tally: _Tally,
+        seen: list[Tensor],
+        advance: Callable[[], None],
+    ) -> None:
+        self.job, self.classifier, self.explainer, self.journal = job, classifier, explainer, journal
+        self.tally, self.seen, self.advance = tally, seen, advance
+        self.together = Together(explainer)
+
+    def asked(self, item: Item, ready: Callable[[], Ready | None]) -> Asked | None:
+        """Return the photo with its target; None where it cannot be read or asked for that, which is noted in the journal."""
+        try:
+            photo = _there(ready(), item)
+            return Asked(item, photo, self._of(item).target(self.explainer, photo.inputs))
+        except Exception as error:  # one photo's failure must not lose the others
+            self._fail(item, error)
+            return None
+
+    def explain(self, photos: Sequence[Asked]) -> None:
+        """Explain photos in one batch, or each alone, and note in the journal what came of each."""
+        found = self.together.explain(photos)
+        notes: list[Sequence[str]] = []
+        for place, photo in enumerate(photos):
+            try:
+                explanation = self._alone(photo) if found is None else found[place]
+                notes.append(explanation.notes)
+                entry = self._written(photo, explanation.cpu())
+            except Exception as error:  # as above
+                self._fail(photo.item, error)
+                continue
+            self.tally.made += 1
+            self._note(photo.item, entry)
+        if found is None and len(notes) == len(photos):
+            self.together.learn(notes)
+
+    def _of(self, item: Item) -> Classifier:
+        labels = self.classifier.loaded.labels
+        return replace(self.classifier, targets=read_targets([item.target], labels)) if item.target else self.classifier
+
+    def _alone(self, photo: Asked) -> Explanation:
+        return self.classifier.explain(self.explainer, photo.ready.inputs, photo.target, batch_size=self.job.batch_size)[0]
+
+    def _written(self, photo: Asked, explanation: Explanation) -> Entry:
+        """Write the map of a photo, and return its entry."""
+        item, job = photo.item, self.job
+        if explanation.target is not None and len(self.seen) < _HINTED:
+            self.seen.append(explanation.logits)
+        path = job.output / item.file
+        make_folder(path.parent)
+        _WRITERS[job.maps](explanation, path, job.look)
+        notes = [*photo.ready.notes, *(text for text in explanation.notes if text not in self.explainer.plan.notes)]
+        entry = {"file": item.file, "bytes": path.stat().st_size, "photo": photo.ready.stamp, "error": None}
+        return {**entry, "notes": notes, "maps": columns_of(explanation, self.classifier.loaded.labels)}
+
+    def _fail(self, item: Item, error: Exception) -> None:
+        said, tally = describe(error), self.tally
         tally.failed += 1
         if tally.failed <= _SAID:
             complain(f"{item.where or item.path}: {said}")
         if tally.failed == _SAID:
-            note(f"Further failures stand in {job.output / INDEX} alone.")
-    else:
-        tally.made += 1
-    journal.add(item.key, entry)
+            note(f"Further failures stand in {self.job.output / INDEX} alone.")
+        self._note(item, {"file": None, "maps": [], "notes": [], "error": f"{item.where}: {said}" if item.where else said})
 
-
-def _explain(
-    job: MapsJob, item: Item, ready: Callable[[], _Ready | None], classifier: Classifier, explainer: Explainer, seen: list[Tensor]
-) -> Entry:
-    """Explain one photo, write its map, and return its entry."""
-    photo = ready()
-    if photo is None:
-        raise OptionError(str(item.wrong))
-    asked = replace(classifier, targets=read_targets([item.target], classifier.loaded.labels)) if item.target else classifier
-    explanation, _ = asked.explain(explainer, photo.inputs, asked.target(explainer, photo.inputs))
-    explanation = explanation.cpu()
-    if explanation.target is not None and len(seen) < _HINTED:
-        seen.append(explanation.logits)
-    path = job.output / item.file
-    make_folder(path.parent)
-    _WRITERS[job.maps](explanation, path, job.look)
-    notes = [*photo.notes, *(text for text in explanation.notes if text not in explainer.plan.notes)]
-    entry = {"file": item.file, "bytes": path.stat().st_size, "photo": photo.stamp, "error": None}
-    return {**entry, "notes": notes, "maps": _maps(explanation, classifier.loaded.labels)}
-
-
-def _maps(explanation: Explanation, labels: Sequence[str] | None) -> list[Entry]:
-    """The columns of the index that every map of a photo has of its own."""
-    absorbed = explanation.absorbed[0].reshape(-1).tolist()
-    if explanation.target is None:
-        values = [] if explanation.value is None else explanation.value[0].reshape(-1).tolist()
-        whats = [{"class_name": explanation.words[0], "logit": value} for value in values]
-    else:
-        logits, probabilities = explanation.logits[0], explanation.probabilities[0]
-        whats = [
-            {
-                "class": index,
-                "class_name": class_name(index, labels),
-                "logit": float(logits[index]),
-                "probability": float(probabilities[index]),
-            }
-            for index in explanation.target[0].reshape(-1).tolist()
-        ]
-    several = explanation.absorbed.dim() == 2
-    found = zip(whats, absorbed, strict=True)
-    return [{"map": number if several else None, **what, "absorbed": lost} for number, (what, lost) in enumerate(found)]
+    def _note(self, item: Item, entry: Entry) -> None:
+        self.journal.add(item.key, entry)
+        self.advance()
 
 
 def _write_png(explanation: Explanation, path: Path, look: Look) -> None:

@@ -70,12 +70,12 @@ class Classifier:
         return whole, self.loaded.preprocessing.normalize(whole)[None].to(self.device)
 
     def explain(
-        self, explainer: Explainer, inputs: Tensor, target: object, layers: Sequence[str] = ()
+        self, explainer: Explainer, inputs: Tensor, target: object, layers: Sequence[str] = (), *, batch_size: int = 8
     ) -> tuple[Explanation[Tensor], Tiled | None]:
         """Return the explanation of a prepared photo, and what its tiles say, where there are tiles."""
         if self.tiles is None:
             return explainer(inputs, target, layers=layers), None
-        tiled = explainer.tiled(inputs, target, overlap=self.tiles.overlap)
+        tiled = explainer.tiled(inputs, target, overlap=self.tiles.overlap, batch_size=batch_size)
         return tiled.explanation, tiled
 
     def target(self, explainer: Explainer, inputs: Tensor) -> int | str | Tensor | Target | None:

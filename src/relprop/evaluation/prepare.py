@@ -1,7 +1,7 @@
 """Prepare a run: check its settings against the data set and the stored results, and list the missing tasks."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -23,13 +23,17 @@ from relprop.version import __version__
 
 @dataclass(frozen=True)
 class Prepared:
-    """A validated run: its data set, image names and metrics, and messages for the user (``notes``)."""
+    """A validated run: its data set, image names and metrics, and messages for the user (``notes``).
+
+    ``evaluation`` has the metrics that suit its target; ``left_out`` says why the others do not, by their names.
+    """
 
     evaluation: Evaluation
     dataset: Dataset
     images: tuple[str, ...]
     measures: tuple[Measure, ...]
     notes: tuple[str, ...]
+    left_out: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def pairs(self) -> list[Pair]:
@@ -44,13 +48,17 @@ class Prepared:
 
 
 def prepare(evaluation: Evaluation) -> Prepared:
-    """Open the data set and look up methods and metrics.
+    """Open the data set, look up methods and metrics, and leave out metrics that do not suit the target.
 
     Raises:
-        OptionError: An unknown data set, method, metric or option.
+        OptionError: An unknown data set, method, metric or option, or no metric that suits the target.
         InputError: The data set cannot be opened, or has no annotations of the kind that is needed.
     """
-    measures = tuple(make_measure(choice, evaluation.seed) for choice in evaluation.metrics)
+    activation = None if evaluation.of_class else "none"
+    named = tuple(make_measure(choice, evaluation.seed, activation) for choice in evaluation.metrics)
+    measures = tuple(measure for measure in named if evaluation.of_class or measure.spec.any_target)
+    unsuited = _unsuited(evaluation, [measure.choice for measure in named if measure not in measures], len(measures))
+    evaluation = replace(evaluation, metrics=tuple(measure.choice for measure in measures))
     for measure in measures:
         rehearse(measure.metric, measure.choice.options)
     for method in evaluation.methods:
@@ -71,13 +79,13 @@ def prepare(evaluation: Evaluation) -> Prepared:
         raise InputError(f"{evaluation.data} has no labels; explain the predicted class instead (target predicted).")
     if evaluation.target == "mask" and not there.mask and not there.boxes:
         raise InputError(f"{evaluation.data} has neither masks nor boxes, which the target mask needs; explain another one.")
-    if not evaluation.of_class:
-        _refuse_without_class(evaluation, measures)
+    if evaluation.target == "boxes" and not there.boxes:
+        raise InputError(f"{evaluation.data} has no boxes, which the target boxes needs; explain another one.")
     _check_mosaics(evaluation, dataset, measures)
-    notes = [str(problem) for problem in dataset.problems]
+    notes = [*dict.fromkeys(unsuited.values()), *(str(problem) for problem in dataset.problems)]
     if evaluation.limit and evaluation.limit > len(dataset):
         notes.append(f"The data set has {len(dataset)} images, fewer than the limit of {evaluation.limit}.")
-    return Prepared(evaluation, dataset, images, measures, (*notes, *_left_over(measures, len(images))))
+    return Prepared(evaluation, dataset, images, measures, (*notes, *_left_over(measures, len(images))), unsuited)
 
 
 def _check_mosaics(evaluation: Evaluation, dataset: Dataset, measures: Sequence[Measure]) -> None:
@@ -110,19 +118,23 @@ def _asked(measure: Measure) -> set[Need]:
     return {Need.MODEL if need in asking else need for need in measure.spec.needs}
 
 
-def _refuse_without_class(evaluation: Evaluation, measures: Sequence[Measure]) -> None:
-    """Refuse what follows a class, where the target names none.
+def _unsuited(evaluation: Evaluation, choices: Sequence[Choice], others: int) -> dict[str, str]:
+    """Return the sentence on metrics that do not suit the target, by their names.
 
     Raises:
-        OptionError: A metric needs a class, or the maps are to be kept, which name theirs.
+        OptionError: They are all that the run has.
     """
-    wrong = [measure.choice.name for measure in measures if not measure.spec.any_target] + ["keep_maps"] * evaluation.keep_maps
-    if wrong:
+    if not choices:
+        return {}
+    names = ", ".join(map(str, choices))
+    said = (
+        f"The target {evaluation.target!r} is no class of an output (batch, classes), which {names} "
+        f"{'follow' if len(choices) > 1 else 'follows'}"
+    )
+    if not others:
         fitting = ", ".join(name for name, spec in METRICS.items() if spec.any_target)
-        raise OptionError(
-            f"A class is needed by {', '.join(wrong)}, and the target {evaluation.target!r} is none of an output (batch, classes); explain "
-            f"a class, or take what suits any target: {fitting}."
-        )
+        raise OptionError(f"{said}; take metrics that suit any target: {fitting}.")
+    return {str(choice): f"{said}: left out." for choice in choices}
 
 
 def _left_over(measures: Sequence[Measure], images: int) -> list[str]:

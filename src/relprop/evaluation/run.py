@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from relprop.errors import OptionError, OutputError
+from relprop.evaluation.compute.asking import no_place
 from relprop.evaluation.compute.batches import sentence
 from relprop.evaluation.compute.engines import ENGINES
 from relprop.evaluation.compute.measures import Measure
@@ -58,7 +59,7 @@ class RunResult:
         rows: Number of stored rows.
         failed: Number of rows with the status ``failed``.
         reasons: For each pair and metric with failed rows, their number and the first reason.
-        left_out: Pairs, or single metrics of a pair, that cannot be computed, with the reason.
+        left_out: Pairs, single metrics of a pair that cannot be computed, and metrics that do not suit the target, with the reason.
         good: Whether the folder holds a row of these models and methods that did not fail.
     """
 
@@ -126,6 +127,9 @@ def check_pair(worker: Worker, prepared: Prepared, pair: Pair) -> tuple[list[Cho
         subject = worker.subject(pair)
     except Exception as error:  # any error during capture leaves the pair out
         return [], {None: sentence(error)}
+    place = prepared.evaluation.place
+    if place is not None and (reason := no_place(subject, place)) is not None:
+        return [], {None: reason}
     if prepared.evaluation.by_label and worker.classes(subject) is None:
         counts = f"The model has {subject.classes} classes and the data set {len(prepared.dataset.classes)}"
         return [], {None: f"{counts}; labels do not fit, and the names of the data set's classes are not all among the model's."}
@@ -154,7 +158,7 @@ class _Run:
 
     def __init__(self, prepared: Prepared, store: Store, worker: Worker, observer: Observer) -> None:
         self.prepared, self.store, self.worker, self.observer = prepared, store, worker, observer
-        self.summary = RunResult()
+        self.summary = RunResult(left_out=dict(prepared.left_out))
         self.pairs = len(prepared.pairs)
         self.tasks: list[Task] = []
 
@@ -263,7 +267,7 @@ def forecast(evaluation: Evaluation, observer: Observer | None = None) -> Iterat
     prepared = prepare(evaluation)
     for text in prepared.notes:
         observer.tell(text)
-    settings = settings_of(prepared, _stored(evaluation))
+    evaluation, settings = prepared.evaluation, settings_of(prepared, _stored(evaluation))
     folder, damaged = evaluation.output, find_damaged(evaluation.output)
     for path, reason in damaged.items():
         observer.tell(f"{path} is damaged ({reason}); a run computes what it held again.")

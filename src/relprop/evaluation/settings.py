@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
 from relprop.errors import OptionError, suggestion
 from relprop.evaluation.presets import with_preset
@@ -20,7 +20,9 @@ from relprop.text import split_options, split_weights
 from relprop.zoo.disconnected import SETTINGS as GRIDS
 from relprop.zoo.own import Own
 
-TARGETS = ("predicted", "label", "mask")
+TARGETS = ("predicted", "label", "mask", "boxes")
+PLACES: tuple[Literal["mask", "boxes"], ...] = ("mask", "boxes")
+"""Those of them that explain the label at a place of the output."""
 GEOMETRIES = ("model", "resize")
 ENGINES = ("local", "ray")
 OWN = tuple(entry.name for entry in fields(Own))
@@ -105,8 +107,9 @@ class Evaluation:
         data_options: Keyword arguments of the data set.
         limit: Number of images to take, the first in the data set's order; None for all.
         target: ``predicted``, the class that the model predicts; ``label``, the image's first label, for data sets whose classes are the
-            model's; ``mask``, that class of a segmentation at the pixels of its mask; or a text of :data:`relprop.targets.GRAMMAR`, such as
-            ``contrast``. With ``label`` and ``mask`` the mask that metrics see covers that class, else any object.
+            model's; ``mask``, that class of a segmentation at the pixels of its mask; ``boxes``, that class at the raw box of a detector that finds
+            the largest annotated box of it, see :func:`relprop.zoo.match_box`; or a text of :data:`relprop.targets.GRAMMAR`, such as
+            ``contrast``. The mask that metrics see covers that class, with ``boxes`` that box of it, and else any object.
         geometry: ``model``, the model's own preprocessing; or ``resize``, the whole image resized to the model's input size.
         grid: How models see the mosaics of the data set ``mosaic``: ``shrunk`` to their input size; in ``full``, each cell of that size; or so
             with the cells disconnected, ``difull`` or ``dipart``. No other data set uses it.
@@ -190,7 +193,12 @@ class Evaluation:
     @property
     def by_label(self) -> bool:
         """Whether the first label of an image is explained."""
-        return self.target in {"label", "mask"}
+        return self.target in {"label", *PLACES}
+
+    @property
+    def place(self) -> Literal["mask", "boxes"] | None:
+        """Where in the output the label is explained, by which annotations of the data set."""
+        return next((place for place in PLACES if place == self.target), None)
 
     @property
     def of_class(self) -> bool:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from relprop.graph.lookups import find_lookups
-from relprop.graph.nodes import is_floating, nodes_in, tensor_inputs, values_read
+from relprop.graph.nodes import OF_CELL, is_floating, nodes_in, tensor_inputs, values_read
 from relprop.graph.samples import find_samples
 from relprop.ops.layout import SampleLayout
 from relprop.ops.op import Op, Role
@@ -64,6 +64,8 @@ def analyze(module: fx.GraphModule, *, dynamic: bool) -> Facts:
 def find_carriers(graph: fx.Graph) -> frozenset[fx.Node]:
     """Return the values that can carry relevance: floating inputs, and floating values computed from carriers.
 
+    In recurrent cells the product of a gate and a constant, such as a bias or a first state, is a constant, since gates take no relevance.
+
     Detached values, integers, comparisons and whatever is computed from them or chosen by them count as constants, except the first floating
     value computed from each integer input, such as word embeddings; embeddings of positions that the model counts from the same input are
     constants. Where several embeddings look up columns of one input, all carry relevance, and so do the integers between, see
@@ -80,7 +82,7 @@ def _carriers(graph: fx.Graph) -> tuple[frozenset[fx.Node], dict[fx.Node, fx.Nod
     made_from = {n: frozenset([n]) for n in tensor_inputs(graph) if n not in carriers and n not in lookups}
     first, without = dict[fx.Node, fx.Node](), list(made_from)  # integer inputs of which no floating value is made yet
     for node in graph.nodes:
-        if node.op != "call_function" or _is_detached(node):
+        if node.op != "call_function" or _is_detached(node) or _is_gated_constant(node, carriers):
             continue
         read = values_read(node)
         if node in looked_up or not carriers.isdisjoint(read):
@@ -108,6 +110,28 @@ def _values_taken(node: fx.Node, read: list[fx.Node]) -> list[fx.Node]:
 def _is_detached(node: fx.Node) -> bool:
     op = entry(node)
     return op is not None and op.detaches
+
+
+def _is_gated_constant(node: fx.Node, carriers: set[fx.Node]) -> bool:
+    """Whether an op of a recurrent cell multiplies a constant by a gate."""
+    op = entry(node)
+    if OF_CELL not in node.meta or op is None or op.role is not Role.GATE:
+        return False
+    return (
+        all(_is_gate(n) for n in node.all_input_nodes if n in carriers) and len(carriers.intersection(node.all_input_nodes)) == 1
+    )
+
+
+def _is_gate(node: fx.Node) -> bool:
+    """Whether a value is a sigmoid, or one minus it."""
+    while node.op == "call_function":
+        op = entry(node)
+        if op is not None and op.probabilities:
+            return True
+        if op is None or op.role not in {Role.ADD, Role.SHAPE, Role.GATE} or len(node.all_input_nodes) != 1:
+            return False
+        node = node.all_input_nodes[0]
+    return False
 
 
 def _cannot_be_negative(module: fx.GraphModule, node: fx.Node, known: set[fx.Node]) -> bool:

@@ -11,6 +11,8 @@ from relprop.ops.table import arguments_of, known_op
 
 _BY_NUMBERS = frozenset({Role.SCALE, Role.ADD, Role.GATE})
 """Roles of ops that make floating values of columns of numbers: casts, and arithmetic with constants."""
+_BY_INTEGERS = _BY_NUMBERS | {Role.ACTIVATION}
+"""Roles of ops that make integers of integers one by one, with constants: offsets, and also ``remainder`` or ``clamp``."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class Lookups:
 
     Attributes:
         readers: The floating values made of its columns, in forward order: embeddings, and numbers that are cast.
-        columns: The input, and the integers that are moved from it to the readers.
+        columns: The input, and the integers that are moved from it to the readers, or made of it one by one: ``x + offsets``.
     """
 
     readers: tuple[fx.Node, ...]
@@ -29,7 +31,7 @@ class Lookups:
 def find_lookups(graph: fx.Graph) -> dict[fx.Node, Lookups]:
     """Return, by integer input, what is looked up of it, where that is several values, an embedding among them.
 
-    Integers that are computed, such as positions that are counted from token numbers, are no columns.
+    Integers that are made of several numbers, such as positions that are counted from tokens, are no columns.
     """
     found = dict[fx.Node, Lookups]()
     for source in tensor_inputs(graph):
@@ -38,6 +40,12 @@ def find_lookups(graph: fx.Graph) -> dict[fx.Node, Lookups]:
             if len(lookups.readers) > 1 and any(is_lookup(node) for node in lookups.readers):
                 found[source] = lookups
     return found
+
+
+def looked_up_inputs(graph: fx.Graph) -> list[str]:
+    """Return the names of the integer inputs of which an embedding is looked up."""
+    sources = [source for source in tensor_inputs(graph) if not is_floating(source)]
+    return [source.name for source in sources if any(map(is_lookup, _lookups(graph, source).readers))]
 
 
 def is_lookup(node: fx.Node) -> bool:
@@ -56,7 +64,7 @@ def _lookups(graph: fx.Graph, source: fx.Node) -> Lookups:
         elif is_floating(node):
             if _made_of_numbers(node, columns):
                 readers.append(node)
-        elif _moves(node, columns):
+        elif _moves(node, columns) or _made_one_by_one(node, columns):
             columns.add(node)
     return Lookups(tuple(readers), frozenset(columns))
 
@@ -67,6 +75,13 @@ def _moves(node: fx.Node, columns: set[fx.Node]) -> bool:
         return True
     op = known_op(node)
     return op is not None and (op.role is Role.SHAPE or bool(op.identity)) and columns.issuperset(node.all_input_nodes)
+
+
+def _made_one_by_one(node: fx.Node, columns: set[fx.Node]) -> bool:
+    """Whether an op makes an integer of each integer of one column, with constants."""
+    op = known_op(node)
+    read = [n for n in node.all_input_nodes if n.op != "get_attr"]
+    return op is not None and op.role in _BY_INTEGERS and len(read) == 1 and read[0] in columns
 
 
 def _made_of_numbers(node: fx.Node, columns: set[fx.Node]) -> bool:

@@ -24,6 +24,9 @@ TWIN = "twin"
 DEVICE = "device"
 """Key of ``node.meta``: the device of a value that the model moved to another than its input's."""
 
+OF_CELL = "of_cell"
+"""Key of ``node.meta``: whether an op is part of a recurrent layer or cell, whose sigmoids are gates."""
+
 WINDOWS = "windows"
 """Key of ``node.meta``: by path of a module of whose output a node is a part, the windows, in one dimension each, that make that part."""
 

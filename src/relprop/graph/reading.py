@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, fx
 
 from relprop.errors import TargetError, suggestion
-from relprop.graph.grids import channels_last
 from relprop.graph.model import CapturedModel
-from relprop.graph.nodes import add_constant, explained, insert, is_floating, module_outputs, output_notes, tensor_inputs
+from relprop.graph.nodes import add_constant, explained, insert, is_floating, module_outputs, output_notes
 from relprop.graph.passes.constants import depends_on_input, drop_unused
 from relprop.ops.op import Role, op_name
 from relprop.ops.table import entry
@@ -100,18 +99,3 @@ def _divide_by_length(module: fx.GraphModule) -> None:
     end = module.graph.output_node()
     length = insert(end, aten.linalg_vector_norm.default, output, 2, [1], True)
     _end_at(module, insert(end, aten.div.Tensor, output, insert(end, aten.clamp_min.default, length, _SHORTEST)))
-
-
-def channel_dim(captured: CapturedModel, node: fx.Node) -> int:
-    """The dimension of a value's channels: the second of ``(B, C)`` and ``(B, C, …)``, the last of tokens and of ``(B, h, w, C)``."""
-    shape = tuple(node.meta["val"].shape)
-    if len(shape) < 3:
-        return len(shape) - 1
-    if len(shape) == 3:
-        return 2
-    images = [n for n in tensor_inputs(captured.module.graph) if is_floating(n) and n.meta["val"].dim() == 4]
-    image = tuple(int(n) for n in images[0].meta["val"].shape[2:]) if len(images) == 1 else None
-    if len(shape) != 4 or image is None:
-        return 1
-    first, second, third = (int(size) for size in shape[1:])
-    return 3 if channels_last((first, second, third), (image[0], image[1])) else 1

@@ -23,8 +23,8 @@ from relprop.options import check_options
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Move = Callable[[Tensor], Tensor]
-"""Moves the pixels of images, in the last two dimensions."""
+Move = Callable[[Tensor, int], Tensor]
+"""Moves pixels, in so many of the last dimensions."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,9 @@ class Averaging:
 
     Attributes:
         shifts: Copies that are shifted, besides the one that is not.
-        reach: The largest shift along a side, in pixels; pixels that leave at one border enter at the other.
-        flips: Whether every copy is mirrored from left to right too.
+        reach: The largest shift along a side, in pixels; pixels that leave at one border enter at the other. Signals are shifted in time,
+            and the frames of a video or the slices of a volume all alike.
+        flips: Whether every copy is mirrored from left to right too; not for signals, which would run backwards.
         noise: Standard deviation of the noise, as a share of a sample's range of values; zero for none.
         samples: Noisy copies of every shifted or mirrored one.
         seed: Seed of shifts and noise, which are the same for every sample.
@@ -49,7 +50,7 @@ class Averaging:
 
     @property
     def moves_pixels(self) -> bool:
-        """Whether copies are shifted or mirrored, so that only images can be averaged."""
+        """Whether copies are shifted or mirrored, so that only inputs with positions can be averaged."""
         return bool(self.shifts) or self.flips
 
     def moves(self) -> list[tuple[Move, Move]]:
@@ -72,16 +73,17 @@ class Averaging:
         return " and ".join(parts)
 
 
-def _shifted(values: Tensor, by: tuple[int, int]) -> Tensor:
-    return values.roll(by, (-2, -1)) if any(by) else values
+def _shifted(values: Tensor, dims: int, by: tuple[int, int]) -> Tensor:
+    moved = by[-dims:]
+    return values.roll(moved, tuple(range(-dims, 0))) if any(moved) else values
 
 
-def _mirrored_after(values: Tensor, move: Move) -> Tensor:
-    return move(values).flip(-1)
+def _mirrored_after(values: Tensor, dims: int, move: Move) -> Tensor:
+    return move(values, dims).flip(-1)
 
 
-def _mirrored_before(values: Tensor, move: Move) -> Tensor:
-    return move(values.flip(-1))
+def _mirrored_before(values: Tensor, dims: int, move: Move) -> Tensor:
+    return move(values.flip(-1), dims)
 
 
 def make_averaging(given: object) -> Averaging:
@@ -155,8 +157,11 @@ class Averaged:
         return replace(_mean(found), question=question)
 
     def _moved_back(self, answer: Answer, given: Inputs, back: Move) -> Answer:
-        flags = [_is_image(name, value, given) for name, value in given.tensors]
-        parts = [back(part) if image else part for part, image in zip(answer.relevance, flags, strict=True)]
+        if not self.average.moves_pixels:
+            return answer
+        least = _least(given)
+        dims = [0 if name in given.shared else _moving(value, least) for name, value in given.tensors]
+        parts = [back(part, count) if count else part for part, count in zip(answer.relevance, dims, strict=True)]
         return replace(answer, relevance=parts)
 
     def trace(self, plan: "AveragedPlan", request: Request) -> Never:  # noqa: ARG002 - as every method has it
@@ -207,26 +212,43 @@ class AveragedPlan:
         return self.inner.plot()
 
 
-def _has_pixels(value: Tensor) -> bool:
-    return value.is_floating_point() and value.dim() >= 4
+def _moving(value: Tensor, least: int) -> int:
+    """How many of a value's last dimensions are moved: two of images and videos, one of signals, none of others."""
+    return min(value.dim() - 2, 2) if value.is_floating_point() and value.dim() >= least else 0
 
 
-def _is_image(name: str, value: Tensor, given: Inputs) -> bool:
-    return _has_pixels(value) and name not in given.shared
+def _least(given: Inputs) -> int:
+    """The number of dimensions from which on inputs are moved: signals are, where there are no images.
+
+    Raises:
+        InputError: No input has positions.
+    """
+    most = max(v.dim() if v.is_floating_point() and name not in given.shared else 0 for name, v in given.tensors)
+    if most < 3:
+        raise InputError("An average over shifts or flips needs an image or a signal (batch, channels, …) among the inputs.")
+    return min(most, 4)
 
 
 def _copies(given: Inputs, average: Averaging) -> Iterator[tuple[Inputs, Move]]:
     """Yield the copies of a batch, and the move that takes each one's map back."""
-    if average.moves_pixels and not any(_is_image(name, value, given) for name, value in given.tensors):
-        raise InputError("An average over shifts or flips needs an image (batch, channels, height, width) among the inputs.")
+    least = _least(given) if average.moves_pixels else 0
+    if average.flips and least == 3:
+        raise InputError(
+            "An average over flips mirrors images, and a mirrored signal runs backwards; average over shifts or noise."
+        )
     source = draws.generator(average.seed)
     for there, back in average.moves():
-        moved = given.map_batched(lambda value, move=there: move(value) if _has_pixels(value) else value)
+        moved = given.map_batched(lambda value, move=there: _moved(value, move, least)) if average.moves_pixels else given
         if not average.noise:
             yield moved, back
             continue
         for _ in range(average.samples):
             yield moved.map_batched(lambda value: _noisy(value, average.noise, source)), back
+
+
+def _moved(value: Tensor, move: Move, least: int) -> Tensor:
+    dims = _moving(value, least)
+    return move(value, dims) if dims else value
 
 
 def _noisy(values: Tensor, noise: float, source: torch.Generator) -> Tensor:

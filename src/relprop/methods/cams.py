@@ -20,7 +20,7 @@ Score = Callable[[Tensor], Tensor]
 
 
 def activation_and_gradient(problem: Problem, grid: Grid, score: Score | None = None) -> tuple[Tensor, Tensor]:
-    """The layer's values and the score's gradient by them, as maps ``(B, C, h, w)``; ops before the layer are not differentiated."""
+    """The layer's values and the score's gradient by them, as maps ``(B, C, …)``; ops before the layer are not differentiated."""
     kept: list[Tensor] = []
 
     def cut(*arguments: object) -> Tensor:
@@ -35,17 +35,22 @@ def activation_and_gradient(problem: Problem, grid: Grid, score: Score | None = 
     return grid.to_maps(kept[0].detach()), grid.to_maps(gradient)
 
 
+def _places(maps: Tensor) -> tuple[int, ...]:
+    """The dimensions of the positions of ``(B, C, …)``."""
+    return tuple(range(2, maps.dim()))
+
+
 def grad_cam(activation: Tensor, gradient: Tensor) -> Tensor:
-    """Selvaraju et al. 2017, Eq. 1 and 2: channels weighted by their mean gradient, ``(B, h, w)``."""
-    return (gradient.mean((2, 3), keepdim=True) * activation).sum(1).clamp(min=0)
+    """Selvaraju et al. 2017, Eq. 1 and 2: channels weighted by their mean gradient, ``(B, …)``."""
+    return (gradient.mean(_places(gradient), keepdim=True) * activation).sum(1).clamp(min=0)
 
 
 def grad_cam_plus_plus(activation: Tensor, gradient: Tensor) -> Tensor:
     """Chattopadhay et al. 2018, Eq. 10 to 19, for an exponential of the score, up to its factor."""
     square = gradient**2
-    below = 2 * square + activation.sum((2, 3), keepdim=True) * gradient * square
+    below = 2 * square + activation.sum(_places(activation), keepdim=True) * gradient * square
     alpha = torch.where(below == 0, 0.0, square / torch.where(below == 0, 1.0, below))
-    return ((alpha * gradient.clamp(min=0)).sum((2, 3), keepdim=True) * activation).sum(1).clamp(min=0)
+    return ((alpha * gradient.clamp(min=0)).sum(_places(gradient), keepdim=True) * activation).sum(1).clamp(min=0)
 
 
 def layer_cam(activation: Tensor, gradient: Tensor) -> Tensor:
@@ -60,8 +65,8 @@ def hires_cam(activation: Tensor, gradient: Tensor) -> Tensor:
 
 def xgrad_cam(activation: Tensor, gradient: Tensor) -> Tensor:
     """Fu et al. 2020, Eq. 8: channels weighted by the mean of their gradient over their own activation."""
-    total = activation.sum((2, 3), keepdim=True)
-    mean = (gradient * activation).sum((2, 3), keepdim=True) / torch.where(total == 0, 1.0, total)
+    total = activation.sum(_places(activation), keepdim=True)
+    mean = (gradient * activation).sum(_places(gradient), keepdim=True) / torch.where(total == 0, 1.0, total)
     return (torch.where(total == 0, 0.0, mean) * activation).sum(1).clamp(min=0)
 
 

@@ -14,13 +14,13 @@ from relprop.methods.options import at_least
 
 
 def _activation(problem: Problem, grid: Grid) -> tuple[Tensor, Tensor]:
-    """The layer's values as they are, and as maps ``(B, C, h, w)``."""
+    """The layer's values as they are, and as maps ``(B, C, …)``."""
     _, kept = problem.model.run(problem.given, keep=[grid.node])
     return kept[grid.node], grid.to_maps(kept[grid.node])
 
 
 def _most_varied(activation: Tensor, channels: int | None) -> Tensor:
-    """The indices of the channels of ``(C, h, w)`` that vary most over the image, in their order; of all where None."""
+    """The indices of the channels of ``(C, …)`` that vary most over the positions, in their order; of all where None."""
     if channels is None:
         return torch.arange(len(activation), device=activation.device)
     return activation.flatten(1).var(1).topk(min(channels, len(activation))).indices.sort().values
@@ -41,7 +41,7 @@ def build_score_cam(*, layer: str | None = None, channels: int | None = None, in
         activation = activation[_most_varied(activation, channels)]
         scores = [_masked_scores(sample, part) for part in activation.split(internal_batch_size)]
         weights = torch.cat(scores).softmax(0)
-        return torch.einsum("c,chw->hw", weights, activation).clamp(min=0)
+        return torch.einsum("c,c...->...", weights, activation).clamp(min=0)
 
     def attribute(problem: Problem) -> Attributed:
         return as_relevance(problem, torch.stack([explain(sample) for sample in problem.samples()]))
@@ -52,7 +52,8 @@ def build_score_cam(*, layer: str | None = None, channels: int | None = None, in
 def _masked_scores(sample: Problem, activation: Tensor) -> Tensor:
     """The scores of the image times each of some channels, scaled to [0, 1]; a channel without contrast masks everything."""
     masks = resized(activation, sample.image)
-    low, high = masks.amin((1, 2), keepdim=True), masks.amax((1, 2), keepdim=True)
+    places = tuple(range(1, masks.dim()))
+    low, high = masks.amin(places, keepdim=True), masks.amax(places, keepdim=True)
     masks = torch.where(high > low, (masks - low) / torch.where(high > low, high - low, 1.0), 0.0)
     rows = torch.zeros(len(masks), dtype=torch.long, device=masks.device)
     return sample.score(sample.image * masks.unsqueeze(1), rows=rows)
@@ -78,7 +79,7 @@ def build_ablation_cam(*, layer: str | None = None, channels: int | None = None,
         whole = sample.score(*sample.inputs)
         left = torch.cat([_without(sample, grid, value, part) for part in chosen.split(internal_batch_size)])
         weights = (whole - left) / torch.where(whole == 0, 1.0, whole)
-        return torch.einsum("c,chw->hw", weights, maps[0][chosen]).clamp(min=0)
+        return torch.einsum("c,c...->...", weights, maps[0][chosen]).clamp(min=0)
 
     def attribute(problem: Problem) -> Attributed:
         return as_relevance(problem, torch.stack([explain(sample) for sample in problem.samples()]))
@@ -107,7 +108,7 @@ def _scored(sample: Problem, grid: Grid, value: Tensor) -> Tensor:
 
 
 def principal(activation: Tensor) -> Tensor:
-    """Project maps ``(B, C, h, w)`` on their first principal component over the positions, ``(B, h, w)``; the largest value is positive."""
+    """Project maps ``(B, C, …)`` on their first principal component over the positions, ``(B, …)``; the largest value is positive."""
     positions = activation.flatten(2).mT
     positions = positions - positions.mean(1, keepdim=True)
     direction = torch.linalg.svd(positions, full_matrices=False).Vh[:, 0]

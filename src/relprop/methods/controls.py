@@ -3,7 +3,6 @@
 import zlib
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from relprop import draws
@@ -33,16 +32,24 @@ def build_random(*, seed: int = 0) -> Attribution:
 
 
 def build_edge() -> Attribution:
-    """Magnitude of the Sobel gradient of the image's mean over its channels."""
+    """Magnitude of the Sobel gradient of the input's mean over its channels."""
 
     def attribute(problem: Problem) -> Attributed:
-        image = problem.image
-        gray = F.pad(image.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
-        kernel = gray.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]) / 8
-        horizontal, vertical = F.conv2d(gray, torch.stack([kernel, kernel.T]).unsqueeze(1)).unbind(1)
-        return Attributed([over_channels(torch.hypot(horizontal, vertical), image)])
+        gray = problem.image.mean(1)
+        slopes = torch.stack([_sobel(gray, dim) for dim in range(1, gray.dim())])
+        return Attributed([over_channels(slopes.norm(dim=0), problem.image)])
 
     return Attribution("edge", attribute)
+
+
+def _sobel(maps: Tensor, along: int) -> Tensor:
+    """The mean slope of maps ``(B, …)`` along one dimension, smoothed along the others; borders are repeated."""
+    for dim in range(1, maps.dim()):
+        last = maps.movedim(dim, -1)
+        before, after = torch.cat([last[..., :1], last[..., :-1]], -1), torch.cat([last[..., 1:], last[..., -1:]], -1)
+        last = (after - before) / 2 if dim == along else (before + 2 * last + after) / 4
+        maps = last.movedim(-1, dim)
+    return maps
 
 
 CONTROL_METHODS = (

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from relprop.attribution import Attributed, Attribution, Problem
 from relprop.errors import OptionError
+from relprop.graph.grids import POSITIONS
 from relprop.graph.model import CapturedModel
 from relprop.meaning import UNSAID, Meaning
 from relprop.methods.grids import on_image
@@ -39,7 +40,8 @@ def register_method(
         attribution: A function ``(model, inputs, target, **options) -> relevance``, with ``target`` ``(B,)``; a captum attribution class
             such as ``captum.attr.IntegratedGradients``, or a function ``model -> captum attribution`` such as
             ``lambda model: LayerGradCam(model, model.layer4)``; or a captum attribution of one model, for that model alone. The relevance
-            must be shaped like the inputs, or be one map ``(B, h, w)`` or ``(B, 1, h, w)`` per image, which is resized.
+            must be shaped like the inputs, or be one map ``(B, h, w)`` or ``(B, 1, h, w)`` per image, which is resized; signals and volumes
+            likewise.
         summary: One line for ``relprop methods``.
         source: Where the method comes from.
         meaning: What its positive and negative values say, for the legends of pictures.
@@ -147,8 +149,8 @@ def _like_input(name: str, part: Tensor, x: Tensor) -> Tensor:
         raise OptionError(f"Method {name!r} returned NaN or infinite values.")
     if part.shape == x.shape:
         return part.to(x)
-    maps = part.squeeze(1) if part.dim() == 4 and part.shape[1] == 1 else part
-    if x.dim() == 4 and maps.dim() == 3 and len(maps) == len(x):
+    maps = part.squeeze(1) if part.dim() == x.dim() and part.shape[1] == 1 else part
+    if x.dim() - 2 in POSITIONS and maps.dim() == x.dim() - 1 and len(maps) == len(x):
         return on_image(maps.to(x), x)
     raise OptionError(
         f"Method {name!r} returned the shape {tuple(part.shape)} for inputs {tuple(x.shape)}; it must be that, or maps (B, h, w)."

@@ -1,4 +1,4 @@
-"""FullGrad: the input times its gradient, and every bias times its own, each at its place in the image."""
+"""FullGrad: the input times its gradient, and every bias times its own, each at its place in the input."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from torch import Tensor, fx
 from relprop.attribution import Attributed, Attribution, Problem
 from relprop.graph.model import CapturedModel, Handler
 from relprop.graph.nodes import is_floating
+from relprop.graph.samples import find_samples
 from relprop.meaning import VOTES
 from relprop.methods.blocks import find_blocks, note_blocks
 from relprop.methods.grids import over_channels, spread
@@ -22,7 +23,7 @@ from relprop.ops.table import entry
 from relprop.propagation.roles import Roles
 
 _NO_BIAS = frozenset({Role.POOL, Role.ADD, Role.BLOCK})
-_NO_PLACE = frozenset({Role.SOFTMAX, Role.ATTENTION, Role.PRODUCT})
+_NO_PLACE = frozenset({Role.SOFTMAX, Role.ATTENTION, Role.PRODUCT, Role.READOUT})
 
 
 @dataclass(frozen=True)
@@ -117,13 +118,14 @@ def _with_bias(
 
 
 def _placed(problem: Problem, biases: Mapping[fx.Node, Tensor]) -> tuple[Tensor, Tensor]:
-    """The biases as a map ``(B, H, W)``, and the sum of those that have no place, ``(B,)``."""
+    """The biases as a map ``(B, …)``, and the sum of those that have no place, ``(B,)``."""
     image, roles = problem.image, Roles(problem.model.module.graph)
     total = torch.zeros(image.shape[0], *image.shape[2:], dtype=image.dtype, device=image.device)
     left = torch.zeros(image.shape[0], dtype=image.dtype, device=image.device)
+    layouts = find_samples(problem.model.module.graph, dynamic=problem.model.dynamic).layouts
     for node, part in biases.items():
         own = part.expand(image.shape[0], *part.shape[1:]) if part.shape[0] == 1 else part
-        left = left + own.flatten(1).sum(1)
+        left = left + layouts[node].sum(own, image.shape[0])
         grid = None if roles.kinds.get(node) in _NO_PLACE else as_grid(problem.model, "", node)
         if grid is not None:
             maps = grid.to_maps(own).sum(1)

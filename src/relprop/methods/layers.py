@@ -7,7 +7,7 @@ from torch import Tensor, fx
 
 from relprop.errors import OptionError, suggestion
 from relprop.graph.facts import is_softmax
-from relprop.graph.grids import channels_last
+from relprop.graph.grids import channel_dim, input_size, lies_over
 from relprop.graph.model import CapturedModel
 from relprop.graph.nodes import OUTPUTS, Size, is_floating, module_outputs, returns, shape_of, tensor_inputs
 from relprop.methods.tokens import first_mixed, token_grid
@@ -22,7 +22,7 @@ class Grid:
     Attributes:
         path: The module whose output it is.
         node: The value.
-        to_maps: From its shape to ``(B, channels, h, w)``.
+        to_maps: From its shape to ``(B, channels, …)``.
         channel_dim: The dimension of its channels.
         notes: What the user should know of it.
     """
@@ -36,32 +36,43 @@ class Grid:
 
 def _shape(node: fx.Node) -> tuple[int, ...]:
     """The shape without the batch; empty where the first dimension is not the batch."""
-    sizes = shape_of(node)[1:]
-    return () if any(isinstance(n, Size) for n in sizes) else sizes  # pyright: ignore[reportReturnType]
+    batch, *sizes = shape_of(node) or (0,)
+    first = shape_of(tensor_inputs(node.graph)[0])[0]
+    return () if batch != first or any(isinstance(n, Size) for n in sizes) else tuple(sizes)  # pyright: ignore[reportReturnType]
 
 
-def image_size(model: CapturedModel) -> tuple[int, int] | None:
-    """Height and width of the model's only image input; None where there is no such input, or several."""
-    images = [n for n in tensor_inputs(model.module.graph) if is_floating(n) and n.meta["val"].dim() == 4]
-    return None if len(images) != 1 else tuple(int(n) for n in images[0].meta["val"].shape[2:])  # pyright: ignore[reportReturnType]
+def _printed(node: fx.Node) -> str:
+    sizes = (n if isinstance(n, Size) else str(n) for n in shape_of(node))
+    return "×".join(n if isinstance(n, str) else f"{n.per_sample}·B".removeprefix("1·") for n in sizes)
 
 
 def as_grid(model: CapturedModel, path: str, node: fx.Node) -> Grid | None:
-    """Read a value as a grid: ``(B, C, h, w)``, ``(B, h, w, C)`` or tokens ``(B, N, C)``; None where it is none of them."""
-    shape, image = _shape(node), image_size(model)
-    if not is_floating(node) or image is None or node.target is None:
+    """Read a value as a grid over the input's positions: ``(B, C, …)``, ``(B, …, C)`` or tokens ``(B, N, C)``; None where it is none of them.
+
+    Dimensions of size one count as no positions where there are more than the input has.
+    """
+    shape, size = _shape(node), input_size(model)
+    if not is_floating(node) or size is None or node.target is None or len(shape) < 2:
         return None
-    if len(shape) == 3:
-        last = channels_last(shape, image)
-        if min(shape[:2] if last else shape[1:]) < 2:
-            return None
-        return Grid(path, node, lambda v: v.permute(0, 3, 1, 2), 3) if last else Grid(path, node, lambda v: v, 1)
-    found = token_grid(model, image, *first_mixed(model, node)) if len(shape) == 2 else None
+    channels = channel_dim(model, node)
+    if len(shape) == 2 and (len(size) > 1 or channels == 2):
+        return _of_tokens(model, path, node, size) if channels == 2 else None
+    places = {d: n for d, n in enumerate(shape, 1) if d != channels}
+    single = [d for d, n in places.items() if n == 1][: len(places) - len(size)]
+    sizes = [n for d, n in places.items() if d not in single]
+    if len(sizes) != len(size) or not lies_over(model, size, sizes):
+        return None
+    return Grid(path, node, lambda v: v.movedim(channels, 1).squeeze([d + (d < channels) for d in single]), channels)
+
+
+def _of_tokens(model: CapturedModel, path: str, node: fx.Node, size: tuple[int, ...]) -> Grid | None:
+    """Read tokens ``(B, N, C)`` as a grid of patches."""
+    found = token_grid(model, size, *first_mixed(model, node))
     if found is None:
         return None
 
     def to_maps(tokens: Tensor) -> Tensor:
-        return found.to_maps(tokens).movedim(3, 1)
+        return found.to_maps(tokens).movedim(-1, 1)
 
     return Grid(path, node, to_maps, 2, found.notes)
 
@@ -73,8 +84,13 @@ def find_grid(model: CapturedModel, layer: str | None) -> Grid:
     the last time, since the class token alone carries the decision after that.
 
     Raises:
-        OptionError: There is no such module, its output is no grid, or no module fits.
+        OptionError: There is no such module, its output is no grid, no module fits, or the input has no positions.
     """
+    if input_size(model) is None:
+        raise OptionError(
+            "A class activation map lies over the positions of one signal, image or volume (batch, channels, …), and the model takes no "
+            "such input, or reads its channels in another dimension; permute it in a module around the model."
+        )
     layers = {path: node for path, node in module_outputs(model.module.graph).items() if is_floating(node)}
     if layer is not None:
         if layer not in layers:
@@ -84,7 +100,7 @@ def find_grid(model: CapturedModel, layer: str | None) -> Grid:
         grid = as_grid(model, layer, layers[layer])
         if grid is None:
             raise OptionError(
-                f"The output of module {layer!r} is no grid of feature vectors: its shape is B × {_shape(layers[layer])}."
+                f"The output of module {layer!r} is no grid of feature vectors over the input: its shape is {_printed(layers[layer])}."
             )
         return grid
     roles = Roles(model.module.graph)

@@ -19,6 +19,8 @@ from relprop.ops.op import Role, op_name
 from relprop.ops.table import entry
 from relprop.propagation.roles import Roles
 
+_PRODUCTS = frozenset({Role.GATE, Role.PRODUCT, Role.STATE, Role.READOUT})
+
 
 def libra_handlers(model: CapturedModel) -> dict[fx.Node, Handler]:
     """Replace every op that Libra treats by one with the same value and another gradient."""
@@ -35,7 +37,7 @@ def libra_handlers(model: CapturedModel) -> dict[fx.Node, Handler]:
             found[node] = partial(_gated, own)
         elif two and name == "aten::div":
             found[node] = partial(_constant_divisor, own)
-        elif roles.multiplies(node) and roles.kinds.get(node) in {Role.GATE, Role.PRODUCT}:
+        elif roles.multiplies(node) and roles.kinds.get(node) in _PRODUCTS:
             found[node] = partial(_halved, own)
     return found
 

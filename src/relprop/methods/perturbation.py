@@ -1,9 +1,9 @@
-"""Black-box methods: changes of the model's outputs where parts of the image are hidden."""
+"""Black-box methods: changes of the model's outputs where parts of the input are hidden."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from relprop import draws
@@ -12,36 +12,40 @@ from relprop.errors import OptionError, TargetError
 from relprop.heads import activation_for, probabilities
 from relprop.meaning import Meaning
 from relprop.methods.gradients import by_sample, captum_attr, scored_rows
-from relprop.methods.grids import over_channels
+from relprop.methods.grids import enlarged, note_channels, over_channels
 from relprop.methods.options import as_reference, at_least
+
+Sides = int | list[int] | tuple[int, ...]
+"""One length for every dimension of positions, or one for each."""
 
 
 def build_occlusion(
-    *, window: int = 32, stride: int = 16, baseline: float | Tensor = 0.0, internal_batch_size: int = 16
+    *, window: Sides = 32, stride: Sides = 16, baseline: float | Tensor = 0.0, internal_batch_size: int = 16
 ) -> Attribution:
-    """Drop of the score where a square window hides the image, averaged over the windows on each pixel; through captum.
+    """Drop of the score where a window hides the input, averaged over the windows on each position; through captum.
 
     Args:
-        window: Side of the window, in pixels.
-        stride: Pixels between neighboring windows.
+        window: Side of the window, in samples, pixels or voxels; or its sides, one for every dimension behind the channels.
+        stride: Positions between neighboring windows, likewise.
         baseline: What the window shows, in the model's own units: a number, or a tensor that fits a sample.
-        internal_batch_size: Images per forward pass.
+        internal_batch_size: Inputs per forward pass.
     """
-    at_least(1, window=window, stride=stride, internal_batch_size=internal_batch_size)
-    if stride > window:
-        raise OptionError(f"Option stride={stride} must not exceed window={window}, or pixels between windows are never hidden.")
+    at_least(1, internal_batch_size=internal_batch_size)
+    _check_sides(window, stride)
 
     def explain(sample: Problem) -> Attributed:
         image = sample.image
-        height, width = min(window, image.shape[2]), min(window, image.shape[3])
+        size = image.shape[2:]
+        sides = [min(side, n) for side, n in zip(_by_dimension("window", window, size), size, strict=True)]
+        steps = [min(step, side) for step, side in zip(_by_dimension("stride", stride, size), sides, strict=True)]
         score, rows = scored_rows(sample)
         parts = (
             captum_attr()
             .Occlusion(score)
             .attribute(
                 image,
-                sliding_window_shapes=(image.shape[1], height, width),
-                strides=(image.shape[1], min(stride, height), min(stride, width)),
+                sliding_window_shapes=(image.shape[1], *sides),
+                strides=(image.shape[1], *steps),
                 baselines=as_reference(baseline, image),
                 perturbations_per_eval=internal_batch_size,
                 additional_forward_args=rows,
@@ -49,7 +53,37 @@ def build_occlusion(
         )
         return Attributed([over_channels(parts[:, 0].to(image.dtype), image)])
 
-    return Attribution("occlusion", lambda problem: by_sample(problem, explain))
+    return Attribution("occlusion", lambda problem: by_sample(problem, explain), note_channels)
+
+
+def _check_sides(window: Sides, stride: Sides) -> None:
+    """Refuse windows that are empty, and strides that leave gaps between them.
+
+    Raises:
+        OptionError: As above; the message names the option.
+    """
+    for name, given in (("window", window), ("stride", stride)):
+        sides = [given] if isinstance(given, int) else given
+        if not sides or not all(type(side) is int and side >= 1 for side in sides):
+            raise OptionError(f"Option {name}={given!r} must be at least 1, or a list of such integers.")
+    count = max(len(given) for given in (window, stride, [0]) if not isinstance(given, int))
+    pairs = zip(*(_by_dimension(n, g, [0] * count) for n, g in (("window", window), ("stride", stride))), strict=True)
+    if any(step > side for side, step in pairs):
+        raise OptionError(f"Option stride={stride} must not exceed window={window}, or pixels between windows are never hidden.")
+
+
+def _by_dimension(name: str, given: Sides, size: Sequence[int]) -> Sequence[int]:
+    """One length for every dimension of positions.
+
+    Raises:
+        OptionError: There are more or fewer.
+    """
+    sides = [given] * len(size) if isinstance(given, int) else given
+    if len(sides) != len(size):
+        raise OptionError(
+            f"Option {name}={given!r} must be one number, or {len(size)}: one for every dimension behind the channels of the input."
+        )
+    return sides
 
 
 def build_rise(
@@ -61,7 +95,7 @@ def build_rise(
     seed: int = 0,
     internal_batch_size: int = 32,
 ) -> Attribution:
-    """RISE: the mean of random masks, each weighted by the output for the image seen through it.
+    """RISE: the mean of random masks, each weighted by the output for the input seen through it.
 
     Args:
         masks: Random masks; every sample gets the same.
@@ -69,7 +103,7 @@ def build_rise(
         probability: Probability that a cell is open.
         score: What weights a mask; the paper takes the class probability.
         seed: Seed of the masks.
-        internal_batch_size: Masked images per forward pass.
+        internal_batch_size: Masked inputs per forward pass.
     """
     at_least(1, masks=masks, grid=grid, internal_batch_size=internal_batch_size)
     at_least(0, seed=seed)
@@ -85,10 +119,10 @@ def build_rise(
             rows = torch.zeros(len(shown), dtype=torch.long, device=image.device)
             logits = sample.outputs(image * shown.unsqueeze(1), rows=rows)
             weights = sample.weigh(_by_class(logits, sample) if score == "probability" else logits, rows)
-            total += torch.einsum("n,nhw->hw", weights, shown)
+            total += torch.einsum("n,n...->...", weights, shown)
         return Attributed([over_channels(total[None] / (masks * probability), image)])
 
-    return Attribution("rise", lambda problem: by_sample(problem, explain))
+    return Attribution("rise", lambda problem: by_sample(problem, explain), note_channels)
 
 
 def _by_class(logits: Tensor, sample: Problem) -> Tensor:
@@ -110,25 +144,23 @@ def _by_class(logits: Tensor, sample: Problem) -> Tensor:
 
 
 def _random_cells(count: int, grid: int, probability: float, seed: int, image: Tensor) -> tuple[Tensor, Tensor]:
-    """Open cells of every mask, ``(count, grid, grid)``, and its shift in pixels, ``(count, 2)``."""
+    """Open cells of every mask, ``(count, grid, …)``, and its shift in pixels, ``(count, dimensions)``."""
     source = draws.generator(seed)
-    cells = draws.uniform((count, grid, grid), source) < probability
-    sizes = torch.tensor([-(-n // grid) for n in image.shape[2:]])
-    return cells, (draws.uniform((count, 2), source) * sizes).long()
+    size = image.shape[2:]
+    cells = draws.uniform((count, *[grid] * len(size)), source) < probability
+    sides = torch.tensor([-(-n // grid) for n in size])
+    return cells, (draws.uniform((count, len(size)), source) * sides).long()
 
 
 def _enlarged(cells: Tensor, shifts: Tensor, image: Tensor) -> Tensor:
-    """Smooth masks of the image's size, ``(n, H, W)``: enlarged by one cell too many and cut out at each mask's shift."""
-    height, width = image.shape[2:]
-    grid = cells.shape[1]
-    large = F.interpolate(
-        cells.unsqueeze(1),
-        ((grid + 1) * -(-height // grid), (grid + 1) * -(-width // grid)),
-        mode="bilinear",
-        align_corners=False,
-    ).squeeze(1)
+    """Smooth masks of the input's size, ``(n, …)``: enlarged by one cell too many and cut out at each mask's shift."""
+    size, grid = image.shape[2:], cells.shape[1]
+    large = enlarged(cells, [(grid + 1) * -(-n // grid) for n in size])
     return torch.stack(
-        [m[top : top + height, left : left + width] for m, (top, left) in zip(large, shifts.tolist(), strict=True)]
+        [
+            mask[tuple(slice(start, start + n) for start, n in zip(shift, size, strict=True))]
+            for mask, shift in zip(large, shifts.tolist(), strict=True)
+        ]
     )
 
 
@@ -136,7 +168,7 @@ PERTURBATION_METHODS = (
     (
         "occlusion",
         build_occlusion,
-        "Drop of the logit where a sliding window hides the image",
+        "Drop of the logit where a sliding window hides the input",
         "Zeiler and Fergus, ECCV 2014",
         Meaning("hiding it costs", "hiding it helps"),
     ),

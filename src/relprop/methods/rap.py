@@ -46,9 +46,12 @@ def build_rap(
     rules[Role.OUTPUT] = epsilon(0.0, "leave out") if start == "signed" else absolute()
     rules |= additions(add, constants)
     contrasts = start in STARTS
+    kinds: tuple[Role | str, ...] = (Role.DENSE, Role.ATTENTION, Role.PRODUCT)
+    of_tokens: dict[Role | str, Rule] = dict.fromkeys(kinds, rap(variant, "dense", reached=True))
     return Method(
         "rap",
         rules,
+        with_lookups={**of_tokens} if variant == "paper" else {},
         start=STARTS[start if contrasts else "logit"],
         bounds=input_bounds("rap", low, high),
         precision=torch.float64 if variant == "released" else torch.float32,

@@ -10,11 +10,11 @@ from torch import Tensor, fx
 from relprop import rules
 from relprop.attribution import Attributed, Attribution, Problem
 from relprop.errors import UnsupportedOpError
+from relprop.graph.grids import input_size
 from relprop.graph.model import CapturedModel
 from relprop.graph.nodes import PATH, shape_of, tensor_inputs
 from relprop.meaning import REGION, Meaning
 from relprop.methods.grids import as_relevance
-from relprop.methods.layers import image_size
 from relprop.methods.options import StartName
 from relprop.methods.tokens import Attention, TokenGrid, find_attention, token_grid
 from relprop.ops.op import Role
@@ -28,7 +28,7 @@ from relprop.rules.starts import STARTS
 
 @dataclass(frozen=True)
 class Tokens:
-    """The attention layers of a model, in forward order, and the patches of the image among the tokens."""
+    """The attention layers of a model, in forward order, and the patches of the input among the tokens."""
 
     layers: tuple[Attention, ...]
     grid: TokenGrid
@@ -38,24 +38,24 @@ def find_tokens(name: str, model: CapturedModel) -> Tokens:
     """Find the attention layers.
 
     Raises:
-        UnsupportedOpError: There is none, or one that is not over all tokens of the image at once.
+        UnsupportedOpError: There is none, or one that is not over all tokens of the input at once.
     """
     layers = find_attention(model)
     if not layers:
         raise UnsupportedOpError(f"Method {name!r} needs softmax attention over tokens, and the model has none.")
-    image = image_size(model)
+    size = input_size(model)
     shapes = {tuple(layer.weights.meta["val"].shape[1:]) for layer in layers}
     counts = {shape[-2:] for shape in shapes}
     grid = None
-    if image is not None and len(counts) == 1 and all(_is_global(layer.weights) for layer in layers):
+    if size is not None and len(counts) == 1 and all(_is_global(layer.weights) for layer in layers):
         ((rows, columns),) = counts
-        grid = token_grid(model, image, layers[0].values, 2) if rows == columns else None
+        grid = token_grid(model, size, layers[0].values, 2) if rows == columns else None
     if grid is None:
         listed = ", ".join(
             sorted({f"{layer.weights.meta.get(PATH) or layer.weights.name} {_printed(layer.weights)}" for layer in layers})[:4]
         )
         raise UnsupportedOpError(
-            f"Method {name!r} needs attention among all tokens of the image in every layer; windows, reduced keys and changing numbers of "
+            f"Method {name!r} needs attention among all tokens of the input in every layer; windows, reduced keys and changing numbers of "
             f"tokens do not fit. The model's attention weights: {listed}."
         )
     return Tokens(tuple(layers), grid)
@@ -116,7 +116,7 @@ def rows_read(gradient: Tensor) -> Tensor:
 
 
 def as_map(problem: Problem, tokens: Tokens, joined: Tensor, gradient: Tensor) -> Attributed:
-    """Average the rows of the tokens that are read, and arrange their patches over the image."""
+    """Average the rows of the tokens that are read, and arrange their patches over the input."""
     return as_relevance(problem, tokens.grid.to_maps((rows_read(gradient) @ joined)[:, 0]))
 
 
@@ -133,11 +133,8 @@ def by_parts(explain: Callable[[Problem], Attributed], problem: Problem) -> Attr
 def note_tokens(name: str, model: CapturedModel) -> tuple[str, ...]:
     """Say what the map is made of."""
     tokens = find_tokens(name, model)
-    grid = tokens.grid
-    return (
-        *grid.notes,
-        f"The map is made of {len(tokens.layers)} layers of attention among {grid.height}×{grid.width} patches.",
-    )
+    size = "×".join(map(str, tokens.grid.size))
+    return (*tokens.grid.notes, f"The map is made of {len(tokens.layers)} layers of attention among {size} patches.")
 
 
 def build_attention_rollout() -> Attribution:

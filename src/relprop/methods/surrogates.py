@@ -1,4 +1,4 @@
-"""Surrogates: a linear model of the score, fitted on images with random segments hidden (LIME, KernelSHAP)."""
+"""Surrogates: a linear model of the score, fitted on inputs with random segments hidden (LIME, KernelSHAP)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,18 +14,18 @@ from relprop.errors import OptionError
 from relprop.graph.model import CapturedModel
 from relprop.meaning import VOTES
 from relprop.methods.gradients import by_sample
-from relprop.methods.grids import over_channels
+from relprop.methods.grids import note_channels, over_channels
 from relprop.methods.options import as_reference, at_least, optional
 
 
 @dataclass(frozen=True)
 class Shown:
-    """Images with random segments hidden, and their scores.
+    """Inputs with random segments hidden, and their scores.
 
     Attributes:
         present: Whether each segment is shown, ``(n, segments)``, on the CPU.
         scores: ``(n,)``, on the CPU.
-        likeness: Cosine similarity of each image to the whole one, ``(n,)``, on the CPU.
+        likeness: Cosine similarity of each input to the whole one, ``(n,)``, on the CPU.
     """
 
     present: Tensor
@@ -49,21 +49,29 @@ class Surrogate:
 
 
 def _segments(image: Tensor, kind: str, count: int) -> Tensor:
-    """Number the parts of one image that are hidden together, ``(H, W)``."""
-    height, width = image.shape[2:]
+    """Number the parts of one input that are hidden together, shaped like its positions.
+
+    Raises:
+        OptionError: Superpixels of a signal.
+    """
+    size = image.shape[2:]
     if kind == "grid":
-        side = min(round(count**0.5) or 1, height, width)
-        rows, columns = torch.arange(height) * side // height, torch.arange(width) * side // width
-        return (rows[:, None] * side + columns).to(image.device)
+        labels = torch.zeros((), dtype=torch.long)
+        for n in size:
+            cells = min(round(count ** (1 / len(size))) or 1, n)
+            labels = labels.unsqueeze(-1) * cells + torch.arange(n) * cells // n
+        return labels.to(image.device)
+    if len(size) == 1:
+        raise OptionError("Superpixels are parts of images and volumes, and this input is a signal; take segments='grid'.")
     slic = optional("skimage.segmentation", "scikit-image").slic
     low, high = image.amin(), image.amax()
-    pixels = ((image[0] - low) / (high - low).clamp(min=torch.finfo(image.dtype).tiny)).permute(1, 2, 0).cpu().double().numpy()
+    pixels = ((image[0] - low) / (high - low).clamp(min=torch.finfo(image.dtype).tiny)).movedim(0, -1).cpu().double().numpy()
     labels = torch.from_numpy(slic(pixels, n_segments=count, start_label=0, channel_axis=-1))
     return labels.long().to(image.device)
 
 
 def _show(sample: Problem, segments: Tensor, present: Tensor, reference: Tensor, internal_batch_size: int) -> Shown:
-    """Score the image with segments hidden behind the reference."""
+    """Score the input with segments hidden behind the reference."""
     image = sample.image
     scores, likeness = list[Tensor](), list[Tensor]()
     for some in present.split(internal_batch_size):
@@ -93,12 +101,14 @@ def _surrogate(
         parts = _segments(image, segments, count)
         found = int(parts.max()) + 1
         if found == 1:
-            raise OptionError(f"Superpixels with count={count} leave the image in one part; raise count or take segments='grid'.")
+            raise OptionError(
+                f"count={count} leaves the input in one part; raise count or take other segments than {segments!r}."
+            )
         present = kind.draw(samples, found, draws.generator(seed))
         weights = kind.fit(_show(sample, parts, present, as_reference(baseline, image), internal_batch_size))
         return Attributed([over_channels(weights.to(image)[parts][None], image)])
 
-    return Attribution(kind.name, lambda problem: by_sample(problem, explain))
+    return Attribution(kind.name, lambda problem: by_sample(problem, explain), note_channels)
 
 
 def _halves(samples: int, segments: int, source: torch.Generator) -> Tensor:
@@ -127,9 +137,9 @@ def _shapley(shown: Shown) -> Tensor:
     return mean + torch.linalg.lstsq(design, rest.unsqueeze(1), driver="gelsd").solution[:, 0]
 
 
-def _check_scikit_learn(_model: CapturedModel) -> tuple[str, ...]:
+def _check_scikit_learn(model: CapturedModel) -> tuple[str, ...]:
     optional("sklearn.linear_model", "scikit-learn")
-    return ()
+    return note_channels(model)
 
 
 def _lasso(alpha: float) -> Callable[[Shown], Tensor]:
@@ -154,16 +164,16 @@ def build_lime(
     seed: int = 0,
     internal_batch_size: int = 32,
 ) -> Attribution:
-    """LIME: weights of a sparse linear model of the score, fitted on images with random segments hidden.
+    """LIME: weights of a sparse linear model of the score, fitted on inputs with random segments hidden.
 
     Args:
-        segments: Parts that are hidden together: squares, or superpixels by SLIC (needs scikit-image).
+        segments: Parts that are hidden together: equal boxes, or superpixels by SLIC (needs scikit-image; not for signals).
         count: About how many segments.
         baseline: What hidden segments show, in the model's own units: a number, or a tensor that fits a sample.
-        samples: Images that the linear model is fitted on.
+        samples: Inputs that the linear model is fitted on.
         alpha: Strength of the Lasso penalty, in units of the score; too large a value leaves no segment.
         seed: Seed of the choice of hidden segments.
-        internal_batch_size: Images per forward pass.
+        internal_batch_size: Inputs per forward pass.
     """
     at_least(0, alpha=alpha)
     kind = Surrogate("lime", _halves, _lasso(alpha))
@@ -183,12 +193,12 @@ def build_kernel_shap(
     """KernelSHAP: Shapley values of segments, estimated by a weighted linear model.
 
     Args:
-        segments: Parts that are hidden together: squares, or superpixels by SLIC (needs scikit-image).
+        segments: Parts that are hidden together: equal boxes, or superpixels by SLIC (needs scikit-image; not for signals).
         count: About how many segments.
         baseline: What hidden segments show, in the model's own units: a number, or a tensor that fits a sample.
-        samples: Images that the linear model is fitted on.
+        samples: Inputs that the linear model is fitted on.
         seed: Seed of the choice of hidden segments.
-        internal_batch_size: Images per forward pass.
+        internal_batch_size: Inputs per forward pass.
     """
     kind = Surrogate("kernel-shap", _coalitions, _shapley)
     return _surrogate(kind, segments, count, baseline, samples, seed, internal_batch_size)

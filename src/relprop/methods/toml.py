@@ -18,6 +18,7 @@
 
     [with_sums]                 # by role, before [rules] in models with residual sums
     [with_attention]            # by role, before both in models with attention
+    [with_lookups]              # by role, before all in models that look up embeddings
     add = { rule = "split", treatment = "absolute" }
 
     [by_op]                     # by op
@@ -46,7 +47,7 @@ from relprop.rules.rule import Rule
 from relprop.rules.starts import CONTRASTIVE, STARTS, Start
 from relprop.text import split_options
 
-_WHERE = ("with_sums", "with_attention")
+_WHERE = ("with_sums", "with_attention", "with_lookups")
 _TABLES = ("options", "rules", "by_op", "by_path", *_WHERE)
 _KEYS: Mapping[str, tuple[type, str]] = {
     "base": (str, "a string"),

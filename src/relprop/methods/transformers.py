@@ -1,4 +1,4 @@
-"""LRP for transformers: relevance through attention weights, or past them."""
+"""LRP for transformers and state-space models: relevance through attention weights, gates and other parameters, or past them."""
 
 from dataclasses import replace
 from typing import Literal
@@ -8,6 +8,7 @@ from relprop.meaning import VOTES
 from relprop.methods.options import Shared, sharing
 from relprop.methods.rule_tables import INPUT_RULES, additions, split_choices
 from relprop.ops.op import Role
+from relprop.propagation.composite import Needs
 from relprop.propagation.method import Method
 from relprop.rules.affine import unchanged
 from relprop.rules.attention import linear_norms, softmax_taylor
@@ -32,11 +33,13 @@ def _build(name: str, shared: Shared, norm: NormName) -> tuple[Method, Rule]:
 def build_attnlrp(shared: Shared, *, norm: NormName = "linear") -> Method:
     """AttnLRP: ε everywhere; products share equally, the softmax by its Taylor expansion, activations pass relevance unchanged."""
     method, rule = _build("attnlrp", shared, norm)
-    both = replace(rule, all_operands=True)
+    both, halves = replace(rule, all_operands=True), replace(unchanged(), all_operands=True)
     table = {
         Role.ATTENTION: both,
         Role.PRODUCT: both,
-        Role.GATE: replace(unchanged(), all_operands=True),
+        Role.READOUT: both,
+        Role.GATE: halves,
+        Role.STATE: halves,
         Role.SOFTMAX: softmax_taylor(),
     }
     return replace(method, rules={**method.rules, **table})
@@ -59,8 +62,38 @@ def build_reslrp(shared: Shared, *, norm: NormName = "linear", gamma: float = 1.
     return replace(method, name="reslrp", rules={**method.rules, Role.ADD: split_sum("gamma", gamma=gamma)})
 
 
+_STATE_SPACE = Needs(
+    frozenset({Role.STATE, Role.READOUT}),
+    "a state-space model with decays exp(Δ A), whose steps Δ come from a softplus or the like",
+)
+
+
+@sharing(without=("attention",), epsilon=0.0)
+def build_mamba_lrp(shared: Shared, *, norm: NormName = "linear", gamma: float = 0.0) -> Method:
+    """MambaLRP: ε, or γ with ``gamma``, in layers; Δ, B and C of state-space models held constant, gates and other products in halves.
+
+    Activations pass relevance unchanged; attention weights and the variance of norms are constants too.
+    """
+    method, rule = _build("mamba-lrp", shared, norm)
+    table: dict[Role | str, Rule] = {
+        Role.PRODUCT: replace(rule, all_operands=True),
+        Role.GATE: replace(unchanged(), all_operands=True),
+    }
+    if gamma:
+        table |= dict.fromkeys((Role.DENSE, Role.CONV), rules.gamma(gamma, shared.epsilon, shared.bias))
+        table |= dict.fromkeys((Role.OUTPUT, Role.POOL, Role.ATTENTION, Role.READOUT), rule)
+    return replace(method, rules={**method.rules, **table}, needs=_STATE_SPACE)
+
+
 TRANSFORMER_METHODS = (
     ("attnlrp", build_attnlrp, "ε with relevance through attention weights and softmax", "Achtibat et al., ICML 2024", VOTES),
     ("reslrp", build_reslrp, "AttnLRP with bounded shares at residual sums", "Berend et al., 2026", VOTES),
     ("cp-lrp", build_cp_lrp, "ε with attention weights and norm statistics held constant", "Ali et al., ICML 2022", VOTES),
+    (
+        "mamba-lrp",
+        build_mamba_lrp,
+        "ε with the parameters of state-space models held constant and gates in halves",
+        "Jafari et al., NeurIPS 2024",
+        VOTES,
+    ),
 )

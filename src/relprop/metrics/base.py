@@ -1,6 +1,7 @@
 """Metrics as two pure functions, ``update`` and ``compute``, and a thin class that adds state."""
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from relprop.errors import InputError, OptionError, suggestion
 from relprop.options import check_option
+from relprop.targets import GRAMMAR
 
 Statistics = dict[str, Tensor]
 """Named tensors, one row per image as ``update`` returns them (``(B,)`` or ``(B, K)``), or their sum over images (``()`` or ``(K,)``)."""
@@ -23,6 +25,7 @@ class Need(StrEnum):
     ABSORBED = "absorbed"  # (B,)
     LOGITS = "logits"  # (B, C)
     TARGET = "target"  # (B,), the explained classes
+    VALUE = "value"  # (B,), the explained numbers
     MASK = "mask"  # (B, H, W), of the object
     PARTS = "parts"  # (B, H, W), numbered regions: the cells of a mosaic, the parts of an object; 0 for none
     SCENES = "scenes"  # one relprop.metrics.parts.Scene per image
@@ -35,11 +38,25 @@ class Need(StrEnum):
     MAKE_EXPLAIN = "make_explain"  # module → its explain function
 
 
-OF_EXPLANATION = frozenset({Need.RELEVANCE, Need.ABSORBED, Need.LOGITS, Need.TARGET})
+OF_EXPLANATION = frozenset({Need.RELEVANCE, Need.ABSORBED, Need.LOGITS, Need.TARGET, Need.VALUE})
 """The needs met by the explanation of the images, which all metrics of a run share."""
 
-ANY_TARGET = frozenset({Need.RELEVANCE, Need.ABSORBED, Need.MASK, Need.PARTS, Need.INPUTS, Need.SEEDS})
-"""The needs of a metric that suits any target; one that needs more follows a class of an output ``(B, C)``."""
+OF_ANY_TARGET = frozenset({Need.RELEVANCE, Need.ABSORBED, Need.VALUE, Need.MASK, Need.PARTS, Need.INPUTS, Need.SEEDS})
+"""The needs of a metric that asks the model nothing, and so suits any target."""
+
+
+class Follows(StrEnum):
+    """What of the model a metric looks at, which decides the targets that it suits."""
+
+    MAP = "map"  # nothing that depends on the target: the map, its sum, the data set's annotations
+    NUMBER = "number"  # the explained number, whatever the target makes it, where inputs or weights change
+    CLASS = "class"  # a class among those of an output (batch, classes)
+
+
+TARGET_KINDS = tuple(re.split(r"\W", form)[0] for form, _ in GRAMMAR)
+"""The kinds of targets, as text calls them."""
+OF_A_CLASS = ("class", "binary")
+"""The targets that name one class of an output ``(B, C)``."""
 
 Direction = Literal["higher", "lower", "none"]
 Over = Literal["set", "images"]
@@ -75,6 +92,9 @@ class MetricSpec:
         source: Paper and equation.
         options: Preset keyword arguments of ``update``.
         group: Number of consecutive inputs per row (4 for a metric on mosaics).
+        follows: What of the model it looks at. By default the map alone where it needs nothing else, else a class. A metric that follows a
+            number takes ``target`` and ``model`` as one that follows a class; where no class is explained, a run gives it the explained
+            numbers as ``(B, 1)``, zeros as their classes and, if it has that option, the activation ``none``.
 
     Raises:
         OptionError: A need that a run does not provide.
@@ -89,8 +109,12 @@ class MetricSpec:
     over: tuple[Over, ...] = ("images",)
     options: Mapping[str, object] = field(default_factory=dict[str, object])
     group: int = 1
+    follows: Follows | None = None
 
     def __post_init__(self) -> None:
+        if self.follows is None:
+            alone = OF_ANY_TARGET.issuperset(self.needs)
+            object.__setattr__(self, "follows", Follows.MAP if alone else Follows.CLASS)
         for need in self.needs:
             if need not in list(Need):
                 near = suggestion(str(need), map(str, Need))
@@ -101,7 +125,12 @@ class MetricSpec:
     @property
     def any_target(self) -> bool:
         """Whether the metric suits any target; else it follows a class of an output ``(B, C)``."""
-        return ANY_TARGET.issuperset(self.needs)
+        return self.follows is not Follows.CLASS
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The kinds of targets that the metric suits, as :data:`relprop.targets.GRAMMAR` calls them."""
+        return TARGET_KINDS if self.any_target else OF_A_CLASS
 
     def with_options(self, options: Mapping[str, object]) -> dict[str, object]:
         """Return the presets overlaid with ``options``.

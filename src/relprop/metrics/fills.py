@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from relprop.errors import OptionError, suggestion
+from relprop.errors import InputError, OptionError, suggestion
 from relprop.metrics.seeds import normal, uniform
 
 Fill = Callable[[Tensor], Tensor]
@@ -14,14 +14,21 @@ Fill = Callable[[Tensor], Tensor]
 
 
 def blurred(inputs: Tensor, sigma: float = 10.0) -> Tensor:
-    """Blur the inputs with a Gaussian of ``sigma`` pixels, edges replicated; ``(B, C, H, W)`` → the same shape."""
+    """Blur the inputs with a Gaussian of ``sigma`` pixels, edges replicated; ``(B, C, …)`` → the same shape."""
     reach = min(int(3 * sigma + 0.5), *(side - 1 for side in inputs.shape[2:]))
     offsets = torch.arange(-reach, reach + 1, device=inputs.device, dtype=inputs.dtype)
     kernel = torch.exp(-(offsets**2) / (2 * sigma**2))
-    kernel = (kernel / kernel.sum()).expand(inputs.shape[1], 1, -1)
-    padded = F.pad(inputs, (reach,) * 4, mode="replicate")
-    across = F.conv2d(padded, kernel[:, :, None, :], groups=inputs.shape[1])
-    return F.conv2d(across, kernel[:, :, :, None], groups=inputs.shape[1])
+    kernel = (kernel / kernel.sum())[None, None]
+    for dim in range(inputs.dim() - 1, 1, -1):
+        moved = inputs.movedim(dim, -1)
+        lines = F.pad(moved.reshape(-1, 1, moved.shape[-1]), (reach, reach), mode="replicate")
+        inputs = F.conv1d(lines, kernel).reshape(moved.shape).movedim(-1, dim)
+    return inputs
+
+
+def _places(inputs: Tensor) -> tuple[int, ...]:
+    """The dimensions of the positions of ``(B, C, …)``."""
+    return tuple(range(2, inputs.dim()))
 
 
 def _zero(inputs: Tensor, sources: Sequence[torch.Generator]) -> Tensor:  # noqa: ARG001
@@ -29,7 +36,7 @@ def _zero(inputs: Tensor, sources: Sequence[torch.Generator]) -> Tensor:  # noqa
 
 
 def _mean(inputs: Tensor, sources: Sequence[torch.Generator]) -> Tensor:  # noqa: ARG001
-    return inputs.mean((2, 3), keepdim=True).expand_as(inputs)
+    return inputs.mean(_places(inputs), keepdim=True).expand_as(inputs)
 
 
 def _blur(inputs: Tensor, sources: Sequence[torch.Generator]) -> Tensor:  # noqa: ARG001
@@ -37,7 +44,7 @@ def _blur(inputs: Tensor, sources: Sequence[torch.Generator]) -> Tensor:  # noqa
 
 
 def _noise(inputs: Tensor, sources: Sequence[torch.Generator]) -> Tensor:
-    low, high = inputs.amin((2, 3), keepdim=True), inputs.amax((2, 3), keepdim=True)
+    low, high = inputs.amin(_places(inputs), keepdim=True), inputs.amax(_places(inputs), keepdim=True)
     return low + (high - low) * uniform(sources, inputs)
 
 
@@ -58,17 +65,23 @@ def make_fill(name: str, inputs: Tensor, sources: Sequence[torch.Generator]) -> 
 
     Args:
         name: ``zero``, ``mean``, ``blur``, ``noise`` or ``road``.
-        inputs: ``(B, C, H, W)``.
+        inputs: ``(B, C, H, W)``; of signals and volumes likewise, except for ``road``.
         sources: One generator per image; noise is drawn once, so a pixel gets the same noise at every step.
 
     Raises:
         OptionError: An unknown fill.
+        InputError: Imputation of other inputs than images.
     """
     if name in PICTURES:
         picture = PICTURES[name](inputs, sources)
         return lambda removed: torch.where(removed[:, None], picture, inputs)
     if name != "road":
         raise OptionError(f"There is no fill {name!r}; there are {', '.join(FILLS)}.{suggestion(name, FILLS)}")
+    if inputs.dim() != 4:
+        raise InputError(
+            f"The fill 'road' imputes the pixels of images (B, C, H, W), and the inputs have shape {tuple(inputs.shape)}; take "
+            f"{', '.join(PICTURES)}."
+        )
     noise = 0.01 * normal(sources, inputs)
     return lambda removed: torch.where(removed[:, None], impute(inputs, removed) + noise, inputs)
 

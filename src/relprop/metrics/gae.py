@@ -74,6 +74,8 @@ def gae_update(inputs: Tensor, model: Model, explain: Explain, seeds: Seeds = 0,
 
 def mosaic(inputs: Tensor) -> Tensor:
     """Tile every four consecutive images, at half size and in reading order, into one; ``(4·G, C, H, W)`` → ``(G, C, H, W)``."""
+    if inputs.dim() != 4:
+        raise InputError(f"GAE makes mosaics of images (B, C, H, W), and the inputs have shape {tuple(inputs.shape)}.")
     height, width = inputs.shape[2:]
     rows, columns = (height // 2, height - height // 2), (width // 2, width - width // 2)
     parts = [F.interpolate(inputs[place::4], (rows[place // 2], columns[place % 2])) for place in range(4)]

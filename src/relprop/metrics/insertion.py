@@ -1,9 +1,11 @@
 """Insertion and deletion: the target's probability while pixels are inserted or deleted, most relevant first."""
 
+from math import prod
+
 import torch
 from torch import Tensor
 
-from relprop.metrics.base import MetricSpec, Need, Statistics, Value
+from relprop.metrics.base import Follows, MetricSpec, Need, Statistics, Value
 from relprop.metrics.fills import blurred, make_fill
 from relprop.metrics.perturbation import Activation, Model, check_shapes, output_curves, removal_step
 from relprop.metrics.seeds import generators
@@ -35,11 +37,11 @@ def insertion_deletion_update(  # noqa: PLR0913 - options by keyword
         at_once: Number of steps per forward pass; by default as many as make up ``perturbation.PASS_VALUES`` input values.
 
     Returns:
-        ``insertion_curve``, ``deletion_curve`` ``(B, steps + 1)``: the target's probability.
+        ``insertion_curve``, ``deletion_curve`` ``(B, steps + 1)``: the target's probability, or with the activation ``none`` its number.
     """
     check_shapes(inputs, relevance, 1, 1, steps)
-    pixels = inputs.shape[2] * inputs.shape[3]
-    rank = removal_step(relevance, order="morf", region=1, per_step=1, sources=()).to(inputs.device)
+    pixels = prod(inputs.shape[2:])
+    rank = removal_step(relevance, order="morf", region=1, per_step=1, sources=(), positions=inputs.dim() - 2).to(inputs.device)
     removed, blur = make_fill(deletion_fill, inputs, generators(0, len(inputs))), blurred(inputs, sigma)
 
     def first(point: int) -> Tensor:
@@ -51,8 +53,9 @@ def insertion_deletion_update(  # noqa: PLR0913 - options by keyword
     def inserted(point: int) -> Tensor:
         return torch.where(first(point)[:, None], inputs, blur)
 
+    shown = "logit" if activation == "none" else "probability"
     return {
-        f"{name}_curve": output_curves(model, path, steps + 1, target, activation=activation, at_once=at_once)["probability"]
+        f"{name}_curve": output_curves(model, path, steps + 1, target, activation=activation, at_once=at_once)[shown]
         for name, path in (("insertion", inserted), ("deletion", deleted))
     }
 
@@ -79,4 +82,5 @@ INSERTION_DELETION = MetricSpec(
     update=insertion_deletion_update,
     compute=insertion_deletion_compute,
     source="Petsiuk et al., RISE, BMVC 2018, section 4.3 and Algorithm 1",
+    follows=Follows.NUMBER,
 )

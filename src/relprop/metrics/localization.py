@@ -7,25 +7,25 @@ from torch import Tensor
 
 from relprop.errors import OptionError
 from relprop.metrics.base import MetricSpec, Need, Statistics, Value, identity
-from relprop.metrics.maps import dilate, heatmap, object_and_valid, wide
+from relprop.metrics.maps import dilate, heatmap, object_and_valid, total, wide
 
 
 def pointing_game_update(relevance: Tensor, mask: Tensor, *, tolerance: int = 15) -> Statistics:
     """Return whether the most relevant pixel lies on the object, or within ``tolerance`` pixels of it.
 
     Args:
-        relevance: ``(B, H, W)`` or ``(B, C, H, W)``; ties go to the first pixel in reading order.
+        relevance: ``(B, H, W)`` or ``(B, C, H, W)``, or of signals or volumes, as the mask; ties go to the first pixel in reading order.
         mask: ``(B, H, W)``: object, or box (``maps.box_mask``); void pixels are excluded.
         tolerance: Radius in pixels.
 
     Returns:
         ``pointing_game`` ``(B,)``: 0 or 1; NaN without an object.
     """
-    heat = heatmap(relevance)
+    heat = heatmap(relevance, mask.dim() - 1)
     truth, valid = object_and_valid(heat, mask)
     peak = heat.masked_fill(~valid, -torch.inf).flatten(1).argmax(1, keepdim=True)
     hit = dilate(truth, tolerance).flatten(1).gather(1, peak)[:, 0]
-    return {"pointing_game": torch.where(truth.any(2).any(1), wide(hit), torch.nan)}
+    return {"pointing_game": torch.where(truth.flatten(1).any(1), wide(hit), torch.nan)}
 
 
 def class_pointing_update(relevance: Tensor, mask: Tensor, target: Tensor, logits: Tensor, *, tolerance: int = 15) -> Statistics:
@@ -53,19 +53,22 @@ def class_pointing_compute(counts: Statistics) -> Statistics:
     return {"class_pointing": (hits / images).nanmean(-1), "all_pointing": hits.sum(-1) / images.sum(-1)}
 
 
-POOLS: dict[str, Callable[[Tensor], Tensor]] = {
-    "positive": lambda relevance: heatmap(relevance).relu(),
-    "absolute": lambda relevance: heatmap(relevance).abs(),
-    "l2": lambda relevance: heatmap(relevance**2).sqrt(),
+POOLS: dict[str, Callable[[Tensor, int], Tensor]] = {
+    "positive": lambda relevance, positions: heatmap(relevance, positions).relu(),
+    "absolute": lambda relevance, positions: heatmap(relevance, positions).abs(),
+    "l2": lambda relevance, positions: heatmap(relevance**2, positions).sqrt(),
 }
-"""Poolings of signed relevance to nonnegative mass: the positive part of the heat map, its magnitude, or the L2 norm over channels."""
+"""Poolings of signed relevance to nonnegative mass: the positive part of the heat map, its magnitude, or the L2 norm over channels.
+
+The second argument is the number of dimensions of positions.
+"""
 
 
 def relevance_mass_update(relevance: Tensor, mask: Tensor, *, pool: str = "positive") -> Statistics:
     """Return the share of the relevance that lies on the object (or in the box: the energy-based pointing game).
 
     Args:
-        relevance: ``(B, H, W)`` or ``(B, C, H, W)``.
+        relevance: ``(B, H, W)`` or ``(B, C, H, W)``, or of signals or volumes, as the mask.
         mask: ``(B, H, W)``; void pixels are excluded.
         pool: A key of ``POOLS``.
 
@@ -76,8 +79,8 @@ def relevance_mass_update(relevance: Tensor, mask: Tensor, *, pool: str = "posit
         OptionError: An unknown pool.
     """
     mass, truth, valid = _pooled(relevance, mask, pool)
-    share = (mass * truth).sum((1, 2)) / (mass * valid).sum((1, 2))
-    return {"relevance_mass": torch.where(truth.any(2).any(1), share, torch.nan)}
+    share = total(mass * truth) / total(mass * valid)
+    return {"relevance_mass": torch.where(truth.flatten(1).any(1), share, torch.nan)}
 
 
 def relevance_rank_update(relevance: Tensor, mask: Tensor, *, pool: str = "positive") -> Statistics:
@@ -99,7 +102,7 @@ def relevance_rank_update(relevance: Tensor, mask: Tensor, *, pool: str = "posit
 def _pooled(relevance: Tensor, mask: Tensor, pool: str) -> tuple[Tensor, Tensor, Tensor]:
     if pool not in POOLS:
         raise OptionError(f"There is no pool {pool!r}; there are {', '.join(POOLS)}.")
-    mass = wide(POOLS[pool](relevance))
+    mass = wide(POOLS[pool](relevance, mask.dim() - 1))
     return mass, *object_and_valid(mass, mask)
 
 

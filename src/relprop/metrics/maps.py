@@ -8,25 +8,45 @@ from torch import Tensor
 
 from relprop.errors import InputError, OptionError, suggestion
 
+CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+"""By the number of dimensions of positions."""
+
 VOID = 255
 """The mask value of void pixels, which count neither as object nor as background."""
 
 
-def heatmap(relevance: Tensor) -> Tensor:
+_POSITIONS = {1: "T", 2: "H, W", 3: "D, H, W"}
+
+
+def heatmap(relevance: Tensor, positions: int = 2) -> Tensor:
     """Return the ``(B, H, W)`` heat map: ``(B, C, H, W)`` summed over channels, ``(B, H, W)`` unchanged.
+
+    Args:
+        relevance: Of images; or of signals ``(B, C, T)`` or volumes ``(B, C, D, H, W)``, with or without channels.
+        positions: Dimensions behind the channels: 1 for signals, 2 for images, 3 for volumes and videos.
 
     Raises:
         InputError: Another number of dimensions, or NaN or infinite relevance.
     """
-    if relevance.ndim not in {3, 4}:
-        raise InputError(f"Relevance must have shape (B, H, W) or (B, C, H, W), not {tuple(relevance.shape)}.")
+    sizes = _POSITIONS.get(positions)
+    if sizes is None:
+        raise InputError(
+            "This metric judges maps of signals, images and volumes, which have one to three dimensions of positions."
+        )
+    if relevance.ndim - positions not in {1, 2}:
+        raise InputError(f"Relevance must have shape (B, {sizes}) or (B, C, {sizes}), not {tuple(relevance.shape)}.")
     if not relevance.isfinite().all():
         raise InputError("The relevance has NaN or infinite values; the metric would be meaningless.")
-    return relevance.sum(1) if relevance.ndim == 4 else relevance
+    return relevance.sum(1) if relevance.ndim - positions == 2 else relevance
+
+
+def total(maps: Tensor) -> Tensor:
+    """Sum maps ``(B, …)`` over their positions, ``(B,)``."""
+    return maps.flatten(1).sum(1)
 
 
 def object_and_valid(heat: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Return boolean ``(B, H, W)`` maps of the object (mask neither 0 nor 255) and of all pixels that are not void (255).
+    """Return boolean maps, shaped like the heat map, of the object (mask neither 0 nor 255) and of all pixels that are not void (255).
 
     Raises:
         InputError: The mask and the heat map differ in shape.
@@ -61,11 +81,11 @@ def wide(tensor: Tensor) -> Tensor:
 
 
 def _mean_positive(heat: Tensor) -> Tensor:
-    return heat.relu().mean((1, 2))
+    return heat.relu().flatten(1).mean(1)
 
 
 def _mean(heat: Tensor) -> Tensor:
-    return heat.mean((1, 2))
+    return heat.flatten(1).mean(1)
 
 
 def _zero(heat: Tensor) -> Tensor:
@@ -135,10 +155,10 @@ def threshold_of(heat: Tensor, threshold: str) -> Tensor:
 
 
 def dilate(mask: Tensor, pixels: int) -> Tensor:
-    """Return the boolean mask dilated by a disk of radius ``pixels``; ``(B, H, W)`` → ``(B, H, W)``."""
+    """Return the boolean mask ``(B, …)`` dilated by a disk, or a ball, of radius ``pixels``."""
     if pixels == 0:
         return mask
-    offsets = torch.arange(-pixels, pixels + 1, device=mask.device)
-    disk = ((offsets[:, None] ** 2 + offsets**2) <= pixels**2).float()
-    grown = F.conv2d(mask[:, None].float(), disk[None, None], padding=pixels)
+    squares = torch.arange(-pixels, pixels + 1, device=mask.device) ** 2
+    distance = torch.stack(torch.meshgrid(*[squares] * (mask.dim() - 1), indexing="ij")).sum(0)
+    grown = CONVOLUTIONS[mask.dim() - 1](mask[:, None].float(), (distance <= pixels**2).float()[None, None], padding=pixels)
     return grown[:, 0] > 0.5

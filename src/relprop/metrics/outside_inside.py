@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from relprop.metrics.base import MetricSpec, Need, Statistics, Value
-from relprop.metrics.maps import heatmap, object_and_valid, wide
+from relprop.metrics.maps import heatmap, object_and_valid, total, wide
 
 
 def outside_inside_update(relevance: Tensor, mask: Tensor) -> Statistics:
@@ -13,18 +13,18 @@ def outside_inside_update(relevance: Tensor, mask: Tensor) -> Statistics:
     Void pixels are excluded.
 
     Args:
-        relevance: ``(B, H, W)`` or ``(B, C, H, W)``, any scale; summed over channels first.
+        relevance: ``(B, H, W)`` or ``(B, C, H, W)``, or of signals or volumes, as the mask; any scale; summed over channels first.
         mask: ``(B, H, W)``: 0 outside, 255 void, anything else inside; or boolean (boxes: ``maps.box_mask``).
 
     Raises:
         InputError: Relevance and mask differ in shape, or the relevance has NaN or infinite values.
     """
-    heat = heatmap(relevance)
+    heat = heatmap(relevance, mask.dim() - 1)
     truth, valid = object_and_valid(heat, mask)
     heat, regions = wide(heat), {"inside": truth, "outside": valid & ~truth}
-    both = truth.any(2).any(1) & regions["outside"].any(2).any(1)
+    both = truth.flatten(1).any(1) & regions["outside"].flatten(1).any(1)
     return {
-        f"{sign}_{place}": both * (part * pixels).sum((1, 2)) / pixels.sum((1, 2)).clamp(min=1)
+        f"{sign}_{place}": both * total(part * pixels) / total(pixels).clamp(min=1)
         for sign, part in (("positive", heat.relu()), ("negative", (-heat).relu()))
         for place, pixels in regions.items()
     }

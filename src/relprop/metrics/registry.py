@@ -9,7 +9,7 @@ from typing import get_args
 from torch import Tensor
 
 from relprop.errors import OptionError, suggestion
-from relprop.metrics.base import Direction, Metric, MetricSpec, Need, Over, Statistics, Value, identity
+from relprop.metrics.base import Direction, Follows, Metric, MetricSpec, Need, Over, Statistics, Value, identity
 from relprop.metrics.complexity import COMPLEXITY
 from relprop.metrics.gae import GAE
 from relprop.metrics.grid_pointing import GRID_POINTING
@@ -73,6 +73,7 @@ def register_metric(
     compute: Callable[[Statistics], Statistics] = identity,
     over: tuple[Over, ...] = ("images",),
     source: str = "-",
+    follows: Follows | str | None = None,
 ) -> MetricSpec:
     """Register your own metric by name, for ``metric``, evaluations and their reports.
 
@@ -86,6 +87,7 @@ def register_metric(
         compute: Statistics → scores, for metrics that score a set by the sum of their statistics.
         over: See :class:`relprop.metrics.MetricSpec`.
         source: Paper and equation.
+        follows: See :class:`relprop.metrics.MetricSpec`: ``"number"`` for a metric that looks at the target's output alone, and so suits all.
 
     Raises:
         OptionError: The name is taken or invalid; the function takes nothing from the run, or has a parameter that is neither a need nor
@@ -100,9 +102,17 @@ def register_metric(
     if "set" in over and compute is identity:
         raise OptionError(f"Metric {name!r} is scored over a set by what compute makes of summed statistics; give compute.")
     reported = _values(name, update, values)
-    spec = MetricSpec(name, reported, _needs(name, update), _named(name, update), compute, source, over)
+    spec = MetricSpec(
+        name, reported, _needs(name, update), _named(name, update), compute, source, over, follows=_follows(name, follows)
+    )
     METRICS[name] = spec
     return spec
+
+
+def _follows(name: str, follows: Follows | str | None) -> Follows | None:
+    if follows is not None and follows not in list(Follows):
+        raise OptionError(f"Metric {name!r}: follows must be one of {', '.join(Follows)}, not {follows!r}.")
+    return None if follows is None else Follows(follows)
 
 
 def _needs(name: str, update: Callable[..., object]) -> tuple[Need, ...]:

@@ -1,4 +1,4 @@
-"""Sanity checks of an explanation: its dependence on the parameters and the class, and the conservation of the logit."""
+"""Sanity checks of an explanation: its dependence on the parameters and the class, and the conservation of the explained number."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from relprop import draws
 from relprop.errors import InputError
-from relprop.metrics.base import MetricSpec, Need, Statistics, Value, identity
+from relprop.metrics.base import Follows, MetricSpec, Need, Statistics, Value, identity
 from relprop.metrics.maps import heatmap, wide
 from relprop.metrics.perturbation import Model
 from relprop.metrics.randomization import randomized_models
@@ -56,9 +56,9 @@ def parameter_randomization_update(  # noqa: PLR0913 - options by keyword
     Returns:
         ``NAME_curve`` ``(B, layers)`` for each similarity, from the output back; the layers are those of ``randomization.spread``.
     """
-    heat, rows = heatmap(relevance), list[dict[str, Tensor]]()
+    heat, rows = heatmap(relevance, inputs.dim() - 2), list[dict[str, Tensor]]()
     for _, model in randomized_models(module, mode=mode, layers=layers, count=count, seed=seed, reinit=reinit):
-        found = heatmap(make_explain(model)(inputs, target).detach()).to(heat.device)
+        found = heatmap(make_explain(model)(inputs, target).detach(), inputs.dim() - 2).to(heat.device)
         rows.append(similarities(tuple(similarity), heat, found))
     return {f"{name}_curve": torch.stack([row[name] for row in rows], 1) for name in similarity}
 
@@ -101,8 +101,8 @@ def random_logit_update(
         raise InputError("The random-logit check needs a model of at least two classes.")
     sources = generators(seeds, len(inputs))
     shift = draw(sources, target, lambda source: draws.integers(1, classes, (), source))
-    heat = heatmap(relevance)
-    other = heatmap(explain(inputs, (target + shift) % classes).detach()).to(heat.device)
+    heat = heatmap(relevance, inputs.dim() - 2)
+    other = heatmap(explain(inputs, (target + shift) % classes).detach(), inputs.dim() - 2).to(heat.device)
     return similarities(tuple(similarity), heat, other)
 
 
@@ -126,21 +126,20 @@ def cosine_convergence_update(inputs: Tensor, model: Model, explain_layers: Expl
     return {"cosine_convergence_curve": curve, "cosine_convergence": curve[:, -1]}
 
 
-def conservation_update(relevance: Tensor, absorbed: Tensor, logits: Tensor, target: Tensor) -> Statistics:
-    """Return the conservation error ``|Σ relevance + absorbed − logit| / max(1, |logit|)``.
+def conservation_update(relevance: Tensor, absorbed: Tensor, value: Tensor) -> Statistics:
+    """Return the conservation error ``|Σ relevance + absorbed − value| / max(1, |value|)``.
 
     Args:
         relevance: ``(B, …)``.
         absorbed: ``(B,)``: relevance absorbed by constants or biases.
-        logits: ``(B, classes)``.
-        target: ``(B,)`` classes.
+        value: ``(B,)``, the explained numbers: logits of classes, or what another target asks for, ``explanation.value``.
 
     Returns:
         ``conservation_error`` ``(B,)``.
     """
-    logit = wide(logits.gather(1, target.to(logits.device)[:, None])[:, 0])
+    value = wide(value)
     total = wide(relevance.flatten(1)).sum(1) + wide(absorbed)
-    return {"conservation_error": (total - logit).abs() / logit.abs().clamp(min=1)}
+    return {"conservation_error": (total - value).abs() / value.abs().clamp(min=1)}
 
 
 def _similar(meaning: str, *, curves: bool) -> tuple[Value, ...]:
@@ -158,6 +157,7 @@ def _randomization(name: str, mode: str) -> MetricSpec:
         compute=with_means,
         source="Adebayo et al., Sanity Checks for Saliency Maps, NeurIPS 2018, section 3",
         options={"mode": mode},
+        follows=Follows.NUMBER,
     )
 
 
@@ -181,12 +181,14 @@ COSINE_CONVERGENCE = MetricSpec(
     update=cosine_convergence_update,
     compute=identity,
     source="Sixt et al., When Explanations Lie, ICML 2020, section 4 (cosine similarity convergence)",
+    follows=Follows.MAP,  # of random vectors in the place of the output, whatever is explained
 )
 CONSERVATION = MetricSpec(
     name="conservation",
-    values=(Value("conservation_error", "lower", 0, float("inf"), "|Σ relevance + absorbed − logit| / max(1, |logit|)"),),
-    needs=(Need.RELEVANCE, Need.ABSORBED, Need.LOGITS, Need.TARGET),
+    values=(Value("conservation_error", "lower", 0, float("inf"), "|Σ relevance + absorbed − value| / max(1, |value|)"),),
+    needs=(Need.RELEVANCE, Need.ABSORBED, Need.VALUE),
     update=conservation_update,
     compute=identity,
     source="Bach et al., On Pixel-Wise Explanations by Layer-Wise Relevance Propagation, PLOS ONE 2015, Eq. 2",
+    follows=Follows.NUMBER,
 )

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from relprop.errors import OptionError
 from relprop.metrics.base import MetricSpec, Need, Statistics, Value
-from relprop.metrics.maps import heatmap, object_and_valid, threshold_of, wide
+from relprop.metrics.maps import heatmap, object_and_valid, threshold_of, total, wide
 
 
 def average_precision(score: Tensor, positive: Tensor, valid: Tensor) -> Tensor:
@@ -34,7 +34,7 @@ def segmentation_update(relevance: Tensor, mask: Tensor, *, threshold: str = "me
     """Count each image's true and false positives and negatives, and compute its average precision.
 
     Args:
-        relevance: ``(B, H, W)`` or ``(B, C, H, W)``, any scale.
+        relevance: ``(B, H, W)`` or ``(B, C, H, W)``, or of signals or volumes, as the mask; any scale.
         mask: ``(B, H, W)``: 0 background, 255 void (excluded), anything else object; or boolean.
         threshold: See ``maps.threshold_of``.
         ap: ``object`` ranks the pixels for the object class; ``two-class`` ranks the min–max normalized map for the object and its
@@ -46,9 +46,9 @@ def segmentation_update(relevance: Tensor, mask: Tensor, *, threshold: str = "me
     """
     if ap not in {"object", "two-class"}:
         raise OptionError(f"Option ap must be 'object' or 'two-class', not {ap!r}.")
-    heat = heatmap(relevance)
+    heat = heatmap(relevance, mask.dim() - 1)
     truth, valid = object_and_valid(heat, mask)
-    predicted = heat > threshold_of(heat, threshold)[:, None, None]
+    predicted = heat > threshold_of(heat, threshold).reshape(-1, *[1] * (heat.dim() - 1))
     counts = {
         "true_positive": predicted & truth,
         "false_positive": predicted & ~truth & valid,
@@ -57,7 +57,7 @@ def segmentation_update(relevance: Tensor, mask: Tensor, *, threshold: str = "me
     }
     precision = _two_class(heat, truth, valid) if ap == "two-class" else _ranked(heat, truth, valid)
     some = ~precision.isnan()
-    statistics = {name: wide(pixels.sum((1, 2))) for name, pixels in counts.items()}
+    statistics = {name: wide(total(pixels)) for name, pixels in counts.items()}
     return {**statistics, "average_precision": precision.where(some, 0), "with_object": wide(some)}
 
 
@@ -66,7 +66,8 @@ def _ranked(heat: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
 
 
 def _two_class(heat: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
-    low, high = heat.amin((1, 2), keepdim=True), heat.amax((1, 2), keepdim=True)
+    places = tuple(range(1, heat.dim()))
+    low, high = heat.amin(places, keepdim=True), heat.amax(places, keepdim=True)
     score = (heat - low) / (high - low).where(high > low, 1)
     return _ranked(torch.cat([1 - score, score], 1), torch.cat([~truth, truth], 1), torch.cat([valid, valid], 1))
 

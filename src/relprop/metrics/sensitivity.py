@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from relprop.errors import InputError, OptionError
-from relprop.metrics.base import MetricSpec, Need, Statistics, Value, identity
+from relprop.metrics.base import Follows, MetricSpec, Need, Statistics, Value, identity
 from relprop.metrics.fills import make_fill
-from relprop.metrics.maps import heatmap
+from relprop.metrics.maps import heatmap, total
 from relprop.metrics.perturbation import Model
 from relprop.metrics.seeds import Seeds, generators, normal, permutation, uniform
 from relprop.metrics.similarity import pearson
@@ -54,7 +54,7 @@ def sensitivity_n_update(
     """
     if not all(0 < share <= 1 for share in shares):
         raise OptionError(f"Option shares must lie in (0, 1], not {tuple(shares)}.")
-    heat, sources = heatmap(relevance).to(inputs.device), generators(seeds, len(inputs))
+    heat, sources = heatmap(relevance, inputs.dim() - 2).to(inputs.device), generators(seeds, len(inputs))
     filled, pixels = make_fill(fill, inputs, sources), heat[0].numel()
     with torch.no_grad():
         full = target_logit(model, inputs, target)
@@ -65,7 +65,7 @@ def sensitivity_n_update(
             for _ in range(samples):
                 chosen = permutation(sources, heat.flatten(1), pixels)[:, :size]
                 removed = torch.zeros_like(heat.flatten(1), dtype=torch.bool).scatter_(1, chosen, value=True).view_as(heat)
-                sums.append((heat * removed).sum((1, 2)))
+                sums.append(total(heat * removed))
                 drops.append(full - target_logit(model, filled(removed), target))
             curve.append(pearson(torch.stack(sums, 1), torch.stack(drops, 1)))
     return {"sensitivity_n_curve": torch.stack(curve, 1)}
@@ -96,7 +96,7 @@ def infidelity_update(  # noqa: PLR0913 - options by keyword
         target: ``(B,)`` classes.
         model: Inputs → logits.
         seeds: Seeds of the perturbations, one per image or one for all.
-        perturbation: ``noise``, normal of standard deviation ``scale``; or ``square``, a random square set to zero.
+        perturbation: ``noise``, normal of standard deviation ``scale``; or ``square``, a random square (of volumes, a cube) set to zero.
         scale: Standard deviation of the noise.
         side: Side of the square in pixels.
         samples: Number of perturbations.
@@ -127,13 +127,16 @@ def infidelity_update(  # noqa: PLR0913 - options by keyword
 
 
 def _square(inputs: Tensor, sources: Sequence[torch.Generator], side: int) -> Tensor:
-    height, width = inputs.shape[2:]
-    corner = uniform(sources, inputs[:, 0, 0, :2])
-    top = (corner[:, 0] * max(height - side + 1, 1)).long()[:, None, None]
-    left = (corner[:, 1] * max(width - side + 1, 1)).long()[:, None, None]
-    rows, columns = (torch.arange(length, device=inputs.device) for length in (height, width))
-    inside = (rows[:, None] >= top) & (rows[:, None] < top + side) & (columns >= left) & (columns < left + side)
-    return inside[:, None].to(inputs.dtype)
+    size = inputs.shape[2:]
+    corner = uniform(sources, inputs.new_empty(len(inputs), len(size)))
+    inside = torch.ones(len(inputs), 1, *size, dtype=torch.bool, device=inputs.device)
+    for dim, length in enumerate(size):
+        start = (corner[:, dim] * max(length - side + 1, 1)).long()[:, None]
+        along = torch.arange(length, device=inputs.device)
+        inside &= ((along >= start) & (along < start + side)).reshape(
+            -1, 1, *[length if d == dim else 1 for d in range(len(size))]
+        )
+    return inside.to(inputs.dtype)
 
 
 def max_sensitivity_update(
@@ -188,6 +191,7 @@ SENSITIVITY_N = MetricSpec(
     update=sensitivity_n_update,
     compute=sensitivity_n_compute,
     source="Ancona et al., Towards Better Understanding of Gradient-based Attribution Methods, ICLR 2018, section 3.2",
+    follows=Follows.NUMBER,
 )
 INFIDELITY = MetricSpec(
     name="infidelity",
@@ -199,6 +203,7 @@ INFIDELITY = MetricSpec(
     update=infidelity_update,
     compute=identity,
     source="Yeh et al., On the (In)fidelity and Sensitivity of Explanations, NeurIPS 2019, Definition 2.1",
+    follows=Follows.NUMBER,
 )
 MAX_SENSITIVITY = MetricSpec(
     name="max-sensitivity",
@@ -210,4 +215,5 @@ MAX_SENSITIVITY = MetricSpec(
     update=max_sensitivity_update,
     compute=identity,
     source="Yeh et al., On the (In)fidelity and Sensitivity of Explanations, NeurIPS 2019, Definition 3.1",
+    follows=Follows.NUMBER,
 )

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from relprop.errors import OptionError
+from relprop.errors import InputError, OptionError
 from relprop.metrics.maps import wide
 
 
@@ -51,7 +51,7 @@ def spearman_abs(left: Tensor, right: Tensor) -> Tensor:
 
 
 def ssim(left: Tensor, right: Tensor) -> Tensor:
-    """Return the structural similarity of maps ``(B, H, W)``, each divided by its largest magnitude; ``(B,)`` in [−1, 1].
+    """Return the structural similarity of maps ``(B, H, W)``, or of signals or volumes, each divided by its largest magnitude; ``(B,)`` in [−1, 1].
 
     Source: Wang et al., Image Quality Assessment, TIP 2004, Eq. 13, with its Gaussian window of 11 pixels (less for small maps).
     """
@@ -62,7 +62,12 @@ def ssim(left: Tensor, right: Tensor) -> Tensor:
     line = line / line.sum()
 
     def blur(values: Tensor) -> Tensor:
-        return F.conv2d(F.conv2d(values, line[None, None, None]), line[None, None, :, None])
+        for dim in range(2, values.dim()):
+            moved = values.movedim(dim, -1)
+            values = (
+                F.conv1d(moved.reshape(-1, 1, moved.shape[-1]), line[None, None]).reshape(*moved.shape[:-1], -1).movedim(-1, dim)
+            )
+        return values
 
     mean_left, mean_right = blur(left), blur(right)
     var_left, var_right = blur(left**2) - mean_left**2, blur(right**2) - mean_right**2
@@ -70,11 +75,11 @@ def ssim(left: Tensor, right: Tensor) -> Tensor:
     small, smaller = (0.01 * 2) ** 2, (0.03 * 2) ** 2
     above = (2 * mean_left * mean_right + small) * (2 * covariance + smaller)
     below = (mean_left**2 + mean_right**2 + small) * (var_left + var_right + smaller)
-    return (above / below).mean((1, 2, 3))
+    return (above / below).flatten(1).mean(1)
 
 
 def _unit(maps: Tensor) -> Tensor:
-    peak = wide(maps).abs().amax((1, 2), keepdim=True)
+    peak = wide(maps).abs().amax(tuple(range(1, maps.dim())), keepdim=True)
     return wide(maps) / peak.where(peak > 0, 1)
 
 
@@ -82,8 +87,13 @@ def hog(left: Tensor, right: Tensor) -> Tensor:
     """Return the correlation of the maps' histograms of oriented gradients; ``(B, H, W)`` twice → ``(B,)``. Needs scikit-image.
 
     Raises:
+        InputError: They are no maps of images.
         OptionError: The package scikit-image is not installed.
     """
+    if left.dim() != 3:
+        raise InputError(
+            f"Similarity 'hog' compares maps of images (B, H, W), and these have shape {tuple(left.shape)}; leave it out."
+        )
     try:
         from skimage.feature import hog as histograms
     except ImportError as error:

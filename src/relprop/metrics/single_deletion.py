@@ -1,38 +1,35 @@
 """Single deletion: whether the cells of a grid whose removal lowers the output most are those with the most relevance."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from relprop.errors import OptionError, suggestion
-from relprop.metrics.base import MetricSpec, Need, Statistics, Value, identity
+from relprop.metrics.base import Follows, MetricSpec, Need, Statistics, Value, identity
 from relprop.metrics.fills import make_fill
 from relprop.metrics.localization import POOLS
-from relprop.metrics.maps import heatmap
+from relprop.metrics.maps import heatmap, total
 from relprop.metrics.perturbation import Activation, Model, check_shapes, output_curves
 from relprop.metrics.seeds import Seeds, generators
 from relprop.metrics.similarity import spearman
 
-SIGNED_POOLS: dict[str, Callable[[Tensor], Tensor]] = {"signed": heatmap, **POOLS}
+SIGNED_POOLS: dict[str, Callable[[Tensor, int], Tensor]] = {"signed": heatmap, **POOLS}
 """What of the relevance a cell sums: the signed heat map, or a pooling of :data:`relprop.metrics.localization.POOLS`."""
 
 
-def cell_boxes(height: int, width: int, grid: int) -> list[tuple[slice, slice]]:
+def cell_boxes(size: Sequence[int], grid: int) -> list[tuple[slice, ...]]:
     """Return the cells in reading order, each ``height // grid`` × ``width // grid`` pixels; what is left at the far edges is in none.
 
     Raises:
         OptionError: Fewer than one cell per side, or more than pixels.
     """
-    if not 1 <= grid <= min(height, width):
-        raise OptionError(f"Option grid must be from 1 to {min(height, width)}, the pixels of a side, not {grid}.")
-    high, wide = height // grid, width // grid
-    return [
-        (slice(row * high, (row + 1) * high), slice(column * wide, (column + 1) * wide))
-        for row in range(grid)
-        for column in range(grid)
-    ]
+    if not 1 <= grid <= min(size):
+        raise OptionError(f"Option grid must be from 1 to {min(size)}, the pixels of a side, not {grid}.")
+    sides = ([slice(cell * (n // grid), (cell + 1) * (n // grid)) for cell in range(grid)] for n in size)
+    return list(product(*sides))
 
 
 def single_deletion_update(  # noqa: PLR0913 - options by keyword
@@ -73,9 +70,11 @@ def single_deletion_update(  # noqa: PLR0913 - options by keyword
     check_shapes(inputs, relevance, 1, 1, 1)
     if output not in {"logit", "probability"}:
         raise OptionError(f"Option output must be 'logit' or 'probability', not {output!r}.")
+    if output == "probability" and activation == "none":
+        raise OptionError("A number without probabilities is explained; leave out output=probability.")
     if pool not in SIGNED_POOLS:
         raise OptionError(f"There is no pool {pool!r}; there are {', '.join(SIGNED_POOLS)}.{suggestion(pool, SIGNED_POOLS)}")
-    boxes = cell_boxes(inputs.shape[2], inputs.shape[3], grid)
+    boxes = cell_boxes(inputs.shape[2:], grid)
     filled = make_fill(fill, inputs, generators(seeds, len(inputs)))
 
     def without(point: int) -> Tensor:
@@ -85,8 +84,8 @@ def single_deletion_update(  # noqa: PLR0913 - options by keyword
         return filled(removed)
 
     curves = output_curves(model, without, len(boxes) + 1, target, activation=activation, at_once=at_once)[output]
-    mass = SIGNED_POOLS[pool](relevance)
-    sums = torch.stack([mass[(slice(None), *box)].sum((1, 2)) for box in boxes], 1)
+    mass = SIGNED_POOLS[pool](relevance, inputs.dim() - 2)
+    sums = torch.stack([total(mass[(slice(None), *box)]) for box in boxes], 1)
     return {"single_deletion": spearman(sums, (curves[:, :1] - curves[:, 1:]).to(sums.device))}
 
 
@@ -105,4 +104,5 @@ SINGLE_DELETION = MetricSpec(
     update=single_deletion_update,
     compute=identity,
     source="Hesse et al., Benchmarking the Attribution Quality of Vision Models, NeurIPS 2024, section 3",
+    follows=Follows.NUMBER,
 )

@@ -1,10 +1,10 @@
 """Symmetric relevance gain (SRG): the output while patches are removed least relevant first, minus most relevant first."""
 
-from math import ceil
+from math import ceil, prod
 
 from torch import Tensor
 
-from relprop.metrics.base import Direction, MetricSpec, Need, Statistics, Value
+from relprop.metrics.base import Direction, Follows, MetricSpec, Need, Statistics, Value
 from relprop.metrics.perturbation import Activation, Model, abpc_update, check_shapes
 from relprop.metrics.seeds import Seeds
 
@@ -40,7 +40,7 @@ def srg_update(  # noqa: PLR0913 - options by keyword
         The curves of ``perturbation.abpc_update``, ``(B, N + 1)`` for ``N`` steps; at the last one nothing of the image is left.
     """
     check_shapes(inputs, relevance, region, per_step, 1)
-    patches = ceil(inputs.shape[2] / region) * ceil(inputs.shape[3] / region)
+    patches = prod(ceil(size / region) for size in inputs.shape[2:])
     return abpc_update(
         relevance,
         inputs,
@@ -62,7 +62,7 @@ def srg_compute(curves: Statistics) -> Statistics:
     As both curves begin and end alike, this is the area between them by the trapezoidal rule over the share of removed patches.
     """
     scores: Statistics = {}
-    for name in ("logit", "probability"):
+    for name in (one for one in ("logit", "probability") if f"lerf_{one}_curve" in curves):
         least, most = (curves[f"{order}_{name}_curve"] for order in ("lerf", "morf"))
         scores |= {
             f"{name}_srg": (least - most)[..., 1:].mean(-1),
@@ -97,4 +97,5 @@ SRG = MetricSpec(
     update=srg_update,
     compute=srg_compute,
     source="Blücher et al., Decoupling Pixel Flipping and Occlusion Strategy for Consistent XAI Benchmarks, TMLR 2024",
+    follows=Follows.NUMBER,
 )

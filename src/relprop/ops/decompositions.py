@@ -30,12 +30,39 @@ def _lstm_cell(
     return o.sigmoid() * new.tanh(), new
 
 
-def _gru_cell(x: Tensor, h: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None = None, b_hh: Tensor | None = None) -> Tensor:
+def _gru_step(of_x: Tensor, h: Tensor, of_h: Tensor) -> Tensor:
     """``n = tanh(n_x + σ(r) n_h)``, ``h' = (1 − σ(z)) n + σ(z) h``."""
-    of_x, of_h = linear(x, w_ih, b_ih).chunk(3, -1), linear(h, w_hh, b_hh).chunk(3, -1)
-    reset, update = ((a + b).sigmoid() for a, b in zip(of_x[:2], of_h[:2], strict=True))
-    new = (of_x[2] + reset * of_h[2]).tanh()
+    (reset_x, update_x, new_x), (reset_h, update_h, new_h) = of_x.chunk(3, -1), of_h.chunk(3, -1)
+    reset, update = (reset_x + reset_h).sigmoid(), (update_x + update_h).sigmoid()
+    new = (new_x + reset * new_h).tanh()
     return (1 - update) * new + update * h
+
+
+def _gru_cell(x: Tensor, h: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None = None, b_hh: Tensor | None = None) -> Tensor:
+    return _gru_step(linear(x, w_ih, b_ih), h, linear(h, w_hh, b_hh))
+
+
+def _gru(  # noqa: PLR0913, PLR0917 - the op's own
+    x: Tensor,
+    hx: Tensor,
+    params: Sequence[Tensor],
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> tuple[Tensor, Tensor]:
+    """Torch's own definition with our cell: torch writes the last sum as ``n + σ(z) (h − n)``, in which ``n`` counts against itself."""
+
+    def step(of_x: Tensor, h: Tensor, _: Tensor, __: Tensor | None, w_hh: Tensor, b_hh: Tensor | None) -> Tensor:
+        return _gru_step(of_x, h, linear(h, w_hh, b_hh))
+
+    weights = decompositions.gather_params(params, has_biases, False)
+    settings = (has_biases, num_layers, dropout, train, bidirectional, batch_first)
+    layer = partial(decompositions.one_layer_rnn, hidden_fn=step)
+    out, final = decompositions._rnn_helper(x, hx.unbind(0), weights, *settings, layer)  # pyright: ignore[reportPrivateUsage]
+    return out, torch.stack(final)
 
 
 def _rnn_cell(activation: Callable[[Tensor], Tensor]) -> Definition:
@@ -220,6 +247,7 @@ DEFINITIONS: Mapping[str, Definition] = {
     "aten::rnn_tanh_cell": _rnn_cell(torch.tanh),
     "aten::rnn_relu_cell": _rnn_cell(torch.relu),
     "aten::lstm.input": _lstm,
+    "aten::gru.input": _gru,
     **_by_overload("std", _std),
     **_by_overload("std_mean", _std_mean),
     **_by_overload("var_mean", _var_mean),

@@ -35,6 +35,8 @@ class Role(StrEnum):
     ADD = "add"
     BIAS = "bias"  # a value plus a constant
     GATE = "gate"  # elementwise product of two values
+    STATE = "state"  # a value times parameters of a state-space model, elementwise
+    READOUT = "readout"  # the same as a product of matrices
     NORM = "norm"
     ACTIVATION = "activation"
     SCALE = "scale"  # one contributor: times a constant, casts
@@ -45,7 +47,7 @@ class Role(StrEnum):
     BLOCK = "block"  # lets no relevance through: comparisons, argmax, embedding lookups
 
 
-AFFINE = frozenset({Role.INPUT, Role.OUTPUT, Role.DENSE, Role.CONV, Role.POOL, Role.ATTENTION, Role.PRODUCT})
+AFFINE = frozenset({Role.INPUT, Role.OUTPUT, Role.DENSE, Role.CONV, Role.POOL, Role.ATTENTION, Role.PRODUCT, Role.READOUT})
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,7 @@ class Op:
             ``(arguments, known) -> bool``.
         floor: Name of the argument that bounds the output from below; with a floor of zero the op is ReLU, maybe clipped.
         bounded: Whether its own settings bound the output, so that it gates what it is multiplied with.
+        exponential: Whether it is an exponential, so that products of its outputs are those of sums of its inputs.
         even_slope: Whether its derivative is even, as that of the sigmoid and of odd functions.
         rectifier: ``"relu"``, or ``"relative"`` for its smooth and leaky relatives.
         identity: For ops that return their input, at most in another dtype or on another device: ``"alias"`` where the result may share its
@@ -199,6 +202,7 @@ class Op:
     nonnegative: Sign = "never"
     floor: str = ""
     bounded: bool = False
+    exponential: bool = False
     even_slope: bool = False
     rectifier: Literal["", "relu", "relative"] = ""
     identity: Literal["", "alias", "copy"] = ""

@@ -28,6 +28,14 @@ OF_UNKNOWN_SIZE = frozenset(f"aten::{name}" for name in ("index", "masked_select
 INDEXED = frozenset(f"aten::{name}" for name in ("index", "index_put", "index_put_"))
 """Ops whose indices may be masks."""
 
+RECURRENT = frozenset(
+    f"aten::{name}" for name in ("lstm", "lstm_cell", "gru", "gru_cell", "rnn_tanh", "rnn_tanh_cell", "rnn_relu", "rnn_relu_cell")
+)
+"""Recurrent layers and cells, whose sigmoids are gates."""
+
+PACKING = frozenset(f"aten::{name}" for name in ("_pack_padded_sequence", "_pad_packed_sequence"))
+"""Ops that lay the samples of a batch out step by step, only those that are as long."""
+
 
 def is_random(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:  # noqa: ANN401
     """Whether a call draws random numbers: torch tags such ops, some of which draw none in evaluation mode."""

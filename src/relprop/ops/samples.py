@@ -41,8 +41,10 @@ def _of_batch_norm(arguments: Arguments, x: Tensor) -> Collection[int]:
     return [d for d in range(x.dim()) if d != 1] if batch_statistics else []
 
 
-def _of_padding(per_dim: int) -> Mixes:
-    return lambda arguments, x: range(x.dim() - len(arguments["pad" if "pad" in arguments else "padding"]) // per_dim, x.dim())
+def _of_padding(arguments: Arguments, x: Tensor) -> Collection[int]:
+    """The dimensions that are padded, from the last backwards, each by a pair of numbers."""
+    pad = arguments["pad" if "pad" in arguments else "padding"]
+    return [x.dim() - 1 - i for i, ends in enumerate(zip(pad[::2], pad[1::2], strict=True)) if any(ends)]
 
 
 def _of_two(arguments: Arguments, x: Tensor) -> Collection[int]:
@@ -76,7 +78,7 @@ MIXES: Mapping[str, Mixes] = {
     **dict.fromkeys(("layer_norm", "rms_norm"), _of_norm),
     **dict.fromkeys(("batch_norm", "_native_batch_norm_legit_no_training"), _of_batch_norm),
     **dict.fromkeys(_ALONG_DIM.split(), _given("dim", "dims", "dimension", "axis")),
-    **dict.fromkeys([*_PADS, "constant_pad_nd"], _of_padding(2)),
+    **dict.fromkeys([*_PADS, "constant_pad_nd"], _of_padding),
     **dict.fromkeys(
         [
             "embedding",

@@ -1,7 +1,8 @@
 """The table of ops, how users add one, and look-ups of the entry and the arguments of a node."""
 
+import functools
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -112,13 +113,18 @@ def arguments_of(node: fx.Node) -> dict[str, Any]:
     """Return all arguments of a call by schema name, with nodes in place of values and defaults filled in."""
     if node.target is operator.getitem:
         return {"self": node.args[0], "index": node.args[1]}
-    schema = getattr(node.target, "_schema", None)
-    if schema is None:
+    if getattr(node.target, "_schema", None) is None:
         return {f"arg{i}": a for i, a in enumerate(node.args)}
-    filled = {a.name: a.default_value for a in schema.arguments}
+    filled = dict(_defaults(node.target))
     filled.update(dict(zip(filled, node.args, strict=False)))
     filled.update(node.kwargs)
     return filled
+
+
+@functools.cache
+def _defaults(function: Any) -> Mapping[str, Any]:  # noqa: ANN401 - an op
+    """The arguments of an op by schema name, with their defaults; torch makes new objects at every look at its schemas."""
+    return {argument.name: argument.default_value for argument in function._schema.arguments}
 
 
 def known_op(node: fx.Node) -> Op | None:

@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from relprop.errors import OptionError, suggestion
+from relprop.errors import OptionError, UnsupportedOpError, suggestion
 from relprop.meaning import UNSAID, Meaning
 from relprop.ops.op import Role
 from relprop.ops.table import OPS
@@ -22,9 +22,9 @@ from relprop.rules.sums import split_sum
 
 Bounds = tuple[float | Tensor, float | Tensor] | None
 
-_PASSING = (Role.GATE, Role.NORM, Role.ACTIVATION, Role.SCALE, Role.BIAS, Role.SOFTMAX)
-_TABLES = ("rules", "by_op", "by_path", "with_sums", "with_attention")
-_LIKE_DENSE = (Role.POOL, Role.ATTENTION, Role.PRODUCT)
+_PASSING = (Role.GATE, Role.STATE, Role.NORM, Role.ACTIVATION, Role.SCALE, Role.BIAS, Role.SOFTMAX)
+_TABLES = ("rules", "by_op", "by_path", "with_sums", "with_attention", "with_lookups")
+_LIKE_DENSE = (Role.POOL, Role.ATTENTION, Role.PRODUCT, Role.READOUT)
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,14 @@ class Composite:
         name: As the registry and the plan call it.
         rules: The rule of every role, such as ``"dense"``, ``"conv"``, ``"add"``, see :class:`relprop.ops.op.Role`; a rule, or its
             name in ``relprop.rules.RULES``. Defaults: ``"input"`` and ``"output"``, the first and the last layer, take the rule of
-            their kind, dense or conv; ``"pool"``, ``"attention"`` and ``"product"`` that of ``"dense"``; sums split by signed value; ops
-            with one contributor pass relevance unchanged.
+            their kind, dense or conv; ``"pool"``, ``"attention"``, ``"product"`` and ``"readout"`` that of ``"dense"``; sums split by
+            signed value; ops with one contributor pass relevance unchanged.
         by_op: Rules of single ops, by name, such as ``"conv2d"``; they override ``rules``.
         by_path: Rules of the dense and conv layers in a module, by path or pattern, such as ``"features.0"``, ``"layer4"`` or
             ``"layer?.0"``; the first match wins, and overrides ``by_op`` and ``rules``.
         with_sums: Rules that override ``rules`` in models that add values, as residual networks do.
         with_attention: Rules that override ``rules`` in models with attention.
+        with_lookups: Rules that override ``rules`` in models that look up embeddings of their input, as of texts, which are padded.
         start: How the explained logits become relevance of the output, see :data:`relprop.methods.STARTS`.
         fold_batchnorm: Whether BatchNorm folds into the layer before it.
         bounds: Bounds of the model's input for the z-box rule, or None for those of every sample.
@@ -49,6 +50,7 @@ class Composite:
         conserves: Whether the relevance of the inputs and the absorbed relevance add up to the explained logit.
         of_class: Whether maps of different classes differ; if not, an explanation of several classes says so.
         meaning: What its positive and negative values say, for the legends of pictures.
+        needs: What a model must have, or None for any model.
         regional: Other rules from the output down to a value with regions, where evidence is counted by region; ``by_path`` holds above too.
 
     Raises:
@@ -61,6 +63,7 @@ class Composite:
     by_path: Mapping[str, Rule | str] = field(default_factory=dict[str, Rule | str])
     with_sums: Mapping[Role | str, Rule | str] = field(default_factory=dict[Role | str, Rule | str])
     with_attention: Mapping[Role | str, Rule | str] = field(default_factory=dict[Role | str, Rule | str])
+    with_lookups: Mapping[Role | str, Rule | str] = field(default_factory=dict[Role | str, Rule | str])
     start: Start = STARTS["logit"]
     fold_batchnorm: bool = True
     bounds: Bounds = None
@@ -68,13 +71,14 @@ class Composite:
     conserves: bool = True
     of_class: bool = True
     meaning: Meaning = UNSAID
+    needs: "Needs | None" = None
     regional: "Regional | None" = None
 
     def __post_init__(self) -> None:
         for where in _TABLES:
             table: Mapping[Any, Rule | str] = getattr(self, where)
             object.__setattr__(self, where, {key: self._made(where, key, rule) for key, rule in table.items()})
-        for role in (*self.rules, *self.with_sums, *self.with_attention):
+        for role in (*self.rules, *self.with_sums, *self.with_attention, *self.with_lookups):
             if role not in list(Role):
                 near = suggestion(role, map(str, Role))
                 raise OptionError(f"Method {self.name!r}: unknown role {role!r}.{near} Known roles: {', '.join(Role)}.")
@@ -108,14 +112,24 @@ class Composite:
         return getattr(self, where)
 
     def suited(self, kinds: Collection[Role]) -> Self:
-        """Return the method for a model with ops of these kinds."""
+        """Return the method for a model with ops of these kinds.
+
+        Raises:
+            UnsupportedOpError: The model lacks what the method needs.
+        """
+        if self.needs is not None and not any(kind in self.needs.roles for kind in kinds):
+            raise UnsupportedOpError(
+                f"Method {self.name!r} needs {self.needs.what}, and finds none in this model; take another method."
+            )
         added = self.with_sums if Role.ADD in kinds else {}
         regional = self.regional
         if Role.ATTENTION in kinds:
             added = {**added, **self.with_attention}
             regional = None if regional is None else regional.suited()
+        if Role.BLOCK in kinds:  # of values that carry relevance, lookups alone
+            added = {**added, **self.with_lookups}
         rules = {**self.rules, **{Role(role): rule for role, rule in added.items()}}
-        return replace(self, rules=rules, with_sums={}, with_attention={}, regional=regional)
+        return replace(self, rules=rules, with_sums={}, with_attention={}, with_lookups={}, regional=regional)
 
     def above(self) -> "Composite":
         """Return the rules from the output down to the value with regions: the method itself where there is no such value."""
@@ -147,6 +161,14 @@ class Composite:
                 near = suggestion(pattern, layers)
                 wrong = f"no dense or conv layer lies in {pattern!r}.{near} `relprop inspect` lists the modules."
                 raise OptionError(f"Method {self.name!r}: {wrong}")
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a model must have for a method: an op of one of these roles, and in words what that is."""
+
+    roles: frozenset[Role]
+    what: str
 
 
 @dataclass(frozen=True)

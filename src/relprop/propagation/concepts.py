@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, fx
 
 from relprop.errors import OptionError, suggestion
+from relprop.graph.grids import channel_dim
 from relprop.graph.nodes import module_outputs
-from relprop.graph.reading import channel_dim
 from relprop.ops.op import Role
 from relprop.propagation.plan import Plan
 from relprop.propagation.roles import Roles

@@ -33,6 +33,7 @@ from relprop.propagation.regions import Regions, find_regions
 from relprop.propagation.roles import Roles
 from relprop.propagation.schedule import Schedule, make_schedule
 from relprop.propagation.step import Step
+from relprop.rules.affine import unchanged
 from relprop.rules.rule import Rule
 from relprop.text import draw_table, html_table
 
@@ -175,6 +176,8 @@ def _step(node: fx.Node, method: Composite, roles: Roles, facts: Facts, *, reach
     arguments, role, op = arguments_of(node), roles.of(node), known_op(node)
     name, path = op_name(node.target), str(node.meta.get(PATH, ""))
     rule = method.rule(role, roles.kinds[node], name, path) if reached and op is not None else None
+    if reached and op is not None and role is not Role.SHAPE and not is_floating(node):
+        rule = unchanged()  # an integer that is looked up takes what its embedding has, whatever it was computed from
     operands = roles.operands(node) if reached else ()
     if rule is not None and rule.all_operands and op is not None:
         operands = roles.carriers(node, op)

@@ -3,19 +3,16 @@
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor, fx
 
 from relprop.errors import OptionError, UnsupportedOpError, suggestion
+from relprop.graph.channels import find_channels
 from relprop.graph.facts import Facts
-from relprop.graph.nodes import OUTPUTS, PATH, Size, is_floating, module_outputs, nodes_in, shape_of, value_of, values_read
+from relprop.graph.nodes import OUTPUTS, PATH, Size, is_floating, module_outputs, shape_of, value_of, values_read
 from relprop.ops.op import Role, op_name
-from relprop.ops.table import arguments_of, entry
 from relprop.propagation.composite import Regional
 from relprop.propagation.roles import Roles
-
-_ELEMENTWISE = frozenset({Role.ADD, Role.BIAS, Role.GATE, Role.ACTIVATION, Role.SCALE, Role.NORM})
 
 
 @dataclass(frozen=True)
@@ -132,80 +129,9 @@ def _as_regions(node: fx.Node, roles: Roles, facts: Facts) -> Regions | None:
     value = value_of(node)
     if roles.kinds.get(node, Role.BLOCK) is Role.BLOCK or not isinstance(value, Tensor) or not is_floating(node):
         return None
-    channels = _channels(node, roles)
+    channels = find_channels(node)
     if channels is None or channels == facts.layouts[node].dim:
         return None
     sizes = [n.per_sample if isinstance(n, Size) else n for d, n in enumerate(shape_of(node)) if d != channels]
     count = math.prod(sizes)
     return Regions(node, channels, count) if count > 1 else None
-
-
-def _channels(node: fx.Node, roles: Roles) -> int | None:
-    """The dimension of a value's channels, as the nearest op tells that has channels: among those that read the value, or that made it."""
-    start = tuple(range(value_of(node).dim()))
-    queue, seen = [(node, start)], {node}
-    for current, dims in queue:  # dims: by dimension of this value, that of the first value
-        neighbors = [*current.users, current]
-        told = next((d for op in neighbors if (d := _told(op, current)) is not None), None)
-        if told is not None:
-            return dims[told]
-        for other, moved in _alike(current, dims, roles):
-            if other not in seen:
-                seen.add(other)
-                queue.append((other, moved))
-    return None
-
-
-def _told(op: fx.Node, value: fx.Node) -> int | None:
-    """The dimension of a value's channels, as an op tells that reads it, or made it."""
-    known = entry(op) if op.op == "call_function" else None
-    if known is None:
-        return None
-    arguments, dims = arguments_of(op), value_of(value).dim()
-    if known.channels:
-        return known.channel_dim(arguments, dims)
-    if op_name(op.target) in {"aten::mean", "aten::sum"} and op is not value:
-        reduced = {d % dims for d in arguments.get("dim") or range(dims)}
-        kept = [d for d in range(1, dims) if d not in reduced]
-        return kept[0] if len(kept) == 1 else None
-    return _of_constant(op, value, arguments, dims) if known.role in {Role.GATE, Role.ADD} else None
-
-
-def _of_constant(op: fx.Node, value: fx.Node, arguments: dict[str, Any], dims: int) -> int | None:
-    """The only dimension of a constant that an elementwise op applies to every region, as a layer scale."""
-    for constant in nodes_in(list(arguments.values())):
-        shape = value_of(constant).shape if constant.op == "get_attr" and isinstance(value_of(constant), Tensor) else ()
-        wide = [dims - len(shape) + d for d, size in enumerate(shape) if size != 1]
-        if len(wide) == 1 and value_of(op).shape == value_of(value).shape:
-            return wide[0]
-    return None
-
-
-def _alike(node: fx.Node, dims: Sequence[int], roles: Roles) -> Iterator[tuple[fx.Node, tuple[int, ...]]]:
-    """The values that an elementwise op, a permutation or a cut connects with a value, and their dimensions likewise."""
-    for op in (*node.users, node):
-        known = entry(op) if op.op == "call_function" else None
-        others = [op] if op is not node else [n for n in op.all_input_nodes if n in roles.kinds]
-        if known is None:
-            continue
-        if known.order is not None:
-            permutation = known.order(arguments_of(op), len(dims))
-            for other in others:
-                yield other, tuple(dims[d] for d in permutation) if op is not node else _unpermuted(dims, permutation)
-        elif known.cuts:
-            yield from ((other, tuple(dims)) for other in others)
-        elif roles.kinds.get(op) in _ELEMENTWISE:
-            yield from ((other, tuple(dims)) for other in others if _same_shape(other, node))
-
-
-def _unpermuted(dims: Sequence[int], permutation: Sequence[int]) -> tuple[int, ...]:
-    """The dimensions of a permuted value's source."""
-    found = [0] * len(dims)
-    for place, source in enumerate(permutation):
-        found[source] = dims[place]
-    return tuple(found)
-
-
-def _same_shape(a: fx.Node, b: fx.Node) -> bool:
-    values = value_of(a), value_of(b)
-    return all(isinstance(v, Tensor) for v in values) and values[0].shape == values[1].shape

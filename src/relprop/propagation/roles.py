@@ -12,11 +12,12 @@ from relprop.graph.nodes import explained, for_one, is_floating, nodes_in, shape
 from relprop.graph.passes.constants import depends_on_input
 from relprop.ops.op import AFFINE, Op, Role
 from relprop.ops.table import arguments_of, entry, known_op
+from relprop.propagation.state_space import find_values
 
 _THROUGH = frozenset({Role.SHAPE, Role.SCALE, Role.BIAS})
 """Roles of ops between the input and the first layer, through which the input's bounds are computed."""
 
-_TO_OUTPUT = _THROUGH | {Role.POOL, Role.ADD, Role.ACTIVATION, Role.GATE, Role.SELECT, Role.REDUCE}
+_TO_OUTPUT = _THROUGH | {Role.POOL, Role.ADD, Role.ACTIVATION, Role.GATE, Role.STATE, Role.SELECT, Role.REDUCE}
 """Roles of ops between the last weighted layer and the output."""
 
 
@@ -34,6 +35,7 @@ class Roles:
     def __init__(self, graph: fx.Graph) -> None:
         self.graph, self.output = graph, explained(graph)
         self._active, self._carriers = depends_on_input(graph), find_carriers(graph)
+        self._values_of_states = find_values(graph, self._carriers)
         self.kinds = {n: self._kind(n) for n in graph.nodes if n.op == "call_function" and n in self._carriers}
         self.unknown = {n for n in self.kinds if n.target is not operator.getitem and known_op(n) is None}
         self.refined = dict(self.kinds)
@@ -47,7 +49,7 @@ class Roles:
     def multiplies(self, node: fx.Node) -> bool:
         """Whether an op multiplies several floating values that depend on the input, also where only one of them carries relevance."""
         values = [n for n in nodes_in((*node.args, *node.kwargs.values())) if n in self._active and is_floating(n)]
-        return len(values) > 1 and self.kinds.get(node) in AFFINE | {Role.SCALE, Role.GATE}
+        return len(values) > 1 and self.kinds.get(node) in AFFINE | {Role.SCALE, Role.GATE, Role.STATE}
 
     def _kind(self, node: fx.Node) -> Role:
         if node.target is operator.getitem:
@@ -55,6 +57,15 @@ class Roles:
         op = known_op(node)
         if op is None:
             return Role.BLOCK
+        return self._kind_of_states(node, op) or self._kind_by_operands(node, op)
+
+    def _kind_of_states(self, node: fx.Node, op: Op) -> Role | None:
+        """The role of products with the parameters of a state-space model."""
+        if node not in self._values_of_states:
+            return None
+        return Role.STATE if op.linear is None else Role.READOUT
+
+    def _kind_by_operands(self, node: fx.Node, op: Op) -> Role:
         operands = self.carriers(node, op)
         if op.role is Role.ADD and len(operands) == 1:
             return Role.BIAS
@@ -73,8 +84,8 @@ class Roles:
 
     def operands(self, node: fx.Node) -> tuple[str, ...]:
         """The operands of an op, unless its rule asks for all carriers: the arguments that take relevance."""
-        if node.target is operator.getitem:
-            return ("self",)
+        if node.target is operator.getitem or node in self._values_of_states:
+            return (self._values_of_states.get(node, "self"),)
         op, role = known_op(node), self.refined[node]
         if op is None:  # relevance is followed further back, so that one error lists all unknown ops
             return arguments_with(arguments_of(node), self._carriers.__contains__)

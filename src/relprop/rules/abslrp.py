@@ -80,9 +80,11 @@ def _derivative(call: Call) -> Tensor:
 
 
 def _softmax(call: Call, relevance: Tensor) -> Relevances:
-    """With the denominator constant, the derivative is the output itself."""
+    """With the denominator constant, the derivative is the output itself; a score that is masked is masked in ``|x|`` too, and takes none."""
     x, y = call.x, call.output
-    factor = x * y + x.abs() * x.abs().softmax(call["dim"])
+    masked = x < torch.finfo(x.dtype).min / 2  # -inf, or a mask that was added
+    magnitude = x.abs().masked_fill(masked, -torch.inf).softmax(call["dim"])
+    factor = (x * y + x.abs() * magnitude).masked_fill(masked, 0.0)
     return {call.data: normalized(call, call.data, torch.nan_to_num(_per_output(relevance, y) * factor, nan=0.0))}
 
 

@@ -84,20 +84,27 @@ def _shared_by_product(call: Call, relevance: Tensor, function: CoefficientFunct
     return {name: c.redistribute(coefficients_of).div_(len(factors)) for name, c in factors.items()} | {ABSORBED: absorbed}
 
 
-def rap(variant: Literal["paper", "released"] = "paper", layer: Literal["conv", "dense"] = "dense") -> Rule:
+def rap(
+    variant: Literal["paper", "released"] = "paper", layer: Literal["conv", "dense"] = "dense", reached: bool = False
+) -> Rule:
     """RAP for every layer between the first and the last (Nam et al. 2020, Eq. 7 to 9).
 
     Args:
         variant: ``"paper"``, or ``"released"`` for what the published code does in the given kind of ``layer``: it counts an input as
             activated where its share is not zero, and treats negative relevance of convolutions differently.
         layer: ``"conv"`` or ``"dense"``.
+        reached: Whether an input whose share is exactly zero does not count as activated: nothing that is explained depends on it, as on
+            the tokens that pad a text.
     """
     released = variant == "released"
     shared_by = coefficients.rap_released_conv if released and layer == "conv" else coefficients.rap
 
     def backward(call: Call, relevance: Tensor) -> Relevances:
         shares, _ = _shared(call, relevance, shared_by, absorbs=False)
-        return _take_surplus(call, relevance, shares, shares.sign().abs_() if released else _activated(call))
+        if released:
+            return _take_surplus(call, relevance, shares, shares.sign().abs_())
+        activated = _activated(call)
+        return _take_surplus(call, relevance, shares, activated * shares.ne(0) if reached else activated)
 
     return Rule("rap-released" if released else "rap", _on_each_operand(backward), ("x", "output"))
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from relprop.errors import TargetError
 from relprop.targets.asked import Aim, Asked, Head
 from relprop.targets.classes import of_binary, of_class, of_classes, of_contrast, of_indices, of_output
+from relprop.targets.fixed import Fixed, joined, of_fixed
 from relprop.targets.grammar import GRAMMAR, read_target
 from relprop.targets.kinds import (
     Binary,
@@ -25,14 +26,14 @@ from relprop.targets.kinds import (
     Reading,
     Similarity,
     Target,
-    reading_of,
 )
 from relprop.targets.names import Top, class_indices, parse_target
 from relprop.targets.places import of_box, of_neuron, of_pixels, of_similarity
+from relprop.targets.reading import reading_of
 
 __all__ = [
-    "GRAMMAR", "Aim", "Asked", "Binary", "Box", "Class", "Classes", "Contrast", "Head", "Neuron", "Output", "Pixels", "Reading", "Similarity",
-    "Target", "Top", "ask", "class_indices", "parse_target", "per_sample", "read_target", "reading_of",
+    "GRAMMAR", "Aim", "Asked", "Binary", "Box", "Class", "Classes", "Contrast", "Fixed", "Head", "Neuron", "Output", "Pixels", "Reading",
+    "Similarity", "Target", "Top", "ask", "class_indices", "joined", "parse_target", "per_sample", "read_target", "reading_of",
 ]  # fmt: skip
 
 _KINDS: Mapping[type, Callable[[Any, Tensor, Head], Asked]] = {
@@ -45,6 +46,7 @@ _KINDS: Mapping[type, Callable[[Any, Tensor, Head], Asked]] = {
     Box: of_box,
     Similarity: of_similarity,
     Neuron: of_neuron,
+    Fixed: of_fixed,
 }
 """What every kind of target asks of an output."""
 

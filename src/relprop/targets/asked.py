@@ -43,10 +43,13 @@ class Aim:
         """Return the explained number of every sample, ``(B,)``."""
         return (output * self.weights).reshape(len(output), -1).sum(1)
 
+    def rows(self, chosen: slice) -> Self:
+        """Return the aim of some samples."""
+        return replace(self, weights=self.weights[chosen], classes=None if self.classes is None else self.classes[chosen])
+
     def sample(self, index: int) -> Self:
         """Return the aim of one sample."""
-        classes = None if self.classes is None else self.classes[index : index + 1]
-        return replace(self, weights=self.weights[index : index + 1], classes=classes)
+        return self.rows(slice(index, index + 1))
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,11 @@ class Asked:
     def kind(self) -> str:
         """The kind of the aims."""
         return self.aims[0].kind
+
+    def rows(self, chosen: slice) -> Self:
+        """Return what is asked of some samples."""
+        target = None if self.target is None else self.target[chosen]
+        return replace(self, aims=tuple(aim.rows(chosen) for aim in self.aims), target=target, words=self.words[chosen])
 
     def values(self, output: Tensor) -> Tensor:
         """Return the explained numbers, ``(B,)`` or ``(B, K)``."""

@@ -1,11 +1,8 @@
 """Targets as values: what a user asks of a model's output; :func:`relprop.targets.ask` sets them against the output of a batch."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Literal
-
-from relprop.errors import TargetError
 
 Index = int | str
 """A class: its index, or its name where the model has class names."""
@@ -152,24 +149,3 @@ class Reading:
     layer: str | None = None
     reference: float = 0.0
     unit: bool = False
-
-
-def reading_of(target: object) -> Reading:
-    """Return which value a target reads: but for three kinds of target the model's output as it is.
-
-    Raises:
-        TargetError: A layer is no path, or a reference no number.
-    """
-    match target:
-        case Neuron(layer=layer):
-            if not isinstance(layer, str | None):  # pyright: ignore[reportUnnecessaryIsInstance] - users may give anything
-                raise TargetError(f"The layer of a neuron is the path of a module, not {layer!r}.")
-            return Reading(layer=layer)
-        case Output(reference=reference):
-            if not isinstance(reference, int | float) or not math.isfinite(reference):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise TargetError(f"The reference of an output is a number, not {reference!r}.")
-            return Reading(reference=float(reference))
-        case Similarity(measure="cosine"):
-            return Reading(unit=True)
-        case _:
-            return Reading()

@@ -9,7 +9,7 @@ from relprop.files import as_path
 from relprop.targets import Top, parse_target
 from relprop.text import split_weights
 from relprop.zoo import sources
-from relprop.zoo.detectors import raw_head
+from relprop.zoo.detectors import match_box, raw_boxes, raw_head
 from relprop.zoo.labels import imagenet_classes
 from relprop.zoo.model import LoadedModel, Request
 from relprop.zoo.own import Own, adapted
@@ -19,8 +19,8 @@ from relprop.zoo.weights import read_weights
 
 __all__ = [
     "DEFAULT", "EMBEDDED", "SOURCES", "LoadedModel", "Own", "Preprocessing", "Top", "adapted", "imagenet_classes",
-    "import_torchvision", "is_code", "load", "parse_target",
-    "raw_head",
+    "import_torchvision", "is_code", "load", "match_box", "parse_target",
+    "raw_boxes", "raw_head",
 ]  # fmt: skip
 
 DEFAULT = "efficientnet-lite0"

@@ -218,3 +218,14 @@ def test_a_final_softmax_is_taken_off(last):
 def test_a_softmax_inside_stays():
     model = nn.Sequential(nn.Softmax(-1), nn.Linear(4, 3)).double()
     assert not take_off_final_softmax(record_model(model, as_inputs(torch.randn(2, 4).double())).module)
+
+
+def test_inverse_roots_become_divisors():
+    """RMS norm by hand: its statistic is no factor that would gate the values, or take half of their relevance."""
+    module = record_model(
+        Lambda(lambda x: torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-5) * x), as_inputs(torch.randn(2, 4))
+    ).module
+    normalize(module)
+    names = [op_name(n.target) for n in module.graph.nodes if n.op == "call_function"]
+    assert names[-2:] == ["aten::sqrt", "aten::div"]
+    assert "aten::rsqrt" not in names

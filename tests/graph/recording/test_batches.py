@@ -121,6 +121,7 @@ MIXED = {
     "cumsum": lambda z: z.cumsum(0),
     "sort": lambda z: z.sort(0)[0],
     "roll": lambda z: z + z.roll(1, 0),
+    "padding": lambda z: F.pad(z, (0, 0, 1, 0))[:-1] + z,
     "flip": lambda z: z + z.flip(0),
     "normalize": lambda z: F.normalize(z, dim=0),
     "maximum": lambda z: z / z.max(),
@@ -146,6 +147,7 @@ SEPARATE = {
     "attention": lambda z: F.scaled_dot_product_attention(*[z.unflatten(1, (2, 4))] * 3).flatten(1),
     "instance norm": lambda z: F.instance_norm(z.unflatten(1, (2, 4))).flatten(1),
     "masked": lambda z: z.masked_fill(z < z.mean(1, keepdim=True), 0.0),
+    "no padding of the batch": lambda z: F.pad(z, (1, 0, 0, 0))[:, :-1] + z,
 }
 
 

@@ -100,9 +100,10 @@ class Subject:
 
     @cached_property
     def classes(self) -> int:
-        """The number of the model's classes."""
+        """The number of the model's classes, the last dimension of a detector's ``(B, boxes, C)`` and else the second."""
         with torch.no_grad():
-            return self.logits(self.example).shape[1]
+            shape = self.logits(self.example).shape
+        return 1 if len(shape) == 1 else shape[2 if len(shape) == 3 else 1]
 
     @property
     def activation(self) -> str | None:
@@ -145,8 +146,8 @@ def method_options(choice: Choice, seed: int) -> dict[str, Any]:
 
 
 def capture_loaded(loaded: LoadedModel, module: nn.Module, example: Tensor) -> Captured:
-    """Capture a module as the loaded model says: its output and its activation."""
-    return capture(module, example, output=loaded.output, activation=loaded.activation)
+    """Capture a module as the loaded model says: its output, its activation and its class names."""
+    return capture(module, example, output=loaded.output, activation=loaded.activation, labels=loaded.labels)
 
 
 def make_subject(

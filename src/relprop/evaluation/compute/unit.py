@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from relprop.datasets import Failure, Sample
+from relprop.evaluation.compute.asking import Asking
 from relprop.evaluation.compute.batches import Batches, Failed
 from relprop.evaluation.compute.loading import Loaded, image_seed
 from relprop.evaluation.compute.measures import Measure
@@ -17,21 +18,27 @@ from relprop.evaluation.compute.scenes import ModelScene
 from relprop.evaluation.compute.subject import Subject
 from relprop.evaluation.results.rows import FAILED, Row, options_text
 from relprop.explainer import Explainer
-from relprop.metrics import Need, box_mask
-from relprop.targets import Pixels, Target
+from relprop.metrics import Follows, Need
+from relprop.targets import Fixed
 
 NOT_FINITE = "The relevance has NaN or infinite values."
 
 
 @dataclass(frozen=True)
 class Explained:
-    """The explanations of some images, in the block's order, and the seconds per image."""
+    """The explanations of some images, in the block's order, and the seconds per image.
+
+    ``logits`` and ``probabilities`` are there where the output holds those of classes, ``target`` where a class is explained, whatever else
+    the target names; ``value`` is the explained number, and ``words`` say what it is.
+    """
 
     relevance: Tensor
     absorbed: Tensor
-    logits: Tensor
-    probabilities: Tensor
+    logits: Tensor | None
+    probabilities: Tensor | None
     target: Tensor | None
+    value: Tensor | None
+    words: tuple[str, ...]
     seconds: float = 0.0
 
     def row(self, place: int, seconds: float) -> "Explained | str":
@@ -39,24 +46,8 @@ class Explained:
         if not bool(self.relevance[place].isfinite().all()):
             return NOT_FINITE
         rows = slice(place, place + 1)
-        logits, probabilities = self.logits[rows], self.probabilities[rows]
-        target = None if self.target is None else self.target[rows]
-        return Explained(self.relevance[rows], self.absorbed[rows], logits, probabilities, target, seconds)
-
-
-@dataclass(frozen=True)
-class Asking:
-    """What is explained of every image; nothing said, the class that the model predicts.
-
-    Attributes:
-        classes: The model's class of each class of the data set, where the first label is explained.
-        target: A target for all images.
-        masked: Whether the label is explained at the pixels of its mask.
-    """
-
-    classes: Sequence[int] | None = None
-    target: Target | None = None
-    masked: bool = False
+        there = {name: part[rows] for name, part in vars(self).items() if name != "seconds" and part is not None}
+        return replace(self, **there, seconds=seconds)
 
 
 class Unit:
@@ -72,7 +63,6 @@ class Unit:
 
     def __init__(self, subject: Subject, images: Sequence[Loaded], batches: Batches, stamp: Row, asking: Asking) -> None:
         self.subject, self.images, self.batches, self.stamp, self.asking = subject, images, batches, stamp, asking
-        self.labeled = asking.classes is not None
         self.unreadable = {index: image.reason for index, image in enumerate(images) if isinstance(image, Failure)}
         self.samples = {index: image for index, image in enumerate(images) if isinstance(image, Sample)}
 
@@ -91,7 +81,7 @@ class Unit:
         Raises:
             NoMemory: A single image does not fit into memory.
         """
-        unasked = {index: reason for index in self.samples if (reason := self._unasked(index)) is not None}
+        unasked = {index: reason for index in self.samples if (reason := self.asking.lacks(self.samples[index])) is not None}
         explained: dict[int, Explained | str] = dict(unasked)
         wanted = [index for index in self.samples if index not in explained]
         cells = self.subject.cells
@@ -104,27 +94,20 @@ class Unit:
                     explained[index] = found.reason if isinstance(found, Failed) else found.row(place, seconds)
         return dict(sorted(explained.items()))
 
-    def _unasked(self, index: int) -> str | None:
-        """Return why nothing can be asked of an image, as a sentence; None where it can."""
-        sample = self.samples[index]
-        if self.labeled and not sample.labels:
-            return f"{sample.id} has no label."
-        return self._lacks_mask(index) if self.asking.masked and self._mask(sample) is None else None
-
-    def _target(self, part: list[int]) -> Any:  # noqa: ANN401 - whatever an explainer takes
-        """Return the target of some images."""
-        if self.asking.target is not None or self.asking.classes is None:
-            return self.asking.target
-        labels = [self.asking.classes[self.samples[index].labels[0]] for index in part]
-        if not self.asking.masked:
-            return torch.tensor(labels)
-        size = tuple(self.subject.explainer.captured.output.meta["val"].shape[2:])
-        return [Pixels(label, mask=_resized(mask, size)) for label, mask in zip(labels, self.masks(part), strict=True)]
-
     def _explain_part(self, explainer: Explainer, part: list[int]) -> Explained:
-        found = explainer(self.inputs(part), self._target(part))
-        probabilities = found.logits if found.target is None else found.probabilities
-        return Explained(found.relevance, found.absorbed, found.logits, probabilities, found.target)
+        inputs = self.inputs(part)
+        target = self.asking.of(self.subject, [self.samples[index] for index in part], inputs)
+        # targets of each image, fixed together, are explained as one batch
+        found = explainer(inputs, explainer.fixed(inputs, target) if isinstance(target, list) else target)
+        logits = (found.logits, found.probabilities) if self.asking.of_classes else (None, None)
+        labels = [self.asking.class_of(self.samples[index]) for index in part]
+        classes = torch.tensor(labels) if found.target is None and self.asking.labeled else found.target
+        return Explained(found.relevance, found.absorbed, *logits, classes, found.value, found.words)
+
+    def fixed(self, part: list[int]) -> Fixed:
+        """Return the target of some images, with the choices that it makes on them."""
+        inputs = self.inputs(part)
+        return self.subject.explainer.fixed(inputs, self.asking.of(self.subject, [self.samples[i] for i in part], inputs))
 
     def _single(self, measure: Measure) -> list[Row]:
         reasons = {**self.unreadable, **{i: reason for i in self.samples if (reason := self._lacks(measure, i)) is not None}}
@@ -147,32 +130,40 @@ class Unit:
         if isinstance(explanation, str):
             return explanation
         needs, sample = measure.spec.needs, self.samples[index]
-        if Need.MASK in needs and self._mask(sample) is None:
-            return self._lacks_mask(index)
+        if Need.MASK in needs and self.asking.mask(sample) is None:
+            return self.asking.lacks_mask(sample)
         if Need.PARTS in needs and sample.parts is None:
             return f"{sample.id} has no map of parts or cells."
         if Need.SCENES in needs and sample.facts is None:
             return f"{sample.id} has no images without its parts."
         return None
 
-    def _lacks_mask(self, index: int) -> str:
-        return f"{self.samples[index].id} has neither mask nor boxes{' of its label' if self.labeled else ''}."
-
-    def _mask(self, sample: Sample) -> Tensor | None:
-        """Return the mask of the label's class, or of any object, from boxes if there is no mask; None without either."""
-        label = sample.labels[0] if self.labeled and sample.labels else None
-        if sample.mask is not None:
-            return sample.object_mask(label)
-        boxes = sample.boxes_of(label)
-        height, width = sample.image.shape[-2:]
-        return box_mask([boxes], (height, width))[0].to(torch.uint8) if len(boxes) else None
-
     def _measure(self, measure: Measure, part: list[int]) -> list[dict[str, Tensor]]:
         """Return the scores and, for metrics scored over a set, the statistics of some images, one row each."""
-        wanted = {name: NEEDS[name](self, part) for name in measure.spec.needs}
+        number = measure.spec.follows is Follows.NUMBER and not self.asking.of_class
+        given = self._of_number(self.fixed(part), measure.spec.needs) if number else {}
+        wanted = {name: given[name] if name in given else NEEDS[name](self, part) for name in measure.spec.needs}
         scores, statistics = measure.metric.score(**wanted)
         summed = statistics if "set" in measure.spec.over else {}
         return [{name: value.detach().cpu().double() for name, value in table.items()} for table in (scores, summed)]
+
+    def _of_number(self, fixed: Fixed, needs: Sequence[Need]) -> dict[Need, Any]:
+        """Return what a metric gets that follows another number than the logit of a class: a model with that number as its only output."""
+        explainer = self.subject.explainer
+
+        def model(inputs: Tensor) -> Tensor:
+            return explainer.values(inputs, fixed)[:, None]
+
+        def explain(inputs: Tensor, _: Tensor) -> Tensor:
+            return explainer(inputs, fixed).relevance
+
+        def make_explain(module: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+            other = self.make_explain(module)
+            return lambda inputs, _: other(inputs, fixed)
+
+        target = torch.zeros(len(fixed), dtype=torch.long, device=self.subject.device)
+        given = {Need.TARGET: target, Need.MODEL: model, Need.EXPLAIN: explain, Need.MAKE_EXPLAIN: make_explain}
+        return {need: given[need] for need in needs if need in given}
 
     def stacked(self, name: str, part: list[int]) -> Tensor:
         """Concatenate one tensor of the explanations of some images."""
@@ -180,7 +171,7 @@ class Unit:
 
     def masks(self, part: list[int]) -> Tensor:
         """Return the masks of some images, ``(B, H, W)``."""
-        found = [self._mask(self.samples[index]) for index in part]
+        found = [self.asking.mask(self.samples[index]) for index in part]
         return torch.stack([mask for mask in found if mask is not None]).to(self.subject.device)
 
     def parts(self, part: list[int]) -> Tensor:
@@ -200,11 +191,11 @@ class Unit:
         """Return the inputs of some images."""
         return torch.stack([self.samples[index].image for index in part]).to(self.subject.device)
 
-    def make_explain(self, module: torch.nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+    def make_explain(self, module: nn.Module) -> Callable[[Tensor, Tensor | Fixed], Tensor]:
         """Capture another model for the same method; return its explain function, which runs in batches."""
         explainer = self.subject.build(module)
 
-        def explain(inputs: Tensor, target: Tensor) -> Tensor:
+        def explain(inputs: Tensor, target: Tensor | Fixed) -> Tensor:
             starts = range(0, len(inputs), self.batches.size)
             parts = [slice(start, start + self.batches.size) for start in starts]
             return torch.cat([explainer(inputs[part], target[part]).relevance for part in parts])
@@ -270,11 +261,6 @@ def _blank(stamp: Row, measure: Measure, image: str) -> Row:
     return replace(stamp, image=image, metric=measure.choice.name, metric_options=text)
 
 
-def _resized(mask: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Shrink a mask ``(H, W)`` to an output's pixels: each gets the share of it that the mask covers; void pixels cover nothing."""
-    return nn.functional.interpolate(mask.eq(1).float()[None, None], size, mode="area")[0, 0]
-
-
 def failed_rows(stamp: Row, measure: Measure, images: Sequence[str], reason: str) -> list[Row]:
     """Return the failed rows of a block that could not be computed."""
     size = measure.spec.group
@@ -288,6 +274,7 @@ NEEDS: Mapping[Need, Callable[[Unit, list[int]], Any]] = {
     Need.ABSORBED: lambda unit, part: unit.stacked("absorbed", part),
     Need.LOGITS: lambda unit, part: unit.stacked("logits", part),
     Need.TARGET: lambda unit, part: unit.stacked("target", part),
+    Need.VALUE: lambda unit, part: unit.stacked("value", part),
     Need.MASK: lambda unit, part: unit.masks(part),
     Need.PARTS: lambda unit, part: unit.parts(part),
     Need.SCENES: lambda unit, part: unit.scenes(part),

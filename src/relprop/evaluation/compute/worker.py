@@ -8,13 +8,14 @@ import torch
 
 from relprop.datasets import Dataset
 from relprop.errors import ModelError, RelpropError
+from relprop.evaluation.compute.asking import Asking
 from relprop.evaluation.compute.batches import Batches, NoMemory, sentence
 from relprop.evaluation.compute.keeping import kept_of
 from relprop.evaluation.compute.loading import Loader, model_classes
 from relprop.evaluation.compute.measures import make_measure
 from relprop.evaluation.compute.subject import Subject, fingerprint, load_model, make_subject
 from relprop.evaluation.compute.tasks import Pair, Task
-from relprop.evaluation.compute.unit import Asking, Unit, failed_rows
+from relprop.evaluation.compute.unit import Unit, failed_rows
 from relprop.evaluation.results.maps import Kept
 from relprop.evaluation.results.rows import Row, Table, options_text, to_table
 from relprop.evaluation.settings import Evaluation, ModelChoice
@@ -129,9 +130,10 @@ class Worker:
         subject = self.subject(task.pair)
         images = self.loader.take(task.images, self.model(task.pair.model).preprocessing)
         classes = self.classes(subject) if self.evaluation.by_label else None
-        asked = Asking(classes, self.evaluation.asked, masked=self.evaluation.target == "mask")
+        asked = Asking(classes, self.evaluation.asked, self.evaluation.place)
         unit = Unit(subject, images, self._batches, self._stamp(task.pair), asked)
-        measures = [make_measure(choice, self.evaluation.seed, subject.activation) for choice in task.metrics]
+        activation = subject.activation if asked.of_class else "none"
+        measures = [make_measure(choice, self.evaluation.seed, activation) for choice in task.metrics]
         table = to_table(row for measure in measures for row in unit.rows(measure))
         told, self._told[:] = tuple(f"{task.pair}: {text}" for text in self._told), ()
         return Result(table, self._kept(unit, task.pair) if self.evaluation.keep_maps else None, told)

@@ -32,12 +32,13 @@ class Kept:
         images: Their names, ``(N,)``.
         maps: Their heat maps, ``(N, H, W)``; stored in float16, each divided by its largest magnitude.
         photos: The part of each that the model saw, as JPEG files, ``(N,)`` bytes objects.
-        target: The explained class, ``(N,)``.
-        probability: Its probability, ``(N,)``.
-        predicted: The predicted class, ``(N,)``.
+        target: The explained class, ``(N,)``; ``UNKNOWN`` for targets that name none.
+        probability: Its probability, ``(N,)``; NaN where more than a class is explained.
+        predicted: The predicted class, ``(N,)``; ``UNKNOWN`` where the output does not hold the logits of classes.
         label: The true class where the data set's classes are the model's, else ``UNKNOWN``, ``(N,)``; of several labels the predicted one
             if it is among them, else the first.
-        names: What the explained, the predicted and the true class are called, ``(N, 3)``.
+        names: What the explained, the predicted and the true class are called, ``(N, 3)``; first what is explained in words, where that is
+            more than a class.
     """
 
     images: NDArray[np.str_]

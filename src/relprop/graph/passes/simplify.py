@@ -166,6 +166,17 @@ def _rewrite_cosine(node: fx.Node) -> fx.Node | None:
     return insert(node, aten.sum.dim_IntList, insert(node, aten.mul.Tensor, *units), [given["dim"]])
 
 
+def _rewrite_inverse_root(node: fx.Node) -> fx.Node | None:
+    """``a · rsqrt(b)``, as RMS norms are written by hand, as ``a / √b``: a divisor, and no factor that gates or takes half."""
+    if node.target is not aten.mul.Tensor:
+        return None
+    a, b = node.args[:2]
+    roots = [n for n in (a, b) if isinstance(n, fx.Node) and n.target is aten.rsqrt.default]
+    if len(roots) != 1:
+        return None
+    return insert(node, aten.div.Tensor, b if roots[0] is a else a, insert(node, aten.sqrt.default, roots[0].args[0]))
+
+
 def _length(node: fx.Node, x: fx.Node, given: Mapping[str, Any]) -> fx.Node:
     norm = insert(node, aten.linalg_vector_norm.default, x, 2, [given["dim"]], True)
     return insert(node, aten.clamp_min.default, norm, given["eps"])
@@ -206,11 +217,12 @@ _REWRITES = (
     _rewrite_accumulation,
     _rewrite_variance,
     _rewrite_cosine,
+    _rewrite_inverse_root,
 )
 
 
 def use_common_forms(module: fx.GraphModule) -> None:
-    """Canonicalize ops: subtraction, convolutions, ``pad``, ``view``, accumulation, variance, cosine."""
+    """Canonicalize ops: subtraction, convolutions, ``pad``, ``view``, accumulation, variance, cosine, inverse roots."""
     for node in list(module.graph.nodes):
         for rewrite in _REWRITES:
             new = rewrite(node) if node.op == "call_function" else None

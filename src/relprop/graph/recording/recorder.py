@@ -14,15 +14,15 @@ import torch
 from torch import Tensor, fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from relprop.errors import UnsupportedOpError
-from relprop.graph.nodes import DEVICE, PATH, as_meta
+from relprop.errors import PackedSequenceError, UnsupportedOpError
+from relprop.graph.nodes import DEVICE, OF_CELL, PATH, as_meta
 from relprop.graph.recording.assumptions import assume, value_for
 from relprop.graph.recording.custom_gradients import CustomGradient, Region, emptied, running_function, stop_gradient
 from relprop.graph.recording.decompose import definition
 from relprop.graph.recording.traced import Entry, Memory, Traced, View
 from relprop.graph.recording.writes import functional, item_view, put_back, written
 from relprop.ops.op import op_name
-from relprop.ops.recorded import INDEXED, OF_UNKNOWN_SIZE, is_random
+from relprop.ops.recorded import INDEXED, OF_UNKNOWN_SIZE, PACKING, RECURRENT, is_random
 from relprop.ops.shapes import on_meta
 
 aten = torch.ops.aten
@@ -178,8 +178,17 @@ class Recorder(TorchDispatchMode):
     # --- ops ---------------------------------------------------------------------------------------------------------------------
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
-        """Record one op, a write as its functional twin, a composite op without an entry as its parts; return what the model shall see."""
+        """Record one op, a write as its functional twin, a composite op without an entry as its parts; return what the model shall see.
+
+        Raises:
+            PackedSequenceError: The model packs sequences.
+        """
         kwargs = kwargs or {}
+        if op_name(func) in PACKING:
+            raise PackedSequenceError(
+                f"The model packs sequences (in {self.path or 'the model itself'}), which lays the samples of a batch out among each other; "
+                "let its recurrent layers read the padded sequences, and take the output of every sample at its own last step, with gather."
+            )
         if len(args) > 1 and op_name(func) in INDEXED:
             args = (args[0], [part for index in args[1] for part in self._positions(index)], *args[2:])
         if func is aten.detach.default and not isinstance(args[0], Traced):
@@ -189,12 +198,17 @@ class Recorder(TorchDispatchMode):
         if func._schema.is_mutable:
             return self._write(func, args, kwargs)
         parts = definition(func, args)
-        if parts is None:
-            return self._record(func, args, kwargs)
+        return self._record(func, args, kwargs) if parts is None else self._decomposed(func, parts, args, kwargs)
+
+    def _decomposed(self, func: Any, parts: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
+        """Record a composite op as its parts."""
         before = len(self.graph.nodes)
         with self:
             result = parts(*args, **kwargs)
         added = [node for node, _ in zip(reversed(self.graph.nodes), range(len(self.graph.nodes) - before), strict=False)]
+        if op_name(func) in RECURRENT:
+            for node in added:
+                node.meta[OF_CELL] = True
         if not any(str(node.target).startswith("prims") for node in added):
             return result
         for node in added:  # torch's primitives would hide the op's name
