@@ -1,7 +1,8 @@
 """One model of the coverage sweep, ready to be explained: with its inputs, and what is asked of its output."""
 
+import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -29,7 +30,8 @@ class Case:
         inputs: A tensor, or a dict of keyword arguments.
         target: What is explained: None for the predicted class of an output ``(B, C)``, else a target without choices left to the library.
         output: Which of several tensors that the model returns.
-        lookup: The module that looks up the tokens, for models of token numbers: relevance is read at its output.
+        lookup: The module that looks up the tokens, for models of token numbers.
+        head: The module that returns the logits, where the model makes log-probabilities of them, which the library takes off.
         single: Whether the model runs in float32 alone.
     """
 
@@ -38,6 +40,7 @@ class Case:
     target: Any = None
     output: str | None = None
     lookup: str | None = None
+    head: str | None = None
     single: bool = False
 
     def double(self) -> "Case":
@@ -50,38 +53,48 @@ class Case:
             return replace(self, model=self.model.eval())
         return replace(self, model=self.model.double().eval(), inputs=tree_map(wide, self.inputs))
 
+    def embedded(self) -> "Case":
+        """Return the case given what is looked up in place of token numbers, for methods that take the gradient; itself where it cannot be."""
+        if self.lookup is None or "inputs_embeds" not in inspect.signature(self.model.forward).parameters:
+            return self
+        with torch.no_grad():
+            found = self.model.get_submodule(self.lookup)(self.inputs["input_ids"])
+        rest = {name: value for name, value in self.inputs.items() if name != "input_ids"}
+        return replace(self, inputs={"inputs_embeds": found, **rest}, lookup=None)
+
     def sample(self, index: int) -> Any:  # noqa: ANN401
         """Return the inputs of one sample."""
         return tree_map(lambda value: value[index : index + 1], self.inputs)
 
     def run(self) -> Tensor:
         """Return the tensor that is explained, from the model itself."""
-        return _read(
-            self.model(**self.inputs) if isinstance(self.inputs, Mapping) else self.model(self.inputs), self.output or ""
-        )
+        seen: list[Tensor] = []
+        with self.model.get_submodule(self.head or "").register_forward_hook(lambda _module, _given, found: seen.append(found)):
+            self.model(**self.inputs) if isinstance(self.inputs, Mapping) else self.model(self.inputs)
+        output = _read(seen[0], self.output or "")
+        return output if len(output) == 2 else output.transpose(0, 1)  # of heads that have time first
 
     def value(self, output: Tensor, classes: Tensor | None) -> Tensor:
         """Return the number that the target asks for, ``(B,)``, written out again: the library is not asked."""
-        match self.target:
-            case None:
-                assert classes is not None
-                return output.gather(1, classes[:, None])[:, 0]
-            case Box():
-                return output.flatten(1).amax(1)
-            case Pixels():
-                won = output.argmax(1) if output.shape[1] > 1 else torch.zeros_like(output[:, 0]).long()
-                most = won.flatten(1).mode(1).values
-                return torch.stack([o[c][w == c].mean() for o, c, w in zip(output, most, won, strict=True)])
-            case Neuron(index=int(channel)):
-                return output.movedim(-1, 1)[:, channel].flatten(1).mean(1) if output.dim() == 3 else output[:, channel].flatten(1).mean(1)
-            case Neuron(index=place):
-                return output[(slice(None), *place)]
-            case Output(index=index):
-                return output.reshape(len(output), -1)[:, index or 0]
-            case Similarity(vector=vector):
-                return torch.nn.functional.cosine_similarity(output, torch.as_tensor(vector).to(output)[None], dim=1)
-            case _:
-                raise ValueError(self.target)
+        if classes is not None:
+            return output.gather(1, classes[:, None])[:, 0]
+        return _VALUES[type(self.target)](self.target, output)
+
+
+def _of_pixels(_: Pixels, output: Tensor) -> Tensor:
+    won = output.argmax(1)
+    most = won.flatten(1).mode(1).values
+    return torch.stack([sample[c][w == c].mean() for sample, c, w in zip(output, most, won, strict=True)])
+
+
+_VALUES: Mapping[type, Callable[[Any, Tensor], Tensor]] = {
+    Box: lambda _, output: output.flatten(1).amax(1),
+    Neuron: lambda target, output: output[(slice(None), *target.index)],
+    Output: lambda _, output: output.reshape(len(output)),
+    Pixels: _of_pixels,
+    Similarity: lambda target, output: torch.nn.functional.cosine_similarity(output, target.vector.to(output)[None], dim=1),
+}
+"""The explained number by the kind of the target: the largest logit of all boxes, one unit, the only number, a mean, a cosine."""
 
 
 def _read(output: Any, path: str) -> Tensor:  # noqa: ANN401

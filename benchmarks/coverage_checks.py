@@ -3,6 +3,7 @@
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from relprop.errors import CaptureError, RelpropError
 from relprop.propagation.plan import Plan
 from relprop.propagation.run import Run
 from relprop.rules.starts import start_of
+from relprop.targets import Similarity
 
 TOLERANCE = {"float64": 1e-9, "float32": 1e-3}  # relative to max(1, |value|), by the lowest precision inside the model
 ROUNDINGS = 32  # of the largest sum of |relevance| at any op, as one op after the other rounds
@@ -54,14 +56,18 @@ def _check(found: dict[str, Any], case: Case, captured: Callable[[], Any], metho
     explanation = explainer(case.inputs, case.target)
     with torch.no_grad():
         expected = case.run()
-    logits, value = explanation.logits, case.value(expected, explanation.target)
+    logits, value = explanation.logits, case.value(expected, explanation.target if case.target is None else None)
+    if isinstance(case.target, Similarity):
+        expected = torch.nn.functional.normalize(expected, dim=1)  # the library reads the embedding at length one
     scale = float(expected.abs().max())
     if expected.shape != logits.shape or not torch.allclose(logits, expected, rtol=1e-6, atol=1e-6 * scale):
         change = f"by {float((logits - expected).abs().max()):.1e}" if expected.shape == logits.shape else "in shape"
         found["problem"] = f"the plan's output differs from the model's {change}"
         return
     if not torch.allclose(explanation.value, value, rtol=1e-6, atol=1e-6 * scale):
-        found["problem"] = f"the explained number is not what was asked for, by {float((explanation.value - value).abs().max()):.1e}"
+        found["problem"] = (
+            f"the explained number is not what was asked for, by {float((explanation.value - value).abs().max()):.1e}"
+        )
         return
     relevance = _joined(explanation.relevance, len(value))
     found["finite"] = bool(torch.isfinite(relevance).all())
@@ -94,7 +100,7 @@ def _check_sums(found: dict[str, Any], explainer: Any, case: Case, missing: Tens
 def _magnitude(explainer: Any, case: Case) -> float:  # noqa: ANN401
     """The largest sum of |relevance| of a sample at any op: the rounding of one op after the other is proportional to it."""
     sums = [0.0]
-    for request, read in explainer._requests(case.inputs, case.target, None):  # noqa: SLF001
+    for request, read in explainer._requests(case.inputs, case.target, None):
         if isinstance(read.plan, Plan):
             run = Run(read.plan, request.given, inspected=True)
             layouts = read.plan.facts.layouts
@@ -116,20 +122,14 @@ def _precision(explainer: Any) -> str:  # noqa: ANN401
 
 def _differs_from_autograd(case: Case, explanation: Any) -> str | None:  # noqa: ANN401
     """Say by how much the gradients differ from autograd's on the model itself."""
-    seen: list[Tensor] = []
-    if case.lookup is None:
-        inputs = tree_map(_leaf, case.inputs)
-        seen = [value for value in tree_leaves(inputs) if isinstance(value, Tensor) and value.requires_grad]
-        output = Case(case.model, inputs, case.target, case.output).run()
-    else:
-        with case.model.get_submodule(case.lookup).register_forward_hook(lambda _m, _i, found: seen.append(found)):
-            output = case.run()
-        seen = seen[:1]
-    gradients = torch.autograd.grad(case.value(output, explanation.target).sum(), seen, materialize_grads=True)
+    inputs = tree_map(_leaf, case.inputs)
+    seen = [value for value in tree_leaves(inputs) if isinstance(value, Tensor) and value.requires_grad]
+    output = replace(case, inputs=inputs).run()
+    classes = explanation.target if case.target is None else None
+    gradients = torch.autograd.grad(case.value(output, classes).sum(), seen, materialize_grads=True)
     expected = _joined(gradients, len(output))
-    found = _joined([r for r in tree_leaves(explanation.relevance) if isinstance(r, Tensor)][: len(seen)], len(output))
-    if found.shape != expected.shape:
-        return f"the gradients have {found.shape[1]} elements per sample, and autograd's {expected.shape[1]}"
+    pairs = zip(tree_leaves(explanation.relevance), tree_leaves(inputs), strict=True)
+    found = _joined([part for part, value in pairs if isinstance(value, Tensor) and value.requires_grad], len(output))
     change = float((found - expected).norm() / expected.norm().clamp(min=1e-30))
     return None if change <= MATES else f"the gradients differ from autograd's by {change:.1e}"
 

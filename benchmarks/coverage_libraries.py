@@ -54,7 +54,10 @@ _SEGMENTED = Pixels()
 MONAI: Mapping[str, tuple[str, Mapping[str, Any], tuple[int, ...], Any, str | None]] = {
     "ahnet": ("AHNet", _VOLUME | {"layers": (1, 1, 1, 1), "psp_block_num": 0, "spatial_dims": 2}, (1, 64, 64), _SEGMENTED, None),
     "attentionunet": ("AttentionUnet", _VOLUME | _LEVELS | {"spatial_dims": 3}, (1, 16, 16, 16), _SEGMENTED, None),
-    "autoencoder": ("AutoEncoder", _VOLUME | {"channels": (8, 16), "strides": (2, 2), "spatial_dims": 3}, (1, 16, 16, 16), Neuron(None, (0, 8, 8, 8)), None),
+    "autoencoder": (
+        "AutoEncoder", _VOLUME | {"channels": (8, 16), "strides": (2, 2), "spatial_dims": 3}, (1, 16, 16, 16),
+        Neuron(None, (0, 8, 8, 8)), None,
+    ),
     "basicunet": ("BasicUNet", _VOLUME | {"features": (8, 8, 8, 16, 16, 8)}, (1, 32, 32, 32), _SEGMENTED, None),
     "basicunetplusplus": ("BasicUNetPlusPlus", _VOLUME | {"features": (8, 8, 8, 16, 16, 8)}, (1, 32, 32, 32), _SEGMENTED, "0"),
     "classifier": ("Classifier", {"in_shape": (1, 16, 16, 16), "classes": 4} | _LEVELS, (1, 16, 16, 16), None, None),
@@ -90,8 +93,8 @@ MONAI: Mapping[str, tuple[str, Mapping[str, Any], tuple[int, ...], Any, str | No
     ),
     "swinunetr": (
         "SwinUNETR",
-        _VOLUME | {"feature_size": 12, "depths": (1, 1, 1, 1), "num_heads": (1, 2, 4, 4), "window_size": 4},
-        (1, 32, 32, 32), _SEGMENTED, None,
+        _VOLUME | {"feature_size": 12, "depths": (1, 1, 1, 1), "num_heads": (1, 2, 4, 4), "window_size": 4, "spatial_dims": 2},
+        (1, 64, 64), _SEGMENTED, None,
     ),
     "unet": ("UNet", _VOLUME | _LEVELS | {"spatial_dims": 3, "num_res_units": 2}, (1, 16, 16, 16), _SEGMENTED, None),
     "unetr": (
@@ -124,7 +127,8 @@ def torchaudio_models() -> Any:  # noqa: ANN401 - a module
     if sys.modules.get("torchaudio") is None:
         sys.modules.pop("torchaudio", None)
         spec = importlib.util.find_spec("torchaudio")
-        assert spec is not None
+        if spec is None:
+            raise ModuleNotFoundError("torchaudio is not installed")
         package = types.ModuleType("torchaudio")
         package.__path__ = list(spec.submodule_search_locations or ())
         package.__spec__ = spec
@@ -184,7 +188,8 @@ TORCHAUDIO: Mapping[str, tuple[str, Mapping[str, Any], Any, Any, str | None]] = 
 def _torchaudio(name: str) -> Case:
     made, settings, inputs, target, output = TORCHAUDIO[name]
     model: nn.Module = getattr(torchaudio_models(), made)(**settings)
-    return Case(model, torch.randn(2, *inputs) if isinstance(inputs, tuple) else inputs, target, output)
+    head = {"deepspeech": "out", "wav2letter": "acoustic_model"}.get(name)
+    return Case(model, torch.randn(2, *inputs) if isinstance(inputs, tuple) else inputs, target, output, head=head)
 
 
 NAMES: Mapping[str, Mapping[str, Any]] = {"smp": SMP, "monai": MONAI, "torchaudio": TORCHAUDIO}

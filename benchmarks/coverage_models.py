@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import coverage_libraries
+import coverage_towers
 import coverage_transformers
 import torch
 from coverage_case import Case, Subject, randomize, torchvision
@@ -54,6 +55,7 @@ def subjects() -> list[Subject]:
         "torchvision-video": VIDEO,
         "timm-features": FEATURES,
         **coverage_transformers.NAMES,
+        **coverage_towers.NAMES,
         **coverage_libraries.NAMES,
     }
     found = {library: [Subject(f"{library}:{name}", name) for name in names] for library, names in named.items()}
@@ -157,5 +159,6 @@ _BUILDERS: Mapping[str, Callable[[str], Case]] = {
     "timm": _timm,
     "timm-features": _features,
     **coverage_transformers.BUILDERS,
+    **coverage_towers.BUILDERS,
     **coverage_libraries.BUILDERS,
 }

@@ -13,13 +13,15 @@ method, so that a stopped run resumes. The models have random weights and random
 """
 
 import argparse
+import gc
 import importlib
 import json
 import multiprocessing
 import os
 import resource
+import time
 from collections.abc import Iterable, Sequence
-from functools import cache
+from functools import cache, partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -30,11 +32,18 @@ from coverage_checks import measure, result, told
 from coverage_models import build, subjects
 from coverage_page import page
 
+import relprop
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "rows" / "coverage.jsonl"
 PAGE = ROOT / "docs" / "generated" / "coverage.md"
 METHODS = "gradient,rap,lrp-epsilon"
-LIBRARIES = {"timm": "timm", "hf": "transformers", "smp": "segmentation_models_pytorch", "monai": "monai.networks.nets"}
+LIBRARIES = {
+    "timm": ("timm",),
+    "hf": ("transformers.models.auto.modeling_auto", "transformers.models.bert.modeling_bert"),  # with what all models share
+    "smp": ("segmentation_models_pytorch",),
+    "monai": ("monai.networks.nets",),
+}
 """What is imported once, before a process is forked for each model."""
 
 
@@ -81,13 +90,13 @@ def _is_open(row: dict[str, Any] | None, redo: str | None) -> bool:
 
 def _import(name: str) -> None:
     torchvision()
-    library = LIBRARIES.get(name.partition(":")[0].partition("-")[0])
-    if library is not None:
-        importlib.import_module(library)
+    for module in LIBRARIES.get(name.partition(":")[0].partition("-")[0], ()):
+        importlib.import_module(module)
 
 
 def _run_apart(name: str, methods: Sequence[str], options: argparse.Namespace) -> list[dict[str, Any]]:
     """Measure one model in a process of its own; methods that it did not reach are reported with the reason."""
+    gc.freeze()  # the memory that a forked process shares stays untouched
     forked = multiprocessing.get_context("fork")
     receiver, sender = forked.Pipe(duplex=False)
     process = forked.Process(target=_run_here, args=(name, methods, options.memory, sender))
@@ -106,8 +115,6 @@ def _run_apart(name: str, methods: Sequence[str], options: argparse.Namespace) -
 
 def _received(receiver: Connection, timeout: float) -> list[dict[str, Any]]:
     """What a process sends until it ends or its time is over."""
-    import time
-
     results: list[dict[str, Any]] = []
     end = time.monotonic() + timeout
     try:
@@ -119,8 +126,6 @@ def _received(receiver: Connection, timeout: float) -> list[dict[str, Any]]:
 
 
 def _run_here(name: str, methods: Sequence[str], memory: float, sender: Connection) -> None:
-    import relprop
-
     limit = int(memory * 2**30)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     try:
@@ -129,9 +134,15 @@ def _run_here(name: str, methods: Sequence[str], memory: float, sender: Connecti
         for method in methods:
             sender.send(result(name, method, problem=f"cannot be built: {told(error)}"))
         return
-    captured = cache(lambda: relprop.capture(case.model, case.inputs, output=case.output))  # a refusal is met again by every method
+
+    @cache  # a refusal is met again by every method
+    def captured(*, embedded: bool) -> Any:  # noqa: ANN401
+        given = case.embedded() if embedded else case
+        return relprop.capture(given.model, given.inputs, output=given.output)
+
     for method in methods:
-        sender.send(measure(name, case, method, captured))
+        embedded = method == "gradient" and case.lookup is not None
+        sender.send(measure(name, case.embedded() if embedded else case, method, partial(captured, embedded=embedded)))
 
 
 # --- results ---------------------------------------------------------------------------------------------------------------------
