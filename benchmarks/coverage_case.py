@@ -69,8 +69,9 @@ class Case:
     def run(self) -> Tensor:
         """Return the tensor that is explained, from the model itself."""
         seen: list[Tensor] = []
+        inputs = tree_map(lambda value: value.clone(), self.inputs)  # some models write to their inputs
         with self.model.get_submodule(self.head or "").register_forward_hook(lambda _module, _given, found: seen.append(found)):
-            self.model(**self.inputs) if isinstance(self.inputs, Mapping) else self.model(self.inputs)
+            self.model(**inputs) if isinstance(inputs, Mapping) else self.model(inputs)
         output = _read(seen[0], self.output or "")
         return output if len(output) == 2 else output.transpose(0, 1)  # of heads that have time first
 

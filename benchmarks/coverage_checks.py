@@ -126,7 +126,10 @@ def _differs_from_autograd(case: Case, explanation: Any) -> str | None:  # noqa:
     seen = [value for value in tree_leaves(inputs) if isinstance(value, Tensor) and value.requires_grad]
     output = replace(case, inputs=inputs).run()
     classes = explanation.target if case.target is None else None
-    gradients = torch.autograd.grad(case.value(output, classes).sum(), seen, materialize_grads=True)
+    try:
+        gradients = torch.autograd.grad(case.value(output, classes).sum(), seen, materialize_grads=True)
+    except RuntimeError as error:
+        return f"autograd fails on the model itself, so the gradients cannot be compared: {str(error).partition(':')[0]}"
     expected = _joined(gradients, len(output))
     pairs = zip(tree_leaves(explanation.relevance), tree_leaves(inputs), strict=True)
     found = _joined([part for part, value in pairs if isinstance(value, Tensor) and value.requires_grad], len(output))

@@ -104,7 +104,8 @@ def _detection(name: str) -> Case:
 
     model = torchvision().models.get_model(name, weights=None, weights_backbone=None, num_classes=4)
     output, target = DETECTION[name]
-    return Case(relprop.zoo.raw_head(model.eval()), _images(3, 128, 128).sigmoid(), target, output)
+    size = 260 if name == "ssd300_vgg16" else 64
+    return Case(relprop.zoo.raw_head(model.eval()), _images(3, size, size).sigmoid(), target, output)
 
 
 def _video(name: str) -> Case:
