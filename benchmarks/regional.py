@@ -204,9 +204,12 @@ def screened(name: str) -> Iterator[dict[str, Any]]:
 def searched(name: str) -> Iterator[dict[str, Any]]:
     """Those of which whole maps are made."""
     if name == "deit_tiny":
-        yield from ({"upper": "cp-lrp", "depth": depth} for depth in (0.75, 0.5))
+        yield from ({"upper": "cp-lrp", "depth": depth} for depth in (0.75, 0.67, 0.5, 0.33))
         return
-    yield {"upper": "cp-lrp"}
+    yield from ({"upper": "gradient", "blocks": blocks} for blocks in (0, 1))
+    yield {"upper": "lrp-gamma", "blocks": 0}
+    yield {"upper": "cp-lrp", "blocks": 0}
+    yield {"upper": "epsilon-plus", "blocks": 1}
     yield {"upper": "lrp-zplus", "layer": EARLIER[name][0]}
 
 

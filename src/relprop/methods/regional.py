@@ -8,16 +8,19 @@ from torch import Tensor
 
 from relprop.errors import OptionError
 from relprop.meaning import CONTRAST
+from relprop.methods.equilibrium import GRADIENT
 from relprop.methods.lrp import build_epsilon, build_epsilon_plus, build_gamma, build_zplus
 from relprop.methods.rap import build_rap
 from relprop.methods.rule_tables import ConstantsName, SumName
 from relprop.methods.transformers import build_attnlrp, build_cp_lrp
-from relprop.propagation.composite import Regional
+from relprop.ops.op import Role
+from relprop.propagation.composite import Composite, Regional
 from relprop.propagation.method import Method
-from relprop.rules.regional import by_region
+from relprop.rules.gradient import gradient
+from relprop.rules.regional import by_region, by_smooth_evidence
 from relprop.rules.starts import STARTS
 
-UpperName = Literal["usual", "cp-lrp", "attnlrp", "lrp-epsilon", "lrp-gamma", "lrp-zplus", "epsilon-plus"]
+UpperName = Literal["usual", "gradient", "cp-lrp", "attnlrp", "lrp-epsilon", "lrp-gamma", "lrp-zplus", "epsilon-plus"]
 _UPPER: Mapping[str, Callable[..., Method]] = {
     "cp-lrp": build_cp_lrp,
     "attnlrp": build_attnlrp,
@@ -32,10 +35,10 @@ def build_rap_regional(  # noqa: PLR0913 - options by keyword
     *,
     upper: UpperName = "usual",
     start: Literal["logit", "softmax", "mean", "finer"] = "mean",
-    depth: float = 0.75,
-    blocks: int = 1,
+    depth: float = 0.67,
+    blocks: int | None = None,
     layer: str | None = None,
-    weight: float = 1.0,
+    weight: float | None = None,
     add: SumName = "positive",
     constants: ConstantsName = "leave out",
     input_rule: Literal["zbox", "rap"] = "zbox",
@@ -45,14 +48,17 @@ def build_rap_regional(  # noqa: PLR0913 - options by keyword
     """RAP whose evidence depends on the class: counted by region where regions are last told apart, and propagated by RAP from there.
 
     Args:
-        upper: The method from the logit down to the regions, which should depend on the class; ``"usual"`` is ``"cp-lrp"`` in models with
-            attention, and ``"epsilon-plus"`` in others.
+        upper: The method from the logit down to the regions, which should depend on the class. ``"usual"`` is ``"cp-lrp"`` in models with
+            attention, ``"gradient"`` in others where a hidden dense layer reads all places of the regions, and ``"epsilon-plus"`` elsewhere.
+            ``"gradient"`` weighs every channel by its mean gradient, as Grad-CAM does, and conserves nothing.
         start: ``"logit"``; or the logit minus those of the other classes, weighted by their ``"softmax"``, by equal parts (``"mean"``),
             or by equal parts of the three nearest (``"finer"``).
         depth: In models with attention, the share of the attention layers below the regions, in [0, 1].
-        blocks: In other models, how many blocks lie between the regions and the last value with several positions, before the last layer.
+        blocks: In other models, how many blocks lie between the regions and the last value with several positions, before the last layer;
+            1 where left out, with ``"gradient"`` 0.
         layer: Path of the module at whose output the regions are, instead.
-        weight: How much the regions' evidence counts, in [0, 1], against the same total spread by magnitude.
+        weight: How much the regions' evidence counts, in [0, 1], against the same total spread by magnitude; 1 where left out, with
+            ``"gradient"`` 0.5.
         add: How residual sums below split: by positive part, absolute value, or signed value.
         constants: Whether constants added to a value below ``"absorb"`` their share, split as ``add`` says, or are left out.
         input_rule: ``"zbox"`` for the z-box rule (Eq. 10), ``"rap"`` to treat the first layer like any other.
@@ -61,23 +67,45 @@ def build_rap_regional(  # noqa: PLR0913 - options by keyword
     """
     if not 0 <= depth <= 1:
         raise OptionError(f"Option depth={depth!r} of method 'rap-regional' must lie between 0 and 1.")
-    if blocks < 0:
+    if blocks is not None and blocks < 0:
         raise OptionError(f"Option blocks={blocks!r} of method 'rap-regional' must not be negative.")
     below: dict[str, Any] = {"add": add, "constants": constants, "input_rule": input_rule, "low": low, "high": high}
+    smooth = Regional(
+        _FROM_RELEVANCE,
+        _FROM_RELEVANCE,
+        by_smooth_evidence(0.5 if weight is None else weight),
+        depth,
+        blocks or 0,
+        layer,
+    )
     return replace(
         build_rap(**below),
         name="rap-regional",
         start=STARTS[start],
-        regional=Regional(*_above(upper), by_region(weight), depth, blocks, layer),
+        regional=smooth if upper == "gradient" else _counted(upper, weight, depth, blocks, layer, smooth),
         conserves=start == "logit",
         of_class=True,
     )
 
 
-def _above(upper: UpperName) -> tuple[Method, Method]:
-    """The method above the regions, in general and in models with attention."""
+_FROM_RELEVANCE = Composite("gradient", {**GRADIENT.rules, Role.OUTPUT: gradient(of_relevance=True)})
+"""The chain rule, from a start in units of the logits."""
+
+
+def _counted(
+    upper: UpperName, weight: float | None, depth: float, blocks: int | None, layer: str | None, flattened: Regional
+) -> Regional:
+    """The settings of an upper method that shares relevance."""
     general, with_attention = ("epsilon-plus", "cp-lrp") if upper == "usual" else (upper, upper)
-    return _UPPER[general](), _UPPER[with_attention]()
+    return Regional(
+        _UPPER[general](),
+        _UPPER[with_attention](),
+        by_region(1.0 if weight is None else weight),
+        depth,
+        1 if blocks is None else blocks,
+        layer,
+        flattened if upper == "usual" else None,
+    )
 
 
 REGIONAL_METHODS = (

@@ -182,6 +182,7 @@ class Regional:
         depth: In models with attention, the share of the attention layers that lie before the value.
         blocks: In other models, how many blocks with weights lie between the value and the last value with regions.
         layer: Path of the module whose output is the value; found where left out.
+        flattened: Other settings for models without attention in which a hidden dense layer reads every place of the last value with regions.
     """
 
     above: Composite
@@ -190,10 +191,11 @@ class Regional:
     depth: float = 1.0
     blocks: int = 0
     layer: str | None = None
+    flattened: "Regional | None" = None
 
     def suited(self) -> Self:
         """Return the settings for a model with attention."""
-        return replace(self, above=self.with_attention.suited([Role.ATTENTION]))
+        return replace(self, above=self.with_attention.suited([Role.ATTENTION]), flattened=None)
 
 
 def _fits(path: str, pattern: str) -> bool:

@@ -29,7 +29,7 @@ from relprop.ops.op import Call, MultiplierRule, Op, Relevances, Role, op_name
 from relprop.ops.table import arguments_of, known_op, limit_of
 from relprop.propagation.composite import Composite
 from relprop.propagation.multipliers import carried_as_multipliers, with_multipliers
-from relprop.propagation.regions import Regions, find_regions
+from relprop.propagation.regions import Regions, find_regions, reads_flattened
 from relprop.propagation.roles import Roles
 from relprop.propagation.schedule import Schedule, make_schedule
 from relprop.propagation.step import Step
@@ -121,7 +121,7 @@ def make_plan(model: CapturedModel, method: Composite) -> Plan:
     roles = Roles(module.graph)
     _refuse_without_path(roles, facts)
     method = method.suited(roles.kinds.values())
-    regions = _regions(method, roles, facts)
+    method, regions = _with_regions(method, roles, facts)
     steps, reached = _steps(method, regions, roles, facts)
     ordered = tuple(steps)
     passed = [s for s in ordered if s.node in reached]
@@ -138,9 +138,15 @@ def make_plan(model: CapturedModel, method: Composite) -> Plan:
     return Plan(model, method, ordered, facts, leaves, roles.output, roles.before, multipliers, (*model.notes, *notes))
 
 
-def _regions(method: Composite, roles: Roles, facts: Facts) -> Regions | None:
-    """The value where evidence is counted by region, if the method counts it."""
-    return None if method.regional is None else find_regions(method.name, method.regional, roles, facts)
+def _with_regions(method: Composite, roles: Roles, facts: Facts) -> tuple[Composite, Regions | None]:
+    """The method as it suits the model's last layers, and the value where it counts evidence by region, if it does."""
+    settings = method.regional
+    if settings is None:
+        return method, None
+    if settings.flattened is not None and reads_flattened(roles, facts):
+        settings = settings.flattened
+    method = replace(method, regional=settings, conserves=method.conserves and settings.rule.conserves)
+    return method, find_regions(method.name, settings, roles, facts)
 
 
 def _steps(method: Composite, regions: Regions | None, roles: Roles, facts: Facts) -> tuple[list[Step], set[fx.Node]]:

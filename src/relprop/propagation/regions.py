@@ -70,6 +70,17 @@ def find_regions(method: str, settings: Regional, roles: Roles, facts: Facts) ->
     )
 
 
+def reads_flattened(roles: Roles, facts: Facts) -> bool:
+    """Whether a hidden dense layer reads every place of every channel of the last value with regions, as in VGG."""
+    order = {node: i for i, node in enumerate(roles.graph.nodes)}
+    last = _last_before(order[_end(roles, (), 0)], order, list(_bottlenecks(roles, facts)), roles, facts)
+    if last is None:
+        return False
+    dense = [node for node, kind in roles.kinds.items() if kind is Role.DENSE and order[node] > order[last.node]]
+    channels = value_of(last.node).shape[last.channels]
+    return len(dense) > 1 and any(value_of(n).shape[-1] > channels for n in values_read(dense[0]) if n in facts.carriers)
+
+
 def _bottlenecks(roles: Roles, facts: Facts) -> Iterator[fx.Node]:
     """The values through which all relevance passes, from the output back: whenever only one value waits for its readers."""
     waiting = {roles.output}

@@ -23,11 +23,13 @@ class RegionRule:
         name: Printed in the plan.
         backward: The function.
         reads_value: Whether it reads the value itself.
+        conserves: Whether it keeps the sum of what arrives, per sample.
     """
 
     name: str
     backward: RegionFunction
     reads_value: bool = False
+    conserves: bool = True
 
 
 def by_region(weight: float = 1.0) -> RegionRule:
@@ -69,7 +71,27 @@ def by_activation() -> RegionRule:
             )
         return value * gradient.mean(places, keepdim=True)
 
-    return RegionRule("by mean gradient", backward, reads_value=True)
+    return RegionRule("by mean gradient", backward, reads_value=True, conserves=False)
+
+
+def by_smooth_evidence(weight: float = 0.5) -> RegionRule:
+    """Count evidence by region, every channel weighed by its mean gradient: :func:`by_region` of what :func:`by_activation` gives.
+
+    Behind a hidden dense layer every place of a channel has a weight of its own, and the evidence of single regions is noise.
+
+    Args:
+        weight: As that of :func:`by_region`.
+
+    Raises:
+        OptionError: ``weight`` lies outside [0, 1].
+    """
+    weighed, counted = by_activation(), by_region(weight)
+
+    def backward(gradient: Tensor, value: Tensor, channels: int, layout: SampleLayout, batch: int) -> Tensor:
+        evidence = weighed.backward(gradient, value, channels, layout, batch)
+        return counted.backward(evidence, value, channels, layout, batch)
+
+    return RegionRule("by region of mean gradients", backward, reads_value=True, conserves=False)
 
 
 def by_section() -> RegionRule:
@@ -85,7 +107,7 @@ def by_section() -> RegionRule:
         target, others = (part / layout.spread(_size(part, layout, batch), part) for part in parts)
         return ((2 * target + others) / value.shape[channels]).expand_as(value)
 
-    return RegionRule("by section", backward, reads_value=True)
+    return RegionRule("by section", backward, reads_value=True, conserves=False)
 
 
 def _size(part: Tensor, layout: SampleLayout, batch: int) -> Tensor:
