@@ -1,5 +1,6 @@
 """What the coverage sweep checks of one model and method."""
 
+import re
 import time
 import traceback
 from collections.abc import Callable
@@ -37,7 +38,8 @@ def measure(name: str, case: Case, method: str, captured: Callable[[], Any]) -> 
     try:
         _check(found, case, captured, method)
     except RelpropError as error:
-        found |= {"captured": not isinstance(error, CaptureError), "problem": str(error), "refused": True}
+        said = re.sub(r"[^\s(]*/site-packages/", "", str(error))  # not where the libraries lie here
+        found |= {"captured": not isinstance(error, CaptureError), "problem": said, "refused": True}
     except Exception as error:  # the sweep reports every failure and goes on
         found["problem"] = told(error)
     return result(name, method, **found) | {"seconds": round(time.perf_counter() - start, 1)}

@@ -68,7 +68,9 @@ TOPICS = (
     Topic(
         "Sanity check: similarity after cascading randomization", ("checks",), "cascading-randomization", ("spearman_abs", "ssim")
     ),
-    Topic("Sanity check: similarity to the map of a random other class", ("checks",), "random-logit", ("spearman_abs", "spearman")),
+    Topic(
+        "Sanity check: similarity to the map of a random other class", ("checks",), "random-logit", ("spearman_abs", "spearman")
+    ),
     Topic("Conservation", ("voc", "vgg"), "conservation", ("conservation_error",)),
 )
 
