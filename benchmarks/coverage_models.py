@@ -1,11 +1,16 @@
 """The models of the coverage sweep: which there are, and how each is built with random weights that leave nothing degenerate."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+import coverage_libraries
+import coverage_towers
+import coverage_transformers
 import torch
-from torch import Tensor, nn
+from coverage_case import Case, Subject, randomize, torchvision
+from torch import nn
+
+from relprop.targets import Box, Neuron, Pixels
 
 TORCHVISION = (
     "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "efficientnet_v2_s", "googlenet", "inception_v3", "maxvit_t",
@@ -15,6 +20,24 @@ TORCHVISION = (
 )  # fmt: skip
 VIDEO = ["mc3_18", "mvit_v2_s", "r2plus1d_18", "r3d_18", "s3d", "swin3d_t"]
 FIXED_SIZES = {"inception_v3": 299, "swin_v2_t": 256, "maxvit_t": 224, "vit_b_32": 224}
+SEGMENTATION = ["deeplabv3_mobilenet_v3_large", "deeplabv3_resnet50", "fcn_resnet50", "lraspp_mobilenet_v3_large"]
+DETECTION: Mapping[str, tuple[str, Any]] = {
+    "retinanet_resnet50_fpn": ("cls_logits", Box()),
+    "retinanet_resnet50_fpn_v2": ("cls_logits", Box()),
+    "fcos_resnet50_fpn": ("cls_logits", Box()),
+    "ssd300_vgg16": ("cls_logits", Box()),
+    "ssdlite320_mobilenet_v3_large": ("cls_logits", Box()),
+    "fasterrcnn_mobilenet_v3_large_320_fpn": ("0.0", Neuron(None, (0, 1, 1))),
+    "maskrcnn_resnet50_fpn": ("0.3", Neuron(None, (0, 1, 1))),
+}
+"""Detectors up to their raw heads: which output, and what is explained of it."""
+
+FEATURES = (
+    "coat_lite_tiny", "convnext_atto", "csatv2", "densenet121", "edgenext_xx_small", "efficientnet_b0", "fastvit_t8", "hrnet_w18_small",
+    "mambaout_femto", "maxvit_rmlp_pico_rw_256", "mobilenetv3_small_050", "nextvit_small", "pvt_v2_b0", "regnetx_002", "repvit_m0_9",
+    "resnet18", "sequencer2d_s", "swin_tiny_patch4_window7_224", "swinv2_cr_tiny_ns_224", "vgg11", "vit_tiny_patch16_224", "xcit_nano_12_p16_224",
+)  # fmt: skip
+"""timm models as feature extractors."""
 
 SMALL = (
     "atto", "femto", "pico", "nano", "xxs", "xx_small", "x_small", "xs", "tiny", "_t", "mini", "zepto", "50", "b0", "s0", "18",
@@ -22,76 +45,27 @@ SMALL = (
 )  # fmt: skip
 """Marks of a small variant, from sure to unsure."""
 
-_VISION = {
-    "image_size": 64,
-    "patch_size": 16,
-    "hidden_size": 96,
-    "intermediate_size": 192,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 3,
-}
-_SWIN = {"image_size": 128, "patch_size": 4, "embed_dim": 24, "depths": [2, 2, 2], "num_heads": [1, 2, 4]}
-_TOWER = {"vision_config": _VISION, "text_config": {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}}
-HUGGING_FACE: Mapping[str, Mapping[str, Any]] = {
-    "beit": _VISION | {"use_relative_position_bias": True},
-    "bit": {"depths": [1, 1, 1, 1]},
-    "clip": _TOWER,
-    "convnext": {"depths": [1, 1, 2, 1]},
-    "convnextv2": {"depths": [1, 1, 2, 1]},
-    "cvt": {},
-    "data2vec-vision": _VISION,
-    "deit": _VISION,
-    "dinov2": _VISION,
-    "dinov2_with_registers": _VISION,
-    "donut-swin": _SWIN,
-    "efficientnet": {"width_coefficient": 1.0, "depth_coefficient": 1.0, "image_size": 128, "hidden_dim": 1280},
-    "focalnet": {"image_size": 128},
-    "hgnet_v2": {},
-    "hiera": {},
-    "ijepa": _VISION,
-    "levit": {},
-    "metaclip_2": _TOWER,
-    "mobilenet_v1": {},
-    "mobilenet_v2": {},
-    "mobilevit": {"image_size": 128},
-    "mobilevitv2": {"image_size": 128},
-    "poolformer": {},
-    "pp_lcnet": {},
-    "pvt": {"image_size": 64},
-    "pvt_v2": {"image_size": 64},
-    "regnet": {"depths": [1, 1, 2, 1]},
-    "resnet": {"depths": [1, 2, 2, 1]},
-    "segformer": {},
-    "siglip": _TOWER,
-    "swiftformer": {},
-    "swin": _SWIN | {"window_size": 4},
-    "swinv2": _SWIN | {"window_size": 4},
-    "textnet": {},
-    "vit": _VISION,
-    "vit_msn": _VISION,
-}
-"""Model types with the parts of their configuration that make a small model."""
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A model of the sweep: ``name`` as in ``timm:resnet18``, and the family that it stands for."""
-
-    name: str
-    family: str
-
 
 def subjects() -> list[Subject]:
     """Return every model of the sweep, by library and family."""
-    vision = [Subject(f"torchvision:{name}", name) for name in TORCHVISION]
-    video = [Subject(f"torchvision-video:{name}", name) for name in VIDEO]
-    hugging_face = [Subject(f"hf:{kind}", kind) for kind in HUGGING_FACE]
-    return [*vision, *video, *timm_subjects(), *hugging_face]
+    named: dict[str, Any] = {
+        "torchvision": TORCHVISION,
+        "torchvision-segmentation": SEGMENTATION,
+        "torchvision-detection": DETECTION,
+        "torchvision-video": VIDEO,
+        "timm-features": FEATURES,
+        **coverage_transformers.NAMES,
+        **coverage_towers.NAMES,
+        **coverage_libraries.NAMES,
+    }
+    found = {library: [Subject(f"{library}:{name}", name) for name in names] for library, names in named.items()}
+    found["timm"] = timm_subjects()
+    return [subject for library in _BUILDERS for subject in found[library]]
 
 
 def timm_subjects() -> list[Subject]:
     """Return the smallest variant, as far as names and input sizes tell, of every timm module that registers models."""
-    _torchvision()
+    torchvision()
     import timm
 
     def size(name: str) -> tuple[int, int, int]:
@@ -107,78 +81,85 @@ def timm_subjects() -> list[Subject]:
     return found
 
 
-def build(name: str) -> tuple[nn.Module, Tensor]:
+def build(name: str) -> Case:
     """Build a model of the sweep and an example batch of two, both in float64, deterministic for a name."""
     torch.manual_seed(0)
     library, _, short = name.partition(":")
-    model, shape = _BUILDERS[library](short)
-    randomize(model)
-    return model.double().eval(), torch.randn(2, *shape, dtype=torch.float64)
+    case = _BUILDERS[library](short)
+    randomize(case.model)
+    return case.double()
 
 
-def _torchvision() -> Any:  # noqa: ANN401 - a module
-    from relprop.zoo.torchvision_ops import import_torchvision
-
-    return import_torchvision()
-
-
-def _build_torchvision(name: str) -> tuple[nn.Module, tuple[int, ...]]:
+def _torchvision(name: str) -> Case:
     size = FIXED_SIZES.get(name, 96)
-    return _torchvision().models.get_model(name, weights=None), (3, size, size)
+    return Case(torchvision().models.get_model(name, weights=None), _images(3, size, size))
 
 
-def _build_video(name: str) -> tuple[nn.Module, tuple[int, ...]]:
-    _torchvision()
+def _segmentation(name: str) -> Case:
+    return Case(torchvision().models.get_model(name, weights=None, weights_backbone=None), _images(3, 64, 64), Pixels(), "out")
+
+
+def _detection(name: str) -> Case:
+    import relprop.zoo
+
+    model = torchvision().models.get_model(name, weights=None, weights_backbone=None, num_classes=4)
+    output, target = DETECTION[name]
+    size = 260 if name == "ssd300_vgg16" else 64
+    return Case(relprop.zoo.raw_head(model.eval()), _images(3, size, size).sigmoid(), target, output)
+
+
+def _video(name: str) -> Case:
+    torchvision()
     from torchvision.models import video
 
     frames, size = (16, 224) if name in {"mvit_v2_s", "s3d"} else (8, 64) if name.startswith("swin") else (4, 32)
-    return getattr(video, name)(weights=None), (3, frames, size, size)
+    return Case(getattr(video, name)(weights=None), _images(3, frames, size, size))
 
 
-def _build_timm(name: str) -> tuple[nn.Module, tuple[int, ...]]:
-    _torchvision()
+def _timm(name: str) -> Case:
+    torchvision()
     import timm
 
     model = timm.create_model(name, pretrained=False)
     if not getattr(model, "num_classes", 0):
         model = timm.create_model(name, pretrained=False, num_classes=10)
-    config = model.pretrained_cfg
+    return Case(model, _images(*_timm_shape(model, model.pretrained_cfg)))
+
+
+def _timm_shape(model: nn.Module, config: Mapping[str, Any]) -> tuple[int, ...]:
     channels, *size = config["input_size"]
     free = not config.get("fixed_input_size") and not any(isinstance(m, nn.MultiheadAttention) for m in model.modules())
     minimum = config.get("min_input_size")
-    return model, (channels, *(minimum[1:] if free and minimum else size))
+    return (channels, *(minimum[1:] if free and minimum else size))
 
 
-def _build_hugging_face(kind: str) -> tuple[nn.Module, tuple[int, ...]]:
-    _torchvision()
-    from transformers import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING, AutoConfig
+def _features(name: str) -> Case:
+    """Return a feature extractor, asked for the unit of its last map that both samples excite most."""
+    torchvision()
+    import timm
 
-    config = AutoConfig.for_model(kind, **HUGGING_FACE[kind], num_labels=10)
-    vision = getattr(config, "vision_config", config)
-    size = getattr(vision, "image_size", None) or 64
-    size = size if isinstance(size, int) else size[0]
-    classes = MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING[type(config)]
-    model = classes[0] if isinstance(classes, tuple) else classes
-    return model(config), (getattr(vision, "num_channels", 3), size, size)
+    model = timm.create_model(name, pretrained=False, features_only=True).eval()
+    settings = timm.get_pretrained_cfg(name).to_dict()
+    images = _images(*_timm_shape(model, settings))
+    randomize(model)  # before the unit is chosen
+    with torch.no_grad():
+        maps = model(images)
+    unit = torch.unravel_index(maps[-1].amin(0).argmax(), maps[-1].shape[1:])
+    return Case(model, images, Neuron(None, tuple(map(int, unit))), str(len(maps) - 1))
 
 
-_BUILDERS: Mapping[str, Callable[[str], tuple[nn.Module, tuple[int, ...]]]] = {
-    "torchvision": _build_torchvision,
-    "torchvision-video": _build_video,
-    "timm": _build_timm,
-    "hf": _build_hugging_face,
+def _images(*shape: int) -> torch.Tensor:
+    return torch.randn(2, *shape)
+
+
+_BUILDERS: Mapping[str, Callable[[str], Case]] = {
+    "torchvision": _torchvision,
+    "torchvision-segmentation": _segmentation,
+    "torchvision-detection": _detection,
+    "torchvision-video": _video,
+    "timm": _timm,
+    "timm-features": _features,
+    **coverage_transformers.BUILDERS,
+    **coverage_towers.BUILDERS,
+    **coverage_libraries.BUILDERS,
 }
-
-
-@torch.no_grad()
-def randomize(model: nn.Module) -> None:
-    """Replace whatever a fresh model holds constant (norm weights and statistics, layer scales, empty heads) by random values."""
-    for parameter in model.parameters():
-        if parameter.is_floating_point() and parameter.numel() > 1 and parameter.min() == parameter.max():
-            around_one = bool(parameter.flatten()[0] > 0.5)
-            parameter.uniform_(0.5, 1.5) if around_one else parameter.normal_(0, 0.1)
-    for name, buffer in model.named_buffers():
-        if name.endswith("running_mean"):
-            buffer.normal_(0, 0.1)
-        elif name.endswith("running_var"):
-            buffer.uniform_(0.5, 1.5)

@@ -203,6 +203,32 @@ def test_integer_input_gets_a_note():
     assert "not floating point" in explanation.notes[0]
 
 
+@pytest.mark.parametrize("tokens_apart", [False, True])
+def test_tokens_looked_up_with_time_first(tokens_apart):
+    class TimeFirst(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words, self.head = nn.Embedding(9, 4), nn.Linear(4, 3)
+
+        def forward(self, ids):
+            found = self.words(ids.t().flatten()).unflatten(0, (3, -1)) if tokens_apart else self.words(ids.t())
+            return self.head(found.relu().sum(0))
+
+    model, ids = TimeFirst().double().eval(), torch.tensor([[1, 2, 5], [0, 4, 7]])
+    plain = nn.Sequential(model.words, nn.ReLU(), SumTokens(), model.head)
+    for method in ("rap", "lrp-epsilon"):
+        found, expected = (relprop.explain(m, ids, 0, method=method) for m in (model, plain))
+        relevance = found.relevance
+        assert relevance.shape[0] == 2
+        torch.testing.assert_close(relevance.reshape(2, 3, 4), expected.relevance)
+        torch.testing.assert_close(relevance.reshape(2, -1).sum(1) + found.absorbed, found.logits[:, 0])
+
+
+class SumTokens(nn.Module):
+    def forward(self, x):
+        return x.sum(1)
+
+
 def test_integer_image_that_is_cast():
     class Casting(nn.Module):
         def __init__(self):

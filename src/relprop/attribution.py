@@ -191,8 +191,11 @@ class Attribution:
             name = "layers" if request.layers else "concepts"
             raise OptionError(f"Method {self.name!r} gives relevance to inputs only; leave {name} out.")
         if not any(v.is_floating_point() for _, v in request.given.tensors):
-            kinds = [str(v.dtype) for _, v in request.given.tensors]
-            raise InputError(f"Method {self.name!r} needs a floating point input; these are {kinds}.")
+            kinds = " and ".join(dict.fromkeys(str(v.dtype).removeprefix("torch.") for _, v in request.given.tensors))
+            raise InputError(
+                f"Method {self.name!r} needs a floating point input, such as embeddings, and these are {kinds}; give embeddings, or take a "
+                "propagation method such as 'lrp-epsilon', which reads relevance at what is looked up."
+            )
         question = request.ask(plan.model(request.given))
         if question.target is None and not self.any_output:
             what = "output_relevance" if question.output_relevance is not None else question.asked.words[0]

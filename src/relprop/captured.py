@@ -89,7 +89,8 @@ def _check_like(name: str, value: object, example: Tensor, *, shared: bool) -> N
         raise InputError(f"The tensor {name!r} is {value.dtype}; the model was captured with {example.dtype}.")
     if shared and value.shape != example.shape:
         raise InputError(
-            f"The tensor {name!r}, which all samples share, has shape {tuple(value.shape)}; the model was captured with {tuple(example.shape)}."
+            f"The tensor {name!r}, which all samples share, has shape {tuple(value.shape)}; give one of shape {tuple(example.shape)}, as at the "
+            "capture."
         )
     wanted, shape = "×".join(["batch", *map(str, example.shape[1:])]), tuple(value.shape)
     if value.shape == example.shape[1:]:

@@ -105,7 +105,9 @@ def capture(model: nn.Module, inputs: Inputs, output: str | int | None = None) -
     except UnsupportedOpError:
         for shared in _shareable(inputs):
             with contextlib.suppress(UnsupportedOpError):
-                return _separate(model, replace(inputs, shared=shared | fixed), output)
+                found = _separate(model, replace(inputs, shared=shared | fixed), output)
+                if found.dynamic or found.output.meta["val"].shape[:1] == (1,):  # one sample has one output
+                    return found
         raise
 
 

@@ -38,7 +38,10 @@ def refuse_mixed_samples(model: CapturedModel, inputs: Inputs) -> None:
         mixing = (model.output,)
     if mixing:
         listed = ", ".join(f"{op_name(node.target)} (in {node.meta.get(PATH) or 'the model itself'})" for node in mixing)
-        raise UnsupportedOpError(f"These ops mix the samples of a batch, so no sample has a relevance of its own: {listed}.")
+        raise UnsupportedOpError(
+            f"These ops mix the samples of a batch, so no sample has a relevance of its own: {listed}; change the model there so that it "
+            "computes each sample by itself."
+        )
 
 
 def _mixing(model: CapturedModel, inputs: Inputs, samples: Samples) -> Collection[fx.Node]:

@@ -53,6 +53,14 @@ class SampleLayout:
             return values.reshape(batch, -1)
         return values.unflatten(self.dim, (-1, batch, self.inner)).movedim(self.dim + 1, 0).reshape(batch, -1)
 
+    def batch_first(self, values: Tensor, batch: int) -> Tensor:
+        """Return ``values`` as ``(batch, …)``, the other dimensions in their order; those of a single sample as they are."""
+        if self.dim is None:
+            return values
+        if values.shape[self.dim] == batch:
+            return values.movedim(self.dim, 0)
+        return values.unflatten(self.dim, (-1, batch, self.inner)).movedim(self.dim + 1, 0).flatten(self.dim + 1, self.dim + 2)
+
     def spread(self, per_sample: Tensor, like: Tensor) -> Tensor:
         """Return ``per_sample`` of shape ``(batch,)`` such that it broadcasts over ``like``, each sample to its own elements."""
         if self.dim is None:

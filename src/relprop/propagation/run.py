@@ -113,9 +113,14 @@ class Run:
                 relevances[target] = relevances[target] + part if target in relevances else part
             _free(self._schedule.backward.get(step.node, ()), values)
         found = [relevances.get(leaf) for leaf in plan.leaves]
-        return [
+        filled = [
             _zeros(values[leaf], output_relevance.dtype) if r is None else r for leaf, r in zip(plan.leaves, found, strict=True)
-        ], absorbed
+        ]
+        return [self._batch_first(leaf, part) for leaf, part in zip(plan.leaves, filled, strict=True)], absorbed
+
+    def _batch_first(self, leaf: fx.Node, relevance: Tensor) -> Tensor:
+        """Relevance as ``(batch, …)``, where what is looked up of an input has its samples elsewhere: time first, say."""
+        return relevance if leaf.op == "placeholder" else self.plan.facts.layouts[leaf].batch_first(relevance, self.batch)
 
     def _whole(self, node: fx.Node, relevance: Any, values: Values) -> Any:  # noqa: ANN401 - a tensor, or a list with gaps
         """Relevance: ``R = x c`` where the multiplier ``c`` is carried in its place."""

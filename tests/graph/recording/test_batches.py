@@ -151,6 +151,20 @@ SEPARATE = {
 }
 
 
+def test_samples_mixed_with_a_mask_are_refused_and_not_paired_with_each_mask():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(4, 3)
+
+        def forward(self, x, mask):
+            return self.head(x / x.abs().max()) * mask
+
+    x = torch.randn(2, 4, dtype=torch.float64)
+    with pytest.raises(UnsupportedOpError, match="mix the samples"):
+        relprop.explain(Scaled().double().eval(), {"x": x, "mask": torch.ones(2, 1, dtype=torch.long)}, 0, method="lrp-epsilon")
+
+
 @pytest.mark.parametrize("name", MIXED)
 @pytest.mark.parametrize("method", ["lrp-epsilon", "gradient"])
 def test_mixed_samples_are_refused(name, method):

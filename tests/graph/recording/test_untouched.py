@@ -10,6 +10,8 @@ from torch.nn.utils import parametrizations, spectral_norm
 import relprop
 from relprop.errors import RelpropError
 from relprop.graph.recording.hooks import observes
+from relprop.targets import Neuron
+from relprop.zoo import import_torchvision
 
 
 def network() -> nn.Sequential:
@@ -141,6 +143,20 @@ def test_what_a_hook_does_is_read_from_its_code():
     assert not observes(lambda module, args, out: setattr(module, "seen", out))
     assert not observes(CHANGING["written"])
     assert not observes(print)
+
+
+def test_hooks_by_which_a_backbone_collects_its_hidden_states():
+    import_torchvision()
+    from transformers import Dinov2Backbone, Dinov2Config
+
+    sizes = {"image_size": 16, "patch_size": 8, "hidden_size": 8, "num_attention_heads": 2}
+    backbone = Dinov2Backbone(Dinov2Config(**sizes, num_hidden_layers=2, out_features=["stage1", "stage2"])).double().eval()
+    images = torch.randn(2, 3, 16, 16, dtype=torch.float64)
+    with torch.no_grad():
+        expected = backbone(images).feature_maps  # installs the hooks
+    for index, features in enumerate(expected):
+        explanation = relprop.explain(backbone, images, Neuron(None, 0), output=f"feature_maps.{index}")
+        torch.testing.assert_close(explanation.logits, features)
 
 
 def test_weights_that_hooks_and_parametrizations_compute():

@@ -21,7 +21,7 @@ def observes(hook: Callable[..., Any]) -> bool:
     """Whether a hook certainly returns nothing and writes to none of its arguments, as its code shows; when in doubt, not."""
     function: Any = hook.__func__ if isinstance(hook, types.MethodType) else hook
     function = vars(type(function)).get("__call__") if not isinstance(function, types.FunctionType) else function
-    if not isinstance(function, types.FunctionType):
+    if not isinstance(function, types.FunctionType) or function.__module__ in _READ_AGAIN:
         return False
     code = function.__code__
     if code.co_flags & (0x20 | 0x80 | 0x200):  # generators and coroutines
@@ -31,6 +31,9 @@ def observes(hook: Callable[..., Any]) -> bool:
     own = {code.co_varnames[0]} if isinstance(hook, types.MethodType) and code.co_argcount else set[str]()
     return _returns_nothing(steps) and not any(_writes(steps, i, arguments - own) for i in range(len(steps)))
 
+
+_READ_AGAIN = frozenset({"transformers.utils.output_capturing"})
+"""Modules whose hooks collect what the model itself reads afterwards: the hidden states of a backbone."""
 
 _SKIPPED = frozenset({"RESUME", "PRECALL", "NOP", "CACHE", "EXTENDED_ARG", "COPY_FREE_VARS", "MAKE_CELL"})
 

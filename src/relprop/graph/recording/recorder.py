@@ -289,7 +289,7 @@ class Recorder(TorchDispatchMode):
         except NotImplementedError:
             raise UnsupportedOpError(
                 f"The size of what {op_name(func)} (in {self.path or 'the model itself'}) returns depends on the input's values, so no plan "
-                "can be made."
+                "can be made; capture a part of the model that does without it."
             ) from None
 
     def _shown(
