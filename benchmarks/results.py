@@ -98,8 +98,13 @@ def evaluations(name: str, options: argparse.Namespace) -> Iterator[Evaluation]:
         (run["models"], SETTINGS["slow_methods"]),
     )
     for models, methods in parts[: 3 if options.slow else 2]:
-        if models:
-            yield from_mapping({**run, "models": [_model(model) for model in models], "methods": methods}, f"The run {name}")
+        chosen = {"models": list(map(_model, _chosen(models, options.models))), "methods": _chosen(methods, options.methods)}
+        if all(chosen.values()):
+            yield from_mapping({**run, **chosen}, f"The run {name}")
+
+
+def _chosen(names: list[str], wanted: list[str] | None) -> list[str]:
+    return [name for name in names if not wanted or name in wanted]
 
 
 def _data(name: str, options: argparse.Namespace) -> str:
@@ -267,6 +272,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
     running = commands.add_parser("run")
+    running.add_argument("--models", nargs="+", help="only these")
+    running.add_argument("--methods", nargs="+", help="only these")
     running.add_argument("--slow", action="store_true", help="the slow methods, too")
     running.add_argument("--limit", type=int, help="take only so many images of each run; for a trial, in another folder")
     running.add_argument("runs", nargs="*", metavar="RUN", help=f"{', '.join(SETTINGS['runs'])}; all where left out")
