@@ -463,13 +463,13 @@ def test_a_photo_in_tiles(folder):
     result = run(folder, "--tiles", "3", "--npy", "--json", photos=["wide.png"])
     assert result.exit_code == 0, result.output
     relevance = np.load(folder / "out" / "wide-rap.npy")
-    assert relevance.shape == (3, 60, 133), "24 + 2 · 18 pixels, in the shape of the photo"
+    assert relevance.shape == (3, 48, 107), "24 + 2 · 12 pixels, in the shape of the photo"
     record = json.loads((folder / "out" / "wide-rap.json").read_text())
     assert record["tiles"][0]["box"] == [0, 0, 24, 24]
-    assert record["tiles"][-1]["box"] == [109, 36, 133, 60]
+    assert record["tiles"][-1]["box"] == [83, 24, 107, 48]
     assert len(record["tiles"]) == 3 * 8
     assert any("24 tiles of 24×24" in text for text in record["notes"])
-    assert {tuple(entry["box"])[1] for entry in record["tiles"]} == {0, 18, 36}
+    assert {tuple(entry["box"])[1] for entry in record["tiles"]} == {0, 12, 24}
 
 
 @pytest.mark.parametrize("targets", [("dog",), ("dog", "cow"), ("top:2",), ("contrast:dog,cow",)])

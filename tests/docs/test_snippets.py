@@ -26,7 +26,7 @@ BLOCK = re.compile(
 )
 READ_ONLY = (
     *("--device cuda", "--engine ray", "reproduce rap-table1", "evaluate run.toml", "relprop serve"),
-    *("imagenet:ILSVRC2012", "mosaic:mosaics.json"),
+    *("imagenet:ILSVRC2012", "coco:COCO", "mosaic:mosaics.json"),
 )
 """What needs a GPU, a cluster or data sets, or serves until it is told to stop; run.toml runs in a test of its own."""
 
