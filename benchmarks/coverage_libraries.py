@@ -40,7 +40,7 @@ def _smp(name: str) -> Case:
     import segmentation_models_pytorch as smp
 
     made, settings = SMP[name]
-    size = 224 if made == "DPT" else 64
+    size = {"DPT": 224, "PAN": 128}.get(made, 64)
     model = getattr(smp, made)(**({"encoder_name": "resnet18"} | dict(settings)), encoder_weights=None, classes=3)
     return Case(model, torch.randn(2, 3, size, size), Pixels())
 

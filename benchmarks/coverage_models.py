@@ -104,7 +104,7 @@ def _detection(name: str) -> Case:
 
     model = torchvision().models.get_model(name, weights=None, weights_backbone=None, num_classes=4)
     output, target = DETECTION[name]
-    size = 260 if name == "ssd300_vgg16" else 64
+    size = 300 if name == "ssd300_vgg16" else 64
     return Case(relprop.zoo.raw_head(model.eval()), _images(3, size, size).sigmoid(), target, output)
 
 

@@ -42,7 +42,7 @@ with autograd on the model itself.
 Classifiers are asked for their predicted class, segmentations for `Pixels()`, detectors and query models for `Box()`, embeddings for
 `Similarity(…)`, regressions for `Output()`, and feature maps, masks, waveforms and frames for a unit, see [Targets](../targets.md). Texts are
 token numbers with an attention mask, where the model takes one: relevance is read at the word embeddings, and `gradient` is given these as
-`inputs_embeds`.
+`inputs_embeds`. The table counts the covered among those that were measured; a dash is a method that was not.
 
 `torchaudio.models` is imported alone, because torchaudio's compiled ops do not load beside the CPU build of torch measured here. torch-geometric
 is left out: a batch of graphs is one large graph, in which samples do not stand along a dimension."""
