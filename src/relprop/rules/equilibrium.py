@@ -33,8 +33,8 @@ def equilibrium(ratio: float = 2.0) -> Rule:
 
     def backward(call: Call, relevance: Tensor) -> Relevances:
         linear, _ = call.as_linear()
-        positive, size = _normalized(relevance.clamp(min=0), call.layout, call.batch)
-        negative, other = _normalized(relevance.clamp(max=0), call.layout, call.batch)
+        positive, size = over_its_sum(relevance.clamp(min=0), call.layout, call.batch)
+        negative, other = over_its_sum(relevance.clamp(max=0), call.layout, call.batch)
         active = (call.x > 0).to(relevance.dtype)
         wide = is_wide(linear)
         shares = _shared(linear, call.x.clamp(min=0), (ratio if wide else 1.0) * positive + negative)
@@ -53,7 +53,7 @@ def is_wide(linear: Linear) -> bool:
     return linear.weight is not None and math.prod(linear.weight.shape[2:]) > 1
 
 
-def _normalized(part: Tensor, layout: SampleLayout, batch: int) -> tuple[Tensor, Tensor]:
+def over_its_sum(part: Tensor, layout: SampleLayout, batch: int) -> tuple[Tensor, Tensor]:
     """Relevance of one sign over the magnitude of its sum per sample, and that magnitude, ``(batch,)``."""
     size = layout.sum(part, batch).abs()
     return part / layout.spread(torch.where(size > 0, size, 1.0), part), size

@@ -4,11 +4,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from relprop.errors import OptionError, UnsupportedOpError
 from relprop.ops.layout import SampleLayout
+from relprop.rules.equilibrium import over_its_sum
 from relprop.rules.kernel import divide
 
 RegionFunction = Callable[[Tensor, Tensor, int, SampleLayout, int], Tensor]
@@ -104,13 +104,7 @@ def by_section() -> RegionRule:
     def backward(gradient: Tensor, value: Tensor, channels: int, layout: SampleLayout, batch: int) -> Tensor:
         evidence = weighed.backward(gradient, value, channels, layout, batch).sum(channels, keepdim=True)
         parts = (evidence.clamp(min=0), evidence.clamp(max=0))
-        target, others = (part / layout.spread(_size(part, layout, batch), part) for part in parts)
+        target, others = (over_its_sum(part, layout, batch)[0] for part in parts)
         return ((2 * target + others) / value.shape[channels]).expand_as(value)
 
     return RegionRule("by section", backward, reads_value=True, conserves=False)
-
-
-def _size(part: Tensor, layout: SampleLayout, batch: int) -> Tensor:
-    """The magnitude of a sample's sum, ``(batch,)``; one where it is zero."""
-    size = layout.sum(part, batch).abs()
-    return torch.where(size > 0, size, 1.0)

@@ -30,7 +30,7 @@ def sectional() -> Rule:
                 _samples(call.x.clamp(min=0), below, call.batch), _samples(relevance, call.layout, call.batch), strict=True
             )
         ]
-        shares, total = _joined(found, below, call.batch), call.layout.sum(relevance, call.batch)
+        shares, total = _joined(found, below), call.layout.sum(relevance, call.batch)
         if is_wide(linear):
             shares = lowered(call, 2 * shares, total)
         return {call.data: shares, ABSORBED: total - below.sum(shares, call.batch)}
@@ -51,21 +51,13 @@ def _samples(values: Tensor, layout: SampleLayout, batch: int) -> Sequence[Tenso
     """Return the values of every sample, each with the dimensions of a batch of one."""
     if layout.dim is None:
         return [values]
-    if values.shape[layout.dim] == batch:
-        return values.split(1, layout.dim)
-    return [values.index_select(layout.dim, places) for places in _places(values.shape[layout.dim], layout, batch)]
+    parts = values.unflatten(layout.dim, (-1, batch, layout.inner)).unbind(layout.dim + 1)
+    return [part.flatten(layout.dim, layout.dim + 1) for part in parts]
 
 
-def _joined(found: Sequence[Tensor], layout: SampleLayout, batch: int) -> Tensor:
+def _joined(found: Sequence[Tensor], layout: SampleLayout) -> Tensor:
     """Undo :func:`_samples`."""
     if layout.dim is None:
         return found[0]
-    whole = torch.cat(list(found), layout.dim)
-    if whole.shape[layout.dim] == batch:
-        return whole
-    return whole.index_select(layout.dim, _places(whole.shape[layout.dim], layout, batch).flatten().argsort())
-
-
-def _places(size: int, layout: SampleLayout, batch: int) -> Tensor:
-    """The indices of every sample along the batch dimension, ``(batch, size / batch)``."""
-    return torch.arange(size).view(-1, batch, layout.inner).movedim(1, 0).reshape(batch, -1)
+    parts = [part.unflatten(layout.dim, (-1, layout.inner)) for part in found]
+    return torch.stack(parts, layout.dim + 1).flatten(layout.dim, layout.dim + 2)
