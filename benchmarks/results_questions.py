@@ -83,17 +83,15 @@ def answer(question: Question, found: Report) -> str:
         ["---", *["---:"] * (len(lines) + 1)],
         *([f"`{m}`", f"{ranks[m]:.1f}", *(_cell(of_model[m]) for of_model in lines.values())] for m in ordered),
     ]
-    others = [
-        f"`{method}` {interval(line.score)}" for of_model in lines.values() for method, line in _others(of_model, everywhere)
-    ]
     body = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    return f"## {question.title}\n\nScored by {question.scored}.\n\n{body}" + (
-        f"\n\nOf DeiT-tiny alone: {'; '.join(others)}." if others else ""
-    )
+    alone = [_alone(model, of_model, everywhere) for model, of_model in lines.items() if of_model.keys() - everywhere]
+    return "\n\n".join([f"## {question.title}", f"Scored by {question.scored}.", body, *alone])
 
 
-def _others(of_model: dict[str, Line], everywhere: set[str]) -> list[tuple[str, Line]]:
-    return sorted(((m, line) for m, line in of_model.items() if m not in everywhere), key=lambda pair: -pair[1].score.value)
+def _alone(model: str, of_model: dict[str, Line], everywhere: set[str]) -> str:
+    """Return the scores of the methods that were measured on this model and not on all, the best first."""
+    found = sorted((line for method, line in of_model.items() if method not in everywhere), key=lambda line: -line.score.value)
+    return f"Of `{model}` alone: {'; '.join(f'`{line.method}` {interval(line.score)}' for line in found)}."
 
 
 def _rank(method: str, of_model: dict[str, Line], everywhere: set[str]) -> int:
