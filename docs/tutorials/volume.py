@@ -101,8 +101,15 @@ explanation.heatmap().shape  # (B, D, H, W)
 plot_slices(explanation[:1], explanation.labels, percentile=100)
 
 # %% [markdown]
-# The vessel, as bright as the lesion, stays pale. For any other cut there is `View`, one map with its picture, and a sheet that lays views side by
-# side. Here is a run of slices of the next volume, with the true lesion in green: it shows how deep the red goes, and the end of a vessel that counts
+# The vessel, as bright as the lesion, stays pale. In a notebook the explanation itself is a picture, with a slider over the slices of each axis:
+# move them through the next volume.
+
+# %%
+explanation[1:2]
+
+# %% [markdown]
+# For any other cut there is `View`, one map with its picture, and a sheet that lays views side by
+# side. Here is a run of slices of that volume, with the true lesion in green: it shows how deep the red goes, and the end of a vessel that counts
 # *against* a lesion.
 
 

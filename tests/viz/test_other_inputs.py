@@ -138,7 +138,7 @@ def videos() -> relprop.Explanation:
     ("made", "drawn", "of_all", "more"),
     [
         (volumes, plot_slices, "depth", ""),
-        (videos, plot_frames, "frame 4", "2 more samples: <code>explanation.plot()</code>"),
+        (videos, plot_frames, "frame 4", "4 more maps: <code>explanation.plot()</code>"),
         (signals, plot_signals, "channel 1", ""),
         (rows, plot_features, "feature 0", "2 more samples: <code>explanation.plot(sample=…)</code>"),
     ],
@@ -150,8 +150,8 @@ def test_the_input_chooses_the_picture(made, drawn, of_all, more):
     assert any(text.startswith(of_all) for text in found)
     assert explanation._repr_png_().startswith(b"\x89PNG")
     page = explanation._repr_html_()
-    assert "data:image/png;base64," in page
-    assert more in page if more else "more samples" not in page
+    assert ("data:image/webp;base64," if drawn in (plot_slices, plot_frames) else "data:image/png;base64,") in page
+    assert more in page if more else "more" not in page
 
 
 def test_options_go_to_the_picture():

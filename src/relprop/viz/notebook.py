@@ -1,8 +1,9 @@
-"""Explanations in notebooks: a PNG of the first samples, and HTML; that of images has a slider over the explained classes."""
+"""Explanations in notebooks: a PNG of the first samples, and HTML.
 
-from base64 import b64encode
-from collections.abc import Sequence
-from html import escape
+That of images has a slider over the explained classes, that of volumes one over the slices of each axis, that of videos one over the frames.
+"""
+
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from relprop.errors import InputError
@@ -13,14 +14,15 @@ from relprop.viz.look import PLAIN
 from relprop.viz.page import png_of
 from relprop.viz.plot import strips_of
 from relprop.viz.sheet import draw_sheet
+from relprop.viz.sliders import Picture, frames, planes, slider
+from relprop.viz.stacks import Stack, stacks_of
 from relprop.viz.subjects import Subject, foot_of, subjects_of
+from relprop.viz.volumes import plot_frames, plot_slices
 
 IMAGES, MAPS = 4, 10
 """Of one explanation, the most images that a notebook shows, and the most maps of each."""
-_SLIDE = (
-    "const shown=this.closest('figure').querySelectorAll('img');"
-    "shown.forEach((image,n)=>{image.style.display=n==this.value?'':'none'})"
-)
+VOLUMES = 2
+"""The most maps of volumes or videos that a notebook shows: each has many slices."""
 
 
 def png_of_explanation(explanation: Drawable, labels: Sequence[str] | None = None) -> bytes | None:
@@ -59,15 +61,30 @@ def _other(explanation: Drawable, labels: Sequence[str] | None) -> bytes | None:
 
 
 def _html_of_other(explanation: Drawable, labels: Sequence[str] | None) -> str | None:
+    try:
+        drawn = picture_for(explanation)
+        if drawn in (plot_slices, plot_frames):
+            return _html_of_volumes(explanation, labels, frames if drawn is plot_frames else planes)
+    except InputError:
+        return None
     picture = _other(explanation, labels)
     if picture is None:
         return None
-    shown = 1 if picture_for(explanation) is plot_features else IMAGES
+    shown = 1 if drawn is plot_features else IMAGES
     hidden = len(explanation.logits) - shown
     how = "sample=…" if shown == 1 else ""
     samples = "sample" if hidden == 1 else "samples"
     rest = f"<p>… and {hidden} more {samples}: <code>explanation.plot({how})</code> draws more.</p>" if hidden > 0 else ""
-    return _image(picture, f"{explanation.method}: relevance", "") + rest
+    return Picture(picture, "png", f"{explanation.method}: relevance").html() + rest
+
+
+def _html_of_volumes(explanation: Drawable, labels: Sequence[str] | None, draw: Callable[[Stack, str], str]) -> str:
+    """The first maps of volumes or videos, with sliders."""
+    stacks = stacks_of(explanation, labels, PLAIN)
+    left = len(stacks) - VOLUMES
+    maps = "map" if left == 1 else "maps"
+    rest = f"<p>… and {left} more {maps}: <code>explanation.plot()</code> draws all.</p>" if left > 0 else ""
+    return "".join(draw(stack, explanation.method) for stack in stacks[:VOLUMES]) + rest
 
 
 def _figure(explanation: Drawable, subject: Subject) -> str:
@@ -75,27 +92,16 @@ def _figure(explanation: Drawable, subject: Subject) -> str:
     singles = [
         Subject((view,), subject.names[index : index + 1], subject.scores) for index, view in enumerate(subject.views[:MAPS])
     ]
-    pictures = "".join(_picture(explanation, single, hidden=index > 0) for index, single in enumerate(singles))
     left = len(subject.views) - len(singles)
     more = f"<figcaption>… and {left} more classes.</figcaption>" if left else ""
-    if len(singles) == 1:
-        return f"<figure style='margin:0'>{pictures}{more}</figure>"
-    slider = f"<input type='range' min='0' max='{len(singles) - 1}' value='0' step='1' oninput=\"{_SLIDE}\">"
-    label = f"<label style='font:12px sans-serif'>explained class, of {len(singles)}: {slider}</label>"
-    return f"<figure style='margin:0'>{label}{pictures}{more}</figure>"
+    return slider(f"explained class, of {len(singles)}", [_picture(explanation, single) for single in singles], below=more)
 
 
-def _picture(explanation: Drawable, subject: Subject, *, hidden: bool) -> str:
+def _picture(explanation: Drawable, subject: Subject) -> Picture:
     figure = draw_sheet(strips_of(subject), title=explanation.method, foot=_foot(explanation, [subject]))
-    named = subject.names[0].title if subject.names else "relevance"
-    text = f"{explanation.method}, {named}: photo, heat map, overlay and predicted classes"
-    # pages style pictures, which outweighs the attribute hidden
-    return _image(png_of(figure), text, ";display:none" * hidden)
-
-
-def _image(picture: bytes, text: str, style: str) -> str:
-    data = b64encode(picture).decode("ascii")
-    return f'<img style="max-width:100%{style}" alt="{escape(text, quote=True)}" src="data:image/png;base64,{data}">'
+    named = subject.names[0] if subject.names else None
+    text = f"{explanation.method}, {named.title if named else 'relevance'}: photo, heat map, overlay and predicted classes"
+    return Picture(png_of(figure), "png", text, named.name if named else "")
 
 
 def _foot(explanation: Drawable, subjects: Sequence[Subject]) -> list[str]:

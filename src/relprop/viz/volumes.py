@@ -1,38 +1,19 @@
-"""Maps of volumes and videos: three slices through the strongest voxel, or frames, each over the volume itself."""
+"""Figures of volumes and videos: three slices through the strongest voxel, or frames, each over the volume itself."""
 
 from collections.abc import Callable, Sequence
 from typing import Unpack
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
-from torch import Tensor
 
-from relprop.errors import InputError, OptionError
-from relprop.viz.classes import explained_classes
-from relprop.viz.colors import Bytes, Floats, scale_of
+from relprop.errors import OptionError
 from relprop.viz.drawable import Drawable
 from relprop.viz.look import Look, LookOptions
 from relprop.viz.sheet import draw_sheet
+from relprop.viz.stacks import AXES, Stack, stacks_of
 from relprop.viz.subjects import foot_of
 from relprop.viz.tiles import Cell, Strip
 from relprop.viz.views import View
-
-_AXES = ("depth", "height", "width")
-
-
-def volumes_of(explanation: Drawable) -> Tensor:
-    """Return the maps of volumes or videos, summed over channels, ``(B, K, D, H, W)``, on the CPU.
-
-    Raises:
-        InputError: They are no volumes, or hold NaN or infinite values.
-    """
-    maps = explanation.heatmap().detach().float().cpu()
-    if maps.dim() != 3 + explanation.absorbed.dim():
-        raise InputError(f"Slices need relevance of volumes, (B, C, D, H, W); these maps have shape {tuple(maps.shape)}.")
-    if not bool(maps.isfinite().all()):
-        raise InputError(f"The maps of method {explanation.method!r} hold NaN or infinite values and cannot be drawn.")
-    return maps.unsqueeze(1) if maps.dim() == 4 else maps
 
 
 def plot_slices(
@@ -57,15 +38,12 @@ def plot_slices(
         OptionError: The voxel lies outside, or a value of the look is out of its range.
     """
 
-    def cells(heatmap: Floats, volume: Bytes | None, chosen: Look) -> list[Cell]:
-        place = _strongest(heatmap) if at is None else at
-        if not all(0 <= index < size for index, size in zip(place, heatmap.shape, strict=True)):
-            raise OptionError(f"The voxel at={place} lies outside of a volume of {'×'.join(map(str, heatmap.shape))}.")
-        made: list[Cell] = []
-        for axis, name in enumerate(_AXES):
-            view = _view(explanation, np.asarray(heatmap.take(place[axis], axis)), _taken(volume, place[axis], axis), chosen)
-            made += _shown(view, f"{name} {place[axis]}")
-        return made
+    def cells(stack: Stack) -> list[Cell]:
+        place, shape = stack.strongest if at is None else at, stack.heatmap.shape
+        if not all(0 <= index < size for index, size in zip(place, shape, strict=True)):
+            raise OptionError(f"The voxel at={place} lies outside of a volume of {'×'.join(map(str, shape))}.")
+        slices = [(stack.slice(axis, place[axis]), f"{name} {place[axis]}") for axis, name in enumerate(AXES)]
+        return [cell for view, name in slices for cell in _shown(view, name)]
 
     return _drawn(explanation, labels, title, Look(**look), cells)
 
@@ -94,37 +72,19 @@ def plot_frames(
     if count < 1:
         raise OptionError(f"The number of frames, count={count}, must be at least one.")
 
-    def cells(heatmap: Floats, volume: Bytes | None, chosen: Look) -> list[Cell]:
-        times = np.unique(np.linspace(0, len(heatmap) - 1, count).round().astype(int))
-        views = [_view(explanation, heatmap[time], _taken(volume, int(time), 0), chosen) for time in times]
-        return [_frame(view, f"frame {time}") for view, time in zip(views, times, strict=True)]
+    def cells(stack: Stack) -> list[Cell]:
+        times = np.unique(np.linspace(0, len(stack.heatmap) - 1, count).round().astype(int))
+        return [_frame(stack.slice(0, int(time)), f"frame {time}") for time in times]
 
     return _drawn(explanation, labels, title, Look(**look), cells)
 
 
 def _drawn(
-    explanation: Drawable,
-    labels: Sequence[str] | None,
-    title: str | None,
-    look: Look,
-    cells: Callable[[Floats, Bytes | None, Look], list[Cell]],
+    explanation: Drawable, labels: Sequence[str] | None, title: str | None, look: Look, cells: Callable[[Stack], list[Cell]]
 ) -> Figure:
-    maps, volumes = volumes_of(explanation), _grays(explanation)
-    strips: list[Strip] = []
-    for sample in range(len(maps)):
-        names = explained_classes(explanation, sample, labels)
-        for index in range(maps.shape[1]):
-            heatmap = maps[sample, index].numpy()
-            scale = scale_of(heatmap.reshape(len(heatmap), -1), look)
-            chosen = Look(limit=max(abs(end) for end in scale.ends), smooth=look.smooth, opacity=look.opacity)
-            volume = None if volumes is None else volumes[sample]
-            strips.append(Strip(cells(heatmap, volume, chosen), names[index].title if names else f"sample {sample}"))
+    strips = [Strip(cells(stack), stack.title) for stack in stacks_of(explanation, labels, look)]
     foot = [*foot_of([explanation.method], look), "All slices of a volume share one scale."]
     return draw_sheet(strips, title=explanation.method if title is None else title, foot=foot)
-
-
-def _view(explanation: Drawable, heatmap: Floats, photo: Bytes | None, look: Look) -> View:
-    return View(heatmap, photo, look, explanation.meaning)
 
 
 def _shown(view: View, title: str) -> list[Cell]:
@@ -134,23 +94,3 @@ def _shown(view: View, title: str) -> list[Cell]:
 
 def _frame(view: View, title: str) -> Cell:
     return view.colors(title) if view.photo is None else view.overlay(title, legend=True)
-
-
-def _strongest(heatmap: Floats) -> tuple[int, ...]:
-    return tuple(int(index) for index in np.unravel_index(np.abs(heatmap).argmax(), heatmap.shape))
-
-
-def _grays(explanation: Drawable) -> Sequence[Bytes] | None:
-    """The explained volumes, ``(D, H, W, 3)`` each, from its least to its largest value; None where they are of other channels."""
-    inputs = explanation.inputs
-    if not isinstance(inputs, Tensor) or inputs.dim() != 5 or inputs.shape[1] not in {1, 3}:
-        return None
-    values = inputs.detach().float().cpu()
-    low, high = values.flatten(1).amin(1), values.flatten(1).amax(1)
-    spread = torch.where(high > low, high - low, 1.0).view(-1, 1, 1, 1, 1)
-    shown = ((values - low.view(-1, 1, 1, 1, 1)) / spread * 255).round().byte().movedim(1, -1)
-    return list(shown.expand(*shown.shape[:-1], 3).numpy())
-
-
-def _taken(volume: Bytes | None, index: int, axis: int) -> Bytes | None:
-    return None if volume is None else np.ascontiguousarray(volume.take(index, axis))
