@@ -356,7 +356,7 @@ def test_scripted_models_are_refused(convert):
 
 
 def test_an_example_that_does_not_fit_the_model():
-    with pytest.raises(CaptureError, match=r"captured: RuntimeError: Given groups=1"):
+    with pytest.raises(CaptureError, match=r"fails on these inputs, in 0: RuntimeError: Given groups=1"):
         relprop.Explainer(small(), X[:, :1])
 
 

@@ -3,17 +3,14 @@
 import contextlib
 import logging
 import math
-import sysconfig
-import traceback
 from collections.abc import Mapping
 from dataclasses import is_dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from relprop.errors import CaptureError, InputError, RelpropError, UnsupportedOpError, suggestion
+from relprop.errors import CaptureError, InputError, UnsupportedOpError, suggestion
 from relprop.graph.mates import refuse_mixed_samples
 from relprop.graph.model import CapturedModel
 from relprop.graph.nodes import BATCHES
@@ -22,14 +19,12 @@ from relprop.graph.passes.outputs import mark_outputs
 from relprop.graph.recording.copies import record_copies
 from relprop.graph.recording.record import Recording, as_module, record
 from relprop.graph.recording.recorder import ReadsValueError
+from relprop.graph.recording.refusal import refusal
 from relprop.graph.recording.twins import join
 from relprop.inputs import Inputs, batch_size
 from relprop.ops.op import hollow
 
 _logger = logging.getLogger(__name__)
-
-_LIBRARIES = (Path(torch.__file__).parent, Path(__file__).parents[1], Path(sysconfig.get_path("stdlib")))
-"""Where code lies that is not the user's."""
 
 
 def select_output(result: object, output: str | int | None) -> Tensor:
@@ -51,7 +46,9 @@ def select_output(result: object, output: str | int | None) -> Tensor:
     if wanted is not None and wanted in tensors:
         return tensors[wanted]
     if not tensors:
-        raise CaptureError(f"The model returns {type(result).__name__}, which holds no tensor to explain.")
+        raise CaptureError(
+            f"The model returns {type(result).__name__}, which holds no tensor to explain; give a module whose forward returns one."
+        )
     choices = ", ".join(repr(name) for name in list(tensors)[:_MOST]) + ", …" * (len(tensors) > _MOST)
     problem = f"no tensor {wanted!r}" if wanted is not None else "several tensors"
     near = "" if wanted is None else suggestion(wanted, tensors)
@@ -182,7 +179,7 @@ def _record(model: nn.Module, inputs: Inputs, output: str | int | None) -> tuple
         small, large = (record(model, inputs.resized(size), select) for size in BATCHES)
         join(small, large)
     except ReadsValueError as error:
-        raise _refusal(error) from error
+        raise refusal(error, model, inputs) from error
     except Exception:
         _logger.debug("no batch of another size can be captured", exc_info=True)
     else:
@@ -197,29 +194,5 @@ def _record(model: nn.Module, inputs: Inputs, output: str | int | None) -> tuple
     except Exception as error:
         found = record_copies(model, inputs, select) if batch_size(inputs) > 1 else None
         if found is None:
-            raise _refusal(error) from error
+            raise refusal(error, model, inputs) from error
         return found, batch_size(inputs)
-
-
-def _refusal(error: Exception) -> RelpropError:
-    """One sentence that names the line of the model that broke the recording."""
-    if isinstance(error, RelpropError):
-        return error
-    own = [f for f in traceback.extract_tb(error.__traceback__) if _is_of_the_model(f.filename)]
-    where = f" at {own[-1].filename}:{own[-1].lineno} in {own[-1].name} (`{own[-1].line}`)" if own else ""
-    if isinstance(error, ReadsValueError):
-        return CaptureError(
-            f"The model cannot be captured: it reads a value that depends on the input{where}, to branch on it or to compute with it as a "
-            "number, and other inputs may take another way; take the check out, or write it with torch.where."
-        )
-    message = str(error).strip().splitlines()
-    return CaptureError(f"The model cannot be captured: {type(error).__name__}{where}: {message[0] if message else 'no message'}")
-
-
-def _is_of_the_model(filename: str) -> bool:
-    """Whether a file is the user's: not of torch, this package, Python's standard library, or generated code."""
-    path = Path(filename)
-    installed = "site-packages" in path.parts
-    return not filename.startswith("<") and not any(
-        path.is_relative_to(library) and not (installed and library == _LIBRARIES[-1]) for library in _LIBRARIES
-    )

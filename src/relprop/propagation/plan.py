@@ -293,7 +293,8 @@ def _listed(steps: Sequence[Step]) -> str:
 def _refuse_without_path(roles: Roles, facts: Facts) -> None:
     if roles.output not in facts.carriers:
         raise UnsupportedOpError(
-            "The output depends on the input by comparisons, integers or detached values alone, so no relevance can reach the input."
+            "The output depends on the input by comparisons, integers or detached values alone, so no relevance can reach the input; "
+            "explain what the model computes in front of them, such as its logits, by output=… or a module that returns it."
         )
 
 

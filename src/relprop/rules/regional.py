@@ -67,7 +67,8 @@ def by_activation() -> RegionRule:
         places = [d for d in range(value.dim()) if d not in {channels, layout.dim}]
         if layout.dim is not None and value.shape[layout.dim] != batch:
             raise UnsupportedOpError(
-                "Channels are weighed by their mean over a sample, and here windows lie in the batch dimension."
+                "Channels are weighed by their mean over a sample, and here windows lie in the batch dimension; "
+                "take another upper=…, such as epsilon-plus."
             )
         return value * gradient.mean(places, keepdim=True)
 

@@ -20,6 +20,7 @@ _SLIDE = (
     "figure.querySelectorAll('img').forEach((image,n)=>{image.style.display=n==this.value?'':'none';"
     "if(n==this.value)figure.querySelector('output').value=image.dataset.name})"
 )
+_LABEL = "display:block;text-align:left;font:12px sans-serif"
 _WIDTH = 240
 """Of a slice, in pixels of the page."""
 
@@ -56,7 +57,7 @@ def slider(label: str, pictures: Sequence[Picture], first: int = 0, below: str =
         return f"<figure style='margin:0'>{shown}{below}</figure>"
     bar = f"<input type='range' min='0' max='{len(pictures) - 1}' value='{first}' step='1' oninput=\"{_SLIDE}\">"
     name = f"<output>{escape(pictures[first].name)}</output>"
-    return f"<figure style='margin:0'><label style='display:block;text-align:left;font:12px sans-serif'>{label}: {bar} {name}</label>{shown}{below}</figure>"
+    return f"<figure style='margin:0'><label style='{_LABEL}'>{label}: {bar} {name}</label>{shown}{below}</figure>"
 
 
 def planes(stack: Stack, method: str) -> str:

@@ -31,7 +31,10 @@ def record_copies(model: nn.Module, inputs: Inputs, select: Callable[[object], T
         return None
     second = _output(whole, among_mates(inputs, 0, size - 1))[1:2]
     if not equal_values(second, _output(copied, inputs.sample(0))):
-        raise UnsupportedOpError("The model mixes the samples of a batch, so no sample has a relevance of its own.")
+        raise UnsupportedOpError(
+            "The model mixes the samples of a batch, so no sample has a relevance of its own; change it so that "
+            "it computes each sample by itself."
+        )
     return copied
 
 

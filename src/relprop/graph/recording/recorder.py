@@ -73,6 +73,11 @@ class Recorder(TorchDispatchMode):
         self._names = names
         self._entries: dict[int, tuple[Tensor, Entry]] = {}
 
+    @property
+    def where(self) -> str:
+        """The module that is being called, as messages name it."""
+        return self.path or "the model itself"
+
     # --- tensors -----------------------------------------------------------------------------------------------------------------
 
     def input(self, name: str, example: Tensor) -> Traced:
@@ -186,7 +191,7 @@ class Recorder(TorchDispatchMode):
         kwargs = kwargs or {}
         if op_name(func) in PACKING:
             raise PackedSequenceError(
-                f"The model packs sequences (in {self.path or 'the model itself'}), which lays the samples of a batch out among each other; "
+                f"The model packs sequences (in {self.where}), which lays the samples of a batch out among each other; "
                 "let its recurrent layers read the padded sequences, and take the output of every sample at its own last step, with gather."
             )
         if len(args) > 1 and op_name(func) in INDEXED:
@@ -288,7 +293,7 @@ class Recorder(TorchDispatchMode):
             return _run_without_values(func, args, kwargs)
         except NotImplementedError:
             raise UnsupportedOpError(
-                f"The size of what {op_name(func)} (in {self.path or 'the model itself'}) returns depends on the input's values, so no plan "
+                f"The size of what {op_name(func)} (in {self.where}) returns depends on the input's values, so no plan "
                 "can be made; capture a part of the model that does without it."
             ) from None
 
@@ -326,16 +331,16 @@ class Recorder(TorchDispatchMode):
 
     def _write(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:  # noqa: ANN401
         """Record an op that writes in place as a new value of the memory that it writes to; the model's own tensors stay as they are."""
-        target = written(func, args, kwargs)
+        target = written(func, args, kwargs, self.where)
         entry = self.entry(target)
-        twin, given, named = functional(func, args, kwargs)
+        twin, given, named = functional(func, args, kwargs, self.where)
         with self:
             new = twin(*given, **named)
             new = new if new.dtype == target.dtype else new.to(target.dtype)
         part, (*wholes, _) = self.entry(new), self._chain(entry)
         with self:
             for view, whole in zip(reversed(entry.path), reversed(wholes), strict=True):
-                new = put_back(view, whole, new)
+                new = put_back(view, whole, new, self.where)
         memory, written_whole = entry.memory, self.entry(new)
         memory.node, memory.value, memory.version = written_whole.node, written_whole.value, memory.version + 1
         entry.node, entry.value, entry.version = part.node, part.value, memory.version

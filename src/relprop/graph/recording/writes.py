@@ -20,8 +20,8 @@ def _given(op: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[st
     return given | dict(zip(given, args, strict=False)) | dict(kwargs)
 
 
-def written(op: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:  # noqa: ANN401
-    """Return the tensor that an op writes to.
+def written(op: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], where: str) -> Tensor:  # noqa: ANN401
+    """Return the tensor that an op, called in a module, writes to.
 
     Raises:
         UnsupportedOpError: There are several.
@@ -30,7 +30,9 @@ def written(op: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor
     names = [a.name for a in op._schema.arguments if a.alias_info is not None and a.alias_info.is_write]
     targets = [given[name] for name in names if isinstance(given[name], Tensor)]
     if len(targets) != 1:
-        raise UnsupportedOpError(f"{op_name(op)} writes to several tensors at once, which cannot be captured.")
+        raise UnsupportedOpError(
+            f"{op_name(op)} (in {where}) writes to several tensors at once, which cannot be captured; write to one after the other."
+        )
     return targets[0]
 
 
@@ -38,8 +40,9 @@ def functional(
     op: Any,  # noqa: ANN401
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
+    where: str,
 ) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
-    """Return the op that computes what another writes, with its arguments.
+    """Return the op that computes what another, called in a module, writes, with its arguments.
 
     Raises:
         UnsupportedOpError: There is none.
@@ -53,7 +56,9 @@ def functional(
     for twin in sorted(overloads, key=lambda twin: twin._overloadname != op._overloadname):
         if not twin._schema.is_mutable and [str(a.type) for a in twin._schema.arguments] == wanted:
             return twin, args, {name: value for name, value in kwargs.items() if name not in outs}
-    raise UnsupportedOpError(f"{op_name(op)} writes in place and has no functional form, so it cannot be captured.")
+    raise UnsupportedOpError(
+        f"{op_name(op)} (in {where}) writes in place and has no functional form, so it cannot be captured; write to a new tensor."
+    )
 
 
 def is_view(node: fx.Node) -> bool:
@@ -73,8 +78,8 @@ def item_view(op: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], result:
     return View(aten.slice.Tensor, (dim, start, start + result[index].shape[dim]), {})
 
 
-def put_back(view: View, whole: Tensor, part: Tensor) -> Tensor:
-    """Return the whole with its view replaced by ``part``.
+def put_back(view: View, whole: Tensor, part: Tensor, where: str) -> Tensor:
+    """Return the whole with its view replaced by ``part``, which a module wrote.
 
     Raises:
         UnsupportedOpError: The view cannot be written through.
@@ -82,7 +87,9 @@ def put_back(view: View, whole: Tensor, part: Tensor) -> Tensor:
     name = op_name(view.op).removeprefix("aten::")
     back = _BACK.get(name)
     if back is None:
-        raise UnsupportedOpError(f"A write through the view that aten::{name} returns cannot be captured; write to a copy.")
+        raise UnsupportedOpError(
+            f"A write (in {where}) through the view that aten::{name} returns cannot be captured; write to a copy."
+        )
     return back(_given(view.op, (whole, *view.args), view.kwargs), whole, part)
 
 
