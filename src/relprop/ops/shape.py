@@ -292,6 +292,10 @@ def _slices_of_select(arguments: Arguments, output: Tensor, dim: int) -> dict[st
     return {"self": dim + (taken <= dim)}
 
 
+def _slices_of_cut(arguments: Arguments, output: Tensor, dim: int) -> dict[str, int] | None:
+    return {"self": dim} if dim != arguments["dim"] % output.dim() else None
+
+
 def _slices_of_squeeze(arguments: Arguments, output: Tensor, dim: int) -> dict[str, int] | None:
     if not isinstance(arguments.get("dim"), int):
         return _same_order(arguments, output, dim)
@@ -351,11 +355,11 @@ add_ops(["expand", "broadcast_to"], _shape_op(_expand))
 add_ops(["expand_as"], replace(_shape_op(_expand), reads=("self",)))
 add_ops(["repeat", "tile"], _shape_op(_repeat))
 add_ops(["repeat_interleave.self_int"], replace(_shape_op(_repeat_interleave), repeats=_repeats))
-add_ops(["slice"], replace(_shape_op(_slice), cuts=True))
+add_ops(["slice"], replace(_shape_op(_slice), cuts=True, slices=_slices_of_cut))
 add_ops(["select"], replace(_shape_op(_select), slices=_slices_of_select))
-add_ops(["narrow"], replace(_shape_op(_narrow), cuts=True))
+add_ops(["narrow"], replace(_shape_op(_narrow), cuts=True, slices=_slices_of_cut))
 add_ops(["index"], _shape_op(_index, needs=("indices",)))
-add_ops(["index_select"], replace(_shape_op(_index_select, needs=("index",)), cuts=True))
+add_ops(["index_select"], replace(_shape_op(_index_select, needs=("index",)), cuts=True, slices=_slices_of_cut))
 add_ops(["gather"], _shape_op(_gather, needs=("index",)))
 add_ops(["roll"], _shape_op(_roll))
 add_ops(["flip"], _shape_op(_flip))
