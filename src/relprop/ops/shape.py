@@ -255,12 +255,8 @@ def _without_inserted(call: Call, relevance: Tensor) -> Tensor:
     return relevance * ~call["mask"]
 
 
-def _accumulation(arguments: Mapping[str, Any]) -> str:
-    return "with accumulate=True" if arguments["accumulate"] else ""
-
-
 def _put(call: Call, relevance: Tensor) -> Tensor:
-    return relevance[_positions(call)].sum_to_size(call["values"].shape)
+    return relevance[positions(call)].sum_to_size(call["values"].shape)
 
 
 def _without_put(call: Call, relevance: Tensor) -> Tensor:
@@ -274,7 +270,8 @@ def _col2im(call: Call) -> tuple[Linear, None]:
     return Linear(None, forward, back, nonnegative=True), None
 
 
-def _positions(call: Call) -> tuple[Any, ...]:
+def positions(call: Call) -> tuple[Any, ...]:
+    """The places of ``index_put``, as Python indexes them."""
     return tuple(slice(None) if index is None else index for index in call["indices"])
 
 
@@ -393,7 +390,7 @@ for _name, (_source, _read, _clear, _needs) in _WRITES.items():
 _back = _written("values", _put, _without_put)
 add_ops(
     ["index_put"],
-    Op(Role.SHAPE, _back, data=("self", "values"), needs=("indices",), limit=_accumulation, nonnegative="inherits"),
+    Op(Role.SHAPE, _back, data=("self", "values"), needs=("indices",), nonnegative="inherits"),
 )
 add_ops(
     ["copy"],
