@@ -380,14 +380,16 @@ def test_a_size_that_depends_on_values_is_refused():
         relprop.Explainer(nn.Sequential(nn.Linear(4, 4), Choosing()), IMAGE.float())
 
 
-class PutSum(nn.Module):
+class Bicubic(nn.Module):
     def forward(self, x):
-        return x.mT.index_put((torch.tensor([0, 0]),), x.mT[:2], accumulate=True).mT
+        return nn.functional.grid_sample(
+            x.reshape(-1, 1, 2, 2), torch.zeros(len(x), 1, 4, 2).to(x), "bicubic", align_corners=False
+        ).flatten(1)
 
 
 def test_a_call_that_the_table_does_not_cover_says_why():
-    with pytest.raises(UnsupportedOpError, match=r"index_put with accumulate=True \(in 1\)"):
-        relprop.Explainer(nn.Sequential(nn.Linear(4, 4), PutSum(), nn.Linear(4, 2)), IMAGE.float())
+    with pytest.raises(UnsupportedOpError, match=r"grid_sampler with mode='bicubic' \(in 1\)"):
+        relprop.Explainer(nn.Sequential(nn.Linear(4, 4), Bicubic(), nn.Linear(4, 2)), IMAGE.float())
 
 
 class Odd(nn.Module):

@@ -119,6 +119,7 @@ def _settings() -> dict[str, dict[str, Any]]:
         "masked_fill.Tensor": {"value": ()},
         "index_put": {"indices": [None, torch.tensor([2, 0])], "values": (3, 2, 6)},
         "index_put.hacked_twin": {"indices": [torch.tensor([2, 0])], "values": (2, 4, 6)},
+        "relprop::index_put_add": {"indices": [None, torch.tensor([-2, 2, 0])], "values": (3, 3, 6)},
         "one_hot": {"self": PLACES, "num_classes": 5},
         "searchsorted": {"sorted_sequence": torch.arange(4.0).double()},
         "bucketize": {"boundaries": torch.arange(4.0).double()},

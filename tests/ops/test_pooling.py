@@ -11,10 +11,6 @@ GRID = torch.rand(1, 3, 2, 2, generator=torch.Generator().manual_seed(0), dtype=
 TURN = torch.tensor([[[0.8, 0.3, 0.1], [-0.3, 0.9, 0.0]]], dtype=torch.float64)
 
 
-def scattered(x):
-    return torch.zeros_like(x).scatter_add(2, torch.tensor([0, 2, 2]).expand(len(x), 2, 3), x)
-
-
 AVERAGES = {
     "avg 1d": (nn.AvgPool1d(2), (2, 5)),
     "avg 1d padded": (nn.AvgPool1d(3, stride=2, padding=1, ceil_mode=True), (2, 6)),
@@ -59,9 +55,6 @@ AVERAGES = {
     "trilinear": (nn.Upsample(scale_factor=2, mode="trilinear"), (1, 2, 2, 2)),
     "cumsum": (lambda x: torch.cumsum(x, 2), (2, 3)),
     "cumsum along the channels": (lambda x: x.cumsum(1), (3, 2)),
-    "scatter_add": (scattered, (2, 3)),
-    "index_add": (lambda x: torch.zeros_like(x[:, :2]).index_add(1, torch.tensor([0, 1, 1]), x), (3, 2)),
-    "index_add that subtracts": (lambda x: torch.zeros_like(x).index_add(1, torch.tensor([0, 0]), x, alpha=-2), (2, 3)),
     "grid_sample": (lambda x: F.grid_sample(x, GRID.expand(len(x), -1, -1, -1), align_corners=False), (2, 3, 4)),
     "grid_sample, nearest": (
         lambda x: F.grid_sample(x, GRID.expand(len(x), -1, -1, -1), "nearest", "border", align_corners=True),

@@ -155,7 +155,7 @@ class Op:
         gradient: The gradient of activations, softmax and norms; those of norms hold their standard deviation constant.
         data: Arguments that can carry relevance, in order of preference.
         needs: Names of arguments whose values ``backward`` or ``linear`` reads, ``"output"`` included.
-        limit: ``arguments -> ""`` for calls that the entry covers, else what sets a call apart, such as ``"with accumulate=True"``.
+        limit: ``arguments -> ""`` for calls that the entry covers, else what sets a call apart, such as ``"with mode='bicubic'"``.
         multiplier: For ops that move the elements of an operand, or multiply them by constants: what that does to multipliers.
         shares: How ``backward`` shares, as the plan prints it; the winner takes all where left out.
         pairwise: For products of two values: whether every contribution is one element of each times a number, so that both operands have

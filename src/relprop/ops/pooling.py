@@ -90,27 +90,6 @@ def _cumsum(call: Call) -> tuple[Linear, None]:
     return _fixed(lambda x: x.cumsum(dim), lambda c: c.flip(dim).cumsum(dim).flip(dim))
 
 
-def _scatter_add(call: Call) -> tuple[Linear, None]:
-    """Sums of what is scattered to one place; what they are added to is zero, see ``passes.simplify``."""
-    start, dim, index, source = (call[name] for name in ("self", "dim", "index", "src"))
-    ends = [end for size, used in zip(source.shape, index.shape, strict=True) for end in (size - used, 0)][::-1]
-    zeros = torch.zeros((), dtype=source.dtype, device=source.device).expand(start.shape)
-    return _fixed(lambda x: zeros.scatter_add(dim, index, x), lambda c: aten.constant_pad_nd(c.gather(dim, index), ends))
-
-
-def _index_add(call: Call) -> tuple[Linear, None]:
-    start, dim, index, source = (call[name] for name in ("self", "dim", "index", "source"))
-    zeros = torch.zeros((), dtype=source.dtype, device=source.device).expand(start.shape)
-
-    def forward(x: Tensor, weight: Tensor | None) -> Tensor:
-        return zeros.index_add(dim, index, x * weight)  # pyright: ignore[reportOperatorIssue]
-
-    def transpose(c: Tensor, weight: Tensor | None) -> Tensor:
-        return c.index_select(dim, index) * weight  # pyright: ignore[reportOperatorIssue]
-
-    return Linear(torch.full((), call["alpha"], dtype=source.dtype, device=source.device), forward, transpose), None
-
-
 def _bicubic(arguments: Mapping[str, Any]) -> str:
     """Bicubic sampling has weights of both signs, which no table holds."""
     return "with mode='bicubic'" if arguments["interpolation_mode"] == 2 else ""
@@ -266,8 +245,6 @@ add_ops(
 add_ops(["mean"], Op(Role.POOL, linear=_mean, nonnegative="inherits"))
 add_ops(["sum"], Op(Role.POOL, linear=_sum, nonnegative="inherits"))
 add_ops(["cumsum"], Op(Role.POOL, linear=_cumsum, nonnegative="inherits"))
-add_ops(["scatter_add"], Op(Role.POOL, linear=_scatter_add, data=("src",), needs=("index",), nonnegative="inherits"))
-add_ops(["index_add"], Op(Role.POOL, linear=_index_add, data=("source",), needs=("index",)))
 add_ops(
     ["grid_sampler", "grid_sampler_2d", "grid_sampler_3d"],
     Op(Role.POOL, linear=_grid_sample, data=("input",), needs=("grid",), limit=_bicubic, nonnegative="inherits"),

@@ -255,12 +255,8 @@ def _without_inserted(call: Call, relevance: Tensor) -> Tensor:
     return relevance * ~call["mask"]
 
 
-def _accumulation(arguments: Mapping[str, Any]) -> str:
-    return "with accumulate=True" if arguments["accumulate"] else ""
-
-
 def _put(call: Call, relevance: Tensor) -> Tensor:
-    return relevance[_positions(call)].sum_to_size(call["values"].shape)
+    return relevance[positions(call)].sum_to_size(call["values"].shape)
 
 
 def _without_put(call: Call, relevance: Tensor) -> Tensor:
@@ -274,7 +270,8 @@ def _col2im(call: Call) -> tuple[Linear, None]:
     return Linear(None, forward, back, nonnegative=True), None
 
 
-def _positions(call: Call) -> tuple[Any, ...]:
+def positions(call: Call) -> tuple[Any, ...]:
+    """The places of ``index_put``, as Python indexes them."""
     return tuple(slice(None) if index is None else index for index in call["indices"])
 
 
@@ -290,6 +287,10 @@ def _same_order(arguments: Arguments, output: Tensor, dim: int) -> dict[str, int
 def _slices_of_select(arguments: Arguments, output: Tensor, dim: int) -> dict[str, int]:
     taken = arguments["dim"] % (output.dim() + 1)
     return {"self": dim + (taken <= dim)}
+
+
+def _slices_of_cut(arguments: Arguments, output: Tensor, dim: int) -> dict[str, int] | None:
+    return {"self": dim} if dim != arguments["dim"] % output.dim() else None
 
 
 def _slices_of_squeeze(arguments: Arguments, output: Tensor, dim: int) -> dict[str, int] | None:
@@ -351,11 +352,11 @@ add_ops(["expand", "broadcast_to"], _shape_op(_expand))
 add_ops(["expand_as"], replace(_shape_op(_expand), reads=("self",)))
 add_ops(["repeat", "tile"], _shape_op(_repeat))
 add_ops(["repeat_interleave.self_int"], replace(_shape_op(_repeat_interleave), repeats=_repeats))
-add_ops(["slice"], replace(_shape_op(_slice), cuts=True))
+add_ops(["slice"], replace(_shape_op(_slice), cuts=True, slices=_slices_of_cut))
 add_ops(["select"], replace(_shape_op(_select), slices=_slices_of_select))
-add_ops(["narrow"], replace(_shape_op(_narrow), cuts=True))
+add_ops(["narrow"], replace(_shape_op(_narrow), cuts=True, slices=_slices_of_cut))
 add_ops(["index"], _shape_op(_index, needs=("indices",)))
-add_ops(["index_select"], replace(_shape_op(_index_select, needs=("index",)), cuts=True))
+add_ops(["index_select"], replace(_shape_op(_index_select, needs=("index",)), cuts=True, slices=_slices_of_cut))
 add_ops(["gather"], _shape_op(_gather, needs=("index",)))
 add_ops(["roll"], _shape_op(_roll))
 add_ops(["flip"], _shape_op(_flip))
@@ -389,7 +390,7 @@ for _name, (_source, _read, _clear, _needs) in _WRITES.items():
 _back = _written("values", _put, _without_put)
 add_ops(
     ["index_put"],
-    Op(Role.SHAPE, _back, data=("self", "values"), needs=("indices",), limit=_accumulation, nonnegative="inherits"),
+    Op(Role.SHAPE, _back, data=("self", "values"), needs=("indices",), nonnegative="inherits"),
 )
 add_ops(
     ["copy"],

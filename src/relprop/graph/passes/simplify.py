@@ -13,9 +13,11 @@ from relprop.graph.nodes import DEVICE, OUTPUTS, insert, replace, shape_of, valu
 from relprop.ops.op import Role
 from relprop.ops.table import arguments_of, entry
 
-aten = torch.ops.aten
+aten, own = torch.ops.aten, torch.ops.relprop
 _CONV = {1: aten.conv1d.default, 2: aten.conv2d.default, 3: aten.conv3d.default}
 _CONV_TRANSPOSE = {1: aten.conv_transpose1d.default, 2: aten.conv_transpose2d.input, 3: aten.conv_transpose3d.input}
+_SUMS = frozenset({aten.scatter_add.default, aten.index_add.default})
+_PUTS = frozenset({aten.index_put.default, aten.index_put.hacked_twin})
 _CHECKS = ("_assert", "sym_constrain", "_check")
 
 
@@ -130,14 +132,16 @@ def _rewrite_flat_linear(node: fx.Node) -> fx.Node | None:
 
 
 def _rewrite_accumulation(node: fx.Node) -> fx.Node | None:
-    """``scatter_add(x, …)`` and ``index_add(x, …)`` as ``x + scatter_add(0, …)``."""
-    if node.target not in {aten.scatter_add.default, aten.index_add.default}:
-        return None
-    start, *rest = node.args
-    if isinstance(start, fx.Node) and start.target is aten.zeros_like.default:
+    """``scatter_add(x, …)``, ``index_add(x, …)`` and ``index_put(x, …, accumulate=True)`` as ``x + scatter_add(0, …)``."""
+    start, *rest = node.args or [None]
+    if node.target in _PUTS and arguments_of(node)["accumulate"]:
+        summed, rest, kwargs = own.index_put_add.default, rest[:2], {}
+    elif node.target in _SUMS and not (isinstance(start, fx.Node) and start.target is aten.zeros_like.default):
+        summed, kwargs = node.target, node.kwargs
+    else:
         return None
     zeros = insert(node, aten.zeros_like.default, start)
-    return insert(node, aten.add.Tensor, start, insert(node, node.target, zeros, *rest, **node.kwargs))
+    return insert(node, aten.add.Tensor, start, insert(node, summed, zeros, *rest, **kwargs))
 
 
 def _rewrite_variance(node: fx.Node) -> fx.Node | None:

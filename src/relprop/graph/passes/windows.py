@@ -1,7 +1,7 @@
 """Push slices towards the inputs (dead-code elimination along a dimension): if only the class token is read, compute only its row."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx
@@ -41,7 +41,7 @@ def compute_windows(module: fx.GraphModule) -> None:
         dim, size = readers[0].dim, value_of(node).shape[readers[0].dim]
         start, end = min(r.start for r in readers), max(r.end for r in readers)
         if 0 <= start < end and 2 * (end - start) <= size:
-            dims = _dims(node, dim)
+            dims = dims_of_slices(node, dim)
             if dims:
                 _narrow(node, readers, dims, Window(dim, start, size), end - start)
     drop_unused(module)
@@ -51,12 +51,13 @@ def readers_of(node: fx.Node) -> list[Reader]:
     """The readers of a value, if all of them read slices of it in the same dimension."""
     if node.op != "call_function" or not isinstance(value_of(node), Tensor):
         return []
-    readers = [_reader(user, node) for user in node.users]
+    readers = [reader_of(user, node) for user in node.users]
     found = [r for r in readers if r is not None]
     return found if len(found) == len(readers) and len({r.dim for r in found}) == 1 else []
 
 
-def _reader(user: fx.Node, node: fx.Node) -> Reader | None:
+def reader_of(user: fx.Node, node: fx.Node) -> Reader | None:
+    """What a user of a value reads, if that is a slice with step one or a selection, at places that do not depend on the batch."""
     if user.target not in {aten.slice.Tensor, aten.select.int}:
         return None
     given, shape = arguments_of(user), shape_of(node)
@@ -76,13 +77,9 @@ def _reader(user: fx.Node, node: fx.Node) -> Reader | None:
 
 def _narrow(node: fx.Node, readers: list[Reader], dims: Dims, window: Window, length: int) -> None:
     """Compute only a window of a value, and shift its readers' slices accordingly."""
-    given = arguments_of(node)
-    for name, dim in dims.items():
-        given[name] = insert(node, aten.slice.Tensor, given[name], dim, window.start, window.start + length)
-    if "shape" in given:
-        given["shape"] = [length if d == window.dim else size for d, size in enumerate(given["shape"])]
-    args, kwargs = [given[name] for name, _ in zip(given, node.args, strict=False)], {name: given[name] for name in node.kwargs}
-    new = insert(node, node.target, *args, **kwargs)
+    given, end = arguments_of(node), window.start + length
+    slices = {name: insert(node, aten.slice.Tensor, given[name], dim, window.start, end) for name, dim in dims.items()}
+    new = call_on(node, slices, window.dim, length)
     windows = node.meta.get(WINDOWS, {})
     new.meta[WINDOWS] = {path: (*windows.get(path, ()), window) for path in node.meta.get(OUTPUTS, ())}
     for user, dim, start, end in readers:
@@ -95,7 +92,16 @@ def _narrow(node: fx.Node, readers: list[Reader], dims: Dims, window: Window, le
     replace(node, new)
 
 
-def _dims(node: fx.Node, dim: int) -> Dims | None:
+def call_on(node: fx.Node, slices: Mapping[str, fx.Node], dim: int, length: int) -> fx.Node:
+    """Insert the same call on slices of arguments, which makes a slice of the value."""
+    given: dict[str, Any] = {**arguments_of(node), **slices}
+    if "shape" in given:
+        given["shape"] = [length if d == dim else size for d, size in enumerate(given["shape"])]
+    args, kwargs = [given[name] for name, _ in zip(given, node.args, strict=False)], {name: given[name] for name in node.kwargs}
+    return insert(node, node.target, *args, **kwargs)
+
+
+def dims_of_slices(node: fx.Node, dim: int) -> Dims | None:
     """The dimensions in which to slice the arguments for a slice of the value; None where slices of arguments do not suffice."""
     op = entry(node)
     if op is None or op.slices is None:
