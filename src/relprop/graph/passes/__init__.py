@@ -12,6 +12,7 @@ from relprop.graph.passes.final import take_off_final_softmax
 from relprop.graph.passes.gradients import follow_gradients, follow_values
 from relprop.graph.passes.masks import fill_infinite_masks
 from relprop.graph.passes.moves import shorten_moves
+from relprop.graph.passes.padding import pad_what_is_looked_up
 from relprop.graph.passes.projections import separate_projections
 from relprop.graph.passes.random import leave_out_dropout, note_random_ops
 from relprop.graph.passes.simplify import drop_identities, use_common_forms
@@ -30,6 +31,7 @@ PASSES: tuple[Pass, ...] = (
     separate_complex,
     use_common_forms,
     drop_identities,
+    pad_what_is_looked_up,
     fold_constants,
     shorten_moves,
     take_off_final_softmax,
