@@ -185,23 +185,37 @@ class Explainer(nn.Module):
                 self._readings[reading] = _Read(captured, self.method.plan(at_least(captured, self.method.precision)))
             return self._readings[reading]
 
-    def _on_its_way(self, run: "Callable[[Request, _Read], _T]", request: Request, read: "_Read") -> _T:
-        """Run a request by the recording whose assumptions its inputs meet; record the model anew where none is there yet."""
-        reading = reading_of(request.target)
-        for known in (read, *self._ways.get(reading, ())):
-            try:
-                return run(request, known)
-            except AssumptionError:
-                continue
+    def _on_its_way(self, run: "Callable[[Request, _Read], _T]", request: Request, read: "_Read") -> list[_T]:
+        """Run a request by the recording whose assumptions its inputs meet; record the model anew where none is there yet.
+
+        Samples are run one by one where no recording takes them all.
+        """
+        reading, size = reading_of(request.target), batch_size(request.given)
+        known = (read, *self._ways.get(reading, ()))
+        for one in known:
+            if one.captured.dynamic or size == 1:
+                try:
+                    return [run(request, one)]
+                except AssumptionError:
+                    continue
         held = self.captured
         if held.watch is None:  # a copy does not follow the model
-            return run(request, read)
+            return [run(request, read)]
+        if size > 1 and any(not one.captured.dynamic for one in known):
+            return self._one_by_one(run, request, read)
         found = replace(_captured(held.original, request.given, held.chosen, held.activation), labels=held.labels)
         captured = read_at(found, reading)
         other = _Read(captured, self.method.plan(at_least(captured, self.method.precision)))
         with self._lock:
             self._ways[reading] = [other, *self._ways.get(reading, ())][:_READINGS]
-        return run(request, other)
+        return [run(request, other)] if captured.dynamic or size == 1 else self._one_by_one(run, request, read)
+
+    def _one_by_one(self, run: "Callable[[Request, _Read], _T]", request: Request, read: "_Read") -> list[_T]:
+        return [found for sample in request.samples() for found in self._on_its_way(run, sample, read)]
+
+    def _run(self, run: "Callable[[Request, _Read], _T]", parts: "Sequence[tuple[Request, _Read]]") -> list[_T]:
+        """Run the requests of one call, each on its way."""
+        return [found for request, read in parts for found in self._on_its_way(run, request, read)]
 
     def _follow(self) -> None:
         """Capture the model anew where its weights have changed.
@@ -212,7 +226,7 @@ class Explainer(nn.Module):
         with self._lock:
             held = self.captured
             if held.watch is not None and held.watch.changed():
-                found = _captured(held.original, held.example.map(torch.zeros_like), held.chosen, held.activation)
+                found = _captured(held.original, held.example.map(_filled), held.chosen, held.activation)
                 self.captured = replace(found, labels=held.labels)
                 self._make_plan()
 
@@ -280,7 +294,7 @@ class Explainer(nn.Module):
         def logits(request: Request, read: _Read) -> Tensor:
             return read.plan.model(_computed(request, read).given)
 
-        return finite_logits(self._returned(self._on_its_way(logits, request, _Read(self.captured, self.plan))))
+        return finite_logits(self._returned(torch.cat(self._on_its_way(logits, request, _Read(self.captured, self.plan)))))
 
     @own_context()
     def values(self, inputs: object, target: object = None) -> Tensor:
@@ -295,7 +309,7 @@ class Explainer(nn.Module):
             return request.ask(output).asked.values(output)
 
         parts = self._requests(inputs, target, None)
-        return torch.cat([self._on_its_way(values, request, read) for request, read in parts])
+        return torch.cat(self._run(values, parts))
 
     @own_context()
     def fixed(self, inputs: object, target: object = None) -> Fixed:
@@ -318,7 +332,7 @@ class Explainer(nn.Module):
         readings = {reading_of(request.target) for request, _ in parts}
         if len(readings) > 1:
             raise TargetError("Targets that read several outputs cannot be fixed together; fix each alone.")
-        return Fixed(joined([self._on_its_way(asked, request, read) for request, read in parts]), readings.pop())
+        return Fixed(joined(self._run(asked, parts)), readings.pop())
 
     def _output(self, request: Request, read: "_Read") -> Tensor:
         """The value that a target reads."""
@@ -353,7 +367,7 @@ class Explainer(nn.Module):
         """
         self._follow()
         parts = self._requests(inputs, target, output_relevance, layers=layers, concepts=concepts or {})
-        found = [self._on_its_way(self._explained, request, read) for request, read in parts]
+        found = self._run(self._explained, parts)
         if any(part.target is None for part in found):  # some samples are asked for more than classes
             found = [replace(part, target=None) for part in found]
         return concatenate(found)
@@ -377,7 +391,7 @@ class Explainer(nn.Module):
         def traced(request: Request, read: _Read) -> Trace:
             return self.method.trace(read.plan, _computed(request, read))
 
-        table = join_traces([self._on_its_way(traced, request, read) for request, read in parts])
+        table = join_traces(self._run(traced, parts))
         if show:
             print(table)  # noqa: T201 - the trace is there to be read
         return table
@@ -498,6 +512,11 @@ class _Read:
 
     captured: Captured
     plan: MethodPlan
+
+
+def _filled(value: Tensor) -> Tensor:
+    """An example of a hollow one."""
+    return torch.zeros_like(value) if value.is_floating_point() or value.is_complex() else value
 
 
 def _head(captured: Captured) -> Head:

@@ -17,11 +17,17 @@ _ENCODER = {"vocab_size": _WORDS, "num_labels": 3, "max_position_embeddings": 20
 _BERT = {**_ENCODER, "hidden_size": _HIDDEN, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
 _DISTIL = {**_ENCODER, "dim": _HIDDEN, "n_layers": 2, "n_heads": 2, "hidden_dim": 24}
 _GPT = {"vocab_size": _WORDS, "num_labels": 3, "n_positions": 20, "n_embd": _HIDDEN, "n_layer": 2, "n_head": 2, "pad_token_id": 1}
+_BART = {
+    **_ENCODER, "d_model": _HIDDEN, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 2, "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 24, "decoder_ffn_dim": 24, "bos_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 2,
+}  # fmt: skip
 CASES: dict[str, dict[str, Any]] = {
     "BertForSequenceClassification": _BERT,
     "RobertaForSequenceClassification": _BERT,
     "DistilBertForSequenceClassification": _DISTIL,
     "GPT2ForSequenceClassification": _GPT,
+    "BartForSequenceClassification": _BART,
+    "LongformerForSequenceClassification": {**_BERT, "attention_window": 4},
 }
 
 
@@ -35,11 +41,12 @@ def model(request: pytest.FixtureRequest) -> nn.Module:
 
 
 def texts(*, padded: bool) -> tuple[Tensor, Tensor]:
-    """Token numbers and attention masks of two texts; the second one is shorter where ``padded``."""
+    """Token numbers and attention masks of two texts, each with a mark of its end; the second one is shorter where ``padded``."""
     ids = torch.randint(3, _WORDS, (2, _LENGTH), generator=torch.Generator().manual_seed(1))
     mask = torch.ones_like(ids)
+    ids[:, -1] = 2
     if padded:
-        ids[1, 5:], mask[1, 5:] = 1, 0
+        ids[1, 4], ids[1, 5:], mask[1, 5:] = 2, 1, 0
     return ids, mask
 
 

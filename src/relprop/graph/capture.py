@@ -3,15 +3,15 @@
 import contextlib
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from relprop.errors import CaptureError, InputError, UnsupportedOpError, suggestion
-from relprop.graph.mates import refuse_mixed_samples
+from relprop.errors import CaptureError, InputError, RelpropError, UnsupportedOpError, suggestion
+from relprop.graph.mates import UnfitMatesError, refuse_mixed_samples
 from relprop.graph.model import CapturedModel
 from relprop.graph.nodes import BATCHES
 from relprop.graph.passes import normalize
@@ -101,7 +101,7 @@ def capture(model: nn.Module, inputs: Inputs, output: str | int | None = None) -
         return _separate(model, replace(inputs, shared=fixed), output)
     except UnsupportedOpError:
         for shared in _shareable(inputs):
-            with contextlib.suppress(UnsupportedOpError):
+            with contextlib.suppress(RelpropError):
                 found = _separate(model, replace(inputs, shared=shared | fixed), output)
                 if found.dynamic or found.output.meta["val"].shape[:1] == (1,):  # one sample has one output
                     return found
@@ -116,10 +116,16 @@ def _without_batch(inputs: Inputs) -> frozenset[str]:
 
 def _separate(model: nn.Module, inputs: Inputs, output: str | int | None) -> CapturedModel:
     """Capture a model that keeps samples apart."""
-    raw = record_model(model, inputs, output)
-    captured = replace(raw, notes=(*raw.notes, *normalize(raw.module)))
-    refuse_mixed_samples(captured, inputs)
+    captured = _normalized(record_model(model, inputs, output))
+    try:
+        refuse_mixed_samples(captured, inputs)
+    except UnfitMatesError:
+        return _normalized(record_model(model, inputs, output, single=True))
     return captured
+
+
+def _normalized(raw: CapturedModel) -> CapturedModel:
+    return replace(raw, notes=(*raw.notes, *normalize(raw.module)))
 
 
 def _shareable(inputs: Inputs) -> list[frozenset[str]]:
@@ -130,17 +136,22 @@ def _shareable(inputs: Inputs) -> list[frozenset[str]]:
     return [frozenset(names) - {name} for name in order] if len(names) > 1 else []
 
 
-def record_model(model: nn.Module, inputs: Inputs, output: str | int | None = None) -> CapturedModel:
-    """Record ``model`` as a graph for any batch, before any pass; arguments and errors are those of :func:`capture`."""
+def record_model(model: nn.Module, inputs: Inputs, output: str | int | None = None, *, single: bool = False) -> CapturedModel:
+    """Record ``model`` as a graph for any batch, or for a single sample, before any pass; arguments and errors are those of :func:`capture`."""
     _check_not_scripted(model)
     _check_weights(model)
-    recording, size = _record(model, inputs, output)
+    recording, size = _record(model, inputs, output, single=single)
     module = as_module(recording)
     mark_outputs(module, recording.returned)
     notes = () if size is None else ("The model fixes its batch size, so samples are run one at a time.",)
     if size is not None and size > 1:
         notes = (f"The model takes batches of {size} alone, so samples are run one at a time, each as {size} copies.",)
-    return CapturedModel(module, inputs.map(hollow), size is None, model, notes, output, caches=recording.caches)
+    return CapturedModel(module, inputs.map(_without_numbers), size is None, model, notes, output, caches=recording.caches)
+
+
+def _without_numbers(value: Tensor) -> Tensor:
+    """A tensor like an input, without its values; integers and booleans are kept, by which the model may choose its way."""
+    return hollow(value) if value.is_floating_point() or value.is_complex() else value.clone()
 
 
 def _check_not_scripted(model: nn.Module) -> None:
@@ -169,21 +180,15 @@ def _check_weights(model: nn.Module) -> None:
             raise InputError(f"The model's {name!r} holds NaN or infinite values; load intact weights.")
 
 
-def _record(model: nn.Module, inputs: Inputs, output: str | int | None) -> tuple[Recording, int | None]:
+def _record(model: nn.Module, inputs: Inputs, output: str | int | None, *, single: bool) -> tuple[Recording, int | None]:
     """Record for any batch, or, where the model fixes its batch size, for one sample; return the size that it takes then."""
 
     def select(result: object) -> Tensor:
         return select_output(result, output)
 
-    try:
-        small, large = (record(model, inputs.resized(size), select) for size in BATCHES)
-        join(small, large)
-    except ReadsValueError as error:
-        raise refusal(error, model, inputs) from error
-    except Exception:
-        _logger.debug("no batch of another size can be captured", exc_info=True)
-    else:
-        return small, None
+    whole = None if single else _record_any_batch(model, inputs, select)
+    if whole is not None:
+        return whole, None
 
     def select_batched(result: object) -> Tensor:
         tensor = select(result)
@@ -196,3 +201,16 @@ def _record(model: nn.Module, inputs: Inputs, output: str | int | None) -> tuple
         if found is None:
             raise refusal(error, model, inputs) from error
         return found, batch_size(inputs)
+
+
+def _record_any_batch(model: nn.Module, inputs: Inputs, select: Callable[[object], Tensor]) -> Recording | None:
+    """Record batches of two sizes and join them; None where the model fixes its batch size."""
+    try:
+        small, large = (record(model, inputs.resized(size), select) for size in BATCHES)
+        join(small, large)
+    except ReadsValueError as error:
+        raise refusal(error, model, inputs) from error
+    except Exception:
+        _logger.debug("no batch of another size can be captured", exc_info=True)
+        return None
+    return small

@@ -12,7 +12,7 @@ from relprop.graph.lookups import find_lookups
 from relprop.graph.nodes import OF_CELL, is_floating, nodes_in, tensor_inputs, values_read
 from relprop.graph.samples import find_samples
 from relprop.ops.layout import SampleLayout
-from relprop.ops.op import Op, Role
+from relprop.ops.op import Op, Role, op_name
 from relprop.ops.table import arguments_of, entry, known_op
 
 
@@ -44,7 +44,7 @@ def from_softmax(node: object, active: Collection[fx.Node]) -> bool:
     while isinstance(node, fx.Node) and node.op == "call_function":
         if is_softmax(node):
             return True
-        parents = [p for p in node.all_input_nodes if p in active and is_floating(p)]
+        parents = [p for p in values_read(node) if p in active and is_floating(p)]
         if len(parents) != 1:
             return False
         (node,) = parents
@@ -100,11 +100,21 @@ def _carriers(graph: fx.Graph) -> tuple[frozenset[fx.Node], dict[fx.Node, fx.Nod
 
 
 def _values_taken(node: fx.Node, read: list[fx.Node]) -> list[fx.Node]:
-    """The values that an op reads; of one that chooses between floating values, as a mask of attention does, not the condition."""
+    """The values that an op reads; of one that chooses between floating values, as a mask of attention does, not the condition.
+
+    Nor are positions numbers of the input: where a mask holds.
+    """
     op = entry(node)
     if op is None or op.role is not Role.SELECT or not is_floating(node):
-        return read
+        return [n for n in read if op_name(n.target) != "aten::nonzero" and not _is_index(n, node)]
     return [n for name in op.data for n in nodes_in(arguments_of(node)[name])]
+
+
+def _is_index(value: fx.Node, node: fx.Node) -> bool:
+    """Whether a value is a mask by which an op picks elements, or puts others in their place."""
+    indices = arguments_of(node).get("indices")
+    mask = value.meta["val"]
+    return isinstance(indices, list | tuple) and value in indices and isinstance(mask, Tensor) and mask.dtype == torch.bool
 
 
 def _is_detached(node: fx.Node) -> bool:

@@ -1,7 +1,7 @@
 """Check by a run that samples do not see their mates, where the analysis of the ops cannot tell."""
 
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, fx
@@ -9,7 +9,7 @@ from torch import Tensor, fx
 from relprop.errors import UnsupportedOpError
 from relprop.graph.model import CapturedModel
 from relprop.graph.nodes import PATH
-from relprop.graph.recording.assumptions import unchecked
+from relprop.graph.recording.assumptions import AssumptionError, unchecked
 from relprop.graph.samples import Samples, find_samples
 from relprop.inputs import Inputs
 from relprop.ops.layout import SampleLayout
@@ -22,6 +22,16 @@ _TOLERANCE = 1e-4
 """Of a value's largest element: kernels may add in another order for another sample."""
 
 
+_DRAWS = 8
+"""How often mates are drawn anew that do not fit what the recording assumed of sizes."""
+
+_T = TypeVar("_T")
+
+
+class UnfitMatesError(UnsupportedOpError):
+    """No mates could be made of a sample with which the model runs as it was recorded."""
+
+
 def refuse_mixed_samples(model: CapturedModel, inputs: Inputs) -> None:
     """Refuse a model whose ops mix the samples of a batch.
 
@@ -31,6 +41,7 @@ def refuse_mixed_samples(model: CapturedModel, inputs: Inputs) -> None:
 
     Raises:
         UnsupportedOpError: Some ops do; the message lists them.
+        UnfitMatesError: It cannot be told.
     """
     samples = find_samples(model.module.graph, dynamic=model.dynamic)
     mixing = samples.mixing or tuple(_mixing(model, inputs, samples))
@@ -49,7 +60,7 @@ def _mixing(model: CapturedModel, inputs: Inputs, samples: Samples) -> Collectio
     if not samples.unsettled:
         return []
     with torch.no_grad(), unchecked():
-        runs = [model.run(among_mates(inputs, seed), keep=samples.unsettled)[1] for seed in (0, 1)]
+        runs = run_among_mates(lambda given: model.run(given, keep=samples.unsettled)[1], inputs, 2)
     for node in samples.unsettled:
         values: list[list[Tensor]] = [_tensors(run[node]) for run in runs]
         parts = [[samples.layouts[node].by_sample(value, _MATES + 1)[1] for value in of_run] for of_run in values]
@@ -71,13 +82,45 @@ def equal_values(a: Tensor, b: Tensor) -> bool:
     return bool((same | ((a - b).abs() <= _TOLERANCE * largest)).all())  # masks hold infinite values
 
 
-def among_mates(inputs: Inputs, seed: int, mates: int = _MATES) -> Inputs:
-    """The first sample, second among mates that differ from it: noise, or its own integers in another order."""
+def run_among_mates(run: Callable[[Inputs], _T], inputs: Inputs, count: int, mates: int = _MATES) -> list[_T]:
+    """Run a recording on the first sample, second among mates, ``count`` times with other mates that fit what it assumes of sizes.
+
+    Raises:
+        UnfitMatesError: There are not so many.
+    """
+    found = list[_T]()
+    for given in _batches(inputs, mates):
+        try:
+            found.append(run(given))
+        except AssumptionError:
+            continue
+        if len(found) == count:
+            return found
+    raise UnfitMatesError(
+        "How much the model picks depends on values of its integer or boolean inputs, and no other sample could be made of the first that "
+        "gives as much, so whether the model mixes the samples of a batch cannot be told; give it one sample at a time."
+    )
+
+
+def _batches(inputs: Inputs, mates: int) -> Iterator[Inputs]:
+    """Batches of the first sample among mates; after some, those whose mates have the integers of but one tensor in another order."""
+    sample = inputs.sample(0)
+    for seed in range(_DRAWS):
+        yield _among_mates(sample, seed, mates)
+    for moved in [value for _, value in sample.tensors if not value.is_floating_point()]:
+        for seed in range(_DRAWS):
+            yield _among_mates(sample, seed, mates, moved)
+
+
+def _among_mates(sample: Inputs, seed: int, mates: int, moved: Tensor | None = None) -> Inputs:
+    """The sample, second among mates that differ from it: noise, or its own integers in another order, only those of ``moved`` where given."""
     generator = torch.Generator().manual_seed(seed)
 
     def mate(value: Tensor) -> Tensor:
         if value.is_floating_point():
             return (torch.randn(value.shape, generator=generator) * (1 + value.detach().abs().mean().cpu())).to(value)
+        if moved is not None and value is not moved:
+            return value
         return value.flatten()[torch.randperm(value.numel(), generator=generator).to(value.device)].reshape(value.shape)
 
-    return inputs.sample(0).map_batched(lambda v: torch.cat([mate(v), v, *(mate(v) for _ in range(mates - 1))]))
+    return sample.map_batched(lambda v: torch.cat([mate(v), v, *(mate(v) for _ in range(mates - 1))]))

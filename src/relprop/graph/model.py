@@ -26,7 +26,7 @@ class CapturedModel:
 
     Attributes:
         module: The normalized graph.
-        example: The inputs that it was captured on, hollow: shapes without values.
+        example: The inputs that it was captured on, floating ones hollow: shapes without values.
         dynamic: Whether it takes any batch size; if not, samples are run one at a time.
         original: The user's own model, for registered functions.
         notes: Notes for the user.

@@ -58,7 +58,7 @@ def find_samples(graph: fx.Graph, *, dynamic: bool) -> Samples:
         sources = [n for n in dict.fromkeys(nodes_in((*node.args, *node.kwargs.values()))) if n in sampled and n in active]
         found = _result(node, sources, layouts) if sources and node in active else _constant(node)
         layouts[node] = found.layout
-        if sources and node in active:
+        if sources and node in active and not _is_empty(node):
             sampled.add(node)
             if node not in needed:  # it is only checked
                 continue
@@ -89,6 +89,12 @@ def _shape(node: fx.Node) -> tuple[int | Size, ...]:
     return tuple(a if a == b else Size(a, b) for a, b in zip(*(v.shape for v in values), strict=True))
 
 
+def _is_empty(node: fx.Node) -> bool:
+    """Whether a value has no elements, as positions of which a mask has none; it holds nothing of any sample."""
+    value = value_of(node)
+    return isinstance(value, Tensor) and not value.numel() and not twin_of(node).numel()
+
+
 def _has_batch(node: fx.Node) -> bool:
     return value_of(node).dim() > 0 and shape_of(node)[0] == BATCHES
 
@@ -115,6 +121,8 @@ def _result(node: fx.Node, sources: list[fx.Node], layouts: Mapping[fx.Node, Sam
         inner = _inner(node, source, layouts[source], dim, multiple)
         unsettled = unsettled or inner is None
         inners.add(layouts[source].inner if inner is None else inner)
+    if unsettled and 0 not in inners and (len(inners) > 1 or multiple % max(inners)):
+        return _Found(SampleLayout(dim, multiple), unsettled=True)  # rows that are picked may lie sample by sample
     inner = inners.pop()
     if inners or inner == 0 or multiple % inner:
         return _MIXED
@@ -145,6 +153,8 @@ def _along(node: fx.Node, arguments: Mapping[str, Any], source: fx.Node, layout:
     if isinstance(groups, fx.Node) and layout.dim == (0 if source is arguments["weight"] else 1):
         return multiple  # a group of channels per sample
     name = op_name(node.target).removeprefix("aten::")
+    if name == "nonzero":  # sorted by the first dimension, and checked to hold as many of every sample
+        return multiple if layout.dim == 0 and _shape(source)[0] == Size(*(layout.inner * n for n in BATCHES)) else 0
     if name in {"cat", "stack", "getitem"} or (name in MIXES and source is not _operand(node, arguments)):
         return layout.inner if name != "cat" or arguments["dim"] % len(_shape(node)) != layout.dim or layout.inner == 1 else 0
     mixes = MIXES[name](arguments, value_of(source)) if name in MIXES else None

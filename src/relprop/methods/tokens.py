@@ -142,8 +142,7 @@ def _value_for_noise(model: CapturedModel, value: fx.Node, source: torch.Generat
     def made(example: Tensor) -> Tensor:
         if example.is_floating_point() and example.dim() - 2 in POSITIONS:
             return draws.normal(tuple(example.shape), source).to(example)
-        fill = torch.ones if example.is_floating_point() or example.dtype == torch.bool else torch.zeros
-        return fill(example.shape, dtype=example.dtype, device=example.device)
+        return torch.ones_like(example) if example.is_floating_point() else example  # integers choose the model's way
 
     given = model.example.sample(0).map(made)
     with torch.no_grad():

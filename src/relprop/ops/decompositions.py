@@ -12,6 +12,7 @@ from torch.nn.functional import linear
 
 from relprop.ops.fourier import own
 from relprop.ops.op import op_name
+from relprop.ops.strided import as_strided, find_steps
 
 aten = torch.ops.aten
 Definition = Callable[..., Any]
@@ -240,6 +241,13 @@ def _stft(
     return spectrum if return_complex else torch.view_as_real(spectrum)
 
 
+# --- parts -------------------------------------------------------------------------------------------------------------------------
+
+
+def _narrow(x: Tensor, dim: int, start: Tensor, length: int) -> Tensor:
+    return x.narrow(dim, int(start), length)
+
+
 DEFINITIONS: Mapping[str, Definition] = {
     "aten::_conj": aten._conj_physical.default,  # the lazy one is a mark on its result, which a recording has no place for
     "aten::lstm_cell": _lstm_cell,
@@ -253,6 +261,8 @@ DEFINITIONS: Mapping[str, Definition] = {
     **_by_overload("var_mean", _var_mean),
     "aten::scatter_reduce.two": _scatter_reduce,
     "aten::stft": _stft,
+    "aten::narrow.Tensor": _narrow,
+    "aten::as_strided": as_strided,
     **_transforms("fft", partial(_complex_transform, forward=True), _FORWARD),
     **_transforms("ifft", partial(_complex_transform, forward=False), _INVERSE),
     **_transforms("rfft", _real_transform, _FORWARD),
@@ -262,6 +272,7 @@ DEFINITIONS: Mapping[str, Definition] = {
 
 _COVERED: Mapping[str, Callable[[Sequence[Any]], bool]] = {
     "aten::scatter_reduce.two": lambda args: args[4] in {"sum", "mean"},
+    "aten::as_strided": lambda args: find_steps(*args) is not None,
     "aten::stft": lambda args: not any(args[8:]),  # frames aligned to the window
 }
 """The calls that a definition covers, by positional arguments, where it does not cover all."""

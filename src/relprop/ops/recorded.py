@@ -39,7 +39,7 @@ PACKING = frozenset(f"aten::{name}" for name in ("_pack_padded_sequence", "_pad_
 
 def is_random(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:  # noqa: ANN401
     """Whether a call draws random numbers: torch tags such ops, some of which draw none in evaluation mode."""
-    if torch.Tag.nondeterministic_seeded not in func.tags:
+    if torch.Tag.nondeterministic_seeded not in getattr(func, "tags", ()):  # a function of Python has none
         return False
     given = dict(zip((a.name for a in func._schema.arguments), args, strict=False)) | dict(kwargs)
     return not any(given.get(name, True) in (False, 0.0) for name in ("train", "training", "dropout_p"))

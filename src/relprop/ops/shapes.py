@@ -107,6 +107,12 @@ def _attention(query: Tensor, _: Tensor, value: Tensor, *__: object, **___: obje
     return _made(query, [*query.shape[:-1], value.shape[-1]])
 
 
+def _repeated_positions(repeats: Tensor, *, output_size: int | None = None) -> Tensor:
+    if output_size is None:
+        raise NotImplementedError("The size depends on values.")
+    return torch.empty([output_size], dtype=repeats.dtype, device="meta")
+
+
 def _convolution(
     x: Tensor,
     weight: Tensor,
@@ -194,6 +200,7 @@ CHANNEL_WISE = (
 """Ops that treat channels alike, behind the number of dimensions that they work on."""
 
 SHAPES: Mapping[Any, Callable[..., Tensor]] = {
+    aten.repeat_interleave.Tensor: _repeated_positions,
     aten.conv1d.default: _convolution,
     aten.conv2d.default: _convolution,
     aten.conv3d.default: _convolution,

@@ -8,10 +8,11 @@ gradient; DeepLIFT has the name). A value's multiplier is carried where all ops 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+import torch
 from torch import Tensor, fx
 
 from relprop.graph.nodes import nodes_in
-from relprop.ops.op import ABSORBED, BackwardFunction, Call, Relevances
+from relprop.ops.op import ABSORBED, BackwardFunction, Call, Relevances, Role
 from relprop.propagation.step import Step
 from relprop.rules.kernel import divide_signed
 
@@ -47,10 +48,10 @@ def with_multipliers(step: Step, carried: Collection[fx.Node]) -> Step:
     if step.multiplier is None or not (receives or names):
         return step
     needs = step.multiplier_needs.union(set(step.operands).difference(names), () if receives else ("output",))
-    return replace(step, backward=_converted(step.multiplier.backward, names, receives=receives), needs=needs)
+    return replace(step, backward=_converted(step, step.multiplier.backward, names, receives=receives), needs=needs)
 
 
-def _converted(multipliers_of: BackwardFunction, names: Collection[str], *, receives: bool) -> BackwardFunction:
+def _converted(step: Step, multipliers_of: BackwardFunction, names: Collection[str], *, receives: bool) -> BackwardFunction:
     """Convert at the borders: ``c = R / z`` on the way in (where ``z = 0`` relevance is absorbed), ``R_i = x_i c_i`` on the way out."""
 
     def backward(call: Call, relevance: Tensor) -> Relevances:
@@ -59,6 +60,13 @@ def _converted(multipliers_of: BackwardFunction, names: Collection[str], *, rece
         if not receives:
             absorbed = call.layout.sum(relevance, call.batch) - call.layout.dot(factor, call.output, call.batch)
             found[ABSORBED] = found[ABSORBED] + absorbed
-        return {name: part if name == ABSORBED or name in names else part * call[name] for name, part in found.items()}
+        return {
+            name: part if name == ABSORBED or name in names else part * _finite(call[name], step) for name, part in found.items()
+        }
 
     return backward
+
+
+def _finite(value: Tensor, step: Step) -> Tensor:
+    """A summand without −∞, which a mask of attention holds, so that no multiplier of zero makes it undefined."""
+    return value.clamp(min=torch.finfo(value.dtype).min) if step.role is Role.BIAS else value

@@ -32,8 +32,17 @@ def _summands_by_multiplier(call: Call, factor: Tensor) -> Relevances:
         if name in call.operands:
             shares[name] = part.sum_to_size(value.shape)
         else:
-            absorbed = call.layout.dot(part, torch.as_tensor(value, dtype=part.dtype, device=part.device), call.batch)
+            constant = torch.as_tensor(value, dtype=part.dtype, device=part.device)
+            absorbed = call.layout.dot(part, constant.masked_fill(constant.isinf(), 0.0), call.batch)
     return shares | {ABSORBED: absorbed}
+
+
+def _without_hidden(call: Call, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Take sums that a mask makes infinite for sums of zeros: such elements of attention have no relevance, and no part of the infinite is any."""
+    if len(call.operands) > 1:  # a mask carries no relevance
+        return a, b
+    hidden = (a + b).isinf()
+    return a.masked_fill(hidden, 0.0), b.masked_fill(hidden, 0.0)
 
 
 def _counted(value: Tensor, treatment: SumName, *, nonnegative: bool) -> Tensor:
@@ -72,14 +81,15 @@ def _split_gamma(a: Tensor, b: Tensor, relevance: Tensor, gamma: float) -> tuple
 def _by_weighted_multiplier(call: Call, factor: Tensor, gamma: float) -> Relevances:
     """``c_a = w_a (a + b) / (w_a a + w_b b) · c``: no summand is divided by, and the quotient lies in [0, 1]."""
     a, b = (v if isinstance(v, Tensor) else factor.new_tensor(v) for v in (call["self"], call["other"]))
-    alpha = call.arguments.get("alpha", 1)
+    shapes, alpha = (a.shape, b.shape), call.arguments.get("alpha", 1)
+    a, b = _without_hidden(call, a, b)
     *weights, total = _weighted(a, b * alpha, gamma)
     common = torch.where(total == 0, 0.0, (a + b * alpha) / torch.where(total == 0, 1.0, total)) * factor
     shares, absorbed = dict[str, Tensor](), 0.0
-    for name, value, scale, weight in (("self", a, 1, weights[0]), ("other", b, alpha, weights[1])):
+    for name, value, shape, scale, weight in zip(("self", "other"), (a, b), shapes, (1, alpha), weights, strict=True):
         part = common * weight * scale
         if name in call.operands:
-            shares[name] = part.sum_to_size(value.shape)
+            shares[name] = part.sum_to_size(shape)
         else:
             absorbed = call.layout.dot(part, value, call.batch)
     return shares | {ABSORBED: absorbed}
@@ -106,13 +116,13 @@ def split_sum(treatment: SumName = "positive", epsilon: float = 0.0, gamma: floa
     def backward(call: Call, relevance: Tensor) -> Relevances:
         a, b, alpha = call["self"], call["other"], call.arguments.get("alpha", 1)
         a, b = (v if isinstance(v, Tensor) else relevance.new_tensor(v) for v in (a, b))
-        second = b if alpha == 1 else b * alpha
+        first, second = _without_hidden(call, a, b if alpha == 1 else b * alpha)
         if treatment == "signed":
-            *parts, absorbed = _split_signed(call, a, second, relevance, epsilon)
+            *parts, absorbed = _split_signed(call, first, second, relevance, epsilon)
         elif treatment == "gamma":
-            parts, absorbed = _split_gamma(a, second, relevance, gamma), 0.0
+            parts, absorbed = _split_gamma(first, second, relevance, gamma), 0.0
         else:
-            share = _counted(a, treatment, nonnegative="self" in call.nonnegative)
+            share = _counted(first, treatment, nonnegative="self" in call.nonnegative)
             other = _counted(second, treatment, nonnegative="other" in call.nonnegative and alpha >= 0)
             parts, absorbed = _split_by(share, other, relevance), 0.0
         shares = {"self": (a, parts[0]), "other": (b, parts[1])}

@@ -165,6 +165,23 @@ def test_samples_mixed_with_a_mask_are_refused_and_not_paired_with_each_mask():
         relprop.explain(Scaled().double().eval(), {"x": x, "mask": torch.ones(2, 1, dtype=torch.long)}, 0, method="lrp-epsilon")
 
 
+def test_what_is_refused_first_is_told_where_another_way_fails_too():
+    """With one mask for all samples there are not as many masks as samples, which is an error of torch."""
+
+    class Joined(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(5, 3)
+
+        def forward(self, x, mask):
+            z = torch.cat([x, mask], 1)
+            return self.head(z) * z.masked_select(z > 0).sum()
+
+    x = torch.randn(2, 4, dtype=torch.float64)
+    with pytest.raises(UnsupportedOpError, match=r"size of what aten::masked_select"):
+        relprop.explain(Joined().double().eval(), {"x": x, "mask": torch.ones(2, 1, dtype=torch.long)}, 0, method="lrp-epsilon")
+
+
 @pytest.mark.parametrize("name", MIXED)
 @pytest.mark.parametrize("method", ["lrp-epsilon", "gradient"])
 def test_mixed_samples_are_refused(name, method):

@@ -12,6 +12,7 @@ from relprop.graph.passes.final import take_off_final_softmax
 from relprop.graph.passes.gradients import follow_gradients, follow_values
 from relprop.graph.passes.masks import fill_infinite_masks
 from relprop.graph.passes.moves import shorten_moves
+from relprop.graph.passes.padding import pad_what_is_looked_up
 from relprop.graph.passes.pieces import fold_pieces
 from relprop.graph.passes.projections import separate_projections
 from relprop.graph.passes.random import leave_out_dropout, note_random_ops
@@ -32,6 +33,7 @@ PASSES: tuple[Pass, ...] = (
     use_common_forms,
     drop_identities,
     fold_pieces,
+    pad_what_is_looked_up,
     fold_constants,
     shorten_moves,
     take_off_final_softmax,

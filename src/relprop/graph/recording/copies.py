@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from relprop.errors import UnsupportedOpError
-from relprop.graph.mates import among_mates, equal_values
+from relprop.graph.mates import equal_values, run_among_mates
 from relprop.graph.nodes import interpret
 from relprop.graph.recording.assumptions import unchecked
 from relprop.graph.recording.record import Recording, as_module, record
@@ -29,8 +29,8 @@ def record_copies(model: nn.Module, inputs: Inputs, select: Callable[[object], T
     except Exception:
         _logger.debug("no batch of the example's size can be captured", exc_info=True)
         return None
-    second = _output(whole, among_mates(inputs, 0, size - 1))[1:2]
-    if not equal_values(second, _output(copied, inputs.sample(0))):
+    (among,) = run_among_mates(lambda given: _output(whole, given), inputs, 1, size - 1)
+    if not equal_values(among[1:2], _output(copied, inputs.sample(0))):
         raise UnsupportedOpError(
             "The model mixes the samples of a batch, so no sample has a relevance of its own; change it so that "
             "it computes each sample by itself."

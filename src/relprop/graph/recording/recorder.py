@@ -16,9 +16,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from relprop.errors import PackedSequenceError, UnsupportedOpError
 from relprop.graph.nodes import DEVICE, OF_CELL, PATH, as_meta
-from relprop.graph.recording.assumptions import assume, value_for
+from relprop.graph.recording.assumptions import assume, assume_shape
 from relprop.graph.recording.custom_gradients import CustomGradient, Region, emptied, running_function, stop_gradient
 from relprop.graph.recording.decompose import definition
+from relprop.graph.recording.examples import Examples
 from relprop.graph.recording.traced import Entry, Memory, Traced, View
 from relprop.graph.recording.writes import functional, item_view, put_back, written
 from relprop.ops.op import op_name
@@ -67,7 +68,7 @@ class Recorder(TorchDispatchMode):
         self.path = ""
         self.count = 0
         self.assumed: list[fx.Node] = []
-        self._examples: dict[fx.Node, Tensor] = {}
+        self._examples = Examples(self.constants)
         self._region: Region | None = None
         self._gradients_off = False
         self._names = names
@@ -83,8 +84,7 @@ class Recorder(TorchDispatchMode):
     def input(self, name: str, example: Tensor) -> Traced:
         """Return a tensor without values for an input."""
         node = self._counted(self.graph.placeholder(name))
-        if not example.is_floating_point() and not example.is_complex():
-            self._examples[node] = example
+        self._examples.add(node, example)
         value = torch.empty(example.shape, dtype=example.dtype, device="meta")
         node.meta["val"] = value
         return self._traced(node, value, example.device)
@@ -194,8 +194,13 @@ class Recorder(TorchDispatchMode):
                 f"The model packs sequences (in {self.where}), which lays the samples of a batch out among each other; "
                 "let its recurrent layers read the padded sequences, and take the output of every sample at its own last step, with gather."
             )
+        if func is aten.masked_select.default and self._examples.without_weights(self.entry(args[1])) is not None:
+            with self:
+                x, mask = torch.broadcast_tensors(*args)
+            func, args = aten.index.Tensor, (x, [mask])
         if len(args) > 1 and op_name(func) in INDEXED:
-            args = (args[0], [part for index in args[1] for part in self._positions(index)], *args[2:])
+            values = args[2] if len(args) > 2 else None
+            args = (args[0], [part for index in args[1] for part in self._positions(index, args[0], values)], *args[2:])
         if func is aten.detach.default and not isinstance(args[0], Traced):
             return args[0]  # torch itself detaches plain tensors that are indexed; they have no gradient
         if func is aten.squeeze.default:  # a batch of one stays a batch
@@ -215,19 +220,29 @@ class Recorder(TorchDispatchMode):
             for node in added:
                 node.meta[OF_CELL] = True
         if not any(str(node.target).startswith("prims") for node in added):
-            return result
+            return self._as_view(result, args[0], View(func, args[1:], kwargs)) if func is aten.as_strided.default else result
         for node in added:  # torch's primitives would hide the op's name
             self.graph.erase_node(node)
         return self._record(func, args, kwargs)
 
-    def _positions(self, index: Tensor | None) -> Sequence[Tensor | None]:
+    def _as_view(self, result: Tensor, source: Tensor, view: View) -> Tensor:
+        """Return what a recorded view holds as a view of its source, so that writes to the one are seen in the other, or refused."""
+        made, whole = self.entry(result), self.entry(source)
+        if not made.symbolic:
+            return result
+        return self._traced(made.node, made.value, made.device, whole.memory, (*whole.path, view))
+
+    def _positions(self, index: Tensor | None, x: Tensor, values: Tensor | None) -> Sequence[Tensor | None]:
         """The indices of a mask, one per dimension, so that sizes are known; any other index as it is.
 
-        Raises:
-            UnsupportedOpError: The mask depends on the input.
+        A mask that depends on the input stays one where ``values`` are written that are the same at all its places.
         """
-        if index is None or index.dtype not in {torch.bool, torch.uint8} or self.entry(index).symbolic:
+        if index is None or index.dtype not in {torch.bool, torch.uint8}:
             return [index]
+        if (entry := self.entry(index)).symbolic:
+            same = values is not None and (values.dim() <= x.dim() - index.dim() or values.shape[0] == 1)
+            if same or self._examples.without_weights(entry) is None:
+                return [index]
         with self:
             return index.nonzero().unbind(1)
 
@@ -241,7 +256,13 @@ class Recorder(TorchDispatchMode):
             return self._assumed(func, *(entry.node for entry in entries.values()))
         symbolic = depends or is_random(func, args, kwargs)
         values = {key: as_meta(entry.value) if symbolic else entry.value for key, entry in entries.items()}
-        result = self._run(func, *_mapped((args, kwargs), lambda tensor: values[id(tensor)]), symbolic=symbolic)
+        known, given, by_name = True, *_mapped((args, kwargs), lambda tensor: values[id(tensor)])
+        try:
+            result = _run_without_values(func, given, by_name) if symbolic else func(*given, **by_name)
+        except NotImplementedError:
+            if not symbolic:
+                raise
+            result, known = self._sized(func, args, kwargs, entries), False
         passed_on = [tensor for key, (tensor, _) in operands.items() if result is values[key]]
         if passed_on or not _holds_tensors(result):
             return passed_on[0] if passed_on else result
@@ -253,7 +274,8 @@ class Recorder(TorchDispatchMode):
             node.meta[DEVICE] = device
         sources = [(entry, values[key]) for key, entry in entries.items()]
         if isinstance(result, Tensor):
-            return self._shown(result, node, sources, device, lambda: View(func, args[1:], kwargs))
+            shown = self._shown(result, node, sources, device, lambda: View(func, args[1:], kwargs))
+            return shown if known else self._assumed_shapes(shown)
         items = [
             self._shown(
                 value,
@@ -266,7 +288,8 @@ class Recorder(TorchDispatchMode):
             else value
             for i, value in enumerate(result)
         ]
-        return items if isinstance(result, list) else tuple(items)
+        items = items if isinstance(result, list) else tuple(items)
+        return items if known else self._assumed_shapes(items)
 
     def _assumed(self, func: Any, node: fx.Node, *_: fx.Node) -> Any:  # noqa: ANN401
         """Return what the model reads of its integer inputs, as the example gives it, and note the check of it.
@@ -274,28 +297,33 @@ class Recorder(TorchDispatchMode):
         Raises:
             ReadsValueError: It depends on floating inputs, or on chance.
         """
-        value = value_for(node, self._examples, self.constants)
+        value = self._examples.value_of(node)
         if value is None:
             raise ReadsValueError(op_name(func))
         expected = func(value)
         self.assumed.append(self._add(assume, (node, expected), {}, None))
         return expected
 
-    def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, symbolic: bool) -> Any:  # noqa: ANN401
-        """Run an op on constants, or without values.
+    def _sized(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], entries: Mapping[int, Entry]) -> Any:  # noqa: ANN401
+        """Run an op whose result has a size that depends on values on those of the example; return the result without values.
 
         Raises:
-            UnsupportedOpError: The size of its result depends on the input's values.
+            UnsupportedOpError: It depends on floating inputs, on weights, or on chance.
         """
-        if not symbolic:
-            return func(*args, **kwargs)
-        try:
-            return _run_without_values(func, args, kwargs)
-        except NotImplementedError:
+        values = {key: self._examples.without_weights(entry) for key, entry in entries.items()}
+        if is_random(func, args, kwargs) or any(value is None for value in values.values()):
             raise UnsupportedOpError(
                 f"The size of what {op_name(func)} (in {self.where}) returns depends on the input's values, so no plan "
                 "can be made; capture a part of the model that does without it."
             ) from None
+        given, by_name = _mapped((args, kwargs), lambda tensor: values[id(tensor)])
+        return _mapped(func(*given, **by_name), as_meta)
+
+    def _assumed_shapes(self, result: Any) -> Any:  # noqa: ANN401 - tensors, as the model sees them
+        """Note the check of shapes that are those of the example; return the result."""
+        checks = [(self.entry(t).node, list(t.shape)) for t in (result if isinstance(result, list | tuple) else [result])]
+        self.assumed += [self._add(assume_shape, check, {}, None) for check in checks]
+        return result
 
     def _shown(
         self,

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from relprop.graph.nodes import BATCHES, TWIN, twin_of, value_of
+from relprop.graph.nodes import BATCHES, TWIN, Size, shape_of, twin_of, value_of
+from relprop.graph.recording.assumptions import assume_even, assume_shape
 from relprop.graph.recording.record import Recording
 from relprop.graph.recording.recorder import CONSTANT
 
@@ -37,6 +38,8 @@ def join(small: Recording, large: Recording) -> None:
         if a.op == "call_function" and a not in sizes.made:
             a.args = sizes.joined(a, a.args, _mapped(b.args, twins))
             a.kwargs = sizes.joined(a, a.kwargs, _mapped(b.kwargs, twins))
+        if a.target is assume_shape:
+            sizes.check_even(a)
         _join_constants(a, b)
     result: Any = small.graph.output_node().args[0]
     if value_of(result[0]).shape == twin_of(result[0]).shape:
@@ -79,6 +82,21 @@ class _Sizes:
         if type(first) is not type(second) or (first is not second and first != second):
             raise FixedBatchError(f"an argument of {node.target} depends on the batch")
         return first
+
+    def check_even(self, node: fx.Node) -> None:
+        """Let the check of a size that grows with the batch ask it of every sample, so that samples lie one after another.
+
+        Raises:
+            FixedBatchError: No position tells which sample an element belongs to, or samples of the example have several sizes.
+        """
+        picked: Any = node.args[0]
+        count, *_ = shape_of(picked)
+        if not isinstance(count, Size):
+            return
+        rows = shape_of(picked.args[0])[0] if picked.target is aten.nonzero.default else 0
+        if not isinstance(rows, Size) or not rows.per_sample or not count.per_sample:
+            raise FixedBatchError("a size that depends on values is not the same for every sample")
+        node.target, node.args = assume_even, (picked, count.per_sample, rows.per_sample, self._size(*BATCHES))
 
     def _size(self, first: int, second: int) -> fx.Node:
         small, large = BATCHES
