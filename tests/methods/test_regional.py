@@ -1,6 +1,7 @@
 """RAP with regional evidence: against loops in float64, what it conserves, where its regions are, and what it refuses."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ import relprop
 from relprop.errors import OptionError, TargetError, UnsupportedOpError
 from relprop.methods import make_method
 from relprop.ops.layout import SampleLayout
-from relprop.rules.regional import by_region
+from relprop.propagation.spread import DIRECTIONS, MANY, directions
+from relprop.rules.regional import Place, by_region, discoveries
 from relprop.zoo import import_torchvision
 from tests.methods.models import Attending, Hidden, images, made
 from tests.rules.reference import TIGHT, box_shares, check_conservation, contribution_matrix, rap_shares
@@ -180,6 +182,119 @@ def test_tokens_equal_the_two_parts_put_together_by_hand():
     torch.testing.assert_close(ours(x, 2).relevance, expected, **CLOSE)
 
 
+# --- evidence that stands out among the classes ----------------------------------------------------------------------------------------
+
+
+class Many(Small):
+    """The same with classes enough to tell what is usual among them."""
+
+    def __init__(self, *, hidden: bool = False, classes: int = MANY + 20) -> None:
+        super().__init__(hidden=hidden)
+        self.head[-1] = nn.Linear(self.head[-1].in_features, classes)
+
+
+def found_regions(distance: np.ndarray, rate: float) -> np.ndarray:
+    """The procedure of Benjamini and Hochberg, one rank at a time."""
+    p = np.array([math.erfc(abs(z) / math.sqrt(2)) for z in distance])
+    order, last = np.argsort(p), -1
+    for rank, region in enumerate(order, start=1):
+        if p[region] <= rate * rank / len(p):
+            last = rank
+    kept = np.zeros(len(p), dtype=bool)
+    kept[order[: max(last, 0)]] = True
+    return kept
+
+
+def evidence_along(model: Small, x: Tensor, weights: Tensor, *, mean_gradient: bool) -> np.ndarray:
+    """``(channels, regions)``: gradient times value of a mixture of the logits, or with the channel's mean gradient."""
+    value = model.lower(x[None]).detach().requires_grad_()
+    (gradient,) = torch.autograd.grad((model.head(value)[0] * weights).sum(), value)
+    used = gradient.mean((2, 3), keepdim=True) if mean_gradient else gradient
+    return (used * value)[0].detach().flatten(1).numpy()
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+@pytest.mark.parametrize(("rate", "weight"), [(0.2, 1.0), (0.6, 0.25), (0.9, 1.0)])
+def test_what_does_not_stand_out_is_left_out(hidden, rate, weight):
+    model = made(Many, hidden=hidden)
+    with torch.no_grad():
+        model.head[-1].weight[[0, 7, 64]] *= 5  # these stand out
+    x = torch.randn(3, 2, 6, 6, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    target = torch.tensor([[0, 30], [110, 7], [64, 2]])
+    upper = {"upper": "gradient"} if hidden else {"upper": "cp-lrp", "blocks": 0}
+    explainer = relprop.Explainer(model, x, "rap-regional", weight=weight, false_discovery_rate=rate, **upper)
+    found, kept = explainer(x, target), 0
+    for b in range(3):
+        along = [evidence_along(model, x[b], v, mean_gradient=hidden) for v in directions(MANY + 20, DIRECTIONS)]
+        whole = np.mean([e.sum(0) ** 2 for e in along], 0)
+        apart = np.mean([(e**2).sum(0) for e in along], 0)
+        spread = np.sqrt(apart * whole.sum() / apart.sum())
+        for k in range(2):
+            logits = model(x[b : b + 1])[0].detach().numpy()
+            contrast = torch.from_numpy(mixture(logits, int(target[b, k]), "mean"))
+            evidence = evidence_along(model, x[b], contrast, mean_gradient=hidden)
+            chosen = found_regions(np.divide(evidence.sum(0), spread, out=np.zeros_like(spread), where=spread > 0), rate)
+            kept += chosen.sum()
+            size, counted = np.abs(evidence), evidence.sum(0) * chosen
+            shares = np.divide(size, size.sum(0), out=np.zeros_like(size), where=size.sum(0) != 0)
+            expected = weight * shares * counted + (1 - weight) * counted.sum() * size / size.sum()
+            torch.testing.assert_close(found.relevance[b, k], below(model, x[b], expected.flatten()), **CLOSE)
+    assert 0 < kept < 54, "some regions count and some do not"
+    torch.testing.assert_close(explainer(x[1:], target[1:]).relevance, found.relevance[1:], **TIGHT)
+    torch.testing.assert_close(explainer(x, target[:, 1]).relevance, found.relevance[:, 1], **TIGHT)
+
+
+def test_what_does_not_stand_out_is_absorbed():
+    model = made(Many)
+    x = torch.randn(3, 2, 6, 6, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    options = {"upper": "cp-lrp", "start": "logit", "false_discovery_rate": 0.5, "blocks": 0}
+    explainer = relprop.Explainer(model, x, "rap-regional", **options)
+    target = torch.tensor([[0, 30], [110, 7], [64, 2]])
+    found, every = (
+        explainer(x, target),
+        relprop.explain(model, x, target, method="rap-regional", **options | {"false_discovery_rate": 1.0}),
+    )
+    check_conservation(found)
+    assert not torch.allclose(found.absorbed, every.absorbed)
+    assert explainer.trace(x, target[:, 0]).worst.deviation < 1e-8
+
+
+@pytest.mark.parametrize(
+    "given", [{"target": 3}, {"output_relevance": torch.eye(MANY - 1, dtype=torch.float64)[:2]}, {"target": "output"}]
+)
+def test_where_few_classes_compete_all_evidence_counts(given):
+    net, x = made(Many, classes=1 if given.get("target") == "output" else MANY - 1), images(2)[:, :2, :6, :6]
+    maps = [relprop.explain(net, x, method="rap-regional", false_discovery_rate=rate, **given).relevance for rate in (0.01, 1.0)]
+    torch.testing.assert_close(*maps, rtol=0, atol=0)
+
+
+def test_a_class_that_stands_out_nowhere_has_an_empty_map_and_a_note():
+    model = made(Many)
+    with torch.no_grad():
+        model.head[-1].weight[5] = model.head[-1].weight.mean(0)  # its logit is the mean of all, in every region
+    found = relprop.explain(model, images(2)[:, :2, :6, :6], torch.tensor([5, 5]), method="rap-regional")
+    assert not found.relevance.any()
+    assert any(note.startswith("2 of 2 maps are zero everywhere") for note in found.notes)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**31), rate=st.floats(0.001, 1), size=st.floats(0.1, 10), regions=st.integers(1, 60))
+def test_discoveries_are_those_of_benjamini_and_hochberg(seed, rate, size, regions):
+    distance = size * torch.randn(2, 1, regions, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    found = discoveries(distance, rate, SampleLayout(0), 2)
+    for b in range(2):
+        assert (found[b, 0].numpy() == found_regions(distance[b, 0].numpy(), rate)).all()
+    assert bool(discoveries(distance, 1.0, SampleLayout(0), 2).all())
+    assert not discoveries(0 * distance, 0.5, SampleLayout(0), 2).any()
+
+
+@pytest.mark.parametrize(("classes", "count"), [(100, 4), (1000, 4), (5, 4)])
+def test_directions_are_orthonormal_differences_of_classes(classes, count):
+    found = directions(classes, count)
+    torch.testing.assert_close(found @ found.T, torch.eye(count, dtype=torch.float64))
+    torch.testing.assert_close(found.sum(1), torch.zeros(count, dtype=torch.float64))
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     channels=st.integers(0, 2),
@@ -193,9 +308,10 @@ def test_every_region_keeps_its_evidence_and_every_sample_its_sum(channels, weig
     if zeros:
         relevance[:, 1:3] = 0
     layout, dim = SampleLayout(0), channels + 1
-    shared = by_region(weight).backward(relevance, relevance, dim, layout, 3)
+    place = Place(relevance, dim, layout, 3)
+    shared = by_region(weight).share(relevance, place, None)
     torch.testing.assert_close(shared.flatten(1).sum(1), relevance.flatten(1).sum(1), **TIGHT)
-    kept = by_region().backward(relevance, relevance, dim, layout, 3)
+    kept = by_region().share(relevance, place, None)
     torch.testing.assert_close(kept.sum(dim), relevance.sum(dim), **TIGHT)
     assert bool(((kept >= 0) == (kept.sum(dim, keepdim=True) >= 0)).where(kept != 0, True).all()), "a region has one sign"
 
@@ -378,6 +494,8 @@ def test_models_without_regions_are_refused():
     [
         ({"weight": 1.5}, "weight=1.5 must lie between 0 and 1"),
         ({"weight": float("nan")}, "weight=nan must lie between 0 and 1"),
+        ({"false_discovery_rate": 0.0}, "false_discovery_rate=0.0 must lie above 0 and be at most 1"),
+        ({"false_discovery_rate": float("nan")}, "false_discovery_rate=nan must lie above 0 and be at most 1"),
         ({"depth": -0.1}, "depth=-0.1 of method 'rap-regional' must lie between 0 and 1"),
         ({"blocks": -1}, "blocks=-1 of method 'rap-regional' must not be negative"),
         ({"upper": "rap"}, "upper='rap' of method 'rap-regional' must be one of"),

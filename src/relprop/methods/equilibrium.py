@@ -10,7 +10,7 @@ from relprop.propagation.method import Method
 from relprop.rules.affine import zbox, zplus
 from relprop.rules.equilibrium import equilibrium
 from relprop.rules.gradient import gradient
-from relprop.rules.regional import by_activation
+from relprop.rules.regional import by_mean_gradient
 from relprop.rules.rule import Rule
 from relprop.rules.starts import STARTS
 from relprop.rules.sums import SumName, split_sum
@@ -51,7 +51,7 @@ def build_equilibrium(
         start=STARTS["one"],
         bounds=input_bounds("attribution-equilibrium", low, high),
         conserves=False,
-        regional=Regional(GRADIENT, GRADIENT, by_activation(), layer=layer),
+        regional=Regional(GRADIENT, GRADIENT, by_mean_gradient(), layer=layer),
     )
 
 

@@ -17,7 +17,7 @@ from relprop.ops.op import Role
 from relprop.propagation.composite import Composite, Regional
 from relprop.propagation.method import Method
 from relprop.rules.gradient import gradient
-from relprop.rules.regional import by_region, by_smooth_evidence
+from relprop.rules.regional import RegionRule, by_region, by_smooth_evidence
 from relprop.rules.starts import STARTS
 
 UpperName = Literal["usual", "gradient", "cp-lrp", "attnlrp", "lrp-epsilon", "lrp-gamma", "lrp-zplus", "epsilon-plus"]
@@ -39,6 +39,7 @@ def build_rap_regional(  # noqa: PLR0913 - options by keyword
     blocks: int | None = None,
     layer: str | None = None,
     weight: float | None = None,
+    false_discovery_rate: float = 0.2,
     add: SumName = "positive",
     constants: ConstantsName = "leave out",
     input_rule: Literal["zbox", "rap"] = "zbox",
@@ -59,6 +60,9 @@ def build_rap_regional(  # noqa: PLR0913 - options by keyword
         layer: Path of the module at whose output the regions are, instead.
         weight: How much the regions' evidence counts, in [0, 1], against the same total spread by magnitude; 1 where left out, with
             ``"gradient"`` 0.5.
+        false_discovery_rate: The share of regions that may count by chance, in (0, 1]: evidence counts where it stands out from that for all
+            classes in the same region, by the test of Benjamini and Hochberg; the rest is absorbed, and a class that stands out nowhere has
+            an empty map. With 1 all evidence counts, as in models of less than 100 classes and for targets that are no classes.
         add: How residual sums below split: by positive part, absolute value, or signed value.
         constants: Whether constants added to a value below ``"absorb"`` their share, split as ``add`` says, or are left out.
         input_rule: ``"zbox"`` for the z-box rule (Eq. 10), ``"rap"`` to treat the first layer like any other.
@@ -70,19 +74,14 @@ def build_rap_regional(  # noqa: PLR0913 - options by keyword
     if blocks is not None and blocks < 0:
         raise OptionError(f"Option blocks={blocks!r} of method 'rap-regional' must not be negative.")
     below: dict[str, Any] = {"add": add, "constants": constants, "input_rule": input_rule, "low": low, "high": high}
-    smooth = Regional(
-        _FROM_RELEVANCE,
-        _FROM_RELEVANCE,
-        by_smooth_evidence(0.5 if weight is None else weight),
-        depth,
-        blocks or 0,
-        layer,
-    )
+    rule = by_region(1.0 if weight is None else weight, false_discovery_rate)
+    smooth = by_smooth_evidence(0.5 if weight is None else weight, false_discovery_rate)
+    flattened = Regional(_FROM_RELEVANCE, _FROM_RELEVANCE, smooth, depth, blocks or 0, layer)
     return replace(
         build_rap(**below),
         name="rap-regional",
         start=STARTS[start],
-        regional=smooth if upper == "gradient" else _counted(upper, weight, depth, blocks, layer, smooth),
+        regional=flattened if upper == "gradient" else _counted(upper, rule, depth, blocks, layer, flattened),
         conserves=start == "logit",
         of_class=True,
     )
@@ -93,14 +92,14 @@ _FROM_RELEVANCE = Composite("gradient", {**GRADIENT.rules, Role.OUTPUT: gradient
 
 
 def _counted(
-    upper: UpperName, weight: float | None, depth: float, blocks: int | None, layer: str | None, flattened: Regional
+    upper: UpperName, rule: RegionRule, depth: float, blocks: int | None, layer: str | None, flattened: Regional
 ) -> Regional:
     """The settings of an upper method that shares relevance."""
     general, with_attention = ("epsilon-plus", "cp-lrp") if upper == "usual" else (upper, upper)
     return Regional(
         _UPPER[general](),
         _UPPER[with_attention](),
-        by_region(1.0 if weight is None else weight),
+        rule,
         depth,
         1 if blocks is None else blocks,
         layer,

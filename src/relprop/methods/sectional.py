@@ -11,7 +11,7 @@ from relprop.ops.op import Role
 from relprop.propagation.composite import Regional
 from relprop.propagation.method import Method
 from relprop.rules.affine import zbox, zplus
-from relprop.rules.regional import by_activation, by_section
+from relprop.rules.regional import by_mean_gradient, by_section
 from relprop.rules.rule import Rule
 from relprop.rules.sectional import sectional
 from relprop.rules.starts import STARTS, Start
@@ -53,7 +53,7 @@ def build_rsp(
         start=_against(others) if others else STARTS["one"],
         bounds=input_bounds("rsp", low, high),
         conserves=False,
-        regional=Regional(GRADIENT, GRADIENT, by_section() if others else by_activation(), layer=layer),
+        regional=Regional(GRADIENT, GRADIENT, by_section() if others else by_mean_gradient(), layer=layer),
     )
 
 

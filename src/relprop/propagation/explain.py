@@ -1,6 +1,6 @@
 """Explain or trace one batch: one forward pass, a backward pass per start, relevance at modules on the way."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from relprop.propagation.checks import Start, note_on_classes, note_on_zeros, re
 from relprop.propagation.concepts import Restriction, find_restrictions
 from relprop.propagation.plan import Plan
 from relprop.propagation.run import Run
+from relprop.propagation.spread import measure_spread
 from relprop.propagation.trace import Trace, trace_run
 from relprop.rules.starts import start_of
 
@@ -32,16 +33,16 @@ def explain(plan: Plan, request: Request) -> Answer:
     restrictions = find_restrictions(plan, request.concepts)
     run = Run(plan, request.given, inspected=bool(layers or restrictions))
     question = request.ask(run.logits)
-    starts = _starts(plan, question)
+    starts, spreads = _starts(plan, question), measure_spread(run, question)
     several = question.asked.several
     total: list[Any] | None = None
     for i, (factor, start) in enumerate(starts):
         last = i == len(starts) - 1 and not several
 
-        def propagate(start: Tensor, *, last: bool = last) -> Any:  # noqa: ANN401 - tensors in lists and dicts
-            return _propagate(run, start, layers, restrictions, last=last)
+        def propagate(start: Tensor, spread: Tensor | None, *, last: bool = last) -> Any:  # noqa: ANN401 - tensors in lists and dicts
+            return _propagate(run, start, spread, layers, restrictions, last=last)
 
-        found = torch.func.vmap(propagate, in_dims=1, out_dims=1)(start) if several else propagate(start)
+        found = _mapped(propagate, start, spreads) if several else propagate(start, spreads[0] if spreads else None)
         leaves, structure = tree_flatten(found)
         scaled = [leaf * factor for leaf in leaves] if factor != 1 else leaves
         total = scaled if total is None else [a + b for a, b in zip(total, scaled, strict=True)]
@@ -51,6 +52,13 @@ def explain(plan: Plan, request: Request) -> Answer:
     notes = (*output_notes(plan.module, layers), *note_on_zeros(request.given, parts, absorbed), *alike)
     explained = torch.stack([start.reshape(*absorbed.shape, -1).sum(-1) * factor for factor, start in starts]).sum(0)
     return Answer(parts, absorbed, question, at_layers, notes=notes, conserved=explained if plan.method.conserves else None)
+
+
+def _mapped(propagate: Callable[[Tensor, Tensor | None], Any], start: Tensor, spreads: list[Tensor] | None) -> Any:  # noqa: ANN401
+    """Propagate the starts of several maps, which are stacked in dimension 1, at once."""
+    if spreads is None or len(spreads) == 1:
+        return torch.func.vmap(propagate, in_dims=(1, None), out_dims=1)(start, spreads[0] if spreads else None)
+    return torch.func.vmap(propagate, in_dims=(1, 0), out_dims=1)(start, torch.stack(spreads))
 
 
 def trace(plan: Plan, request: Request) -> Trace:
@@ -63,7 +71,8 @@ def trace(plan: Plan, request: Request) -> Trace:
     question = request.ask(run.logits)
     if question.asked.several:
         raise TargetError("A trace follows one target per sample; call it once for each.")
-    return trace_run(run, _starts(plan, question)[0][1])
+    spreads = measure_spread(run, question)
+    return trace_run(run, _starts(plan, question)[0][1], spreads[0] if spreads else None)
 
 
 def _starts(plan: Plan, question: Question) -> list[Start]:
@@ -78,7 +87,13 @@ def _starts(plan: Plan, question: Question) -> list[Start]:
 
 
 def _propagate(
-    run: Run, start: Tensor, layers: Sequence[str], restrictions: Mapping[fx.Node, Restriction], *, last: bool
+    run: Run,
+    start: Tensor,
+    spread: Tensor | None,
+    layers: Sequence[str],
+    restrictions: Mapping[fx.Node, Restriction],
+    *,
+    last: bool,
 ) -> tuple[list[Tensor], dict[str, Tensor], Tensor]:
     seen: dict[str, Tensor] = {}
 
@@ -89,7 +104,7 @@ def _propagate(
                 seen[path] = seen[path] + part if path in seen else part
 
     masks = {node: restriction.mask for node, restriction in restrictions.items()}
-    parts, absorbed = run.backward(start, watch=watch if layers else None, kept_part=masks, last=last)
+    parts, absorbed = run.backward(start, spread=spread, watch=watch if layers else None, kept_part=masks, last=last)
     for leaf, part in zip(run.plan.leaves, parts, strict=True):
         if leaf.op == "placeholder":  # the output of a module that returns the model's input
             watch(leaf, part)

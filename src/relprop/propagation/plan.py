@@ -25,7 +25,7 @@ from relprop.graph.nodes import (
     value_of,
 )
 from relprop.ops.layout import SampleLayout
-from relprop.ops.op import Call, MultiplierRule, Op, Relevances, Role, op_name
+from relprop.ops.op import MultiplierRule, Op, Role, op_name
 from relprop.ops.table import arguments_of, known_op, limit_of
 from relprop.propagation.composite import Composite
 from relprop.propagation.multipliers import carried_as_multipliers, with_multipliers
@@ -34,6 +34,7 @@ from relprop.propagation.roles import Roles
 from relprop.propagation.schedule import Schedule, make_schedule
 from relprop.propagation.step import Step
 from relprop.rules.affine import unchanged
+from relprop.rules.regional import RegionRule
 from relprop.rules.rule import Rule
 from relprop.text import draw_table, html_table
 
@@ -57,6 +58,7 @@ class Plan:
         output: The explained value.
         before: The nodes between the input and the first layers, in forward order, through which the input's bounds are computed.
         multipliers: The values whose multiplier is carried in place of their relevance, see :mod:`relprop.propagation.multipliers`.
+        regions: The value where evidence is counted by region, if it is.
         notes: Notes for the user.
     """
 
@@ -68,12 +70,18 @@ class Plan:
     output: fx.Node
     before: tuple[fx.Node, ...]
     multipliers: frozenset[fx.Node]
+    regions: Regions | None
     notes: tuple[str, ...]
 
     @property
     def module(self) -> fx.GraphModule:
         """The graph."""
         return self.model.module
+
+    @property
+    def region_rule(self) -> RegionRule:
+        """How evidence is counted by region."""
+        return self.method.regional.rule  # pyright: ignore[reportOptionalMemberAccess]
 
     @cached_property
     def layers(self) -> Mapping[str, fx.Node]:
@@ -135,7 +143,7 @@ def make_plan(model: CapturedModel, method: Composite) -> Plan:
         notes.append(regions.note)
     multipliers = carried_as_multipliers(passed, facts.carriers, whole=whole)
     ordered = tuple(with_multipliers(s, multipliers) for s in ordered)
-    return Plan(model, method, ordered, facts, leaves, roles.output, roles.before, multipliers, (*model.notes, *notes))
+    return Plan(model, method, ordered, facts, leaves, roles.output, roles.before, multipliers, regions, (*model.notes, *notes))
 
 
 def _with_regions(method: Composite, roles: Roles, facts: Facts) -> tuple[Composite, Regions | None]:
@@ -158,7 +166,7 @@ def _steps(method: Composite, regions: Regions | None, roles: Roles, facts: Fact
             continue
         if regions is not None and node is regions.node:
             composite = method
-            step = _counted(_step(node, method, roles, facts, reached=True), method, regions)
+            step = _counted(_step(node, method, roles, facts, reached=True), method.regional.rule)  # pyright: ignore[reportOptionalMemberAccess]
         else:
             step = _step(node, composite, roles, facts, reached=node in reached)
         steps.append(step)
@@ -167,15 +175,10 @@ def _steps(method: Composite, regions: Regions | None, roles: Roles, facts: Fact
     return steps[::-1], reached
 
 
-def _counted(step: Step, method: Composite, regions: Regions) -> Step:
+def _counted(step: Step, rule: RegionRule) -> Step:
     """The step of the value with regions, whose relevance is counted by region before the op's own rule shares it."""
-    share, backward = method.regional.rule, step.backward  # pyright: ignore[reportOptionalMemberAccess]
-
-    def counted(call: Call, relevance: Tensor) -> Relevances:
-        return backward(call, share.backward(relevance, call.output, regions.channels, call.layout, call.batch))  # pyright: ignore[reportOptionalCall]
-
-    needs = step.needs | {"output"} if share.reads_value else step.needs
-    return replace(step, backward=counted, rule=f"{share.name}, {step.rule}", multiplier=None, needs=needs)
+    needs = step.needs | {"output"} if rule.reads_value else step.needs
+    return replace(step, rule=f"{rule.name}, {step.rule}", multiplier=None, needs=needs)
 
 
 def _step(node: fx.Node, method: Composite, roles: Roles, facts: Facts, *, reached: bool) -> Step:

@@ -1,7 +1,9 @@
 """Run a plan: a forward pass that keeps the values which the plan needs, then backward passes; each value is freed at its last use."""
 
+import itertools
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ from relprop.inputs import Inputs, batch_size
 from relprop.ops.op import ABSORBED, Call, Role, hollow
 from relprop.propagation.plan import Plan
 from relprop.propagation.step import Step
+from relprop.rules.regional import Place
 
 Values = dict[fx.Node, Any]
 Watch = Callable[[fx.Node, Tensor], None]
@@ -65,6 +68,7 @@ class Run:
         self,
         output_relevance: Tensor,
         *,
+        spread: Tensor | None = None,
         watch: Watch | None = None,
         audit: Audit | None = None,
         kept_part: Mapping[fx.Node, Mask] | None = None,
@@ -74,6 +78,7 @@ class Run:
 
         Args:
             output_relevance: Relevance of the output, shaped like it.
+            spread: How far the evidence for the classes spreads, for methods that count evidence by region where it stands out.
             watch: Called with every value's node and its relevance, once it is complete; the run must be ``inspected``.
             audit: Called after every step with its relevance, the shares of its operands and the absorbed relevance; likewise.
             kept_part: By value, a function ``value -> mask``: relevance that the mask leaves out is absorbed; likewise.
@@ -87,15 +92,49 @@ class Run:
         values = self._values if last else dict(self._values)
         relevances: dict[fx.Node, Any] = {plan.output: output_relevance}
         absorbed = output_relevance.new_zeros(self.batch)
-        bounds = self._bounds()
-        leaves = set(plan.leaves)
-        for step in reversed(plan.steps):
+        for part in self._passed(plan.steps, relevances, values, spread, watch, audit, kept_part or {}):
+            absorbed = absorbed + part
+        found = [relevances.get(leaf) for leaf in plan.leaves]
+        filled = [
+            _zeros(values[leaf], output_relevance.dtype) if r is None else r for leaf, r in zip(plan.leaves, found, strict=True)
+        ]
+        return [self._batch_first(leaf, part) for leaf, part in zip(plan.leaves, filled, strict=True)], absorbed
+
+    def arriving(self, output_relevance: Tensor) -> Tensor:
+        """Return what becomes of relevance of the output, shaped like it, at the value with regions."""
+        regions: Any = self.plan.regions
+        above = itertools.dropwhile(lambda step: step.node is not regions.node, self.plan.steps)
+        relevances: dict[fx.Node, Any] = {self.plan.output: output_relevance}
+        for _ in self._passed(list(above)[1:], relevances, dict(self._values), None, None, None, {}):
+            pass
+        return relevances[regions.node]
+
+    @property
+    def place(self) -> Place:
+        """The value with regions."""
+        regions: Any = self.plan.regions
+        layout = self.plan.facts.layouts[regions.node]
+        return Place(self._values[regions.node], regions.channels, layout, self.batch)
+
+    def _passed(
+        self,
+        steps: Sequence[Step],
+        relevances: dict[fx.Node, Any],
+        values: Values,
+        spread: Tensor | None,
+        watch: Watch | None,
+        audit: Audit | None,
+        kept_part: Mapping[fx.Node, Mask],
+    ) -> Iterator[Tensor]:
+        """Pass relevance through steps, the last first, from value to value; yield what each absorbs, ``(batch,)``."""
+        leaves = set(self.plan.leaves)
+        for step in reversed(steps):
             relevance = relevances.get(step.node) if step.node in leaves else relevances.pop(step.node, None)
             if relevance is None:
                 continue
-            if kept_part is not None and step.node in kept_part:
+            if step.node in kept_part:
                 relevance, left_out = self._masked(step, relevance, kept_part[step.node], values)
-                absorbed = absorbed + left_out
+                yield left_out
             if watch is not None and isinstance(relevance, Tensor):
                 watch(step.node, self._whole(step.node, relevance, values))
             if step.node in leaves:
@@ -103,20 +142,26 @@ class Run:
             if step.node.target is operator.getitem:
                 _put_item(step, relevance, relevances, values)
                 continue
-            shares, absorbed_here = self._propagate(step, self._call(step, values, bounds), relevance)
-            if isinstance(absorbed_here, Tensor):
-                absorbed = absorbed + absorbed_here
+            counted, silent = self._counted(step, relevance, spread)
+            shares, absorbed = self._propagate(step, self._call(step, values), counted)
+            absorbed = absorbed + silent
+            if isinstance(absorbed, Tensor):
+                yield absorbed
             if audit is not None:
                 whole = [(node, self._whole(node, part, values)) for node, part in shares]
-                audit(step, self._whole(step.node, relevance, values), whole, absorbed_here)
+                audit(step, self._whole(step.node, relevance, values), whole, absorbed)
             for target, part in shares:  # a value with several readers: their relevance adds up
                 relevances[target] = relevances[target] + part if target in relevances else part
             _free(self._schedule.backward.get(step.node, ()), values)
-        found = [relevances.get(leaf) for leaf in plan.leaves]
-        filled = [
-            _zeros(values[leaf], output_relevance.dtype) if r is None else r for leaf, r in zip(plan.leaves, found, strict=True)
-        ]
-        return [self._batch_first(leaf, part) for leaf, part in zip(plan.leaves, filled, strict=True)], absorbed
+
+    def _counted(self, step: Step, relevance: Any, spread: Tensor | None) -> tuple[Any, Tensor | float]:  # noqa: ANN401
+        """Count evidence by region where regions are; return it with the sum of what does not stand out."""
+        if self.plan.regions is None or step.node is not self.plan.regions.node:
+            return relevance, 0.0
+        rule, place = self.plan.region_rule, self.place
+        counted = rule.share(rule.weigh(relevance, place), place, spread)
+        lost = place.layout.sum(relevance - counted, self.batch) if rule.conserves and spread is not None else 0.0
+        return counted, lost
 
     def _batch_first(self, leaf: fx.Node, relevance: Tensor) -> Tensor:
         """Relevance as ``(batch, …)``, where what is looked up of an input has its samples elsewhere: time first, say."""
@@ -131,6 +176,7 @@ class Run:
         kept = relevance * mask(relevance)
         return kept, step.layout.sum(self._whole(step.node, relevance - kept, values), self.batch)
 
+    @cached_property
     def _bounds(self) -> Mapping[fx.Node, Bounds]:
         """By node, the bounds of the model's input, run through the ops before the first layers: a padded zero stays a zero.
 
@@ -157,7 +203,7 @@ class Run:
         low, high = (layout.spread(bound, value).expand_as(value) for bound in layout.extremes(value, self.batch))
         return low, high
 
-    def _call(self, step: Step, values: Values, bounds: Mapping[fx.Node, Bounds]) -> Call:
+    def _call(self, step: Step, values: Values) -> Call:
         return Call(
             op=step.entry,  # pyright: ignore[reportArgumentType] - a step with a backward function has one
             function=step.node.target,  # pyright: ignore[reportArgumentType]
@@ -169,7 +215,7 @@ class Run:
             layout=step.layout,
             layouts=step.layouts,
             batch=self.batch,
-            bounds=bounds.get(step.arguments[step.operands[0]]) if step.role is Role.INPUT else None,
+            bounds=self._bounds.get(step.arguments[step.operands[0]]) if step.role is Role.INPUT else None,
         )
 
     def _propagate(self, step: Step, call: Call, relevance: Any) -> tuple[Shares, Tensor | float]:  # noqa: ANN401

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from relprop.errors import OptionError, UnsupportedOpError
@@ -11,8 +12,54 @@ from relprop.ops.layout import SampleLayout
 from relprop.rules.equilibrium import over_its_sum
 from relprop.rules.kernel import divide
 
-RegionFunction = Callable[[Tensor, Tensor, int, SampleLayout, int], Tensor]
-"""``(what arrives, value, dimension of the channels, layout of the samples, batch) -> relevance``, all three shaped alike."""
+
+@dataclass(frozen=True)
+class Place:
+    """A value that is made of regions.
+
+    Attributes:
+        value: The value, hollow unless the rule reads it.
+        channels: The dimension of its channels.
+        layout: Where the samples lie.
+        batch: Number of samples.
+    """
+
+    value: Tensor
+    channels: int
+    layout: SampleLayout
+    batch: int
+
+
+Weigh = Callable[[Tensor, Place], Tensor]
+"""``(what arrives, place) -> evidence of every channel of every region``, shaped alike."""
+Share = Callable[[Tensor, Place, Tensor | None], Tensor]
+"""``(evidence of every channel, place, spread) -> relevance``, shaped alike; the spread is the standard deviation of the evidence for the
+classes of the output in every region, with one channel, or None."""
+
+
+def as_it_arrives(relevance: Tensor, _: Place) -> Tensor:
+    """Take relevance that arrives as evidence."""
+    return relevance
+
+
+def by_activation(gradient: Tensor, place: Place) -> Tensor:
+    """Weigh every channel by its mean gradient, as Grad-CAM does without summing the channels: ``x_pk · mean_q c_qk``.
+
+    What arrives is to be the gradient ``c``, by :func:`relprop.rules.gradient.gradient`.
+    """
+    layout = place.layout
+    if layout.dim is not None and place.value.shape[layout.dim] != place.batch:
+        raise UnsupportedOpError(
+            "Channels are weighed by their mean over a sample, and here windows lie in the batch dimension; "
+            "take another upper=…, such as epsilon-plus."
+        )
+    places = [d for d in range(place.value.dim()) if d not in {place.channels, layout.dim}]
+    return place.value * gradient.mean(places, keepdim=True)
+
+
+def as_it_is(evidence: Tensor, _: Place, __: Tensor | None) -> Tensor:
+    """Take evidence as relevance."""
+    return evidence
 
 
 @dataclass(frozen=True)
@@ -21,78 +68,93 @@ class RegionRule:
 
     Attributes:
         name: Printed in the plan.
-        backward: The function.
-        reads_value: Whether it reads the value itself.
-        conserves: Whether it keeps the sum of what arrives, per sample.
+        share: What evidence becomes.
+        weigh: How what arrives becomes evidence.
+        reads_value: Whether that reads the value itself.
+        reads_spread: Whether ``share`` reads the spread.
+        conserves: Whether it keeps the sum of what arrives, per sample, but for what counts as absorbed.
     """
 
     name: str
-    backward: RegionFunction
+    share: Share = as_it_is
+    weigh: Weigh = as_it_arrives
     reads_value: bool = False
+    reads_spread: bool = False
     conserves: bool = True
 
 
-def by_region(weight: float = 1.0) -> RegionRule:
-    """Count evidence by region: ``R_pk = |r_pk| · (w C_p / A_p + (1 − w) Σ C / Σ A)``, with ``C_p = Σ_k r_pk`` and ``A_p = Σ_k |r_pk|``.
+def discoveries(distance: Tensor, rate: float, layout: SampleLayout, batch: int) -> Tensor:
+    """Return which regions have evidence that is not what any class might have there, by Benjamini and Hochberg (1995).
 
-    Every region ``p`` keeps its evidence ``C_p``, which its channels ``k`` share by magnitude. Both terms conserve the sample's sum.
+    Of a sample's ``P`` regions those count whose ``p = erfc(|z| / √2)`` is at most ``rate · i / P``, where ``i`` is the largest rank at which
+    the ``i``-th smallest p is; under that hypothesis, for normal ``z``, no more than ``rate`` of them are false in the mean.
+
+    Args:
+        distance: ``z``: evidence in standard deviations of that for all classes, with one channel.
+        rate: The false discovery rate, in (0, 1]; with 1 all regions count.
+        layout: Where the samples lie.
+        batch: Number of samples.
+    """
+    farthest = layout.by_sample(distance.abs(), batch).sort(1, descending=True).values
+    ranks = torch.arange(1, farthest.shape[1] + 1, dtype=distance.dtype, device=distance.device)
+    small = torch.erfc(farthest / math.sqrt(2)) <= rate * ranks / len(ranks)
+    nearest = torch.where(small, farthest, torch.inf).amin(1)
+    return distance.abs() >= layout.spread(nearest, distance)
+
+
+def by_region(weight: float = 1.0, false_discovery_rate: float = 1.0) -> RegionRule:
+    """Count evidence by region: ``R_pk = |r_pk| · (w g_p C_p / A_p + (1 − w) Σ g C / Σ A)``, with ``C_p = Σ_k r_pk``, ``A_p = Σ_k |r_pk|``.
+
+    Every region ``p`` keeps its evidence ``C_p``, which its channels ``k`` share by magnitude, where it stands out among the classes:
+    ``g_p`` is 1 for :func:`discoveries`, else 0. The rest counts as absorbed; with it both terms conserve the sample's sum.
 
     Args:
         weight: ``w``: 1 for evidence by region alone; 0 spreads the sample's sum by magnitude alone, wherever the evidence is.
+        false_discovery_rate: The share of the regions that may count by chance, in (0, 1]; with 1 all regions count.
 
     Raises:
-        OptionError: ``weight`` lies outside [0, 1].
+        OptionError: An option lies outside its range.
     """
     if not (0 <= weight <= 1 and math.isfinite(weight)):
         raise OptionError(f"Option weight={weight!r} must lie between 0 and 1.")
+    if not (0 < false_discovery_rate <= 1 and math.isfinite(false_discovery_rate)):
+        raise OptionError(f"Option false_discovery_rate={false_discovery_rate!r} must lie above 0 and be at most 1.")
 
-    def backward(relevance: Tensor, _: Tensor, channels: int, layout: SampleLayout, batch: int) -> Tensor:
-        magnitude = relevance.abs()
-        factor = divide(relevance.sum(channels, keepdim=True), magnitude.sum(channels, keepdim=True))
+    def share(evidence: Tensor, place: Place, spread: Tensor | None) -> Tensor:
+        magnitude, layout = evidence.abs(), place.layout
+        counted = evidence.sum(place.channels, keepdim=True)
+        if spread is not None:
+            distance = counted / spread.clamp(min=torch.finfo(spread.dtype).tiny)
+            counted = counted * discoveries(distance, false_discovery_rate, layout, place.batch)
+        size = magnitude.sum(place.channels, keepdim=True)
+        factor = divide(counted, size)
         if weight < 1:
-            mean = divide(layout.sum(relevance, batch), layout.sum(magnitude, batch))
-            factor = weight * factor + (1 - weight) * layout.spread(mean, relevance)
+            mean = divide(layout.sum(counted, place.batch), layout.sum(size, place.batch))
+            factor = weight * factor + (1 - weight) * layout.spread(mean, evidence)
         return magnitude * factor
 
-    return RegionRule("by region", backward)
+    return RegionRule("by region", share, reads_spread=false_discovery_rate < 1)
 
 
-def by_activation() -> RegionRule:
-    """Weigh every channel by its mean gradient, as Grad-CAM does without summing the channels: ``R_pk = x_pk · mean_q c_qk``.
-
-    What arrives is to be the gradient ``c``, by :func:`relprop.rules.gradient.gradient`.
-    """
-
-    def backward(gradient: Tensor, value: Tensor, channels: int, layout: SampleLayout, batch: int) -> Tensor:
-        places = [d for d in range(value.dim()) if d not in {channels, layout.dim}]
-        if layout.dim is not None and value.shape[layout.dim] != batch:
-            raise UnsupportedOpError(
-                "Channels are weighed by their mean over a sample, and here windows lie in the batch dimension; "
-                "take another upper=…, such as epsilon-plus."
-            )
-        return value * gradient.mean(places, keepdim=True)
-
-    return RegionRule("by mean gradient", backward, reads_value=True, conserves=False)
+def by_mean_gradient() -> RegionRule:
+    """Take as relevance what :func:`by_activation` gives."""
+    return RegionRule("by mean gradient", weigh=by_activation, reads_value=True, conserves=False)
 
 
-def by_smooth_evidence(weight: float = 0.5) -> RegionRule:
+def by_smooth_evidence(weight: float = 0.5, false_discovery_rate: float = 1.0) -> RegionRule:
     """Count evidence by region, every channel weighed by its mean gradient: :func:`by_region` of what :func:`by_activation` gives.
 
     Behind a hidden dense layer every place of a channel has a weight of its own, and the evidence of single regions is noise.
 
     Args:
         weight: As that of :func:`by_region`.
+        false_discovery_rate: Likewise.
 
     Raises:
-        OptionError: ``weight`` lies outside [0, 1].
+        OptionError: As of :func:`by_region`.
     """
-    weighed, counted = by_activation(), by_region(weight)
-
-    def backward(gradient: Tensor, value: Tensor, channels: int, layout: SampleLayout, batch: int) -> Tensor:
-        evidence = weighed.backward(gradient, value, channels, layout, batch)
-        return counted.backward(evidence, value, channels, layout, batch)
-
-    return RegionRule("by region of mean gradients", backward, reads_value=True, conserves=False)
+    counted = by_region(weight, false_discovery_rate)
+    return RegionRule("by region of mean gradients", counted.share, by_activation, True, counted.reads_spread, False)
 
 
 def by_section() -> RegionRule:
@@ -100,12 +162,11 @@ def by_section() -> RegionRule:
 
     What arrives is to be the gradient ``c`` of the target's logit minus those of the others. All ``K`` channels of a region get the same.
     """
-    weighed = by_activation()
 
-    def backward(gradient: Tensor, value: Tensor, channels: int, layout: SampleLayout, batch: int) -> Tensor:
-        evidence = weighed.backward(gradient, value, channels, layout, batch).sum(channels, keepdim=True)
-        parts = (evidence.clamp(min=0), evidence.clamp(max=0))
-        target, others = (over_its_sum(part, layout, batch)[0] for part in parts)
-        return ((2 * target + others) / value.shape[channels]).expand_as(value)
+    def share(evidence: Tensor, place: Place, _: Tensor | None) -> Tensor:
+        section = evidence.sum(place.channels, keepdim=True)
+        parts = (section.clamp(min=0), section.clamp(max=0))
+        target, others = (over_its_sum(part, place.layout, place.batch)[0] for part in parts)
+        return ((2 * target + others) / evidence.shape[place.channels]).expand_as(evidence)
 
-    return RegionRule("by section", backward, reads_value=True, conserves=False)
+    return RegionRule("by section", share, by_activation, reads_value=True, conserves=False)
