@@ -2,13 +2,15 @@
 
     python benchmarks/regional.py screen --weights WEIGHTS --data DATA --results FOLDER [--models NAME …]
     python benchmarks/regional.py search --weights WEIGHTS --data DATA --results FOLDER [--models NAME …] [--images N] [--mosaics N]
+    python benchmarks/regional.py rates --weights WEIGHTS --data DATA --results FOLDER [--models NAME …] [--images N] [--mosaics N]
     python benchmarks/regional.py test --weights WEIGHTS --data DATA --results FOLDER [--models NAME …] [--methods NAME …]
     python benchmarks/regional.py page --results FOLDER
 
 ``WEIGHTS`` has ``load.py``, whose ``load(name)`` returns a model, its preprocessing and its labels; ``DATA`` has ``VOCdevkit``,
 ``imagenet`` and ``imagenet_samples``. Photos with an even place in their sorted list are for the search, the others for the test.
 Finished parts are kept in FOLDER, so a run that was stopped goes on. RAP's way back is linear in the relevance of the regions, so the
-maps of all weights follow from those of weight 1 and 0, and all starts share one forward pass.
+maps of all weights follow from those of weight 1 and 0, and all starts share one forward pass; both with a false discovery rate of 1.
+``rates`` tries rates with all other choices made.
 """
 
 import argparse
@@ -46,6 +48,7 @@ EARLIER: dict[str, tuple[str, ...]] = {
 }
 """Places for the regions before the last one, in convolutional networks."""
 START_NAMES = ("logit", "softmax", "mean", "finer")
+RATES = (1.0, 0.3, 0.2, 0.1, 0.05)
 WEIGHTS = (1.0, 0.75, 0.5, 0.25, 0.15, 0.1, 0.05, 0.0)
 
 # --- the search -------------------------------------------------------------------------------------------------------------------
@@ -64,6 +67,7 @@ class Maps:
     """
 
     def __init__(self, captured: Captured, options: dict[str, Any]) -> None:
+        options = {"false_discovery_rate": 1.0, **options}
         self.regional, self.spread = (captured.explainer("rap-regional", **options, weight=w) for w in (1.0, 0.0))
 
     def __call__(self, x: Tensor, target: Tensor) -> Iterator[tuple[str, float, Tensor]]:
@@ -213,9 +217,19 @@ def searched(name: str) -> Iterator[dict[str, Any]]:
     yield {"upper": "lrp-zplus", "layer": EARLIER[name][0]}
 
 
+def rates(_: str) -> Iterator[dict[str, Any]]:
+    """False discovery rates."""
+    yield from ({"false_discovery_rate": rate} for rate in RATES)
+
+
+def at_rate(captured: Captured, options: dict[str, Any]) -> Baseline:
+    """Whole maps of the method as it was chosen."""
+    return Baseline(captured, "rap-regional", options)
+
+
 def search(options: argparse.Namespace) -> None:
-    """Measure choices on the first half: ``screen`` by the evidence of the regions alone, ``search`` by whole maps."""
-    kind, tried = (Evidence, screened) if options.step == "screen" else (Maps, searched)
+    """Measure choices on the first half: ``screen`` by the evidence of the regions alone, ``search`` and ``rates`` by whole maps."""
+    kind, tried = {"screen": (Evidence, screened), "search": (Maps, searched), "rates": (at_rate, rates)}[options.step]
     for name in options.models:
         who = subject(name, options.weights, options.data, 0)
         data = search_data(who, options.images, options.mosaics, options.shuffled, options.targets)
@@ -225,6 +239,7 @@ def search(options: argparse.Namespace) -> None:
         }
         if options.step == "screen":
             makers.clear()
+        makers.pop("rap-signed" if options.step == "rates" else "", None)
         for choice in tried(name):
             makers["-".join(map(str, choice.values()))] = partial(kind, options=choice)
         for label, make in makers.items():
@@ -353,7 +368,7 @@ def page(options: argparse.Namespace) -> None:
 def main() -> None:
     """Run one of the three steps."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=("screen", "search", "test", "page"))
+    parser.add_argument("step", choices=("screen", "search", "rates", "test", "page"))
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--results", type=Path, required=True)
@@ -375,7 +390,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=count)
     options = parser.parse_args()
     with torch.no_grad():
-        {"screen": search, "search": search, "test": test, "page": page}[options.step](options)
+        {"screen": search, "search": search, "rates": search, "test": test, "page": page}[options.step](options)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The page ``docs/generated/regional.md``: tables of what ``regional.py`` found."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -149,18 +150,35 @@ def cascades(methods: dict[str, dict[str, Any]]) -> str:
 
 
 def write(results: Path) -> None:
-    """Write the page."""
+    """Write the page; sections of which the folder has no results stay as they are."""
+    before = sections(PAGE.read_text("utf-8")) if PAGE.is_file() else {}
     parts = [_HEAD]
     parts.append("## The other half of the photos\n\nMeans and, in brackets, 95 % bootstrap intervals over photos.\n")
-    for model in MODELS:
-        methods = load(results / "test", model)
-        if methods:
-            count = len(next(iter(methods.values()))["single"]["voc"])
-            parts.append(f"### {model}, {count} photos\n\n{measured(methods)}\n\n{against_rap(methods)}\n")
-            if listed := cascades(methods):
-                parts.append(f"After ever more layers are made random, from the output back:\n\n{listed}\n")
-    for step, title in (("search", "whole maps"), ("screen", "the evidence of the regions alone, enlarged")):
-        tables = [(model, tried(results / step, model)) for model in MODELS]
+    parts.extend(tested(results / "test", model) or before.get(model, "") for model in MODELS)
+    for step, title in (
+        ("rates", "false discovery rates"),
+        ("search", "whole maps"),
+        ("screen", "the evidence of the regions alone, enlarged"),
+    ):
         parts.append(f"## The search: {title}\n")
-        parts.extend(f"### {model}: {step}\n\n{listed}\n" for model, listed in tables if listed)
-    PAGE.write_text("\n".join(parts), "utf-8")
+        for model in MODELS:
+            listed = tried(results / step, model)
+            parts.append(f"### {model}: {step}\n\n{listed}\n" if listed else before.get(f"{model}: {step}", ""))
+    PAGE.write_text("\n".join(filter(None, parts)), "utf-8")
+
+
+def tested(folder: Path, model: str) -> str:
+    """The section of a model on the other half of the photos; empty where there are no results."""
+    methods = load(folder, model)
+    if not methods:
+        return ""
+    count = len(next(iter(methods.values()))["single"]["voc"])
+    text = f"### {model}, {count} photos\n\n{measured(methods)}\n\n{against_rap(methods)}\n"
+    listed = cascades(methods)
+    return text + (f"\nAfter ever more layers are made random, from the output back:\n\n{listed}\n" if listed else "")
+
+
+def sections(page: str) -> dict[str, str]:
+    """The sections of a page by what their headings name: a model, or a model and a step."""
+    found = re.findall(r"^(### ([^,\n]+?)(?:, \d+ photos)?\n\n.*?)(?=^#|\Z)", page, re.DOTALL | re.MULTILINE)
+    return {name: text.rstrip("\n") + "\n" for text, name in found}
