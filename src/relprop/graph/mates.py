@@ -1,6 +1,6 @@
 """Check by a run that samples do not see their mates, where the analysis of the ops cannot tell."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -26,6 +26,7 @@ _DRAWS = 8
 """How often mates are drawn anew that do not fit what the recording assumed of sizes."""
 
 _T = TypeVar("_T")
+_Values = Mapping[fx.Node, Any]
 
 
 class UnfitMatesError(UnsupportedOpError):
@@ -37,7 +38,7 @@ def refuse_mixed_samples(model: CapturedModel, inputs: Inputs) -> None:
 
     Args:
         model: A captured model with a dynamic batch.
-        inputs: The example; its first sample is run twice, among other mates.
+        inputs: The example; its first sample is run twice, among other mates, each time in two places.
 
     Raises:
         UnsupportedOpError: Some ops do; the message lists them.
@@ -56,17 +57,26 @@ def refuse_mixed_samples(model: CapturedModel, inputs: Inputs) -> None:
 
 
 def _mixing(model: CapturedModel, inputs: Inputs, samples: Samples) -> Collection[fx.Node]:
-    """The first op in doubt by which the second sample changes with its mates."""
+    """The first op in doubt by which the second sample changes with its mates, or any sample with its place in the batch."""
     if not samples.unsettled:
         return []
+
+    def run(given: Inputs) -> tuple[_Values, _Values]:
+        moved = given.map_batched(lambda value: value.roll(1, 0))
+        return model.run(given, keep=samples.unsettled)[1], model.run(moved, keep=samples.unsettled)[1]
+
     with torch.no_grad(), unchecked():
-        runs = run_among_mates(lambda given: model.run(given, keep=samples.unsettled)[1], inputs, 2)
+        (first, moved), (second, _) = run_among_mates(run, inputs, 2)
     for node in samples.unsettled:
-        values: list[list[Tensor]] = [_tensors(run[node]) for run in runs]
-        parts = [[samples.layouts[node].by_sample(value, _MATES + 1)[1] for value in of_run] for of_run in values]
-        if not all(equal_values(a, b) for a, b in zip(*parts, strict=True)):
+        one, other, along = (_by_sample(values[node], samples.layouts[node]) for values in (first, second, moved))
+        alone = all(equal_values(a[1], b[1]) for a, b in zip(one, other, strict=True))
+        if not alone or not all(equal_values(a.roll(1, 0), b) for a, b in zip(one, along, strict=True)):
             return [node]
     return []
+
+
+def _by_sample(value: Any, layout: SampleLayout) -> list[Tensor]:  # noqa: ANN401 - what an op returns
+    return [layout.by_sample(part, _MATES + 1) for part in _tensors(value)]
 
 
 def _tensors(value: Any) -> list[Tensor]:  # noqa: ANN401 - what an op returns

@@ -132,6 +132,10 @@ MIXED = {
     "similarity": lambda z: (z @ z.T) @ z,
     "the first sample": lambda z: z + z[:1],
     "rows by index": lambda z: z + z[(torch.arange(len(z)) + 1) % len(z)],
+    "all into the first": lambda z: z.index_add(0, torch.zeros(len(z), dtype=torch.long), z),
+    "all into the last": lambda z: z.index_add(0, torch.full((len(z),), -1) % len(z), z),
+    "the last into the first": lambda z: z.index_add(0, torch.zeros(1, dtype=torch.long), z[-1:]),
+    "largest into the first": lambda z: z.scatter_add(0, torch.zeros_like(z, dtype=torch.long), z),
     "an op of one's own": torch.ops.relprop_tests.over_batch,
     "attention over the batch": lambda z: F.scaled_dot_product_attention(z[None], z[None], z[None])[0],
 }
