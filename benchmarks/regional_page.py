@@ -140,12 +140,13 @@ def against_rap(methods: dict[str, dict[str, Any]]) -> str:
 
 
 def cascades(methods: dict[str, dict[str, Any]]) -> str:
-    """The rank correlation of magnitudes with maps of ever more random models."""
-    rows = [
-        [f"`{label}`", *(f"{v:.2f}" for v in np.nanmean(found["cascade"]["cascade"], 0))]
-        for label, found in methods.items()
-        if "cascade" in found
-    ]
+    """The rank correlation of magnitudes with maps of ever more random models; of empty maps there is none."""
+    rows = list[list[str]]()
+    for label, found in methods.items():
+        if "cascade" in found:
+            curves = np.array(found["cascade"]["cascade"], dtype=np.float64)
+            told = [column[np.isfinite(column)] for column in curves.T]
+            rows.append([f"`{label}`", *(f"{column.mean():.2f}" if len(column) else "empty" for column in told)])
     return table(("method", *map(str, range(1, len(rows[0])))), rows) if rows else ""
 
 

@@ -24,6 +24,7 @@ ORDER = [
     ["attribution"],
     ["methods"],
     ["captured", "streaming", "tiling"],
+    ["plans"],
     ["explainer"],
     ["concepts"],
     ["zoo"],

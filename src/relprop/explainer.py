@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, Self, SupportsIndex, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NoReturn, Self, SupportsIndex, overload
 
 import torch
 from torch import Tensor, nn
@@ -14,24 +14,18 @@ from relprop.captured import inputs_like, labels_in_config, record, summary_of
 from relprop.context import ordinary, own_context
 from relprop.errors import ModelError, OptionError, OutputError, TargetError
 from relprop.explanation import Answer, Explanation, concatenate
-from relprop.graph.grids import channel_dim
 from relprop.graph.model import CapturedModel
-from relprop.graph.reading import read_at
-from relprop.graph.recording.assumptions import AssumptionError
 from relprop.heads import check_activation
 from relprop.inputs import Inputs, Request, as_inputs, batch_size, finite_logits
 from relprop.methods import choose_method
 from relprop.methods.protocol import AnyMethod, MethodPlan
-from relprop.precision import as_computed, at_least
+from relprop.plans import Planned, Plans
 from relprop.propagation.checks import note_on_conservation
 from relprop.propagation.trace import Trace, join_traces
 from relprop.streaming import explain_each, on_device
-from relprop.targets import Asked, Fixed, Head, Reading, joined, per_sample, read_target, reading_of
+from relprop.targets import Asked, Fixed, joined, per_sample, read_target, reading_of
 from relprop.text import check_labels
 from relprop.tiling import Tiled, explain_tiles
-
-_T = TypeVar("_T")
-
 
 MethodChoice = str | Path | AnyMethod
 """A name of :data:`relprop.methods.METHODS`, the path of a TOML file, or a method."""
@@ -170,52 +164,9 @@ class Explainer(nn.Module):
         return f"Explainer({self.method.name!r}, {summary_of(self.captured)})"
 
     def _make_plan(self) -> None:
-        self.plan: MethodPlan = self.method.plan(at_least(self.captured, self.method.precision))
+        self._plans = Plans(self.captured, self.method)
+        self.plan: MethodPlan = self._plans.own.plan
         self.module = self.plan.model.module
-        self._readings: dict[Reading, _Read] = {Reading(): _Read(self.captured, self.plan)}
-        self._ways: dict[Reading, list[_Read]] = {}
-
-    def _read(self, reading: Reading) -> "_Read":
-        """The captured model that a target reads, and its plan, which is made once."""
-        with self._lock:
-            if reading not in self._readings:
-                if len(self._readings) > _READINGS:
-                    del self._readings[list(self._readings)[1]]  # the oldest but the model's own
-                captured = read_at(self.captured, reading)
-                self._readings[reading] = _Read(captured, self.method.plan(at_least(captured, self.method.precision)))
-            return self._readings[reading]
-
-    def _on_its_way(self, run: "Callable[[Request, _Read], _T]", request: Request, read: "_Read") -> list[_T]:
-        """Run a request by the recording whose assumptions its inputs meet; record the model anew where none is there yet.
-
-        Samples are run one by one where no recording takes them all.
-        """
-        reading, size = reading_of(request.target), batch_size(request.given)
-        known = (read, *self._ways.get(reading, ()))
-        for one in known:
-            if one.captured.dynamic or size == 1:
-                try:
-                    return [run(request, one)]
-                except AssumptionError:
-                    continue
-        held = self.captured
-        if held.watch is None:  # a copy does not follow the model
-            return [run(request, read)]
-        if size > 1 and any(not one.captured.dynamic for one in known):
-            return self._one_by_one(run, request, read)
-        found = replace(_captured(held.original, request.given, held.chosen, held.activation), labels=held.labels)
-        captured = read_at(found, reading)
-        other = _Read(captured, self.method.plan(at_least(captured, self.method.precision)))
-        with self._lock:
-            self._ways[reading] = [other, *self._ways.get(reading, ())][:_READINGS]
-        return [run(request, other)] if captured.dynamic or size == 1 else self._one_by_one(run, request, read)
-
-    def _one_by_one(self, run: "Callable[[Request, _Read], _T]", request: Request, read: "_Read") -> list[_T]:
-        return [found for sample in request.samples() for found in self._on_its_way(run, sample, read)]
-
-    def _run(self, run: "Callable[[Request, _Read], _T]", parts: "Sequence[tuple[Request, _Read]]") -> list[_T]:
-        """Run the requests of one call, each on its way."""
-        return [found for request, read in parts for found in self._on_its_way(run, request, read)]
 
     def _follow(self) -> None:
         """Capture the model anew where its weights have changed.
@@ -291,10 +242,10 @@ class Explainer(nn.Module):
         self._follow()
         request = Request(inputs_like(self.captured, inputs))
 
-        def logits(request: Request, read: _Read) -> Tensor:
-            return read.plan.model(_computed(request, read).given)
+        def logits(request: Request, read: Planned) -> Tensor:
+            return read.plan.model(read.computed(request).given)
 
-        return finite_logits(self._returned(torch.cat(self._on_its_way(logits, request, _Read(self.captured, self.plan)))))
+        return finite_logits(self._returned(torch.cat(self._plans.run(logits, [(request, self._plans.own)]))))
 
     @own_context()
     def values(self, inputs: object, target: object = None) -> Tensor:
@@ -304,12 +255,12 @@ class Explainer(nn.Module):
         """
         self._follow()
 
-        def values(request: Request, read: _Read) -> Tensor:
+        def values(request: Request, read: Planned) -> Tensor:
             output = self._output(request, read)
             return request.ask(output).asked.values(output)
 
         parts = self._requests(inputs, target, None)
-        return torch.cat(self._run(values, parts))
+        return torch.cat(self._plans.run(values, parts))
 
     @own_context()
     def fixed(self, inputs: object, target: object = None) -> Fixed:
@@ -325,18 +276,18 @@ class Explainer(nn.Module):
         """
         self._follow()
 
-        def asked(request: Request, read: _Read) -> Asked:
+        def asked(request: Request, read: Planned) -> Asked:
             return request.ask(self._output(request, read)).asked
 
         parts = self._requests(inputs, target, None)
         readings = {reading_of(request.target) for request, _ in parts}
         if len(readings) > 1:
             raise TargetError("Targets that read several outputs cannot be fixed together; fix each alone.")
-        return Fixed(joined(self._run(asked, parts)), readings.pop())
+        return Fixed(joined(self._plans.run(asked, parts)), readings.pop())
 
-    def _output(self, request: Request, read: "_Read") -> Tensor:
+    def _output(self, request: Request, read: Planned) -> Tensor:
         """The value that a target reads."""
-        return self._returned(read.plan.model(_computed(request, read).given))
+        return self._returned(read.plan.model(read.computed(request).given))
 
     @own_context()
     def forward(
@@ -367,13 +318,13 @@ class Explainer(nn.Module):
         """
         self._follow()
         parts = self._requests(inputs, target, output_relevance, layers=layers, concepts=concepts or {})
-        found = self._run(self._explained, parts)
+        found = self._plans.run(self._explained, parts)
         if any(part.target is None for part in found):  # some samples are asked for more than classes
             found = [replace(part, target=None) for part in found]
         return concatenate(found)
 
-    def _explained(self, request: Request, read: "_Read") -> Explanation:
-        return self._assembled(request, self.method.explain(read.plan, _computed(request, read)), read)
+    def _explained(self, request: Request, read: Planned) -> Explanation:
+        return self._assembled(request, self.method.explain(read.plan, read.computed(request)), read)
 
     @own_context()
     def trace(self, inputs: object, target: object = None, *, output_relevance: Tensor | None = None, show: bool = True) -> Trace:
@@ -388,10 +339,10 @@ class Explainer(nn.Module):
         self._follow()
         parts = self._requests(inputs, target, output_relevance)
 
-        def traced(request: Request, read: _Read) -> Trace:
-            return self.method.trace(read.plan, _computed(request, read))
+        def traced(request: Request, read: Planned) -> Trace:
+            return self.method.trace(read.plan, read.computed(request))
 
-        table = join_traces(self._run(traced, parts))
+        table = join_traces(self._plans.run(traced, parts))
         if show:
             print(table)  # noqa: T201 - the trace is there to be read
         return table
@@ -459,7 +410,7 @@ class Explainer(nn.Module):
         target: object,
         output_relevance: Tensor | None,
         **more: Any,  # noqa: ANN401 - fields of a request
-    ) -> "list[tuple[Request, _Read]]":
+    ) -> list[tuple[Request, Planned]]:
         """The whole batch, or one request per sample where the batch size is fixed or targets differ, each with the model it reads."""
         given = inputs_like(self.captured, inputs)
         request = Request(given, read_target(target, self.captured.labels), ordinary(output_relevance), **more)
@@ -472,15 +423,15 @@ class Explainer(nn.Module):
             raise TargetError(
                 f"The targets of a batch must read one output, and these read those of {named}; explain them one by one."
             )
-        reads = [self._read(reading) for reading in readings]
-        return [(replace(part, head=_head(read.captured)), read) for part, read in zip(parts, reads, strict=True)]
+        reads = [self._plans.of(reading) for reading in readings]
+        return [(replace(part, head=read.head), read) for part, read in zip(parts, reads, strict=True)]
 
     def _returned(self, values: Tensor) -> Tensor:
         """Values in the precision of the model, float32 at least; a method may compute in a higher one."""
         own: torch.dtype = self.captured.output.meta["val"].dtype
         return values.to(torch.promote_types(own, torch.float32))
 
-    def _assembled(self, request: Request, answer: Answer, read: "_Read") -> Explanation:
+    def _assembled(self, request: Request, answer: Answer, read: Planned) -> Explanation:
         given, answer = request.given, answer.map(self._returned)
         kept = answer.conserved
         missed = () if kept is None else note_on_conservation(given, answer.relevance, answer.absorbed, kept)
@@ -502,31 +453,9 @@ class Explainer(nn.Module):
         )
 
 
-_READINGS = 8
-"""The most models that an explainer holds besides its own, for targets that read another value than the output."""
-
-
-@dataclass(frozen=True)
-class _Read:
-    """The captured model that a target reads, and the method's plan of it."""
-
-    captured: Captured
-    plan: MethodPlan
-
-
 def _filled(value: Tensor) -> Tensor:
     """An example of a hollow one."""
     return torch.zeros_like(value) if value.is_floating_point() or value.is_complex() else value
-
-
-def _head(captured: Captured) -> Head:
-    """What is known of the explained value."""
-    return Head(captured.labels, captured.activation, channel_dim(captured, captured.output))
-
-
-def _computed(request: Request, read: _Read) -> Request:
-    """The request in the precision of the plan."""
-    return replace(request, given=as_computed(request.given, read.plan.model))
 
 
 def _by_sample(given: Inputs, answer: Answer) -> list[Tensor]:

@@ -116,7 +116,8 @@ def test_another_structure_is_refused_in_one_sentence(name):
 def test_nothing_is_captured_anew_where_nothing_changed(monkeypatch):
     model = network()
     explainer = relprop.Explainer(model, X)
-    monkeypatch.setattr("relprop.explainer.record", lambda *_: pytest.fail("captured again"))
+    for module in ("explainer", "plans"):
+        monkeypatch.setattr(f"relprop.{module}.record", lambda *_: pytest.fail("captured again"))
     explainer(X)
     explainer.logits(X)
 

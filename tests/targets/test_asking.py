@@ -218,7 +218,7 @@ def test_an_explainer_holds_few_models_besides_its_own():
     explainer = relprop.Explainer(classifier(), X, "gradient")
     for reference in range(1, 20):
         explainer(X, Output(1, reference=reference))
-    assert len(explainer._readings) < 12
+    assert len(explainer._plans._readings) < 12
     assert explainer(X).target is not None
 
 

@@ -58,8 +58,8 @@ def test_every_mask_takes_its_own_way():
 
 def test_a_way_is_recorded_once(monkeypatch):
     explainer, made = relprop.Explainer(network(), (IDS, WHOLE), "lrp-epsilon"), []
-    captured = relprop.explainer.record
-    monkeypatch.setattr(relprop.explainer, "record", lambda *args: made.append(1) or captured(*args))
+    captured = relprop.plans.record
+    monkeypatch.setattr(relprop.plans, "record", lambda *args: made.append(1) or captured(*args))
     for mask in (WHOLE, PARTLY, WHOLE, PARTLY, PARTLY):
         explainer((IDS, mask), 1)
     assert len(made) == 1

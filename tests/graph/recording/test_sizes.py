@@ -121,8 +121,8 @@ def test_what_is_picked_takes_its_relevance():
 
 def test_texts_alike_share_one_recording(monkeypatch: pytest.MonkeyPatch):
     explainer, made = relprop.Explainer(network(LastEnd), ONCE, "lrp-epsilon"), []
-    captured = relprop.explainer.record
-    monkeypatch.setattr(relprop.explainer, "record", lambda *args: made.append(1) or captured(*args))
+    captured = relprop.plans.record
+    monkeypatch.setattr(relprop.plans, "record", lambda *args: made.append(1) or captured(*args))
     for given in (*GIVEN[:2], ids(*[(i % LENGTH,) for i in range(17)])):
         explainer(given, 1)
     assert not made
