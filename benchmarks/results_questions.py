@@ -61,6 +61,27 @@ QUESTIONS = (
         "share",
         "the share of the positive relevance in the right one of four photos of a mosaic (chance: 0.25), 100 mosaics",
     ),
+    Question(
+        "What can be taken away without harm?",
+        "imagenet",
+        "lerf",
+        "probability_mean",
+        "the mean probability of the class while the regions with the least relevance are removed first, 44 ImageNet photos",
+    ),
+    Question(
+        "What must not be taken away?",
+        "imagenet",
+        "morf",
+        "probability_mean",
+        "the mean probability of the class while the regions with the most relevance are removed first (lower is better), the same photos",
+    ),
+    Question(
+        "Do local changes and the classes of a mosaic change the map as they should?",
+        "groups",
+        "gae",
+        "gae",
+        "global attribution evaluation, local consistency times contrastiveness, 25 groups of four photos",
+    ),
 )
 
 
@@ -109,10 +130,10 @@ def main() -> None:
     parts = [_HEAD.strip()]
     with tempfile.TemporaryDirectory() as folder:
         reports: dict[str, Report] = {}
-        for name in dict.fromkeys(question.run for question in QUESTIONS):
+        for name in dict.fromkeys(question.run for question in QUESTIONS if (ROWS / f"{question.run}.parquet").is_file()):
             unpack(ROWS / f"{name}.parquet", Path(folder) / name, "")
             reports[name] = report(Path(folder) / name)
-    parts += [answer(question, reports[question.run]) for question in QUESTIONS]
+    parts += [answer(question, reports[question.run]) for question in QUESTIONS if question.run in reports]
     write_text(PAGES / "which-map.md", "\n\n".join(parts) + "\n")
 
 
