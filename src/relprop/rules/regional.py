@@ -37,7 +37,7 @@ Share = Callable[[Tensor, Place, Tensor | None], Tensor]
 classes of the output in every region, with one channel, or None."""
 
 
-def as_it_arrives(relevance: Tensor, _: Place) -> Tensor:
+def _as_it_arrives(relevance: Tensor, _: Place) -> Tensor:
     """Take relevance that arrives as evidence."""
     return relevance
 
@@ -57,7 +57,7 @@ def by_activation(gradient: Tensor, place: Place) -> Tensor:
     return place.value * gradient.mean(places, keepdim=True)
 
 
-def as_it_is(evidence: Tensor, _: Place, __: Tensor | None) -> Tensor:
+def _as_it_is(evidence: Tensor, _: Place, __: Tensor | None) -> Tensor:
     """Take evidence as relevance."""
     return evidence
 
@@ -76,8 +76,8 @@ class RegionRule:
     """
 
     name: str
-    share: Share = as_it_is
-    weigh: Weigh = as_it_arrives
+    share: Share = _as_it_is
+    weigh: Weigh = _as_it_arrives
     reads_value: bool = False
     reads_spread: bool = False
     conserves: bool = True
