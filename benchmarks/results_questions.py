@@ -86,13 +86,15 @@ QUESTIONS = (
 
 
 def answer(question: Question, found: Report) -> str:
-    """Return the table of a question: methods down, models across."""
+    """Return the table of a question: methods down, models across; nothing where no model has been measured by all methods."""
     lines: dict[str, dict[str, Line]] = {}
     for table in found.tables:
         if table.metric.partition(":")[0] == question.metric:
             chosen = {line.method: line for line in table.lines if line.value == question.value and line.over == table.headline}
             if len(chosen) >= _WHOLE * len(SETTINGS["methods"]) - 2:  # two methods suit no convolutional network
                 lines[table.model.partition(":")[2] or table.model] = chosen
+    if not lines:
+        return ""
     everywhere = set[str].intersection(*(set(of_model) for of_model in lines.values()))
     ranks = {
         method: float(np.mean([_rank(method, of_model, everywhere) for of_model in lines.values()])) for method in everywhere
@@ -134,7 +136,7 @@ def main() -> None:
             unpack(ROWS / f"{name}.parquet", Path(folder) / name, "")
             reports[name] = report(Path(folder) / name)
     parts += [answer(question, reports[question.run]) for question in QUESTIONS if question.run in reports]
-    write_text(PAGES / "which-map.md", "\n\n".join(parts) + "\n")
+    write_text(PAGES / "which-map.md", "\n\n".join(filter(None, parts)) + "\n")
 
 
 if __name__ == "__main__":
