@@ -48,13 +48,17 @@ def _first_not_finite(plan: Plan, given: Inputs, start: Tensor) -> Step | None:
     return found[0] if found else None
 
 
-def note_on_zeros(given: Inputs, maps: Sequence[Tensor], absorbed: Tensor) -> tuple[str, ...]:
-    """A note on maps that are zero everywhere."""
+def note_on_zeros(given: Inputs, maps: Sequence[Tensor], absorbed: Tensor, *, chosen: bool = False) -> tuple[str, ...]:
+    """A note on maps that are zero everywhere; ``chosen`` where only evidence that stands out was counted."""
     flat = _flat(given, maps, absorbed.dim())
     zero = ~torch.stack([part.any(-1) for part in flat]).any(0)
     if not bool(zero.any()):
         return ()
     count = f"{int(zero.sum())} of {zero.numel()} maps are zero everywhere"
+    if chosen:
+        return (
+            f"{count}: the evidence for the class stands out from that for all classes in no region; false_discovery_rate=1 counts all.",
+        )
     return (f"{count}: no relevance reached the input; explainer.trace(inputs) shows where it was absorbed.",)
 
 

@@ -49,7 +49,11 @@ def explain(plan: Plan, request: Request) -> Answer:
     parts, at_layers, absorbed = tree_unflatten(total, structure)  # pyright: ignore[reportArgumentType, reportPossiblyUnboundVariable]
     refuse_not_finite(plan, request, starts, [*parts, *at_layers.values(), absorbed], several=several)
     alike = note_on_classes(plan.method) if several and question.target is not None else ()
-    notes = (*output_notes(plan.module, layers), *note_on_zeros(request.given, parts, absorbed), *alike)
+    notes = (
+        *output_notes(plan.module, layers),
+        *note_on_zeros(request.given, parts, absorbed, chosen=spreads is not None),
+        *alike,
+    )
     explained = torch.stack([start.reshape(*absorbed.shape, -1).sum(-1) * factor for factor, start in starts]).sum(0)
     return Answer(parts, absorbed, question, at_layers, notes=notes, conserved=explained if plan.method.conserves else None)
 
