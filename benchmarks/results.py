@@ -250,7 +250,7 @@ def _marks(axes: Axes, table: Table, value: str, methods: list[str], models: lis
     ends = np.array([(line.score.low, line.score.high) for line in drawn]).reshape(-1, 2)
     rows = [methods.index(line.method) + 0.16 * (place - (len(models) - 1) / 2) for line in drawn]
     errors = np.nan_to_num(np.abs(ends.T - scores))
-    axes.errorbar(scores, rows, xerr=errors, fmt="o", ms=3, lw=0.8, color=f"C{place}", label=table.model)
+    axes.errorbar(scores, rows, xerr=errors, fmt="o", ms=3, lw=0.8, color=f"C{place}", label=table.model.replace(_FILE, ""))
 
 
 def _notes(reports: dict[str, Report]) -> list[str]:
