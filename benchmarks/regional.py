@@ -233,13 +233,11 @@ def search(options: argparse.Namespace) -> None:
     for name in options.models:
         who = subject(name, options.weights, options.data, 0)
         data = search_data(who, options.images, options.mosaics, options.shuffled, options.targets)
-        makers: dict[str, Callable[[Captured], Maker]] = {
-            "rap": partial(Baseline, method="rap", options={}),
-            "rap-signed": partial(Baseline, method="rap", options={"start": "signed"}),
-        }
-        if options.step == "screen":
-            makers.clear()
-        makers.pop("rap-signed" if options.step == "rates" else "", None)
+        makers = dict[str, Callable[[Captured], Maker]]()
+        if options.step != "screen":
+            makers["rap"] = partial(Baseline, method="rap", options={})
+        if options.step == "search":
+            makers["rap-signed"] = partial(Baseline, method="rap", options={"start": "signed"})
         for choice in tried(name):
             makers["-".join(map(str, choice.values()))] = partial(kind, options=choice)
         for label, make in makers.items():

@@ -21,12 +21,10 @@ _MATES = 3
 _TOLERANCE = 1e-4
 """Of a value's largest element: kernels may add in another order for another sample."""
 
-
 _DRAWS = 8
 """How often mates are drawn anew that do not fit what the recording assumed of sizes."""
 
 _T = TypeVar("_T")
-_Values = Mapping[fx.Node, Any]
 
 
 class UnfitMatesError(UnsupportedOpError):
@@ -38,7 +36,7 @@ def refuse_mixed_samples(model: CapturedModel, inputs: Inputs) -> None:
 
     Args:
         model: A captured model with a dynamic batch.
-        inputs: The example; its first sample is run twice, among other mates, each time in two places.
+        inputs: The example; its first sample is run twice, among other mates, and once in another place.
 
     Raises:
         UnsupportedOpError: Some ops do; the message lists them.
@@ -61,12 +59,12 @@ def _mixing(model: CapturedModel, inputs: Inputs, samples: Samples) -> Collectio
     if not samples.unsettled:
         return []
 
-    def run(given: Inputs) -> tuple[_Values, _Values]:
-        moved = given.map_batched(lambda value: value.roll(1, 0))
-        return model.run(given, keep=samples.unsettled)[1], model.run(moved, keep=samples.unsettled)[1]
+    def run(given: Inputs) -> Mapping[fx.Node, Any]:
+        return model.run(given, keep=samples.unsettled)[1]
 
     with torch.no_grad(), unchecked():
-        (first, moved), (second, _) = run_among_mates(run, inputs, 2)
+        (batch, first), (_, second) = run_among_mates(lambda given: (given, run(given)), inputs, 2)
+        moved = run(batch.map_batched(lambda value: value.roll(1, 0)))
     for node in samples.unsettled:
         one, other, along = (_by_sample(values[node], samples.layouts[node]) for values in (first, second, moved))
         alone = all(equal_values(a[1], b[1]) for a, b in zip(one, other, strict=True))

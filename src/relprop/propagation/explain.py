@@ -1,6 +1,6 @@
 """Explain or trace one batch: one forward pass, a backward pass per start, relevance at modules on the way."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -33,7 +33,7 @@ def explain(plan: Plan, request: Request) -> Answer:
     restrictions = find_restrictions(plan, request.concepts)
     run = Run(plan, request.given, inspected=bool(layers or restrictions))
     question = request.ask(run.logits)
-    starts, spreads = _starts(plan, question), measure_spread(run, question)
+    starts, (spread, of_map) = _starts(plan, question), measure_spread(run, question)
     several = question.asked.several
     total: list[Any] | None = None
     for i, (factor, start) in enumerate(starts):
@@ -42,7 +42,8 @@ def explain(plan: Plan, request: Request) -> Answer:
         def propagate(start: Tensor, spread: Tensor | None, *, last: bool = last) -> Any:  # noqa: ANN401 - tensors in lists and dicts
             return _propagate(run, start, spread, layers, restrictions, last=last)
 
-        found = _mapped(propagate, start, spreads) if several else propagate(start, spreads[0] if spreads else None)
+        mapped = torch.func.vmap(propagate, in_dims=(1, of_map), out_dims=1) if several else propagate
+        found = mapped(start, spread)
         leaves, structure = tree_flatten(found)
         scaled = [leaf * factor for leaf in leaves] if factor != 1 else leaves
         total = scaled if total is None else [a + b for a, b in zip(total, scaled, strict=True)]
@@ -51,18 +52,11 @@ def explain(plan: Plan, request: Request) -> Answer:
     alike = note_on_classes(plan.method) if several and question.target is not None else ()
     notes = (
         *output_notes(plan.module, layers),
-        *note_on_zeros(request.given, parts, absorbed, chosen=spreads is not None),
+        *note_on_zeros(request.given, parts, absorbed, chosen=spread is not None),
         *alike,
     )
     explained = torch.stack([start.reshape(*absorbed.shape, -1).sum(-1) * factor for factor, start in starts]).sum(0)
     return Answer(parts, absorbed, question, at_layers, notes=notes, conserved=explained if plan.method.conserves else None)
-
-
-def _mapped(propagate: Callable[[Tensor, Tensor | None], Any], start: Tensor, spreads: list[Tensor] | None) -> Any:  # noqa: ANN401
-    """Propagate the starts of several maps, which are stacked in dimension 1, at once."""
-    if spreads is None or len(spreads) == 1:
-        return torch.func.vmap(propagate, in_dims=(1, None), out_dims=1)(start, spreads[0] if spreads else None)
-    return torch.func.vmap(propagate, in_dims=(1, 0), out_dims=1)(start, torch.stack(spreads))
 
 
 def trace(plan: Plan, request: Request) -> Trace:
@@ -75,8 +69,7 @@ def trace(plan: Plan, request: Request) -> Trace:
     question = request.ask(run.logits)
     if question.asked.several:
         raise TargetError("A trace follows one target per sample; call it once for each.")
-    spreads = measure_spread(run, question)
-    return trace_run(run, _starts(plan, question)[0][1], spreads[0] if spreads else None)
+    return trace_run(run, _starts(plan, question)[0][1], measure_spread(run, question)[0])
 
 
 def _starts(plan: Plan, question: Question) -> list[Start]:

@@ -92,7 +92,7 @@ class Run:
         values = self._values if last else dict(self._values)
         relevances: dict[fx.Node, Any] = {plan.output: output_relevance}
         absorbed = output_relevance.new_zeros(self.batch)
-        for part in self._passed(plan.steps, relevances, values, spread, watch, audit, kept_part or {}):
+        for part in self._passed(plan.steps, relevances, values, spread, watch, audit, kept_part):
             absorbed = absorbed + part
         found = [relevances.get(leaf) for leaf in plan.leaves]
         filled = [
@@ -105,7 +105,7 @@ class Run:
         regions: Any = self.plan.regions
         above = itertools.dropwhile(lambda step: step.node is not regions.node, self.plan.steps)
         relevances: dict[fx.Node, Any] = {self.plan.output: output_relevance}
-        for _ in self._passed(list(above)[1:], relevances, dict(self._values), None, None, None, {}):
+        for _ in self._passed(list(above)[1:], relevances, dict(self._values)):
             pass
         return relevances[regions.node]
 
@@ -121,10 +121,10 @@ class Run:
         steps: Sequence[Step],
         relevances: dict[fx.Node, Any],
         values: Values,
-        spread: Tensor | None,
-        watch: Watch | None,
-        audit: Audit | None,
-        kept_part: Mapping[fx.Node, Mask],
+        spread: Tensor | None = None,
+        watch: Watch | None = None,
+        audit: Audit | None = None,
+        kept_part: Mapping[fx.Node, Mask] | None = None,
     ) -> Iterator[Tensor]:
         """Pass relevance through steps, the last first, from value to value; yield what each absorbs, ``(batch,)``."""
         leaves = set(self.plan.leaves)
@@ -132,7 +132,7 @@ class Run:
             relevance = relevances.get(step.node) if step.node in leaves else relevances.pop(step.node, None)
             if relevance is None:
                 continue
-            if step.node in kept_part:
+            if kept_part is not None and step.node in kept_part:
                 relevance, left_out = self._masked(step, relevance, kept_part[step.node], values)
                 yield left_out
             if watch is not None and isinstance(relevance, Tensor):

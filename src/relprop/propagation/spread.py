@@ -16,24 +16,26 @@ DIRECTIONS = 4
 """How many directions: each costs a pass from the output to the regions."""
 
 
-def measure_spread(run: Run, question: Question) -> list[Tensor] | None:
-    """Measure the spread that the region rule of a run's plan reads: one for all maps of a sample, or one for each.
+def measure_spread(run: Run, question: Question) -> tuple[Tensor | None, int | None]:
+    """Measure the spread that the region rule of a run's plan reads, and the dimension in which it has one for every map of a sample.
 
     Evidence is linear in the class, so that ``mean_i e_p(v_i)²`` over orthonormal directions ``v_i`` is its variance over the classes. Few
     directions make a rough mean of it: ``mean_i Σ_k r_pk(v_i)²``, which leaves the correlation of channels out and is far steadier, says
     how the variance is spread over the regions, and the former its size in the whole sample.
 
     Returns:
-        None where the method reads none, the user gave relevance of the output, or too few classes compete with the explained one.
+        No spread where the method reads none, the user gave relevance of the output, or too few classes compete with the explained one;
+        no dimension where all maps share it.
     """
     if run.plan.regions is None or not run.plan.region_rule.reads_spread or question.output_relevance is not None:
-        return None
+        return None, None
     aims = question.asked.aims
     if any(aim.classes is None or aim.weights.shape[aim.class_dim] < MANY for aim in aims):
-        return None
+        return None, None
     shares = [aim.weights.sum(aim.class_dim) for aim in aims]
-    alike = all(torch.equal(shares[0], other) for other in shares[1:])
-    return [_spread(run, question.logits, aim) for aim in (aims[:1] if alike else aims)]
+    if all(torch.equal(shares[0], other) for other in shares[1:]):
+        return _spread(run, question.logits, aims[0]), None
+    return torch.stack([_spread(run, question.logits, aim) for aim in aims]), 0
 
 
 def _spread(run: Run, output: Tensor, aim: Aim) -> Tensor:

@@ -73,9 +73,18 @@ def maps_of(explanation: Drawable) -> Tensor:
     Raises:
         InputError: They are no pictures, or hold NaN or infinite values.
     """
+    return maps_over(explanation, 2, "Only explanations of images can be drawn")
+
+
+def maps_over(explanation: Drawable, dims: int, wanted: str) -> Tensor:
+    """Return the heat maps ``(B, K, …)`` of ``dims`` dimensions each on the CPU; ``wanted`` begins what is said of others.
+
+    Raises:
+        InputError: They have other dimensions, or hold NaN or infinite values.
+    """
     maps = explanation.heatmap().detach().float().cpu()
-    if maps.dim() != 2 + explanation.absorbed.dim():
-        raise InputError(f"Only explanations of images can be drawn; these maps have shape {tuple(maps.shape)}.")
+    if maps.dim() != dims + explanation.absorbed.dim():
+        raise InputError(f"{wanted}; these maps have shape {tuple(maps.shape)}.")
     if not bool(maps.isfinite().all()):
         raise InputError(f"The maps of method {explanation.method!r} hold NaN or infinite values and cannot be drawn.")
-    return maps.unsqueeze(1) if maps.dim() == 3 else maps
+    return maps.unsqueeze(1) if explanation.absorbed.dim() == 1 else maps

@@ -7,11 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from relprop.errors import InputError
 from relprop.meaning import Meaning
 from relprop.viz.classes import explained_classes
 from relprop.viz.colors import Bytes, Floats, scale_of
-from relprop.viz.drawable import Drawable
+from relprop.viz.drawable import Drawable, maps_over
 from relprop.viz.look import Look
 from relprop.viz.tiles import Legend
 from relprop.viz.views import View
@@ -54,7 +53,7 @@ def stacks_of(explanation: Drawable, labels: Sequence[str] | None, look: Look) -
     Raises:
         InputError: They are no volumes, or hold NaN or infinite values; or class names do not fit.
     """
-    maps, volumes = _maps(explanation), _grays(explanation)
+    maps, volumes = maps_over(explanation, 3, "Slices need relevance of volumes, (B, C, D, H, W)"), _grays(explanation)
     stacks: list[Stack] = []
     for sample in range(len(maps)):
         names = explained_classes(explanation, sample, labels)
@@ -68,19 +67,9 @@ def stacks_of(explanation: Drawable, labels: Sequence[str] | None, look: Look) -
 
 
 def _stack(heatmap: Floats, volume: Bytes | None, look: Look, meaning: Meaning, title: str) -> Stack:
-    scale = scale_of(heatmap.reshape(len(heatmap), -1), look)
+    scale = scale_of(heatmap, look)
     chosen = Look(limit=max(abs(end) for end in scale.ends), smooth=look.smooth, opacity=look.opacity)
-    return Stack(heatmap, volume, chosen, Legend(scale_of(heatmap.reshape(len(heatmap), -1), chosen), meaning), title)
-
-
-def _maps(explanation: Drawable) -> Tensor:
-    """The maps ``(B, K, D, H, W)``, on the CPU."""
-    maps = explanation.heatmap().detach().float().cpu()
-    if maps.dim() != 3 + explanation.absorbed.dim():
-        raise InputError(f"Slices need relevance of volumes, (B, C, D, H, W); these maps have shape {tuple(maps.shape)}.")
-    if not bool(maps.isfinite().all()):
-        raise InputError(f"The maps of method {explanation.method!r} hold NaN or infinite values and cannot be drawn.")
-    return maps.unsqueeze(1) if maps.dim() == 4 else maps
+    return Stack(heatmap, volume, chosen, Legend(scale_of(heatmap, chosen), meaning), title)
 
 
 def _grays(explanation: Drawable) -> Sequence[Bytes] | None:
