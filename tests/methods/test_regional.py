@@ -1,10 +1,13 @@
 """RAP with regional evidence: against loops in float64, what it conserves, where its regions are, and what it refuses."""
 
+import copy
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
@@ -16,7 +19,7 @@ from relprop.errors import OptionError, TargetError, UnsupportedOpError
 from relprop.methods import make_method
 from relprop.ops.layout import SampleLayout
 from relprop.propagation.spread import DIRECTIONS, MANY, directions
-from relprop.rules.regional import Place, by_region, discoveries
+from relprop.rules.regional import FREEDOM, Place, by_chance, by_region, discoveries
 from relprop.zoo import import_torchvision
 from tests.methods.models import Attending, Hidden, images, made
 from tests.rules.reference import TIGHT, box_shares, check_conservation, contribution_matrix, rap_shares
@@ -57,14 +60,16 @@ def mixture(logits: np.ndarray, target: int, start: str) -> np.ndarray:
     return weights
 
 
-def regional(evidence: np.ndarray, weight: float) -> np.ndarray:
-    """``(channels, regions)`` of relevance shared anew, one region at a time."""
-    found, total, size = np.zeros_like(evidence), evidence.sum(), np.abs(evidence).sum()
-    for p in range(evidence.shape[1]):
-        c, a = evidence[:, p].sum(), np.abs(evidence[:, p]).sum()
-        for k in range(evidence.shape[0]):
-            share = abs(evidence[k, p]) / a if a else 0.0
-            found[k, p] = weight * c * share + (1 - weight) * total * abs(evidence[k, p]) / size
+def regional(evidence: np.ndarray, weight: float, chosen: np.ndarray | None = None) -> np.ndarray:
+    """``(channels, regions)`` of relevance shared anew, one region at a time; evidence counts in the ``chosen`` ones."""
+    found, regions = np.zeros_like(evidence), range(evidence.shape[1])
+    counted = {p: evidence[:, p].sum() for p in regions if chosen is None or chosen[p]}
+    for p, c in counted.items():
+        alike = [q for q, other in counted.items() if np.sign(other) == np.sign(c)]
+        a, every = np.abs(evidence[:, p]).sum(), np.abs(evidence[:, alike]).sum()
+        if c:
+            factor = weight * c / a + (1 - weight) * sum(counted[q] for q in alike) / every
+            found[:, p] = factor * np.abs(evidence[:, p])
     return found
 
 
@@ -97,7 +102,7 @@ def test_equals_loops(hidden, start, weight):
     model = made(Small, hidden=hidden)
     x = torch.randn(3, 2, 6, 6, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     target = torch.tensor([[0, 3], [1, 1], [4, 2]])
-    options = {"upper": "cp-lrp", "start": start, "weight": weight, "blocks": 0}
+    options = {"upper": "cp-lrp", "start": start, "weight": weight, "blocks": 0, "false_discovery_rate": 1.0}
     explainer = relprop.Explainer(model, x, "rap-regional", **options)
     found = explainer(x, target).relevance
     for b in range(3):
@@ -121,7 +126,7 @@ def test_behind_flattened_places_channels_count_by_their_mean_gradient(start, we
     model = made(Small, hidden=True)
     x = torch.randn(2, 2, 6, 6, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     target = torch.tensor([[0, 3], [4, 2]])
-    explainer = relprop.Explainer(model, x, "rap-regional", start=start, weight=weight)
+    explainer = relprop.Explainer(model, x, "rap-regional", start=start, weight=weight, false_discovery_rate=1.0)
     found = explainer(x, target).relevance
     for b in range(2):
         for k in range(2):
@@ -133,7 +138,8 @@ def test_behind_flattened_places_channels_count_by_their_mean_gradient(start, we
 
 def test_upper_gradient_may_be_chosen_anywhere():
     model, x = made(Small), torch.rand(1, 2, 6, 6, dtype=torch.float64)
-    found = relprop.explain(model, x, 3, method="rap-regional", upper="gradient", weight=1.0, start="softmax").relevance
+    options = {"upper": "gradient", "weight": 1.0, "start": "softmax", "false_discovery_rate": 1.0}
+    found = relprop.explain(model, x, 3, method="rap-regional", **options).relevance
     torch.testing.assert_close(found[0], smooth(model, x[0], 3, "softmax", 1.0), **CLOSE)
 
 
@@ -157,7 +163,7 @@ def attention_held(model: Attending, tokens: Tensor, values: list[Tensor]) -> Te
 
 def test_tokens_equal_the_two_parts_put_together_by_hand():
     model, x = made(Attending), images()
-    ours = relprop.Explainer(model, x, "rap-regional", depth=0, start="logit")
+    ours = relprop.Explainer(model, x, "rap-regional", depth=0, start="logit", false_discovery_rate=1.0)
 
     class Lower(nn.Module):
         def __init__(self):
@@ -173,7 +179,7 @@ def test_tokens_equal_the_two_parts_put_together_by_hand():
     torch.testing.assert_close(logits, model(x))
     (gradient,) = torch.autograd.grad(logits[:, 2].sum(), tokens)
     evidence = (gradient * tokens).detach()
-    relevance = torch.stack([torch.from_numpy(regional(e.mT.numpy(), 1.0)).mT for e in evidence])
+    relevance = torch.stack([torch.from_numpy(regional(e.mT.numpy(), 0.0)).mT for e in evidence])
     rap = make_method("rap", {})
     rap = dataclasses.replace(
         rap, rules={**rap.rules, "output": rap.rules["input"]}
@@ -195,7 +201,7 @@ class Many(Small):
 
 def found_regions(distance: np.ndarray, rate: float) -> np.ndarray:
     """The procedure of Benjamini and Hochberg, one rank at a time."""
-    p = np.array([math.erfc(abs(z) / math.sqrt(2)) for z in distance])
+    p = 2 * scipy.stats.t.sf(np.abs(distance), FREEDOM)
     order, last = np.argsort(p), -1
     for rank, region in enumerate(order, start=1):
         if p[region] <= rate * rank / len(p):
@@ -213,33 +219,52 @@ def evidence_along(model: Small, x: Tensor, weights: Tensor, *, mean_gradient: b
     return (used * value)[0].detach().flatten(1).numpy()
 
 
-@pytest.mark.parametrize("hidden", [False, True])
-@pytest.mark.parametrize(("rate", "weight"), [(0.2, 1.0), (0.6, 0.25), (0.9, 1.0)])
-def test_what_does_not_stand_out_is_left_out(hidden, rate, weight):
-    model = made(Many, hidden=hidden)
+def standing_out(evidence: np.ndarray, along: list[np.ndarray], rate: float) -> np.ndarray:
+    """Which regions have evidence that stands out from that along some directions."""
+    whole, apart = (np.mean([part(e) for e in along], 0) for part in (lambda e: e.sum(0) ** 2, lambda e: (e**2).sum(0)))
+    some = apart > 0
+    common = apart * np.mean(whole[some] / apart[some]) if some.any() else apart
+    spread = np.sqrt((DIRECTIONS * whole + (FREEDOM - DIRECTIONS) * common) / FREEDOM)
+    return found_regions(np.divide(evidence.sum(0), spread, out=np.zeros_like(spread), where=spread > 0), rate)
+
+
+def with_random_weights(model: Small) -> Small:
+    """The model with other weights in its last layer: as large as those of a logit minus the mean of the others."""
+    other, last = copy.deepcopy(model), model.head[-1].weight.detach()
+    rows = [last[c] - torch.stack([last[j] for j in range(len(last)) if j != c]).mean(0) for c in range(len(last))]
+    size = torch.stack(rows).square().mean().sqrt()
+    drawn = torch.randn(last.shape[1], DIRECTIONS, generator=torch.Generator().manual_seed(0), dtype=torch.float64).T
+    other.head[-1] = nn.Linear(last.shape[1], DIRECTIONS).double()
     with torch.no_grad():
-        model.head[-1].weight[[0, 7, 64]] *= 5  # these stand out
+        other.head[-1].weight.copy_(size * drawn)
+    return other
+
+
+@pytest.mark.parametrize("classes", [MANY + 20, 5, 2])
+@pytest.mark.parametrize("hidden", [False, True])
+@pytest.mark.parametrize(("rate", "weight"), [(0.2, 1.0), (0.6, 0.25), (0.9, 0.0)])
+def test_what_does_not_stand_out_is_left_out(classes, hidden, rate, weight):
+    model = made(Many, hidden=hidden, classes=classes)
+    with torch.no_grad():
+        model.head[-1].weight[::7] *= 5  # these stand out
     x = torch.randn(3, 2, 6, 6, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    target = torch.tensor([[0, 30], [110, 7], [64, 2]])
+    target = torch.tensor([[0, 30], [110, 7], [64, 2]]) % classes
     upper = {"upper": "gradient"} if hidden else {"upper": "cp-lrp", "blocks": 0}
     explainer = relprop.Explainer(model, x, "rap-regional", weight=weight, false_discovery_rate=rate, **upper)
     found, kept = explainer(x, target), 0
+    few = classes < MANY
+    other, ways = (with_random_weights(model), torch.eye(DIRECTIONS)) if few else (model, directions(classes, DIRECTIONS))
     for b in range(3):
-        along = [evidence_along(model, x[b], v, mean_gradient=hidden) for v in directions(MANY + 20, DIRECTIONS)]
-        whole = np.mean([e.sum(0) ** 2 for e in along], 0)
-        apart = np.mean([(e**2).sum(0) for e in along], 0)
-        spread = np.sqrt(apart * whole.sum() / apart.sum())
+        along = [evidence_along(other, x[b], v, mean_gradient=hidden) for v in ways]
         for k in range(2):
             logits = model(x[b : b + 1])[0].detach().numpy()
             contrast = torch.from_numpy(mixture(logits, int(target[b, k]), "mean"))
             evidence = evidence_along(model, x[b], contrast, mean_gradient=hidden)
-            chosen = found_regions(np.divide(evidence.sum(0), spread, out=np.zeros_like(spread), where=spread > 0), rate)
+            chosen = standing_out(evidence, along, rate)
             kept += chosen.sum()
-            size, counted = np.abs(evidence), evidence.sum(0) * chosen
-            shares = np.divide(size, size.sum(0), out=np.zeros_like(size), where=size.sum(0) != 0)
-            expected = weight * shares * counted + (1 - weight) * counted.sum() * size / size.sum()
-            torch.testing.assert_close(found.relevance[b, k], below(model, x[b], expected.flatten()), **CLOSE)
-    assert 0 < kept < 54, "some regions count and some do not"
+            expected = below(model, x[b], regional(evidence, weight, chosen).flatten())
+            torch.testing.assert_close(found.relevance[b, k], expected, **CLOSE)
+    assert 0 < kept < 54 or classes == 2 or (few and rate == 0.2), "some regions count and some do not"
     torch.testing.assert_close(explainer(x[1:], target[1:]).relevance, found.relevance[1:], **TIGHT)
     torch.testing.assert_close(explainer(x, target[:, 1]).relevance, found.relevance[:, 1], **TIGHT)
 
@@ -259,13 +284,35 @@ def test_what_does_not_stand_out_is_absorbed():
     assert explainer.trace(x, target[:, 0]).worst.deviation < 1e-8
 
 
+class Averaging(Small):
+    """The same with classes counted in every place, so that its last op is no dense layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Sequential(nn.Conv2d(4, 5, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
 @pytest.mark.parametrize(
-    "given", [{"target": 3}, {"output_relevance": torch.eye(MANY - 1, dtype=torch.float64)[:2]}, {"target": "output"}]
+    ("model", "given"),
+    [
+        (Averaging, {"target": 3}),
+        (Small, {"target": "output"}),
+        (Small, {"output_relevance": torch.eye(5, dtype=torch.float64)[:2]}),
+    ],
 )
-def test_where_few_classes_compete_all_evidence_counts(given):
-    net, x = made(Many, classes=1 if given.get("target") == "output" else MANY - 1), images(2)[:, :2, :6, :6]
+def test_where_nothing_tells_what_is_usual_all_evidence_counts(model, given):
+    net, x = made(model), images(2)[:, :2, :6, :6]
+    if given.get("target") == "output":
+        net.head[-1] = nn.Linear(4, 1).double()
     maps = [relprop.explain(net, x, method="rap-regional", false_discovery_rate=rate, **given).relevance for rate in (0.01, 1.0)]
     torch.testing.assert_close(*maps, rtol=0, atol=0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(distance=st.floats(0, 1e6))
+def test_what_is_by_chance_is_students(distance):
+    found = float(by_chance(torch.tensor(distance, dtype=torch.float64)))
+    assert math.isclose(found, 2 * scipy.stats.t.sf(distance, FREEDOM), rel_tol=1e-9, abs_tol=1e-12)
 
 
 def test_a_class_that_stands_out_nowhere_has_an_empty_map_and_a_note():
@@ -312,8 +359,12 @@ def test_every_region_keeps_its_evidence_and_every_sample_its_sum(channels, weig
     place = Place(relevance, dim, layout, 3)
     shared = by_region(weight).share(relevance, place, None)
     torch.testing.assert_close(shared.flatten(1).sum(1), relevance.flatten(1).sum(1), **TIGHT)
-    kept = by_region().share(relevance, place, None)
-    torch.testing.assert_close(kept.sum(dim), relevance.sum(dim), **TIGHT)
+    evidence = relevance.sum(dim)
+    for sign in (-1, 1):
+        parts = [(sign * whole).clamp(min=0).flatten(1).sum(1) for whole in (shared.sum(dim), evidence)]
+        torch.testing.assert_close(*parts, **TIGHT)
+    kept = by_region(1.0).share(relevance, place, None)
+    torch.testing.assert_close(kept.sum(dim), evidence, **TIGHT)
     assert bool(((kept >= 0) == (kept.sum(dim, keepdim=True) >= 0)).where(kept != 0, True).all()), "a region has one sign"
 
 
@@ -322,7 +373,7 @@ def test_every_region_keeps_its_evidence_and_every_sample_its_sum(channels, weig
 def test_conserves_and_takes_every_sample_alone(kind, upper):
     model = made(kind)
     x = images() if kind is Attending else images()[:, :2, :6, :6]
-    explainer = relprop.Explainer(model, x, "rap-regional", upper=upper, start="logit", weight=0.5)
+    explainer = relprop.Explainer(model, x, "rap-regional", upper=upper, start="logit", weight=0.5, false_discovery_rate=1.0)
     target = torch.tensor([[0, 3], [2, 2], [4, 1]])
     found = explainer(x, target)
     check_conservation(found)
@@ -343,7 +394,7 @@ def test_maps_of_two_classes_differ(kind):
     model = made(kind)
     x = images() if kind is Attending else images()[:, :2, :6, :6]
     both = torch.tensor([[0, 1]] * 3)
-    methods: dict[str, dict[str, str]] = {"rap": {}, "rap-regional": {"start": "logit"}}
+    methods: dict[str, dict[str, Any]] = {"rap": {}, "rap-regional": {"start": "logit", "false_discovery_rate": 1.0}}
     maps = {m: relprop.explain(model, x, both, method=m, **given).relevance.sum(2) for m, given in methods.items()}
     alike = {m: np.mean([abs(correlation(v[b, 0], v[b, 1])) for b in range(3)]) for m, v in maps.items()}
     assert alike["rap-regional"] < alike["rap"] - 0.1

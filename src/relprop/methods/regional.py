@@ -58,11 +58,12 @@ def build_rap_regional(  # noqa: PLR0913 - options by keyword
         blocks: In other models, how many blocks lie between the regions and the last value with several positions, before the last layer;
             1 where left out, with ``"gradient"`` 0.
         layer: Path of the module at whose output the regions are, instead.
-        weight: How much the regions' evidence counts, in [0, 1], against the same total spread by magnitude; 1 where left out, with
-            ``"gradient"`` 0.5.
+        weight: How much the evidence of each region itself counts, in [0, 1], against that of all regions of its sign, shared by magnitude;
+            0 where left out, with ``"gradient"`` 0.5.
         false_discovery_rate: The share of regions that may count by chance, in (0, 1]: evidence counts where it stands out from that for all
-            classes in the same region, by the test of Benjamini and Hochberg; the rest is absorbed, and a class that stands out nowhere has
-            an empty map. With 1 all evidence counts, as in models of less than 100 classes and for targets that are no classes.
+            classes in the same region, or in models of less than 100 classes from that of random weights in the last dense layer, by the test
+            of Benjamini and Hochberg; the rest is absorbed, and a class that stands out nowhere has an empty map. With 1 all evidence counts,
+            as for targets that are no classes, and those of few where the model's last op is no dense layer.
         add: How residual sums below split: by positive part, absolute value, or signed value.
         constants: Whether constants added to a value below ``"absorb"`` their share, split as ``add`` says, or are left out.
         input_rule: ``"zbox"`` for the z-box rule (Eq. 10), ``"rap"`` to treat the first layer like any other.
@@ -74,7 +75,7 @@ def build_rap_regional(  # noqa: PLR0913 - options by keyword
     if blocks is not None and blocks < 0:
         raise OptionError(f"Option blocks={blocks!r} of method 'rap-regional' must not be negative.")
     below: dict[str, Any] = {"add": add, "constants": constants, "input_rule": input_rule, "low": low, "high": high}
-    rule = by_region(1.0 if weight is None else weight, false_discovery_rate)
+    rule = by_region(0.0 if weight is None else weight, false_discovery_rate)
     smooth = by_smooth_evidence(0.5 if weight is None else weight, false_discovery_rate)
     flattened = Regional(_FROM_RELEVANCE, _FROM_RELEVANCE, smooth, depth, blocks or 0, layer)
     return replace(

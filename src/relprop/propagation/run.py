@@ -100,12 +100,16 @@ class Run:
         ]
         return [self._batch_first(leaf, part) for leaf, part in zip(plan.leaves, filled, strict=True)], absorbed
 
-    def arriving(self, output_relevance: Tensor) -> Tensor:
-        """Return what becomes of relevance of the output, shaped like it, at the value with regions."""
+    def value(self, node: fx.Node) -> Tensor:
+        """A value that a backward pass reads."""
+        return self._values[node]
+
+    def arriving(self, output_relevance: Tensor, others: Mapping[fx.Node, Tensor]) -> Tensor:
+        """Return what becomes of relevance of the output at the value with regions, where some values are others."""
         regions: Any = self.plan.regions
         above = itertools.dropwhile(lambda step: step.node is not regions.node, self.plan.steps)
         relevances: dict[fx.Node, Any] = {self.plan.output: output_relevance}
-        for _ in self._passed(list(above)[1:], relevances, dict(self._values)):
+        for _ in self._passed(list(above)[1:], relevances, {**self._values, **others}):
             pass
         return relevances[regions.node]
 

@@ -1,55 +1,96 @@
-"""How far the evidence for the classes of the output spreads where it is counted by region, measured by a few directions among them."""
+"""How far the evidence spreads where it is counted by region, over the classes or over what other last weights would find."""
 
+from collections.abc import Mapping
 from functools import cache
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from relprop.inputs import Question
+from relprop.ops.op import Role
 from relprop.propagation.run import Run
+from relprop.propagation.step import Step
+from relprop.rules.regional import FREEDOM
 from relprop.rules.starts import Start, start_of
 from relprop.targets import Aim
 
 MANY = 100
 """From so many classes on, what is usual among them can be told: of fewer, the explained one and its rivals make most of the spread."""
 DIRECTIONS = 4
-"""How many directions: each costs a pass from the output to the regions."""
+"""How many directions, or random weights: each costs a pass from the output to the regions."""
 
 
 def measure_spread(run: Run, question: Question) -> tuple[Tensor | None, int | None]:
     """Measure the spread that the region rule of a run's plan reads, and the dimension in which it has one for every map of a sample.
 
-    Evidence is linear in the class, so that ``mean_i e_p(v_i)²`` over orthonormal directions ``v_i`` is its variance over the classes. Few
-    directions make a rough mean of it: ``mean_i Σ_k r_pk(v_i)²``, which leaves the correlation of channels out and is far steadier, says
-    how the variance is spread over the regions, and the former its size in the whole sample.
+    Evidence is linear in the class, so that ``mean_i e_p(v_i)²`` over orthonormal directions ``v_i`` is its variance over the classes. In
+    models of few classes the directions are those of random weights in the last layer instead, as large as its own.
 
     Returns:
-        No spread where the method reads none, the user gave relevance of the output, or too few classes compete with the explained one;
-        no dimension where all maps share it.
+        No spread where the method reads none, the user gave relevance of the output, or what is explained is no class, or one of few by
+        a model whose last op is no dense layer; no dimension where all maps share it.
     """
     if run.plan.regions is None or not run.plan.region_rule.reads_spread or question.output_relevance is not None:
         return None, None
     aims = question.asked.aims
-    if any(aim.classes is None or aim.weights.shape[aim.class_dim] < MANY for aim in aims):
+    if any(aim.classes is None for aim in aims):
         return None, None
+    if any(aim.weights.shape[aim.class_dim] < MANY for aim in aims):
+        return _spread_of_weights(run), None
     shares = [aim.weights.sum(aim.class_dim) for aim in aims]
     if all(torch.equal(shares[0], other) for other in shares[1:]):
-        return _spread(run, question.logits, aims[0]), None
-    return torch.stack([_spread(run, question.logits, aim) for aim in aims]), 0
+        return _spread_of_classes(run, question.logits, aims[0]), None
+    return torch.stack([_spread_of_classes(run, question.logits, aim) for aim in aims]), 0
 
 
-def _spread(run: Run, output: Tensor, aim: Aim) -> Tensor:
+def _spread_of_classes(run: Run, output: Tensor, aim: Aim) -> Tensor:
+    starts = start_of(_along(directions(output.shape[aim.class_dim], DIRECTIONS).to(output)), output, aim)
+    return _spread(run, torch.stack([relevance for _, relevance in starts]), {})
+
+
+def _spread_of_weights(run: Run) -> Tensor | None:
+    """The spread over random weights in the place of the last layer's, as large as those of a logit minus the mean of the others."""
+    head = _head(run)
+    if head is None:
+        return None
+    data, weight, bias = (head.arguments.get(name) for name in (*head.operands, "weight", "bias"))
+    own = run.value(weight)
+    count = len(own)
+    contrast = (own - own.mean(0)) * (count / (count - 1)) if count > 1 else own
+    drawn = contrast.square().mean().sqrt() * _draws(DIRECTIONS, own.shape[1]).to(own)
+    # where the multiplier of what the layer reads is carried, the rule divides relevance by the output and reads no more
+    output = (
+        torch.ones_like(run.logits[:, :1]).repeat(1, DIRECTIONS) if data in run.plan.multipliers else run.value(data) @ drawn.mT
+    )
+    others: dict[Any, Tensor] = {weight: drawn, head.node: output, bias: own.new_zeros(DIRECTIONS)}
+    return _spread(run, torch.eye(DIRECTIONS).to(output).unsqueeze(1) * output, others)
+
+
+def _head(run: Run) -> Step | None:
+    """The dense layer whose output, ``(batch, classes)``, is explained, if it is one's."""
+    step = next(s for s in reversed(run.plan.steps) if s.node is run.plan.output)
+    of_layer = step.role is Role.OUTPUT and len(step.operands) == 1 and isinstance(step.arguments.get("weight"), fx.Node)
+    return step if of_layer and run.logits.dim() == 2 else None
+
+
+def _spread(run: Run, starts: Tensor, others: Mapping[fx.Node, Tensor]) -> Tensor:
+    """The standard deviation of the evidence over some starts, moderated as by Smyth (2004).
+
+    The mean square in a region, of few directions, is rough. That of its channels apart, ``Σ_k r_pk²``, leaves their correlation out and is
+    far steadier; times the mean ratio of the two it is what the regions have in common, and counts as twelve directions more.
+    """
     place, rule = run.place, run.plan.region_rule
 
     def squares(start: Tensor) -> tuple[Tensor, Tensor]:
-        evidence = rule.weigh(run.arriving(start), place)
+        evidence = rule.weigh(run.arriving(start, others), place)
         return evidence.sum(place.channels, keepdim=True).square(), evidence.square().sum(place.channels, keepdim=True)
 
-    starts = start_of(_along(directions(output.shape[aim.class_dim], DIRECTIONS).to(output)), output, aim)
-    found = torch.func.vmap(squares)(torch.stack([relevance for _, relevance in starts]))
-    whole, apart = (part.mean(0) for part in found)
-    scale = place.layout.sum(whole, run.batch) / place.layout.sum(apart, run.batch).clamp(min=torch.finfo(apart.dtype).tiny)
-    return (apart * place.layout.spread(scale, apart)).sqrt()
+    whole, apart = (part.mean(0) for part in torch.func.vmap(squares)(starts))
+    ratio = whole / apart.clamp(min=torch.finfo(apart.dtype).tiny)
+    mean = place.layout.sum(ratio, run.batch) / place.layout.sum((apart > 0).to(apart), run.batch).clamp(min=1)
+    common = apart * place.layout.spread(mean, apart)
+    return ((common * (FREEDOM - DIRECTIONS) + whole * DIRECTIONS) / FREEDOM).sqrt()
 
 
 def _along(chosen: Tensor) -> Start:
@@ -64,5 +105,11 @@ def _along(chosen: Tensor) -> Start:
 @cache
 def directions(classes: int, count: int) -> Tensor:
     """Return orthonormal directions among the differences of classes, ``(count, classes)``: each has the sum zero."""
-    drawn = torch.randn(classes, count, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    return torch.linalg.qr(drawn - drawn.mean(0)).Q.T.contiguous()
+    drawn = _draws(count, classes).mT
+    return torch.linalg.qr(drawn - drawn.mean(0)).Q.mT.contiguous()
+
+
+@cache
+def _draws(count: int, size: int) -> Tensor:
+    """Return normal numbers, ``(count, size)``, always the same."""
+    return torch.randn(size, count, generator=torch.Generator().manual_seed(0), dtype=torch.float64).mT

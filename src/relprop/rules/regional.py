@@ -83,11 +83,28 @@ class RegionRule:
     conserves: bool = True
 
 
+FREEDOM = 16
+"""Degrees of freedom of the spread: those of its four directions, and twelve of what the regions have in common."""
+
+
+def by_chance(distance: Tensor) -> Tensor:
+    """Return how often Student's t lies farther from zero, ``P(|t| > |z|)``, of 16 degrees of freedom.
+
+    With ``cos² θ = 1 / (1 + z² / ν)`` and ν even it is ``1 − sin θ (1 + 1/2 cos² θ + 1·3/(2·4) cos⁴ θ + … )``, of ``ν / 2`` terms.
+    """
+    cosine = 1 / (1 + distance.square() / FREEDOM)
+    term = total = torch.ones_like(distance)
+    for i in range(1, FREEDOM // 2):
+        term = term * cosine * ((2 * i - 1) / (2 * i))
+        total = total + term
+    return 1 - (1 - cosine).sqrt() * total
+
+
 def discoveries(distance: Tensor, rate: float, layout: SampleLayout, batch: int) -> Tensor:
     """Return which regions have evidence that is not what any class might have there, by Benjamini and Hochberg (1995).
 
-    Of a sample's ``P`` regions those count whose ``p = erfc(|z| / √2)`` is at most ``rate · i / P``, where ``i`` is the largest rank at which
-    the ``i``-th smallest p is; under that hypothesis, for normal ``z``, no more than ``rate`` of them are false in the mean.
+    Of a sample's ``P`` regions those count whose ``p = P(|t| > |z|)`` is at most ``rate · i / P``, where ``i`` is the largest rank at which
+    the ``i``-th smallest p is; under that hypothesis no more than ``rate`` of them are false in the mean.
 
     Args:
         distance: ``z``: evidence in standard deviations of that for all classes, with one channel.
@@ -97,19 +114,20 @@ def discoveries(distance: Tensor, rate: float, layout: SampleLayout, batch: int)
     """
     farthest = layout.by_sample(distance.abs(), batch).sort(1, descending=True).values
     ranks = torch.arange(1, farthest.shape[1] + 1, dtype=distance.dtype, device=distance.device)
-    small = torch.erfc(farthest / math.sqrt(2)) <= rate * ranks / len(ranks)
+    small = by_chance(farthest) <= rate * ranks / len(ranks)
     nearest = torch.where(small, farthest, torch.inf).amin(1)
     return distance.abs() >= layout.spread(nearest, distance)
 
 
-def by_region(weight: float = 1.0, false_discovery_rate: float = 1.0) -> RegionRule:
-    """Count evidence by region: ``R_pk = |r_pk| · (w g_p C_p / A_p + (1 − w) Σ g C / Σ A)``, with ``C_p = Σ_k r_pk``, ``A_p = Σ_k |r_pk|``.
+def by_region(weight: float = 0.0, false_discovery_rate: float = 1.0) -> RegionRule:
+    """Count evidence by region: ``R_pk = |r_pk| (w C_p / A_p + (1 − w) Σ_q C_q / Σ_q A_q)``, with ``C_p = Σ_k r_pk``, ``A_p = Σ_k |r_pk|``.
 
-    Every region ``p`` keeps its evidence ``C_p``, which its channels ``k`` share by magnitude, where it stands out among the classes:
-    ``g_p`` is 1 for :func:`discoveries`, else 0. The rest counts as absorbed; with it both terms conserve the sample's sum.
+    Both terms are zero where the region's evidence ``C_p`` does not stand out among the classes, by :func:`discoveries`, and that evidence
+    counts as absorbed. The sums are over the regions ``q`` that stand out and have the sign of ``C_p``. So a region keeps its sign, the
+    evidence for the class and that against it keep their sums, and inside a region the channels share by magnitude.
 
     Args:
-        weight: ``w``: 1 for evidence by region alone; 0 spreads the sample's sum by magnitude alone, wherever the evidence is.
+        weight: ``w``: 1 for the evidence of every region itself; 0 where all evidence of a sign is shared by magnitude.
         false_discovery_rate: The share of the regions that may count by chance, in (0, 1]; with 1 all regions count.
 
     Raises:
@@ -121,19 +139,26 @@ def by_region(weight: float = 1.0, false_discovery_rate: float = 1.0) -> RegionR
         raise OptionError(f"Option false_discovery_rate={false_discovery_rate!r} must lie above 0 and be at most 1.")
 
     def share(evidence: Tensor, place: Place, spread: Tensor | None) -> Tensor:
-        magnitude, layout = evidence.abs(), place.layout
-        counted = evidence.sum(place.channels, keepdim=True)
+        magnitude = evidence.abs()
+        counted, size = (part.sum(place.channels, keepdim=True) for part in (evidence, magnitude))
         if spread is not None:
             distance = counted / spread.clamp(min=torch.finfo(spread.dtype).tiny)
-            counted = counted * discoveries(distance, false_discovery_rate, layout, place.batch)
-        size = magnitude.sum(place.channels, keepdim=True)
-        factor = divide(counted, size)
+            counted = counted * discoveries(distance, false_discovery_rate, place.layout, place.batch)
+        factor = weight * divide(counted, size)
         if weight < 1:
-            mean = divide(layout.sum(counted, place.batch), layout.sum(size, place.batch))
-            factor = weight * factor + (1 - weight) * layout.spread(mean, evidence)
+            factor = factor + (1 - weight) * sum(
+                _evenly(part, size, place) for part in (counted.clamp(min=0), counted.clamp(max=0))
+            )
         return magnitude * factor
 
     return RegionRule("by region", share, reads_spread=false_discovery_rate < 1)
+
+
+def _evenly(counted: Tensor, size: Tensor, place: Place) -> Tensor:
+    """The evidence of one sign over its magnitude in a sample, ``ΣC / ΣA``, in the regions that have it."""
+    inside = counted != 0
+    sums = (place.layout.sum(part, place.batch) for part in (counted, size * inside))
+    return place.layout.spread(divide(*sums), counted) * inside
 
 
 def by_mean_gradient() -> RegionRule:
