@@ -35,15 +35,16 @@ def texts():
     return given
 
 
-def maps(texts, method):
+def maps(texts, method, **options):
     """The maps of both, and the relevance of the padding."""
-    short, padded = (captured.explainer(method)(inputs, 1).relevance["input_ids"] for captured, inputs in texts)
+    short, padded = (captured.explainer(method, **options)(inputs, 1).relevance["input_ids"] for captured, inputs in texts)
     return short, padded[:, :LENGTH], padded[:, LENGTH:]
 
 
 @pytest.mark.parametrize("method", [name for name in PROPAGATED if name not in DEPENDS])
 def test_padding_changes_no_map(texts, method):
-    short, padded, rest = maps(texts, method)
+    options = {"false_discovery_rate": 0.9} if method == "rap-regional" else {}  # of an untrained model little stands out
+    short, padded, rest = maps(texts, method, **options)
     assert short.any() or method == "deep-taylor"
     torch.testing.assert_close(padded, short, rtol=1e-6, atol=1e-9 * float(short.abs().max()))
     assert not rest.any()

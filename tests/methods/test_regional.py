@@ -225,7 +225,9 @@ def standing_out(evidence: np.ndarray, along: list[np.ndarray], rate: float) -> 
     some = apart > 0
     common = apart * np.mean(whole[some] / apart[some]) if some.any() else apart
     spread = np.sqrt((DIRECTIONS * whole + (FREEDOM - DIRECTIONS) * common) / FREEDOM)
-    return found_regions(np.divide(evidence.sum(0), spread, out=np.zeros_like(spread), where=spread > 0), rate)
+    chosen = spread > 0
+    chosen[chosen] = found_regions(evidence.sum(0)[chosen] / spread[chosen], rate)
+    return chosen
 
 
 def with_random_weights(model: Small) -> Small:
@@ -328,12 +330,17 @@ def test_a_class_that_stands_out_nowhere_has_an_empty_map_and_a_note():
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 2**31), rate=st.floats(0.001, 1), size=st.floats(0.1, 10), regions=st.integers(1, 60))
 def test_discoveries_are_those_of_benjamini_and_hochberg(seed, rate, size, regions):
-    distance = size * torch.randn(2, 1, regions, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    found = discoveries(distance, rate, SampleLayout(0), 2)
+    source = torch.Generator().manual_seed(seed)
+    evidence, spread = (torch.randn(2, 1, regions + 3, generator=source, dtype=torch.float64) for _ in range(2))
+    evidence, spread = size * evidence, spread.abs()
+    evidence[..., -3:], spread[..., -3:] = 0, 0  # regions without values are none
+    place = Place(evidence, 1, SampleLayout(0), 2)
+    found = discoveries(evidence, spread, rate, place)
     for b in range(2):
-        assert (found[b, 0].numpy() == found_regions(distance[b, 0].numpy(), rate)).all()
-    assert bool(discoveries(distance, 1.0, SampleLayout(0), 2).all())
-    assert not discoveries(0 * distance, 0.5, SampleLayout(0), 2).any()
+        expected = found_regions((evidence / spread)[b, 0, :-3].numpy(), rate)
+        assert (found[b, 0, :-3].numpy() == expected).all()
+    assert bool(discoveries(evidence, spread, 1.0, place)[..., :-3].all())
+    assert not discoveries(0 * evidence, spread, 0.5, place).any()
 
 
 @pytest.mark.parametrize(("classes", "count"), [(100, 4), (1000, 4), (5, 4)])

@@ -54,7 +54,7 @@ def _spread_of_weights(run: Run) -> Tensor | None:
     head = _head(run)
     if head is None:
         return None
-    data, weight, bias = (head.arguments.get(name) for name in (*head.operands, "weight", "bias"))
+    data, weight = (head.arguments[name] for name in (head.operands[0], "weight"))
     own = run.value(weight)
     count = len(own)
     contrast = (own - own.mean(0)) * (count / (count - 1)) if count > 1 else own
@@ -63,7 +63,7 @@ def _spread_of_weights(run: Run) -> Tensor | None:
     output = (
         torch.ones_like(run.logits[:, :1]).repeat(1, DIRECTIONS) if data in run.plan.multipliers else run.value(data) @ drawn.mT
     )
-    others: dict[Any, Tensor] = {weight: drawn, head.node: output, bias: own.new_zeros(DIRECTIONS)}
+    others: dict[Any, Tensor] = {weight: drawn, head.node: output, head.arguments.get("bias"): own.new_zeros(DIRECTIONS)}
     return _spread(run, torch.eye(DIRECTIONS).to(output).unsqueeze(1) * output, others)
 
 

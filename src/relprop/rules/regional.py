@@ -100,21 +100,24 @@ def by_chance(distance: Tensor) -> Tensor:
     return 1 - (1 - cosine).sqrt() * total
 
 
-def discoveries(distance: Tensor, rate: float, layout: SampleLayout, batch: int) -> Tensor:
+def discoveries(evidence: Tensor, spread: Tensor, rate: float, place: Place) -> Tensor:
     """Return which regions have evidence that is not what any class might have there, by Benjamini and Hochberg (1995).
 
-    Of a sample's ``P`` regions those count whose ``p = P(|t| > |z|)`` is at most ``rate · i / P``, where ``i`` is the largest rank at which
-    the ``i``-th smallest p is; under that hypothesis no more than ``rate`` of them are false in the mean.
+    Of a sample's ``P`` regions those count whose ``p = P(|t| > |z|)``, ``z = C_p / σ_p``, is at most ``rate · i / P``, where ``i`` is the
+    largest rank at which the ``i``-th smallest p is; under that hypothesis no more than ``rate`` of them are false in the mean.
 
     Args:
-        distance: ``z``: evidence in standard deviations of that for all classes, with one channel.
+        evidence: ``C_p``, with one channel.
+        spread: ``σ_p``, its standard deviation over the classes; regions where it is zero, such as padding, are none.
         rate: The false discovery rate, in (0, 1]; with 1 all regions count.
-        layout: Where the samples lie.
-        batch: Number of samples.
+        place: Where the samples lie.
     """
+    layout, batch = place.layout, place.batch
+    distance = evidence / spread.clamp(min=torch.finfo(spread.dtype).tiny)
     farthest = layout.by_sample(distance.abs(), batch).sort(1, descending=True).values
     ranks = torch.arange(1, farthest.shape[1] + 1, dtype=distance.dtype, device=distance.device)
-    small = by_chance(farthest) <= rate * ranks / len(ranks)
+    regions = layout.sum((spread > 0).to(distance), batch).unsqueeze(1)
+    small = (by_chance(farthest) * regions <= rate * ranks) & (ranks <= regions)
     nearest = torch.where(small, farthest, torch.inf).amin(1)
     return distance.abs() >= layout.spread(nearest, distance)
 
@@ -142,8 +145,7 @@ def by_region(weight: float = 0.0, false_discovery_rate: float = 1.0) -> RegionR
         magnitude = evidence.abs()
         counted, size = (part.sum(place.channels, keepdim=True) for part in (evidence, magnitude))
         if spread is not None:
-            distance = counted / spread.clamp(min=torch.finfo(spread.dtype).tiny)
-            counted = counted * discoveries(distance, false_discovery_rate, place.layout, place.batch)
+            counted = counted * discoveries(counted, spread, false_discovery_rate, place)
         factor = weight * divide(counted, size)
         if weight < 1:
             factor = factor + (1 - weight) * sum(
