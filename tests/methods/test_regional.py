@@ -19,7 +19,7 @@ from relprop.errors import OptionError, TargetError, UnsupportedOpError
 from relprop.methods import make_method
 from relprop.ops.layout import SampleLayout
 from relprop.propagation.spread import DIRECTIONS, MANY, directions
-from relprop.rules.regional import FREEDOM, Place, by_chance, by_region, discoveries
+from relprop.rules.regional import FREEDOM, Place, by_chance, by_region, standing_out
 from relprop.zoo import import_torchvision
 from tests.methods.models import Attending, Hidden, images, made
 from tests.rules.reference import TIGHT, box_shares, check_conservation, contribution_matrix, rap_shares
@@ -60,16 +60,17 @@ def mixture(logits: np.ndarray, target: int, start: str) -> np.ndarray:
     return weights
 
 
-def regional(evidence: np.ndarray, weight: float, chosen: np.ndarray | None = None) -> np.ndarray:
-    """``(channels, regions)`` of relevance shared anew, one region at a time; evidence counts in the ``chosen`` ones."""
+def regional(evidence: np.ndarray, weight: float, gates: np.ndarray | None = None) -> np.ndarray:
+    """``(channels, regions)`` of relevance shared anew, one region at a time; of its evidence so much counts as its gate says."""
     found, regions = np.zeros_like(evidence), range(evidence.shape[1])
-    counted = {p: evidence[:, p].sum() for p in regions if chosen is None or chosen[p]}
-    for p, c in counted.items():
-        alike = [q for q, other in counted.items() if np.sign(other) == np.sign(c)]
-        a, every = np.abs(evidence[:, p]).sum(), np.abs(evidence[:, alike]).sum()
-        if c:
-            factor = weight * c / a + (1 - weight) * sum(counted[q] for q in alike) / every
-            found[:, p] = factor * np.abs(evidence[:, p])
+    gates = np.ones(evidence.shape[1]) if gates is None else gates
+    of = {p: evidence[:, p].sum() for p in regions}
+    for p in regions:
+        alike = [q for q in regions if np.sign(of[q]) == np.sign(of[p])]
+        sums = (sum(gates[q] * values[q] for q in alike) for values in (of, np.abs(evidence).sum(0)))
+        if of[p] and gates[p]:
+            factor = weight * of[p] / np.abs(evidence[:, p]).sum() + (1 - weight) * np.divide(*sums)
+            found[:, p] = gates[p] * factor * np.abs(evidence[:, p])
     return found
 
 
@@ -199,16 +200,13 @@ class Many(Small):
         self.head[-1] = nn.Linear(self.head[-1].in_features, classes)
 
 
-def found_regions(distance: np.ndarray, rate: float) -> np.ndarray:
-    """The procedure of Benjamini and Hochberg, one rank at a time."""
+def gates_of(distance: np.ndarray, rate: float) -> np.ndarray:
+    """The procedure of Benjamini and Hochberg, one rank at a time: how far each p lies below the last bar that one passes."""
     p = 2 * scipy.stats.t.sf(np.abs(distance), FREEDOM)
-    order, last = np.argsort(p), -1
-    for rank, region in enumerate(order, start=1):
-        if p[region] <= rate * rank / len(p):
-            last = rank
-    kept = np.zeros(len(p), dtype=bool)
-    kept[order[: max(last, 0)]] = True
-    return kept
+    bar = max(
+        (rate * rank / len(p) for rank, value in enumerate(sorted(p), start=1) if value <= rate * rank / len(p)), default=0.0
+    )
+    return np.array([max(1 - value / bar, 0.0) if bar else 0.0 for value in p])
 
 
 def evidence_along(model: Small, x: Tensor, weights: Tensor, *, mean_gradient: bool) -> np.ndarray:
@@ -219,15 +217,14 @@ def evidence_along(model: Small, x: Tensor, weights: Tensor, *, mean_gradient: b
     return (used * value)[0].detach().flatten(1).numpy()
 
 
-def standing_out(evidence: np.ndarray, along: list[np.ndarray], rate: float) -> np.ndarray:
-    """Which regions have evidence that stands out from that along some directions."""
+def gates_among(evidence: np.ndarray, along: list[np.ndarray], rate: float) -> np.ndarray:
+    """How far the evidence of regions stands out from that along some directions."""
     whole, apart = (np.mean([part(e) for e in along], 0) for part in (lambda e: e.sum(0) ** 2, lambda e: (e**2).sum(0)))
-    some = apart > 0
+    some, gates = apart > 0, np.zeros(len(apart))
     common = apart * np.mean(whole[some] / apart[some]) if some.any() else apart
     spread = np.sqrt((DIRECTIONS * whole + (FREEDOM - DIRECTIONS) * common) / FREEDOM)
-    chosen = spread > 0
-    chosen[chosen] = found_regions(evidence.sum(0)[chosen] / spread[chosen], rate)
-    return chosen
+    gates[some] = gates_of(evidence.sum(0)[some] / spread[some], rate)
+    return gates
 
 
 def with_random_weights(model: Small) -> Small:
@@ -262,9 +259,9 @@ def test_what_does_not_stand_out_is_left_out(classes, hidden, rate, weight):
             logits = model(x[b : b + 1])[0].detach().numpy()
             contrast = torch.from_numpy(mixture(logits, int(target[b, k]), "mean"))
             evidence = evidence_along(model, x[b], contrast, mean_gradient=hidden)
-            chosen = standing_out(evidence, along, rate)
-            kept += chosen.sum()
-            expected = below(model, x[b], regional(evidence, weight, chosen).flatten())
+            gates = gates_among(evidence, along, rate)
+            kept += (gates > 0).sum()
+            expected = below(model, x[b], regional(evidence, weight, gates).flatten())
             torch.testing.assert_close(found.relevance[b, k], expected, **CLOSE)
     assert 0 < kept < 54 or classes == 2 or (few and rate == 0.2), "some regions count and some do not"
     torch.testing.assert_close(explainer(x[1:], target[1:]).relevance, found.relevance[1:], **TIGHT)
@@ -329,18 +326,18 @@ def test_a_class_that_stands_out_nowhere_has_an_empty_map_and_a_note():
 
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 2**31), rate=st.floats(0.001, 1), size=st.floats(0.1, 10), regions=st.integers(1, 60))
-def test_discoveries_are_those_of_benjamini_and_hochberg(seed, rate, size, regions):
+def test_regions_stand_out_as_benjamini_and_hochberg_say(seed, rate, size, regions):
     source = torch.Generator().manual_seed(seed)
     evidence, spread = (torch.randn(2, 1, regions + 3, generator=source, dtype=torch.float64) for _ in range(2))
     evidence, spread = size * evidence, spread.abs()
     evidence[..., -3:], spread[..., -3:] = 0, 0  # regions without values are none
     place = Place(evidence, 1, SampleLayout(0), 2)
-    found = discoveries(evidence, spread, rate, place)
+    found = standing_out(evidence, spread, rate, place)
     for b in range(2):
-        expected = found_regions((evidence / spread)[b, 0, :-3].numpy(), rate)
-        assert (found[b, 0, :-3].numpy() == expected).all()
-    assert bool(discoveries(evidence, spread, 1.0, place)[..., :-3].all())
-    assert not discoveries(0 * evidence, spread, 0.5, place).any()
+        expected = gates_of((evidence / spread)[b, 0, :-3].numpy(), rate)
+        np.testing.assert_allclose(found[b, 0, :-3].numpy(), expected, atol=1e-9)
+    assert not found[..., -3:].any()
+    assert not standing_out(0 * evidence, spread, 0.5, place).any()
 
 
 @pytest.mark.parametrize(("classes", "count"), [(100, 4), (1000, 4), (5, 4)])

@@ -97,37 +97,37 @@ def by_chance(distance: Tensor) -> Tensor:
     for i in range(1, FREEDOM // 2):
         term = term * cosine * ((2 * i - 1) / (2 * i))
         total = total + term
-    return 1 - (1 - cosine).sqrt() * total
+    return (1 - (1 - cosine).sqrt() * total).clamp(min=0)
 
 
-def discoveries(evidence: Tensor, spread: Tensor, rate: float, place: Place) -> Tensor:
-    """Return which regions have evidence that is not what any class might have there, by Benjamini and Hochberg (1995).
+def standing_out(evidence: Tensor, spread: Tensor, rate: float, place: Place) -> Tensor:
+    """Return how far the evidence of regions is more than any class might have there, ``(1 − p_p / p*)⁺``, by Benjamini and Hochberg (1995).
 
-    Of a sample's ``P`` regions those count whose ``p = P(|t| > |z|)``, ``z = C_p / σ_p``, is at most ``rate · i / P``, where ``i`` is the
-    largest rank at which the ``i``-th smallest p is; under that hypothesis no more than ``rate`` of them are false in the mean.
+    Of a sample's ``P`` regions those stand out whose ``p = P(|t| > |z|)``, ``z = C_p / σ_p``, is at most ``p* = rate · i / P``, where ``i`` is
+    the largest rank at which the ``i``-th smallest p is; if all were chance no more than ``rate`` of them would be false in the mean.
 
     Args:
         evidence: ``C_p``, with one channel.
         spread: ``σ_p``, its standard deviation over the classes; regions where it is zero, such as padding, are none.
-        rate: The false discovery rate, in (0, 1]; with 1 all regions count.
+        rate: The false discovery rate, in (0, 1).
         place: Where the samples lie.
     """
     layout, batch = place.layout, place.batch
-    distance = evidence / spread.clamp(min=torch.finfo(spread.dtype).tiny)
-    farthest = layout.by_sample(distance.abs(), batch).sort(1, descending=True).values
-    ranks = torch.arange(1, farthest.shape[1] + 1, dtype=distance.dtype, device=distance.device)
-    regions = layout.sum((spread > 0).to(distance), batch).unsqueeze(1)
-    small = (by_chance(farthest) * regions <= rate * ranks) & (ranks <= regions)
-    nearest = torch.where(small, farthest, torch.inf).amin(1)
-    return distance.abs() >= layout.spread(nearest, distance)
+    p = by_chance(evidence / spread.clamp(min=torch.finfo(spread.dtype).tiny))
+    smallest = layout.by_sample(p, batch).sort(1).values
+    ranks = torch.arange(1, smallest.shape[1] + 1, dtype=p.dtype, device=p.device)
+    regions = layout.sum((spread > 0).to(p), batch).unsqueeze(1)
+    bars = rate * ranks / regions.clamp(min=1)
+    bar = torch.where((smallest <= bars) & (ranks <= regions), bars, torch.finfo(p.dtype).tiny).amax(1)
+    return (1 - p / layout.spread(bar, p)).clamp(min=0)
 
 
 def by_region(weight: float = 0.0, false_discovery_rate: float = 1.0) -> RegionRule:
-    """Count evidence by region: ``R_pk = |r_pk| (w C_p / A_p + (1 − w) Σ_q C_q / Σ_q A_q)``, with ``C_p = Σ_k r_pk``, ``A_p = Σ_k |r_pk|``.
+    """Count evidence by region: ``R_pk = |r_pk| g_p (w C_p / A_p + (1 − w) Σ_q g_q C_q / Σ_q g_q A_q)``, ``C_p = Σ_k r_pk``, ``A_p = Σ_k |r_pk|``.
 
-    Both terms are zero where the region's evidence ``C_p`` does not stand out among the classes, by :func:`discoveries`, and that evidence
-    counts as absorbed. The sums are over the regions ``q`` that stand out and have the sign of ``C_p``. So a region keeps its sign, the
-    evidence for the class and that against it keep their sums, and inside a region the channels share by magnitude.
+    ``g_p`` in [0, 1] says how far the region's evidence stands out among the classes, by :func:`standing_out`; the rest of it counts as
+    absorbed. The sums are over the regions ``q`` whose evidence has the sign of ``C_p``. So a region keeps its sign, the evidence for the
+    class and that against it keep their sums, and inside a region the channels share by magnitude.
 
     Args:
         weight: ``w``: 1 for the evidence of every region itself; 0 where all evidence of a sign is shared by magnitude.
@@ -144,22 +144,20 @@ def by_region(weight: float = 0.0, false_discovery_rate: float = 1.0) -> RegionR
     def share(evidence: Tensor, place: Place, spread: Tensor | None) -> Tensor:
         magnitude = evidence.abs()
         counted, size = (part.sum(place.channels, keepdim=True) for part in (evidence, magnitude))
-        if spread is not None:
-            counted = counted * discoveries(counted, spread, false_discovery_rate, place)
+        gate = torch.ones_like(counted) if spread is None else standing_out(counted, spread, false_discovery_rate, place)
         factor = weight * divide(counted, size)
         if weight < 1:
-            factor = factor + (1 - weight) * sum(
-                _evenly(part, size, place) for part in (counted.clamp(min=0), counted.clamp(max=0))
-            )
-        return magnitude * factor
+            shared = sum(_evenly(part, size, gate, place) for part in (counted.clamp(min=0), counted.clamp(max=0)))
+            factor = factor + (1 - weight) * shared
+        return magnitude * (factor * gate)
 
     return RegionRule("by region", share, reads_spread=false_discovery_rate < 1)
 
 
-def _evenly(counted: Tensor, size: Tensor, place: Place) -> Tensor:
-    """The evidence of one sign over its magnitude in a sample, ``ΣC / ΣA``, in the regions that have it."""
+def _evenly(counted: Tensor, size: Tensor, gate: Tensor, place: Place) -> Tensor:
+    """The evidence of one sign over its magnitude in a sample, ``Σ g C / Σ g A``, in the regions that have it."""
     inside = counted != 0
-    sums = (place.layout.sum(part, place.batch) for part in (counted, size * inside))
+    sums = (place.layout.sum(part * gate, place.batch) for part in (counted, size * inside))
     return place.layout.spread(divide(*sums), counted) * inside
 
 
