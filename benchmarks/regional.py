@@ -10,7 +10,7 @@
 ``imagenet`` and ``imagenet_samples``. Photos with an even place in their sorted list are for the search, the others for the test.
 Finished parts are kept in FOLDER, so a run that was stopped goes on. RAP's way back is linear in the relevance of the regions, so the
 maps of all weights follow from those of weight 1 and 0, and all starts share one forward pass; both with a false discovery rate of 1.
-``rates`` tries rates with all other choices made.
+``screen`` looks at evidence with weight 1; ``rates`` tries rates and weights with all other choices made.
 """
 
 import argparse
@@ -48,8 +48,9 @@ EARLIER: dict[str, tuple[str, ...]] = {
 }
 """Places for the regions before the last one, in convolutional networks."""
 START_NAMES = ("logit", "softmax", "mean", "finer")
-RATES = (1.0, 0.3, 0.2, 0.1, 0.05)
-WEIGHTS = (1.0, 0.75, 0.5, 0.25, 0.15, 0.1, 0.05, 0.0)
+RATES = ((1.0, 0.0), (1.0, 1.0), (0.5, 0.0), (0.3, 0.0), (0.3, 0.5), (0.3, 1.0), (0.1, 0.0))
+"""False discovery rates and weights."""
+WEIGHTS = (1.0, 0.5, 0.0)
 
 # --- the search -------------------------------------------------------------------------------------------------------------------
 
@@ -61,22 +62,16 @@ def start_of(names: Sequence[str], logits: Tensor, target: Tensor) -> Tensor:
 
 
 class Maps:
-    """Maps of all starts and weights of one choice of upper rule and place.
-
-    A map of weight 0 is made for the logit only, and scaled to the total of the other starts.
-    """
+    """Maps of all starts and weights of one choice of upper rule and place."""
 
     def __init__(self, captured: Captured, options: dict[str, Any]) -> None:
-        options = {"false_discovery_rate": 1.0, **options}
-        self.regional, self.spread = (captured.explainer("rap-regional", **options, weight=w) for w in (1.0, 0.0))
+        self.ends = [captured.explainer("rap-regional", **options, false_discovery_rate=1.0, weight=w) for w in (1.0, 0.0)]
 
     def __call__(self, x: Tensor, target: Tensor) -> Iterator[tuple[str, float, Tensor]]:
         """Yield (start, weight, maps ``(B, T, H, W)``)."""
-        start = start_of(START_NAMES, self.regional.logits(x), target)
-        found = self.regional(x, output_relevance=start).relevance.sum(2).chunk(len(START_NAMES), 1)
-        spread = self.spread(x, target).relevance.sum(2)
-        for name, one in zip(START_NAMES, found, strict=True):
-            zero = spread * (one.sum((2, 3), keepdim=True) / spread.sum((2, 3), keepdim=True))
+        start = start_of(START_NAMES, self.ends[0].logits(x), target)
+        found = [end(x, output_relevance=start).relevance.sum(2).chunk(len(START_NAMES), 1) for end in self.ends]
+        for name, one, zero in zip(START_NAMES, *found, strict=True):
             for weight in WEIGHTS:
                 yield name, weight, weight * one + (1 - weight) * zero
 
@@ -85,7 +80,7 @@ class Evidence:
     """The evidence of the regions itself, enlarged to the photo: what can be tried without the way below, in a fraction of its time."""
 
     def __init__(self, captured: Captured, options: dict[str, Any]) -> None:
-        plan = captured.explainer("rap-regional", **options).plan
+        plan = captured.explainer("rap-regional", **options, weight=1.0).plan
         first = next(i for i, step in enumerate(plan.steps) if step.rule.startswith("by region"))
         self.plan: Plan = replace(plan, steps=plan.steps[first:], leaves=(plan.steps[first].node,), before=())
 
@@ -97,11 +92,9 @@ class Evidence:
         if found.dim() == 4:  # tokens, the class token first
             side = math.isqrt(found.shape[2] - 1)
             found = found[:, :, 1:].movedim(3, 2).unflatten(3, (side, side))
-        fields = [F.interpolate(v.sum(2), x.shape[2:], mode="bilinear").chunk(len(START_NAMES), 1) for v in (found, found.abs())]
-        for name, evidence, size in zip(START_NAMES, *fields, strict=True):
-            scale = evidence.sum((2, 3), keepdim=True) / size.sum((2, 3), keepdim=True)
-            for weight in WEIGHTS:
-                yield name, weight, weight * evidence + (1 - weight) * scale * size
+        enlarged = F.interpolate(found.sum(2), x.shape[2:], mode="bilinear").chunk(len(START_NAMES), 1)
+        for name, evidence in zip(START_NAMES, enlarged, strict=True):
+            yield name, 1.0, evidence
 
 
 class Baseline:
@@ -218,8 +211,8 @@ def searched(name: str) -> Iterator[dict[str, Any]]:
 
 
 def rates(_: str) -> Iterator[dict[str, Any]]:
-    """False discovery rates."""
-    yield from ({"false_discovery_rate": rate} for rate in RATES)
+    """False discovery rates and weights."""
+    yield from ({"false_discovery_rate": rate, "weight": weight} for rate, weight in RATES)
 
 
 def at_rate(captured: Captured, options: dict[str, Any]) -> Baseline:

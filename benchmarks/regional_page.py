@@ -14,7 +14,6 @@ from relprop.evaluation.report.statistics import resamples
 
 Array = NDArray[np.float64]
 PAGE = Path(__file__).parent.parent / "docs" / "generated" / "regional.md"
-_SHOWN = ("1.0", "0.75", "0.5")
 _HEAD = """# RAP with regional evidence: measurements
 
 Made by `python benchmarks/regional.py page`. [RAP that depends on the class](../beyond-rap.md) says what they mean.
@@ -37,8 +36,6 @@ def tried(folder: Path, model: str) -> str:
         choice = path.stem.partition("--")[2]
         for key, scores in json.loads(path.read_text()).items():
             start, weight = key.split("|")
-            if start and weight not in _SHOWN:
-                continue
             shown = [f"{scores['miou']:.1f}", *(f"{scores[name]:.3f}" for name in ("ratio", "share", "wins", "shuffled"))]
             rows.append([f"`{choice}`", start, weight if start else "", *shown])
     header = ("upper rule, place", "start", "weight", "mIoU", "outside–inside", "grid share", "grid wins", "∣r∣ shuffled")
@@ -150,14 +147,22 @@ def cascades(methods: dict[str, dict[str, Any]]) -> str:
     return table(("method", *map(str, range(1, len(rows[0])))), rows) if rows else ""
 
 
+def with_earlier(made: str, before: str) -> str:
+    """A table, with the rows of methods that only the same table of an earlier page has."""
+    header, rule, *rows = made.split("\n")
+    earlier = before.partition(f"{header}\n{rule}\n")[2].partition("\n\n")[0].strip().split("\n")
+    labels = [row.split(" | ")[0] for row in rows]
+    return "\n".join([header, rule, *sorted([*rows, *(row for row in earlier if row and row.split(" | ")[0] not in labels)])])
+
+
 def write(results: Path) -> None:
-    """Write the page; sections of which the folder has no results stay as they are."""
+    """Write the page; sections and methods of which the folder has no results stay as they are."""
     before = sections(PAGE.read_text("utf-8")) if PAGE.is_file() else {}
     parts = [_HEAD]
     parts.append("## The other half of the photos\n\nMeans and, in brackets, 95 % bootstrap intervals over photos.\n")
-    parts.extend(tested(results / "test", model) or before.get(model, "") for model in MODELS)
+    parts.extend(tested(results / "test", model, before.get(model, "")) for model in MODELS)
     for step, title in (
-        ("rates", "false discovery rates"),
+        ("rates", "false discovery rates, weights"),
         ("search", "whole maps"),
         ("screen", "the evidence of the regions alone, enlarged"),
     ):
@@ -168,15 +173,16 @@ def write(results: Path) -> None:
     PAGE.write_text("\n".join(filter(None, parts)), "utf-8")
 
 
-def tested(folder: Path, model: str) -> str:
-    """The section of a model on the other half of the photos; empty where there are no results."""
+def tested(folder: Path, model: str, before: str) -> str:
+    """The section of a model on the other half of the photos; as it was where there are no results."""
     methods = load(folder, model)
     if not methods:
-        return ""
+        return before
     count = len(next(iter(methods.values()))["single"]["voc"])
-    text = f"### {model}, {count} photos\n\n{measured(methods)}\n\n{against_rap(methods)}\n"
+    text = f"### {model}, {count} photos\n\n{with_earlier(measured(methods), before)}\n\n{against_rap(methods)}\n"
     listed = cascades(methods)
-    return text + (f"\nAfter ever more layers are made random, from the output back:\n\n{listed}\n" if listed else "")
+    randomized = with_earlier(listed, before) if listed else ""
+    return text + (f"\nAfter ever more layers are made random, from the output back:\n\n{randomized}\n" if listed else "")
 
 
 def sections(page: str) -> dict[str, str]:
