@@ -4,13 +4,15 @@
     python benchmarks/regional.py search --weights WEIGHTS --data DATA --results FOLDER [--models NAME …] [--images N] [--mosaics N]
     python benchmarks/regional.py rates --weights WEIGHTS --data DATA --results FOLDER [--models NAME …] [--images N] [--mosaics N]
     python benchmarks/regional.py test --weights WEIGHTS --data DATA --results FOLDER [--models NAME …] [--methods NAME …]
+    python benchmarks/regional.py named --data DATA --results FOLDER
     python benchmarks/regional.py page --results FOLDER
 
 ``WEIGHTS`` has ``load.py``, whose ``load(name)`` returns a model, its preprocessing and its labels; ``DATA`` has ``VOCdevkit``,
 ``imagenet`` and ``imagenet_samples``. Photos with an even place in their sorted list are for the search, the others for the test.
 Finished parts are kept in FOLDER, so a run that was stopped goes on. RAP's way back is linear in the relevance of the regions, so the
 maps of all weights follow from those of weight 1 and 0, and all starts share one forward pass; both with a false discovery rate of 1.
-``screen`` looks at evidence with weight 1; ``rates`` tries rates and weights with all other choices made.
+``screen`` looks at evidence with weight 1; ``rates`` tries rates and weights with all other choices made. ``named`` tells the photos of
+``benchmarks/rows`` whose explained class is one of the annotated animal's from the others.
 """
 
 import argparse
@@ -27,7 +29,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from regional_data import COUNTS, MODELS, Subject, correlation, in_cells, on_object, overlap, subject
+from pyarrow import parquet
+from regional_data import ANIMALS, COUNTS, MODELS, Subject, correlation, in_cells, on_object, overlap, subject
 from regional_page import write
 from torch import Tensor, nn
 
@@ -48,6 +51,7 @@ EARLIER: dict[str, tuple[str, ...]] = {
 }
 """Places for the regions before the last one, in convolutional networks."""
 START_NAMES = ("logit", "softmax", "mean", "finer")
+ROWS = Path(__file__).parent / "rows"
 RATES = ((1.0, 0.0), (1.0, 1.0), (0.5, 0.0), (0.3, 0.0), (0.3, 0.5), (0.3, 1.0), (0.1, 0.0))
 """False discovery rates and weights."""
 WEIGHTS = (1.0, 0.5, 0.0)
@@ -351,15 +355,32 @@ def test(options: argparse.Namespace) -> None:
                 stored(options.results / "test" / f"{name}--{label}--{part}.json", parts[part])
 
 
+def named(options: argparse.Namespace) -> None:
+    """The pixel counts of the maps of whole photos, and whether the explained class is one of the annotated animal's."""
+    index = json.loads((options.data / "VOCdevkit/VOC2012/index.json").read_text())
+    animals = {entry["id"]: entry["classes"][0] for entry in index if len(entry["classes"]) == 1}
+    chosen = [("metric", "=", "segmentation"), ("method", "in", ["rap", "rap-regional"]), ("method_options", "=", "{}")]
+    rows = parquet.read_table(ROWS / "voc.parquet", filters=chosen).to_pylist()
+    for name in options.models:
+        found: dict[str, dict[str, Any]] = {}
+        for row in rows:
+            if row["model"].rpartition(":")[2] == name:
+                counts = dict(row["statistics"])
+                found.setdefault(row["image"], {})[row["method"]] = [counts[part][0] for part in COUNTS]
+                found[row["image"]]["named"] = row["target"] in ANIMALS[animals[row["image"]]]
+        if found:
+            stored(options.results / "named" / f"{name}.json", lambda found=found: list(found.values()))
+
+
 def page(options: argparse.Namespace) -> None:
     """Write the page of the results."""
     write(options.results)
 
 
 def main() -> None:
-    """Run one of the three steps."""
+    """Run one of the steps."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=("screen", "search", "rates", "test", "page"))
+    parser.add_argument("step", choices=("screen", "search", "rates", "test", "named", "page"))
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--results", type=Path, required=True)
@@ -381,7 +402,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=count)
     options = parser.parse_args()
     with torch.no_grad():
-        {"screen": search, "search": search, "rates": search, "test": test, "page": page}[options.step](options)
+        {"screen": search, "search": search, "rates": search, "test": test, "named": named, "page": page}[options.step](options)
 
 
 if __name__ == "__main__":

@@ -161,6 +161,7 @@ def write(results: Path) -> None:
     parts = [_HEAD]
     parts.append("## The other half of the photos\n\nMeans and, in brackets, 95 % bootstrap intervals over photos.\n")
     parts.extend(tested(results / "test", model, before.get(model, "")) for model in MODELS)
+    parts.append(by_name(results / "named") or before.get(_NAMED, ""))
     for step, title in (
         ("rates", "false discovery rates, weights"),
         ("search", "whole maps"),
@@ -183,6 +184,26 @@ def tested(folder: Path, model: str, before: str) -> str:
     listed = cascades(methods)
     randomized = with_earlier(listed, before) if listed else ""
     return text + (f"\nAfter ever more layers are made random, from the output back:\n\n{randomized}\n" if listed else "")
+
+
+_NAMED = "200 whole photos: whether the explained class is the animal's"
+
+
+def by_name(folder: Path) -> str:
+    """Tabulate mIoU on whole photos whose explained class is one of the annotated animal's, and on the others."""
+    rows = list[list[str]]()
+    for model in MODELS:
+        path = folder / f"{model}.json"
+        photos = json.loads(path.read_text()) if path.is_file() else []
+        for told, label in ((True, "the animal's"), (False, "another")):
+            some = [photo for photo in photos if photo["named"] is told and {"rap", "rap-regional"} <= photo.keys()]
+            if some:
+                ours, rap = (np.array([photo[method] for photo in some]) for method in ("rap-regional", "rap"))
+                value, low, high = _paired(ours, rap, _miou)
+                scores = (f"{_miou(part):.1f}" for part in (rap, ours))
+                rows.append([model, label, str(len(some)), *scores, f"{value:+.1f} [{low:.1f}, {high:.1f}]"])
+    header = ("model", "explained class", "photos", "`rap`", "`rap-regional`", "difference")
+    return f"### {_NAMED}\n\nmIoU of the maps of the predicted class.\n\n{table(header, rows)}\n" if rows else ""
 
 
 def sections(page: str) -> dict[str, str]:
