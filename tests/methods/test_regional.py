@@ -321,7 +321,7 @@ def test_a_class_that_stands_out_nowhere_has_an_empty_map_and_a_note():
     found = relprop.explain(model, images(2)[:, :2, :6, :6], torch.tensor([5, 5]), method="rap-regional")
     assert not found.relevance.any()
     (note,) = [note for note in found.notes if note.startswith("2 of 2 maps are zero everywhere")]
-    assert note.endswith("by chance for few of them; false_discovery_rate=1 counts all.")
+    assert note.endswith("what is usual; false_discovery_rate=1 counts all.")
 
 
 @settings(max_examples=60, deadline=None)
