@@ -56,9 +56,8 @@ def note_on_zeros(given: Inputs, maps: Sequence[Tensor], absorbed: Tensor, *, ch
         return ()
     count = f"{int(zero.sum())} of {zero.numel()} maps are zero everywhere"
     if chosen:
-        usual = "what is usual for the model's classes, or by chance for few of them"
         return (
-            f"{count}: in no region does the evidence for the class stand out from {usual}; false_discovery_rate=1 counts all.",
+            f"{count}: in no region does the evidence for the class stand out from what is usual; false_discovery_rate=1 counts all.",
         )
     return (f"{count}: no relevance reached the input; explainer.trace(inputs) shows where it was absorbed.",)
 
