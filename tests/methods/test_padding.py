@@ -21,7 +21,7 @@ def texts():
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-    config = transformers.BertConfig(vocab_size=50, max_position_embeddings=16, num_labels=3, **sizes)
+    config = transformers.BertConfig(vocab_size=50, max_position_embeddings=16, num_labels=100, **sizes)
     model = transformers.BertForSequenceClassification(config).eval().double()
     for weight in model.parameters():
         if weight.dim() > 1:
@@ -43,7 +43,7 @@ def maps(texts, method, **options):
 
 @pytest.mark.parametrize("method", [name for name in PROPAGATED if name not in DEPENDS])
 def test_padding_changes_no_map(texts, method):
-    options = {"false_discovery_rate": 0.9} if method == "rap-regional" else {}  # of an untrained model little stands out
+    options = {"false_discovery_rate": 0.9} if method == "rap-regional" else {}  # little stands out in an untrained model
     short, padded, rest = maps(texts, method, **options)
     assert short.any() or method == "deep-taylor"
     torch.testing.assert_close(padded, short, rtol=1e-6, atol=1e-9 * float(short.abs().max()))

@@ -30,11 +30,11 @@ CLOSE = {"rtol": 1e-8, "atol": 1e-10}
 class Small(nn.Module):
     """Two conv layers and a dense head, hidden layer or not: small enough for loops over every contribution."""
 
-    def __init__(self, *, hidden: bool = False) -> None:
+    def __init__(self, *, hidden: bool = False, channels: int = 4, width: int = 6) -> None:
         super().__init__()
-        self.first, self.second = nn.Conv2d(2, 3, 3), nn.Conv2d(3, 4, 2)
-        wide = nn.Sequential(nn.Flatten(), nn.Linear(36, 6), nn.ReLU(), nn.Linear(6, 5))
-        mean = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
+        self.first, self.second = nn.Conv2d(2, 3, 3), nn.Conv2d(3, channels, 2)
+        wide = nn.Sequential(nn.Flatten(), nn.Linear(9 * channels, width), nn.ReLU(), nn.Linear(width, 5))
+        mean = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 5))
         self.head = wide if hidden else mean
 
     def lower(self, x: Tensor) -> Tensor:
@@ -193,10 +193,11 @@ def test_tokens_equal_the_two_parts_put_together_by_hand():
 
 
 class Many(Small):
-    """The same with classes enough to tell what is usual among them."""
+    """The same with classes enough to tell what is usual among them, or features."""
 
     def __init__(self, *, hidden: bool = False, classes: int = MANY + 20) -> None:
-        super().__init__(hidden=hidden)
+        few = classes < MANY
+        super().__init__(hidden=hidden, channels=MANY if few and not hidden else 4, width=MANY if few else 6)
         self.head[-1] = nn.Linear(self.head[-1].in_features, classes)
 
 
@@ -295,6 +296,7 @@ class Averaging(Small):
     ("model", "given"),
     [
         (Averaging, {"target": 3}),
+        (Small, {"target": 3}),  # of five classes and four features
         (Small, {"target": "output"}),
         (Small, {"output_relevance": torch.eye(5, dtype=torch.float64)[:2]}),
     ],

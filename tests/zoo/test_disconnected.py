@@ -73,20 +73,15 @@ def test_the_logits_of_a_cell_are_those_of_the_cell_alone(name, grid):
 
 
 @pytest.mark.parametrize(
-    ("method", "options"),
-    [
-        ("rap", {}),
-        ("rap", {"start": "signed"}),
-        ("rap-regional", {"false_discovery_rate": 1.0}),
-        *((name, {}) for name in ("lrp-epsilon", "lrp-zplus", "clrp", "deeplift", "input-x-gradient")),
-    ],
+    "method", ["rap", "rap:start=signed", "rap-regional", "lrp-epsilon", "lrp-zplus", "clrp", "deeplift", "input-x-gradient"]
 )
 @pytest.mark.parametrize("name", ["residual", "dense"])
-def test_no_relevance_lies_outside_the_cell(name, method, options):
+def test_no_relevance_lies_outside_the_cell(name, method):
     x = torch.randn(2, 3, 2 * SIDE, 2 * SIDE)
+    method, _, start = method.partition(":start=")
     for number in (0, 3):
         part = difull(made(name), 2, (SIDE, SIDE)).of_cell(number)
-        found = relprop.Explainer(part, x[:1], method, **options)(x, torch.tensor([1, 4])).relevance
+        found = relprop.Explainer(part, x[:1], method, **({"start": start} if start else {}))(x, torch.tensor([1, 4])).relevance
         assert cell(found, 2, number).any()
         cell(found, 2, number).zero_()
         assert not found.any()

@@ -63,7 +63,7 @@ def build_rap_regional(  # noqa: PLR0913 - options by keyword
         false_discovery_rate: The share of regions that may count by chance, in (0, 1]: evidence counts where it stands out from that for all
             classes in the same region, or in models of less than 100 classes from that of random weights in the last dense layer, by the test
             of Benjamini and Hochberg; the rest is absorbed, and a class that stands out nowhere has an empty map. With 1 all evidence counts,
-            as for targets that are no classes, and those of few where the model's last op is no dense layer.
+            as for targets that are no classes, and those of few where the model's last op is no dense layer of at least 100 features.
         add: How residual sums below split: by positive part, absolute value, or signed value.
         constants: Whether constants added to a value below ``"absorb"`` their share, split as ``add`` says, or are left out.
         input_rule: ``"zbox"`` for the z-box rule (Eq. 10), ``"rap"`` to treat the first layer like any other.

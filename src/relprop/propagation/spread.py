@@ -16,7 +16,7 @@ from relprop.rules.starts import Start, start_of
 from relprop.targets import Aim
 
 MANY = 100
-"""From so many classes on, what is usual among them can be told: of fewer, the explained one and its rivals make most of the spread."""
+"""From so many classes, or features of the last layer, on what is usual can be told: of fewer, the explained class makes most of it."""
 DIRECTIONS = 4
 """How many directions, or random weights: each costs a pass from the output to the regions."""
 
@@ -28,8 +28,8 @@ def measure_spread(run: Run, question: Question) -> tuple[Tensor | None, int | N
     models of few classes the directions are those of random weights in the last layer instead, as large as its own.
 
     Returns:
-        No spread where the method reads none, the user gave relevance of the output, or what is explained is no class, or one of few by
-        a model whose last op is no dense layer; no dimension where all maps share it.
+        No spread where the method reads none, the user gave relevance of the output, or what is explained is no class, or one of few
+        by a model whose last op is no dense layer of many features; no dimension where all maps share it.
     """
     if run.plan.regions is None or not run.plan.region_rule.reads_spread or question.output_relevance is not None:
         return None, None
@@ -56,9 +56,11 @@ def _spread_of_weights(run: Run) -> Tensor | None:
         return None
     data, weight = (head.arguments[name] for name in (head.operands[0], "weight"))
     own = run.value(weight)
-    count = len(own)
+    count, features = own.shape
+    if features < MANY:
+        return None
     contrast = (own - own.mean(0)) * (count / (count - 1)) if count > 1 else own
-    drawn = contrast.square().mean().sqrt() * _draws(DIRECTIONS, own.shape[1]).to(own)
+    drawn = contrast.square().mean().sqrt() * _draws(DIRECTIONS, features).to(own)
     # where the multiplier of what the layer reads is carried, the rule divides relevance by the output and reads no more
     output = (
         torch.ones_like(run.logits[:, :1]).repeat(1, DIRECTIONS) if data in run.plan.multipliers else run.value(data) @ drawn.mT
