@@ -19,7 +19,8 @@ from relprop.errors import OptionError, TargetError, UnsupportedOpError
 from relprop.methods import make_method
 from relprop.ops.layout import SampleLayout
 from relprop.propagation.spread import DIRECTIONS, MANY, directions
-from relprop.rules.regional import FREEDOM, Place, by_chance, by_region, standing_out
+from relprop.rules.discoveries import FREEDOM, by_chance, standing_out
+from relprop.rules.regional import Place, by_region
 from relprop.zoo import import_torchvision
 from tests.methods.models import Attending, Hidden, images, made
 from tests.rules.reference import TIGHT, box_shares, check_conservation, contribution_matrix, rap_shares
@@ -333,13 +334,12 @@ def test_regions_stand_out_as_benjamini_and_hochberg_say(seed, rate, size, regio
     evidence, spread = (torch.randn(2, 1, regions + 3, generator=source, dtype=torch.float64) for _ in range(2))
     evidence, spread = size * evidence, spread.abs()
     evidence[..., -3:], spread[..., -3:] = 0, 0  # regions without values are none
-    place = Place(evidence, 1, SampleLayout(0), 2)
-    found = standing_out(evidence, spread, rate, place)
+    found = standing_out(evidence, spread, rate, SampleLayout(0), 2)
     for b in range(2):
         expected = gates_of((evidence / spread)[b, 0, :-3].numpy(), rate)
         np.testing.assert_allclose(found[b, 0, :-3].numpy(), expected, atol=1e-9)
     assert not found[..., -3:].any()
-    assert not standing_out(0 * evidence, spread, 0.5, place).any()
+    assert not standing_out(0 * evidence, spread, 0.5, SampleLayout(0), 2).any()
 
 
 @pytest.mark.parametrize(("classes", "count"), [(100, 4), (1000, 4), (5, 4)])

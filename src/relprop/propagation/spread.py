@@ -11,7 +11,7 @@ from relprop.inputs import Question
 from relprop.ops.op import Role
 from relprop.propagation.run import Run
 from relprop.propagation.step import Step
-from relprop.rules.regional import FREEDOM
+from relprop.rules.discoveries import FREEDOM
 from relprop.rules.starts import Start, start_of
 from relprop.targets import Aim
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from relprop.errors import OptionError, UnsupportedOpError
 from relprop.ops.layout import SampleLayout
+from relprop.rules.discoveries import standing_out
 from relprop.rules.equilibrium import over_its_sum
 from relprop.rules.kernel import divide
 
@@ -83,45 +84,6 @@ class RegionRule:
     conserves: bool = True
 
 
-FREEDOM = 16
-"""Degrees of freedom of the spread: those of its four directions, and twelve of what the regions have in common."""
-
-
-def by_chance(distance: Tensor) -> Tensor:
-    """Return how often Student's t lies farther from zero, ``P(|t| > |z|)``, of 16 degrees of freedom.
-
-    With ``cos² θ = 1 / (1 + z² / ν)`` and ν even it is ``1 − sin θ (1 + 1/2 cos² θ + 1·3/(2·4) cos⁴ θ + … )``, of ``ν / 2`` terms.
-    """
-    cosine = 1 / (1 + distance.square() / FREEDOM)
-    term = total = torch.ones_like(distance)
-    for i in range(1, FREEDOM // 2):
-        term = term * cosine * ((2 * i - 1) / (2 * i))
-        total = total + term
-    return (1 - (1 - cosine).sqrt() * total).clamp(min=0)
-
-
-def standing_out(evidence: Tensor, spread: Tensor, rate: float, place: Place) -> Tensor:
-    """Return how far the evidence of regions is more than any class might have there, ``(1 − p_p / p*)⁺``, by Benjamini and Hochberg (1995).
-
-    Of a sample's ``P`` regions those stand out whose ``p = P(|t| > |z|)``, ``z = C_p / σ_p``, is at most ``p* = rate · i / P``, where ``i`` is
-    the largest rank at which the ``i``-th smallest p is; if all were chance no more than ``rate`` of them would be false in the mean.
-
-    Args:
-        evidence: ``C_p``, with one channel.
-        spread: ``σ_p``, its standard deviation over the classes; regions where it is zero, such as padding, are none.
-        rate: The false discovery rate, in (0, 1).
-        place: Where the samples lie.
-    """
-    layout, batch = place.layout, place.batch
-    p = by_chance(evidence / spread.clamp(min=torch.finfo(spread.dtype).tiny))
-    smallest = layout.by_sample(p, batch).sort(1).values
-    ranks = torch.arange(1, smallest.shape[1] + 1, dtype=p.dtype, device=p.device)
-    regions = layout.sum((spread > 0).to(p), batch).unsqueeze(1)
-    bars = rate * ranks / regions.clamp(min=1)
-    bar = torch.where((smallest <= bars) & (ranks <= regions), bars, torch.finfo(p.dtype).tiny).amax(1)
-    return (1 - p / layout.spread(bar, p)).clamp(min=0)
-
-
 def by_region(weight: float = 0.0, false_discovery_rate: float = 1.0) -> RegionRule:
     """Count evidence by region: ``R_pk = |r_pk| g_p (w C_p / A_p + (1 − w) Σ_q g_q C_q / Σ_q g_q A_q)``, ``C_p = Σ_k r_pk``, ``A_p = Σ_k |r_pk|``.
 
@@ -144,7 +106,11 @@ def by_region(weight: float = 0.0, false_discovery_rate: float = 1.0) -> RegionR
     def share(evidence: Tensor, place: Place, spread: Tensor | None) -> Tensor:
         magnitude = evidence.abs()
         counted, size = (part.sum(place.channels, keepdim=True) for part in (evidence, magnitude))
-        gate = torch.ones_like(counted) if spread is None else standing_out(counted, spread, false_discovery_rate, place)
+        gate = (
+            torch.ones_like(counted)
+            if spread is None
+            else standing_out(counted, spread, false_discovery_rate, place.layout, place.batch)
+        )
         factor = weight * divide(counted, size)
         if weight < 1:
             shared = sum(_evenly(part, size, gate, place) for part in (counted.clamp(min=0), counted.clamp(max=0)))
