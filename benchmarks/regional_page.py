@@ -29,8 +29,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 # --- the search -------------------------------------------------------------------------------------------------------------------
 
 
-def tried(folder: Path, model: str) -> str:
-    """One row per choice, start and weight."""
+def tried(folder: Path, model: str, what: str) -> str:
+    """One row per choice, start and weight; ``what`` is chosen."""
     rows: list[list[str]] = []
     for path in sorted(folder.glob(f"{model}--*.json")):
         choice = path.stem.partition("--")[2]
@@ -38,7 +38,7 @@ def tried(folder: Path, model: str) -> str:
             start, weight = key.split("|")
             shown = [f"{scores['miou']:.1f}", *(f"{scores[name]:.3f}" for name in ("ratio", "share", "wins", "shuffled"))]
             rows.append([f"`{choice}`", start, weight if start else "", *shown])
-    header = ("upper rule, place", "start", "weight", "mIoU", "outside–inside", "grid share", "grid wins", "∣r∣ shuffled")
+    header = (what, "start", "weight", "mIoU", "outside–inside", "grid share", "grid wins", "∣r∣ shuffled")
     return table(header, rows) if rows else ""
 
 
@@ -162,14 +162,14 @@ def write(results: Path) -> None:
     parts.append("## The other half of the photos\n\nMeans and, in brackets, 95 % bootstrap intervals over photos.\n")
     parts.extend(tested(results / "test", model, before.get(model, "")) for model in MODELS)
     parts.append(by_name(results / "named") or before.get(_NAMED, ""))
-    for step, title in (
-        ("rates", "false discovery rates, weights"),
-        ("search", "whole maps"),
-        ("screen", "the evidence of the regions alone, enlarged"),
+    for step, title, what in (
+        ("rates", "false discovery rates, weights", "false discovery rate–weight"),
+        ("search", "whole maps", "upper rule, place"),
+        ("screen", "the evidence of the regions alone, enlarged", "upper rule, place"),
     ):
         parts.append(f"## The search: {title}\n")
         for model in MODELS:
-            listed = tried(results / step, model)
+            listed = tried(results / step, model, what)
             parts.append(f"### {model}: {step}\n\n{listed}\n" if listed else before.get(f"{model}: {step}", ""))
     PAGE.write_text("\n".join(filter(None, parts)), "utf-8")
 
