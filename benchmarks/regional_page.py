@@ -174,6 +174,9 @@ def write(results: Path) -> None:
     PAGE.write_text("\n".join(filter(None, parts)), "utf-8")
 
 
+_RANDOM = "After ever more layers are made random, from the output back:"
+
+
 def tested(folder: Path, model: str, before: str) -> str:
     """The section of a model on the other half of the photos; as it was where there are no results."""
     methods = load(folder, model)
@@ -182,8 +185,8 @@ def tested(folder: Path, model: str, before: str) -> str:
     count = len(next(iter(methods.values()))["single"]["voc"])
     text = f"### {model}, {count} photos\n\n{with_earlier(measured(methods), before)}\n\n{against_rap(methods)}\n"
     listed = cascades(methods)
-    randomized = with_earlier(listed, before) if listed else ""
-    return text + (f"\nAfter ever more layers are made random, from the output back:\n\n{randomized}\n" if listed else "")
+    randomized = with_earlier(listed, before) if listed else before.partition(f"{_RANDOM}\n\n")[2].strip()
+    return text + (f"\n{_RANDOM}\n\n{randomized}\n" if randomized else "")
 
 
 _NAMED = "200 whole photos: whether the explained class is the animal's"

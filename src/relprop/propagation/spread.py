@@ -60,12 +60,10 @@ def _spread_of_weights(run: Run) -> Tensor | None:
     if features < MANY:
         return None
     contrast = (own - own.mean(0)) * (count / (count - 1)) if count > 1 else own
-    drawn = contrast.square().mean().sqrt() * _draws(DIRECTIONS, features).to(own)
+    drawn = contrast.square().mean().sqrt() * _draws(features, DIRECTIONS).to(own)
     # where the multiplier of what the layer reads is carried, the rule divides relevance by the output and reads no more
-    output = (
-        torch.ones_like(run.logits[:, :1]).repeat(1, DIRECTIONS) if data in run.plan.multipliers else run.value(data) @ drawn.mT
-    )
-    others: dict[Any, Tensor] = {weight: drawn, head.node: output, head.arguments.get("bias"): own.new_zeros(DIRECTIONS)}
+    output = own.new_ones(run.batch, DIRECTIONS) if data in run.plan.multipliers else run.value(data) @ drawn
+    others: dict[Any, Tensor] = {weight: drawn.mT, head.node: output, head.arguments.get("bias"): own.new_zeros(DIRECTIONS)}
     return _spread(run, torch.eye(DIRECTIONS).to(output).unsqueeze(1) * output, others)
 
 
@@ -107,11 +105,11 @@ def _along(chosen: Tensor) -> Start:
 @cache
 def directions(classes: int, count: int) -> Tensor:
     """Return orthonormal directions among the differences of classes, ``(count, classes)``: each has the sum zero."""
-    drawn = _draws(count, classes).mT
-    return torch.linalg.qr(drawn - drawn.mean(0)).Q.mT.contiguous()
+    drawn = _draws(classes, count)
+    return torch.linalg.qr(drawn - drawn.mean(0)).Q.T.contiguous()
 
 
 @cache
-def _draws(count: int, size: int) -> Tensor:
-    """Return normal numbers, ``(count, size)``, always the same."""
-    return torch.randn(size, count, generator=torch.Generator().manual_seed(0), dtype=torch.float64).mT
+def _draws(size: int, count: int) -> Tensor:
+    """Return normal numbers, ``(size, count)``, always the same."""
+    return torch.randn(size, count, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
