@@ -18,7 +18,7 @@ import relprop
 from relprop.errors import OptionError, TargetError, UnsupportedOpError
 from relprop.methods import make_method
 from relprop.ops.layout import SampleLayout
-from relprop.propagation.spread import DIRECTIONS, MANY, directions
+from relprop.propagation.usual import DIRECTIONS, MANY, directions
 from relprop.rules.discoveries import FREEDOM, by_chance, standing_out
 from relprop.rules.regional import Place, by_region
 from relprop.zoo import import_torchvision
@@ -363,13 +363,13 @@ def test_every_region_keeps_its_evidence_and_every_sample_its_sum(channels, weig
         relevance[:, 1:3] = 0
     layout, dim = SampleLayout(0), channels + 1
     place = Place(relevance, dim, layout, 3)
-    shared = by_region(weight).share(relevance, place, None)
+    shared = by_region(weight).share(relevance, place)
     torch.testing.assert_close(shared.flatten(1).sum(1), relevance.flatten(1).sum(1), **TIGHT)
     evidence = relevance.sum(dim)
     for sign in (-1, 1):
         parts = [(sign * whole).clamp(min=0).flatten(1).sum(1) for whole in (shared.sum(dim), evidence)]
         torch.testing.assert_close(*parts, **TIGHT)
-    kept = by_region(1.0).share(relevance, place, None)
+    kept = by_region(1.0).share(relevance, place)
     torch.testing.assert_close(kept.sum(dim), evidence, **TIGHT)
     assert bool(((kept >= 0) == (kept.sum(dim, keepdim=True) >= 0)).where(kept != 0, True).all()), "a region has one sign"
 

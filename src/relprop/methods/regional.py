@@ -55,14 +55,16 @@ def build_rap_regional(  # noqa: PLR0913 - options by keyword
         start: ``"logit"``; or the logit minus those of the other classes, weighted by their ``"softmax"``, by equal parts (``"mean"``),
             or by equal parts of the three nearest (``"finer"``).
         depth: In models with attention, the share of the attention layers below the regions, in [0, 1].
-        blocks: In other models, how many blocks lie between the regions and the last value with several positions, before the last layer;
-            1 where left out, with ``"gradient"`` 0.
+        blocks: In other models, how many blocks lie between the regions and the last value with several positions, before the last layer.
+            Left out it is 1, or with ``"gradient"`` 0; but where convolutions carry relevance from any position of that grid to any other
+            the regions are those of the finer grid before.
         layer: Path of the module at whose output the regions are, instead.
         weight: How much the evidence of each region itself counts, in [0, 1], against that of all regions of its sign, shared by magnitude;
             0 where left out, with ``"gradient"`` 0.5.
         false_discovery_rate: The share of regions that may count by chance, in (0, 1]: evidence counts where it stands out from that for all
             classes in the same region, or in models of less than 100 classes from that of random weights in the last dense layer, by the test
-            of Benjamini and Hochberg; the rest is absorbed, and a class that stands out nowhere has an empty map. With 1 all evidence counts,
+            of Benjamini and Hochberg, and in front of a linear head where none of the 20 likeliest classes has far more; the rest is
+            absorbed, and a class that stands out nowhere has an empty map. With 1 all evidence counts,
             as for targets that are no classes, and those of few where the model's last op is no dense layer of at least 100 features.
         add: How residual sums below split: by positive part, absolute value, or signed value.
         constants: Whether constants added to a value below ``"absorb"`` their share, split as ``add`` says, or are left out.
@@ -102,7 +104,7 @@ def _counted(
         _UPPER[with_attention](),
         rule,
         depth,
-        1 if blocks is None else blocks,
+        blocks,
         layer,
         flattened if upper == "usual" else None,
     )

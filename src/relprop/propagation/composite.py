@@ -180,7 +180,7 @@ class Regional:
         with_attention: The same in models with attention.
         rule: How the relevance that arrives at the value is shared anew.
         depth: In models with attention, the share of the attention layers that lie before the value.
-        blocks: In other models, how many blocks with weights lie between the value and the last value with regions.
+        blocks: In other models, how many blocks with weights lie between the value and the last value with regions; None for the usual.
         layer: Path of the module whose output is the value; found where left out.
         flattened: Other settings for models without attention in which a hidden dense layer reads every place of the last value with regions.
     """
@@ -189,7 +189,7 @@ class Regional:
     with_attention: Composite
     rule: RegionRule
     depth: float = 1.0
-    blocks: int = 0
+    blocks: int | None = 0
     layer: str | None = None
     flattened: "Regional | None" = None
 

@@ -29,7 +29,7 @@ from relprop.ops.op import MultiplierRule, Op, Role, op_name
 from relprop.ops.table import arguments_of, known_op, limit_of
 from relprop.propagation.composite import Composite
 from relprop.propagation.multipliers import carried_as_multipliers, with_multipliers
-from relprop.propagation.regions import Regions, find_regions, reads_flattened
+from relprop.propagation.regions import Regions, find_regions, find_tested, reads_flattened
 from relprop.propagation.roles import Roles
 from relprop.propagation.schedule import Schedule, make_schedule
 from relprop.propagation.step import Step
@@ -59,6 +59,7 @@ class Plan:
         before: The nodes between the input and the first layers, in forward order, through which the input's bounds are computed.
         multipliers: The values whose multiplier is carried in place of their relevance, see :mod:`relprop.propagation.multipliers`.
         regions: The value where evidence is counted by region, if it is.
+        tested: The value where evidence is tested before, which may be the same.
         notes: Notes for the user.
     """
 
@@ -71,6 +72,7 @@ class Plan:
     before: tuple[fx.Node, ...]
     multipliers: frozenset[fx.Node]
     regions: Regions | None
+    tested: Regions | None
     notes: tuple[str, ...]
 
     @property
@@ -129,8 +131,8 @@ def make_plan(model: CapturedModel, method: Composite) -> Plan:
     roles = Roles(module.graph)
     _refuse_without_path(roles, facts)
     method = method.suited(roles.kinds.values())
-    method, regions = _with_regions(method, roles, facts)
-    steps, reached = _steps(method, regions, roles, facts)
+    method, regions, tested = _with_regions(method, roles, facts)
+    steps, reached = _steps(method, regions, tested, roles, facts)
     ordered = tuple(steps)
     passed = [s for s in ordered if s.node in reached]
     layers = [s.path for s in passed if roles.kinds.get(s.node) in {Role.CONV, Role.DENSE}]
@@ -138,26 +140,38 @@ def make_plan(model: CapturedModel, method: Composite) -> Plan:
     leaves, notes = _leaves(module.graph, facts, reached)
     _refuse_unsupported([s for s in passed if s.node not in leaves])
     whole = {roles.output, *leaves}
-    if regions is not None:
-        whole.add(regions.node)
-        notes.append(regions.note)
+    if regions is not None and tested is not None:
+        whole |= {regions.node, tested.node}
+        notes.append(_note(method, regions, tested))
     multipliers = carried_as_multipliers(passed, facts.carriers, whole=whole)
     ordered = tuple(with_multipliers(s, multipliers) for s in ordered)
-    return Plan(model, method, ordered, facts, leaves, roles.output, roles.before, multipliers, regions, (*model.notes, *notes))
+    return Plan(
+        model, method, ordered, facts, leaves, roles.output, roles.before, multipliers, regions, tested, (*model.notes, *notes)
+    )
 
 
-def _with_regions(method: Composite, roles: Roles, facts: Facts) -> tuple[Composite, Regions | None]:
-    """The method as it suits the model's last layers, and the value where it counts evidence by region, if it does."""
+def _with_regions(method: Composite, roles: Roles, facts: Facts) -> tuple[Composite, Regions | None, Regions | None]:
+    """The method as it suits the model's last layers, and the values where it counts evidence by region and tests it, if it does."""
     settings = method.regional
     if settings is None:
-        return method, None
+        return method, None, None
     if settings.flattened is not None and reads_flattened(roles, facts):
         settings = settings.flattened
     method = replace(method, regional=settings, conserves=method.conserves and settings.rule.conserves)
-    return method, find_regions(method.name, settings, roles, facts)
+    regions = find_regions(method.name, settings, roles, facts)
+    return method, regions, find_tested(settings, regions, roles, facts)
 
 
-def _steps(method: Composite, regions: Regions | None, roles: Roles, facts: Facts) -> tuple[list[Step], set[fx.Node]]:
+def _note(method: Composite, regions: Regions, tested: Regions) -> str:
+    """A sentence on where evidence is counted and tested."""
+    apart = method.regional is not None and method.regional.rule.tests and tested is not regions
+    where = f", after a test at {tested.where}" if apart else ""
+    return f"Evidence is counted in {regions.count} regions of {regions.width} channels, at {regions.where}{where}."
+
+
+def _steps(
+    method: Composite, regions: Regions | None, tested: Regions | None, roles: Roles, facts: Facts
+) -> tuple[list[Step], set[fx.Node]]:
     """The steps in forward order, and the values that relevance reaches; those above the regions take the rules that hold there."""
     reached, steps = {roles.output}, list[Step]()
     composite = method.above()
@@ -169,6 +183,8 @@ def _steps(method: Composite, regions: Regions | None, roles: Roles, facts: Fact
             step = _counted(_step(node, method, roles, facts, reached=True), method.regional.rule)  # pyright: ignore[reportOptionalMemberAccess]
         else:
             step = _step(node, composite, roles, facts, reached=node in reached)
+            if tested is not None and node is tested.node:
+                step = replace(step, multiplier=None)  # what is tested is relevance
         steps.append(step)
         for name in step.operands:
             reached.update(n for n in nodes_in(step.arguments[name]) if n in facts.carriers)

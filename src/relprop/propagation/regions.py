@@ -11,6 +11,7 @@ from relprop.graph.channels import find_channels
 from relprop.graph.facts import Facts
 from relprop.graph.nodes import OUTPUTS, PATH, Size, is_floating, module_outputs, shape_of, value_of, values_read
 from relprop.ops.op import Role, op_name
+from relprop.ops.table import arguments_of
 from relprop.propagation.composite import Regional
 from relprop.propagation.roles import Roles
 
@@ -30,11 +31,20 @@ class Regions:
     count: int
 
     @property
-    def note(self) -> str:
-        """A sentence for the plan."""
+    def width(self) -> int:
+        """How many channels there are."""
+        return value_of(self.node).shape[self.channels]
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """The sizes of the dimensions behind those of batch and channels, in layouts with the channels first."""
+        return tuple(value_of(self.node).shape[2:]) if self.channels == 1 else ()
+
+    @property
+    def where(self) -> str:
+        """The value in words, for notes."""
         paths = self.node.meta.get(OUTPUTS) or ()
-        where = f"the output of module {min(paths, key=len)!r}" if paths else _described(self.node)
-        return f"Evidence is counted in {self.count} regions of {value_of(self.node).shape[self.channels]} channels, at {where}."
+        return f"the output of module {min(paths, key=len)!r}" if paths else _described(self.node)
 
 
 def _described(node: fx.Node) -> str:
@@ -47,7 +57,9 @@ def find_regions(method: str, settings: Regional, roles: Roles, facts: Facts) ->
     Args:
         method: The method's name, for errors.
         settings: Where the value is to be. Without attention, that is the last value with several regions before the last layer, or one
-            that is some blocks further back: another value through which all relevance passes, with weighted layers in between.
+            that is some blocks further back: another value through which all relevance passes, with weighted layers in between. Where
+            no number of blocks is given it is one, or where the convolutions of a grid carry relevance from a region to any other, the
+            last value of the grid before.
         roles: The roles of the graph's ops.
         facts: The analysis of its values.
 
@@ -63,11 +75,30 @@ def find_regions(method: str, settings: Regional, roles: Roles, facts: Facts) ->
     end = order[_end(roles, attention, settings.depth)]
     last = _last_before(end, order, passed, roles, facts)
     if last is not None:
-        return last if attention else _further_back(settings.blocks, last, order, passed, roles, facts)
+        walk = _Walk(order, passed, roles, facts)
+        return last if attention else walk.usual(last) if settings.blocks is None else walk.back(settings.blocks, last)
     raise UnsupportedOpError(
         f"Method {method!r} counts evidence by region, and no value of this model that all relevance passes has several positions or tokens "
         "before the last layer; take rap with start=signed, which needs none."
     )
+
+
+_LINEAR = frozenset({Role.OUTPUT, Role.POOL, Role.NORM, Role.BIAS, Role.SCALE, Role.SHAPE, Role.BLOCK})
+"""The ops of a linear head, in which a norm counts as a multiplication by constants."""
+
+
+def find_tested(settings: Regional, regions: Regions, roles: Roles, facts: Facts) -> Regions:
+    """Find the value at which evidence is tested: the last one with regions if one layer alone, and nothing that cuts, lies behind it.
+
+    There the evidence of a region is exact, and costs little for any class. Elsewhere it is tested where it is counted.
+    """
+    order = {node: i for i, node in enumerate(roles.graph.nodes)}
+    last = _last_before(order[_end(roles, (), 0)], order, list(_bottlenecks(roles, facts)), roles, facts)
+    attentive = Role.ATTENTION in roles.kinds.values()  # behind it the class token has all evidence
+    if last is None or attentive or settings.rule.reads_value or order[last.node] <= order[regions.node]:
+        return regions
+    behind = [roles.of(node) for node in roles.kinds if order[node] > order[last.node]]
+    return last if behind.count(Role.OUTPUT) == 1 and _LINEAR.issuperset(behind) else regions
 
 
 def reads_flattened(roles: Roles, facts: Facts) -> bool:
@@ -98,18 +129,69 @@ def _last_before(end: int, order: Mapping[fx.Node, int], passed: Sequence[fx.Nod
     return next((found for found in candidates if found is not None), None)
 
 
-def _further_back(
-    blocks: int, last: Regions, order: Mapping[fx.Node, int], passed: Sequence[fx.Node], roles: Roles, facts: Facts
-) -> Regions:
-    """A value with regions so many blocks before another, or as many as there are."""
-    weighted = [order[node] for node, kind in roles.kinds.items() if kind in {Role.CONV, Role.DENSE}]
-    for _ in range(blocks):
-        layer = max((place for place in weighted if place <= order[last.node]), default=0)
-        before = _last_before(layer, order, passed, roles, facts)
-        if before is None:
-            break
-        last = before
-    return last
+@dataclass(frozen=True)
+class _Walk:
+    """Steps from a value with regions to those further back."""
+
+    order: Mapping[fx.Node, int]
+    passed: Sequence[fx.Node]
+    roles: Roles
+    facts: Facts
+
+    def back(self, blocks: int, last: Regions) -> Regions:
+        """A value so many blocks before another, or as many as there are."""
+        for _ in range(blocks):
+            before = self._before(last)
+            if before is None:
+                break
+            last = before
+        return last
+
+    def usual(self, last: Regions) -> Regions:
+        """The value one block before another; or the last one of the grid before, if relevance of a region could reach any other."""
+        found = coarse = self.back(1, last)
+        if coarse.grid and self._reach(coarse) >= max(coarse.grid):
+            while not _finer(found.grid, coarse.grid):
+                before = self._before(found)
+                if before is None:
+                    return coarse
+                found = before
+        return found
+
+    def _before(self, last: Regions) -> Regions | None:
+        weighted = (self.order[node] for node, kind in self.roles.kinds.items() if kind in {Role.CONV, Role.DENSE})
+        layer = max((place for place in weighted if place <= self.order[last.node]), default=0)
+        return _last_before(layer, self.order, self.passed, self.roles, self.facts)
+
+    def _reach(self, regions: Regions) -> int:
+        """How many positions the convolutions of a grid carry relevance to either side, at most, from its value to its first one."""
+        reach: dict[fx.Node, int] = {}
+        for node in self.roles.graph.nodes:
+            before = [n for n in values_read(node) if n in reach]
+            if node in self.facts.carriers and is_floating(node):
+                reach[node] = max((self._carried(node, n, reach[n]) for n in before), default=0)
+            if node is regions.node:
+                break
+        return reach[regions.node]
+
+    def _carried(self, node: fx.Node, before: fx.Node, reach: int) -> int:
+        """How many positions of its own grid a value reaches to either side through one that it is computed from."""
+        arguments, kind = arguments_of(node), self.roles.kinds.get(node)
+        if kind is Role.CONV:
+            stride, dilation = (max(_as_list(arguments[name])) for name in ("stride", "dilation"))
+            sizes = value_of(arguments["weight"]).shape[2:]
+            return 0 if stride > 1 else reach + max((size - 1) * dilation // 2 for size in sizes)
+        pooled = kind in {Role.POOL, Role.SELECT} and isinstance(value_of(node), Tensor) and isinstance(value_of(before), Tensor)
+        return 0 if pooled and _finer(value_of(before).shape[2:], value_of(node).shape[2:]) else reach
+
+
+def _finer(grid: Sequence[int], other: Sequence[int]) -> bool:
+    """Whether a grid has far more positions along a dimension than another: more than padding adds."""
+    return any(5 * few <= 3 * many for many, few in zip(grid, other, strict=False))
+
+
+def _as_list(value: int | Sequence[int]) -> Sequence[int]:
+    return [value] if isinstance(value, int) else value
 
 
 def _end(roles: Roles, attention: Sequence[fx.Node], depth: float) -> fx.Node:

@@ -15,7 +15,9 @@ from relprop.graph.nodes import call_op, interpret, is_floating
 from relprop.inputs import Inputs, batch_size
 from relprop.ops.op import ABSORBED, Call, Role, hollow
 from relprop.propagation.plan import Plan
+from relprop.propagation.regions import Regions
 from relprop.propagation.step import Step
+from relprop.rules.discoveries import Usual, counting
 from relprop.rules.regional import Place
 
 Values = dict[fx.Node, Any]
@@ -68,7 +70,7 @@ class Run:
         self,
         output_relevance: Tensor,
         *,
-        spread: Tensor | None = None,
+        usual: Usual | None = None,
         watch: Watch | None = None,
         audit: Audit | None = None,
         kept_part: Mapping[fx.Node, Mask] | None = None,
@@ -78,7 +80,7 @@ class Run:
 
         Args:
             output_relevance: Relevance of the output, shaped like it.
-            spread: How far the evidence for the classes spreads, for methods that count evidence by region where it stands out.
+            usual: What is usual among the classes, for methods that count evidence by region where it stands out.
             watch: Called with every value's node and its relevance, once it is complete; the run must be ``inspected``.
             audit: Called after every step with its relevance, the shares of its operands and the absorbed relevance; likewise.
             kept_part: By value, a function ``value -> mask``: relevance that the mask leaves out is absorbed; likewise.
@@ -92,7 +94,7 @@ class Run:
         values = self._values if last else dict(self._values)
         relevances: dict[fx.Node, Any] = {plan.output: output_relevance}
         absorbed = output_relevance.new_zeros(self.batch)
-        for part in self._passed(plan.steps, relevances, values, spread, watch, audit, kept_part):
+        for part in self._passed(plan.steps, relevances, values, usual, watch, audit, kept_part):
             absorbed = absorbed + part
         found = [relevances.get(leaf) for leaf in plan.leaves]
         filled = [
@@ -105,27 +107,24 @@ class Run:
         return self._values[node]
 
     def arriving(self, output_relevance: Tensor, others: Mapping[fx.Node, Tensor]) -> Tensor:
-        """Return what becomes of relevance of the output at the value with regions, where some values are others."""
-        regions: Any = self.plan.regions
-        above = itertools.dropwhile(lambda step: step.node is not regions.node, self.plan.steps)
+        """Return what becomes of relevance of the output at the value where evidence is tested, where some values are others."""
+        tested: Any = self.plan.tested
+        above = itertools.dropwhile(lambda step: step.node is not tested.node, self.plan.steps)
         relevances: dict[fx.Node, Any] = {self.plan.output: output_relevance}
         for _ in self._passed(list(above)[1:], relevances, {**self._values, **others}):
             pass
-        return relevances[regions.node]
+        return relevances[tested.node]
 
-    @property
-    def place(self) -> Place:
-        """The value with regions."""
-        regions: Any = self.plan.regions
-        layout = self.plan.facts.layouts[regions.node]
-        return Place(self._values[regions.node], regions.channels, layout, self.batch)
+    def place(self, regions: Regions) -> Place:
+        """A value with regions."""
+        return Place(self._values[regions.node], regions.channels, self.plan.facts.layouts[regions.node], self.batch)
 
     def _passed(
         self,
         steps: Sequence[Step],
         relevances: dict[fx.Node, Any],
         values: Values,
-        spread: Tensor | None = None,
+        usual: Usual | None = None,
         watch: Watch | None = None,
         audit: Audit | None = None,
         kept_part: Mapping[fx.Node, Mask] | None = None,
@@ -146,7 +145,7 @@ class Run:
             if step.node.target is operator.getitem:
                 _put_item(step, relevance, relevances, values)
                 continue
-            counted, silent = self._counted(step, relevance, spread)
+            counted, silent = self._counted(step, relevance, usual)
             shares, absorbed = self._propagate(step, self._call(step, values), counted)
             absorbed = absorbed + silent
             if isinstance(absorbed, Tensor):
@@ -158,14 +157,23 @@ class Run:
                 relevances[target] = relevances[target] + part if target in relevances else part
             _free(self._schedule.backward.get(step.node, ()), values)
 
-    def _counted(self, step: Step, relevance: Any, spread: Tensor | None) -> tuple[Any, Tensor | float]:  # noqa: ANN401
-        """Count evidence by region where regions are; return it with the sum of what does not stand out."""
-        if self.plan.regions is None or step.node is not self.plan.regions.node:
-            return relevance, 0.0
-        rule, place = self.plan.region_rule, self.place
-        counted = rule.share(rule.weigh(relevance, place), place, spread)
-        lost = place.layout.sum(relevance - counted, self.batch) if rule.conserves and spread is not None else 0.0
-        return counted, lost
+    def _counted(self, step: Step, relevance: Any, usual: Usual | None) -> tuple[Any, Tensor | float]:  # noqa: ANN401
+        """Test and count evidence where that is done; return it with the sum of what does not stand out."""
+        regions, tested, lost = self.plan.regions, self.plan.tested, 0.0
+        if regions is not None and step.node is regions.node:
+            relevance = self.plan.region_rule.weigh(relevance, self.place(regions))
+        if tested is not None and usual is not None and step.node is tested.node:
+            relevance, lost = self._tested(relevance, self.place(tested), usual)
+        if regions is not None and step.node is regions.node:
+            relevance = self.plan.region_rule.share(relevance, self.place(regions))
+        return relevance, lost
+
+    def _tested(self, evidence: Tensor, place: Place, usual: Usual) -> tuple[Tensor, Tensor | float]:
+        """Evidence as far as its region counts, and the sum of the rest, ``(batch,)``."""
+        rule = self.plan.region_rule
+        region = evidence.sum(place.channels, keepdim=True)
+        kept = evidence * counting(region, usual, rule.false_discovery_rate, place.layout, self.batch)
+        return kept, place.layout.sum(evidence - kept, self.batch) if rule.conserves else 0.0
 
     def _batch_first(self, leaf: fx.Node, relevance: Tensor) -> Tensor:
         """Relevance as ``(batch, …)``, where what is looked up of an input has its samples elsewhere: time first, say."""

@@ -2,14 +2,12 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from relprop.errors import OptionError, UnsupportedOpError
 from relprop.ops.layout import SampleLayout
-from relprop.rules.discoveries import standing_out
 from relprop.rules.equilibrium import over_its_sum
 from relprop.rules.kernel import divide
 
@@ -33,9 +31,8 @@ class Place:
 
 Weigh = Callable[[Tensor, Place], Tensor]
 """``(what arrives, place) -> evidence of every channel of every region``, shaped alike."""
-Share = Callable[[Tensor, Place, Tensor | None], Tensor]
-"""``(evidence of every channel, place, spread) -> relevance``, shaped alike; the spread is the standard deviation of the evidence for the
-classes of the output in every region, with one channel, or None."""
+Share = Callable[[Tensor, Place], Tensor]
+"""``(evidence of every channel, place) -> relevance``, shaped alike."""
 
 
 def _as_it_arrives(relevance: Tensor, _: Place) -> Tensor:
@@ -58,7 +55,7 @@ def by_activation(gradient: Tensor, place: Place) -> Tensor:
     return place.value * gradient.mean(places, keepdim=True)
 
 
-def _as_it_is(evidence: Tensor, _: Place, __: Tensor | None) -> Tensor:
+def _as_it_is(evidence: Tensor, _: Place) -> Tensor:
     """Take evidence as relevance."""
     return evidence
 
@@ -72,7 +69,8 @@ class RegionRule:
         share: What evidence becomes.
         weigh: How what arrives becomes evidence.
         reads_value: Whether that reads the value itself.
-        reads_spread: Whether ``share`` reads the spread.
+        false_discovery_rate: The share of the regions that may count by chance, in (0, 1]: below 1 evidence is tested, by
+            :func:`relprop.rules.discoveries.counting`.
         conserves: Whether it keeps the sum of what arrives, per sample, but for what counts as absorbed.
     """
 
@@ -80,16 +78,20 @@ class RegionRule:
     share: Share = _as_it_is
     weigh: Weigh = _as_it_arrives
     reads_value: bool = False
-    reads_spread: bool = False
+    false_discovery_rate: float = 1.0
     conserves: bool = True
+
+    @property
+    def tests(self) -> bool:
+        """Whether regions are tested."""
+        return self.false_discovery_rate < 1
 
 
 def by_region(weight: float = 0.0, false_discovery_rate: float = 1.0) -> RegionRule:
-    """Count evidence by region: ``R_pk = |r_pk| g_p (w C_p / A_p + (1 − w) Σ_q g_q C_q / Σ_q g_q A_q)``, ``C_p = Σ_k r_pk``, ``A_p = Σ_k |r_pk|``.
+    """Count evidence by region: ``R_pk = |r_pk| (w C_p / A_p + (1 − w) Σ_q C_q / Σ_q A_q)``, ``C_p = Σ_k r_pk``, ``A_p = Σ_k |r_pk|``.
 
-    ``g_p`` in [0, 1] says how far the region's evidence stands out among the classes, by :func:`standing_out`; the rest of it counts as
-    absorbed. The sums are over the regions ``q`` whose evidence has the sign of ``C_p``. So a region keeps its sign, the evidence for the
-    class and that against it keep their sums, and inside a region the channels share by magnitude.
+    The sums are over the regions ``q`` whose evidence has the sign of ``C_p``. So a region keeps its sign, the evidence for the class and
+    that against it keep their sums, and inside a region the channels share by magnitude.
 
     Args:
         weight: ``w``: 1 for the evidence of every region itself; 0 where all evidence of a sign is shared by magnitude.
@@ -103,27 +105,22 @@ def by_region(weight: float = 0.0, false_discovery_rate: float = 1.0) -> RegionR
     if not (0 < false_discovery_rate <= 1 and math.isfinite(false_discovery_rate)):
         raise OptionError(f"Option false_discovery_rate={false_discovery_rate!r} must lie above 0 and be at most 1.")
 
-    def share(evidence: Tensor, place: Place, spread: Tensor | None) -> Tensor:
+    def share(evidence: Tensor, place: Place) -> Tensor:
         magnitude = evidence.abs()
         counted, size = (part.sum(place.channels, keepdim=True) for part in (evidence, magnitude))
-        gate = (
-            torch.ones_like(counted)
-            if spread is None
-            else standing_out(counted, spread, false_discovery_rate, place.layout, place.batch)
-        )
         factor = weight * divide(counted, size)
         if weight < 1:
-            shared = sum(_evenly(part, size, gate, place) for part in (counted.clamp(min=0), counted.clamp(max=0)))
+            shared = sum(_evenly(part, size, place) for part in (counted.clamp(min=0), counted.clamp(max=0)))
             factor = factor + (1 - weight) * shared
-        return magnitude * (factor * gate)
+        return magnitude * factor
 
-    return RegionRule("by region", share, reads_spread=false_discovery_rate < 1)
+    return RegionRule("by region", share, false_discovery_rate=false_discovery_rate)
 
 
-def _evenly(counted: Tensor, size: Tensor, gate: Tensor, place: Place) -> Tensor:
-    """The evidence of one sign over its magnitude in a sample, ``Σ g C / Σ g A``, in the regions that have it."""
+def _evenly(counted: Tensor, size: Tensor, place: Place) -> Tensor:
+    """The evidence of one sign over its magnitude in a sample, ``Σ C / Σ A``, in the regions that have it."""
     inside = counted != 0
-    sums = (place.layout.sum(part * gate, place.batch) for part in (counted, size * inside))
+    sums = (place.layout.sum(part, place.batch) for part in (counted, size * inside))
     return place.layout.spread(divide(*sums), counted) * inside
 
 
@@ -145,7 +142,7 @@ def by_smooth_evidence(weight: float = 0.5, false_discovery_rate: float = 1.0) -
         OptionError: As of :func:`by_region`.
     """
     counted = by_region(weight, false_discovery_rate)
-    return RegionRule("by region of mean gradients", counted.share, by_activation, True, counted.reads_spread, False)
+    return replace(counted, name="by region of mean gradients", weigh=by_activation, reads_value=True, conserves=False)
 
 
 def by_section() -> RegionRule:
@@ -154,7 +151,7 @@ def by_section() -> RegionRule:
     What arrives is to be the gradient ``c`` of the target's logit minus those of the others. All ``K`` channels of a region get the same.
     """
 
-    def share(evidence: Tensor, place: Place, _: Tensor | None) -> Tensor:
+    def share(evidence: Tensor, place: Place) -> Tensor:
         section = evidence.sum(place.channels, keepdim=True)
         parts = (section.clamp(min=0), section.clamp(max=0))
         target, others = (over_its_sum(part, place.layout, place.batch)[0] for part in parts)
