@@ -19,7 +19,7 @@ from relprop.errors import OptionError, TargetError, UnsupportedOpError
 from relprop.methods import make_method
 from relprop.ops.layout import SampleLayout
 from relprop.propagation.usual import DIRECTIONS, MANY, directions
-from relprop.rules.discoveries import FREEDOM, by_chance, standing_out
+from relprop.rules.discoveries import FREEDOM, by_chance, prevailing, standing_out
 from relprop.rules.regional import Place, by_region
 from relprop.zoo import import_torchvision
 from tests.methods.models import Attending, Hidden, images, made
@@ -90,6 +90,12 @@ def below(model: Small, x: Tensor, relevance: np.ndarray) -> Tensor:
     with torch.no_grad():
         middle = F.relu(model.first(x[None]))[0]
         relevance = rap_shares(contribution_matrix(model.second, middle), relevance, middle.flatten().numpy() != 0)
+    return below_first(model, x, relevance)
+
+
+def below_first(model: Small, x: Tensor, relevance: np.ndarray) -> Tensor:
+    """The z-box rule of the first layer in loops."""
+    with torch.no_grad():
         z = contribution_matrix(model.first, x)
         weights_of = contribution_matrix(model.first, torch.ones_like(x))  # of inputs that are one: the weights themselves
     assert z.shape == weights_of.shape
@@ -229,13 +235,13 @@ def gates_among(evidence: np.ndarray, along: list[np.ndarray], rate: float) -> n
     return gates
 
 
-def with_random_weights(model: Small) -> Small:
+def with_random_weights(model: Small, count: int = DIRECTIONS) -> Small:
     """The model with other weights in its last layer: as large as those of a logit minus the mean of the others."""
     other, last = copy.deepcopy(model), model.head[-1].weight.detach()
     rows = [last[c] - torch.stack([last[j] for j in range(len(last)) if j != c]).mean(0) for c in range(len(last))]
     size = torch.stack(rows).square().mean().sqrt()
-    drawn = torch.randn(last.shape[1], DIRECTIONS, generator=torch.Generator().manual_seed(0), dtype=torch.float64).T
-    other.head[-1] = nn.Linear(last.shape[1], DIRECTIONS).double()
+    drawn = torch.randn(last.shape[1], count, generator=torch.Generator().manual_seed(0), dtype=torch.float64).T
+    other.head[-1] = nn.Linear(last.shape[1], count).double()
     with torch.no_grad():
         other.head[-1].weight.copy_(size * drawn)
     return other
@@ -268,6 +274,69 @@ def test_what_does_not_stand_out_is_left_out(classes, hidden, rate, weight):
     assert 0 < kept < 54 or classes == 2 or (few and rate == 0.2), "some regions count and some do not"
     torch.testing.assert_close(explainer(x[1:], target[1:]).relevance, found.relevance[1:], **TIGHT)
     torch.testing.assert_close(explainer(x, target[:, 1]).relevance, found.relevance[:, 1], **TIGHT)
+
+
+def prevailing_slowly(evidence: np.ndarray, others: list[np.ndarray]) -> np.ndarray:
+    """One region at a time: how far positive evidence is the class's own, beside that for others."""
+    found = np.ones(len(evidence))
+    for p, own in enumerate(evidence):
+        largest = max([other[p] for other in others], default=0.0)
+        if own > 0 and own < 2 / 3 * largest:
+            found[p] = max(own / (largest / 3) - 1, 0.0)
+    return found
+
+
+def slowly_tested(model: Small, x: Tensor, target: int, rate: float, rivals: int) -> Tensor:
+    """The map of one image: evidence is tested at the last value, and counted behind the layer below, one region at a time."""
+    logits = model(x[None])[0].detach().numpy()
+
+    def evidence(c: int) -> np.ndarray:
+        return evidence_along(model, x, torch.from_numpy(mixture(logits, c, "mean")), mean_gradient=False)
+
+    few = len(logits) < MANY
+    other, ways = (with_random_weights(model, FREEDOM), torch.eye(FREEDOM)) if few else (model, directions(len(logits), FREEDOM))
+    spread = np.sqrt(np.mean([evidence_along(other, x, v, mean_gradient=False).sum(0) ** 2 for v in ways], 0))
+    own, gates, some = evidence(target), np.zeros(9), spread > 0
+    gates[some] = gates_of(own.sum(0)[some] / spread[some], rate)
+    likeliest = sorted(range(len(logits)), key=lambda c: -logits[c])[:rivals]
+    gates = gates * prevailing_slowly(own.sum(0), [evidence(c).sum(0) for c in likeliest])
+    with torch.no_grad():
+        middle = F.relu(model.first(x[None]))[0]
+        shares = contribution_matrix(model.second, middle) / model.second(middle[None]).flatten().numpy()
+    arriving = (shares * (own * gates).flatten()).sum(1).reshape(3, 16)
+    return below_first(model, x, regional(arriving, 0.0).flatten())
+
+
+@pytest.mark.parametrize("classes", [MANY + 20, 5])
+@pytest.mark.parametrize(("rate", "rivals"), [(0.9, 0), (0.9, 3), (0.6, 20)])
+def test_in_front_of_a_linear_head_evidence_is_tested_exactly_and_against_rivals(classes, rate, rivals):
+    model = made(Many, classes=classes)
+    x = torch.randn(3, 2, 6, 6, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    likeliest = model(x).topk(2).indices
+    target = torch.stack([likeliest[:, 1], torch.tensor([0, 3, 1])], 1)
+    explainer = relprop.Explainer(model, x, "rap-regional", upper="cp-lrp", false_discovery_rate=rate, rivals=rivals)
+    assert "16 regions of 3 channels, at relu in the model itself, after a test at relu in the model itself" in str(
+        explainer.plan
+    )
+    found = explainer(x, target).relevance
+    for b in range(3):
+        for k in range(2):
+            expected = slowly_tested(model, x[b], int(target[b, k]), rate, rivals)
+            torch.testing.assert_close(found[b, k], expected, **CLOSE)
+    assert found.any()
+    torch.testing.assert_close(explainer(x[1:], target[1:]).relevance, found[1:], **TIGHT)
+    torch.testing.assert_close(explainer(x, target[:, 1]).relevance, found[:, 1], **TIGHT)
+    assert explainer.trace(x, target[:, 0]).worst.deviation < 1e-8
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**31), size=st.floats(0, 10))
+def test_a_region_counts_as_far_as_its_evidence_is_no_rivals(seed, size):
+    source = torch.Generator().manual_seed(seed)
+    own, other = (torch.randn(30, generator=source, dtype=torch.float64) for _ in range(2))
+    other = (size * other).clamp(min=0)
+    np.testing.assert_allclose(prevailing(own, other).numpy(), prevailing_slowly(own.numpy(), [other.numpy()]), atol=1e-12)
+    assert bool((prevailing(own, 0 * other) == 1).all())
 
 
 def test_what_does_not_stand_out_is_absorbed():
@@ -499,7 +568,7 @@ def test_regions_of_torchvision(name, before, last):
     captured = relprop.capture(vision(name).eval(), torch.rand(1, 3, 64, 64))
     for blocks, where in ((0, last), (1, before)):
         notes = captured.explainer("rap-regional", blocks=blocks).plan.notes
-        assert f"Evidence is counted in {where}." in notes
+        assert any(note.startswith(f"Evidence is counted in {where}") for note in notes)
 
 
 def test_regions_of_small_models():
@@ -514,6 +583,38 @@ def test_regions_of_small_models():
     assert "16 regions of 8 channels" in note_of(made(Mixing), x)
     text = Text().double().eval()
     assert "6 regions of 8 channels" in note_of(text, torch.randint(0, 11, (1, 6)))
+
+
+class Grids(nn.Module):
+    """Grids of 8 × 8 and 4 × 4 positions, with two convolutions on the coarser one below its last but one value."""
+
+    def __init__(self, kernel: int) -> None:
+        super().__init__()
+        self.enter = nn.ModuleList(nn.Conv2d(n, 4, 3, 2, 1) for n in (3, 4))
+        self.stay = nn.ModuleList(nn.Conv2d(4, 4, kernel) for _ in range(2))
+        self.last, self.head, self.margin = nn.Conv2d(4, 6, 1), nn.Linear(6, 5), kernel // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.enter:
+            x = F.relu(layer(x))
+        for layer in self.stay:
+            x = F.relu(layer(F.pad(x, [self.margin] * 4)))
+        return self.head(F.relu(self.last(x)).mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "options", "below"),
+    [
+        (3, {}, 4),  # they reach two positions of four
+        (5, {}, 2),  # four of four
+        (5, {"blocks": 1}, 4),
+        (5, {"blocks": 0}, 5),
+    ],
+)
+def test_where_regions_could_reach_each_other_they_are_those_of_the_first_value_on_their_grid(kernel, options, below):
+    plan = relprop.Explainer(Grids(kernel).eval(), torch.rand(1, 3, 16, 16), "rap-regional", **options).plan
+    (place,) = [i for i, step in enumerate(plan.steps) if step.rule.startswith("by region")]
+    assert sum("conv" in step.op for step in plan.steps[:place]) == below
 
 
 def test_depth_chooses_the_tokens_that_enter_a_block():
@@ -555,6 +656,7 @@ def test_models_without_regions_are_refused():
         ({"false_discovery_rate": 0.0}, "false_discovery_rate=0.0 must lie above 0 and be at most 1"),
         ({"false_discovery_rate": float("nan")}, "false_discovery_rate=nan must lie above 0 and be at most 1"),
         ({"depth": -0.1}, "depth=-0.1 of method 'rap-regional' must lie between 0 and 1"),
+        ({"rivals": -1}, "rivals=-1 must not be negative"),
         ({"blocks": -1}, "blocks=-1 of method 'rap-regional' must not be negative"),
         ({"upper": "rap"}, "upper='rap' of method 'rap-regional' must be one of"),
         ({"start": "absolute"}, "start='absolute' of method 'rap-regional' must be one of"),

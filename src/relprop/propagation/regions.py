@@ -58,8 +58,8 @@ def find_regions(method: str, settings: Regional, roles: Roles, facts: Facts) ->
         method: The method's name, for errors.
         settings: Where the value is to be. Without attention, that is the last value with several regions before the last layer, or one
             that is some blocks further back: another value through which all relevance passes, with weighted layers in between. Where
-            no number of blocks is given it is one, or where the convolutions of a grid carry relevance from a region to any other, the
-            last value of the grid before.
+            no number of blocks is given it is one, or where the convolutions of a grid carry relevance from a region to any other, as many
+            as lead to the first value of that grid.
         roles: The roles of the graph's ops.
         facts: The analysis of its values.
 
@@ -148,14 +148,12 @@ class _Walk:
         return last
 
     def usual(self, last: Regions) -> Regions:
-        """The value one block before another; or the last one of the grid before, if relevance of a region could reach any other."""
-        found = coarse = self.back(1, last)
-        if coarse.grid and self._reach(coarse) >= max(coarse.grid):
-            while not _finer(found.grid, coarse.grid):
-                before = self._before(found)
-                if before is None:
-                    return coarse
-                found = before
+        """The value one block before another; or the first one of its grid, if relevance of a region could reach any other."""
+        found = self.back(1, last)
+        if not found.grid or self._reach(found) < max(found.grid):
+            return found
+        while (before := self._before(found)) is not None and not _finer(before.grid, found.grid):
+            found = before
         return found
 
     def _before(self, last: Regions) -> Regions | None:

@@ -22,8 +22,6 @@ MANY = 100
 DIRECTIONS = 4
 """How many directions, or random weights: each costs a pass from the output to the regions. Where a linear head alone lies between
 it costs little, and there are as many as the spread has degrees of freedom."""
-RIVALS = 20
-"""How many of the likeliest classes are compared with the explained one, in front of a linear head."""
 
 
 def measure_usual(run: Run, question: Question) -> tuple[Usual | None, int | None]:
@@ -74,9 +72,10 @@ class _Test:
 
     def _rival(self, output: Tensor, aim: Aim, like: Tensor) -> Tensor:
         """The largest evidence for one of the likeliest classes in every region."""
-        if not self.cheap or output.dim() > 2:
+        count = self.run.plan.region_rule.rivals
+        if not self.cheap or output.dim() > 2 or not count:
             return torch.zeros_like(like)
-        likeliest = output.topk(min(RIVALS, output.shape[1])).indices
+        likeliest = output.topk(min(count, output.shape[1])).indices
         rivals = (replace(aim, classes=column) for column in likeliest.unbind(1))
         starts = torch.stack([start_of(self.run.plan.method.start, output, rival)[0][1] for rival in rivals])
 
