@@ -599,6 +599,7 @@ class Grids(nn.Module):
             x = F.relu(layer(x))
         for layer in self.stay:
             x = F.relu(layer(F.pad(x, [self.margin] * 4)))
+            x = x * x.mean((2, 3), keepdim=True).sigmoid()  # as in squeeze-and-excitation
         return self.head(F.relu(self.last(x)).mean((2, 3)))
 
 
