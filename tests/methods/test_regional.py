@@ -18,8 +18,8 @@ import relprop
 from relprop.errors import OptionError, TargetError, UnsupportedOpError
 from relprop.methods import make_method
 from relprop.ops.layout import SampleLayout
-from relprop.propagation.usual import DIRECTIONS, MANY, directions
-from relprop.rules.discoveries import FREEDOM, by_chance, prevailing, standing_out
+from relprop.propagation.spread import DIRECTIONS, MANY, directions
+from relprop.rules.discoveries import FREEDOM, by_chance, standing_out
 from relprop.rules.regional import Place, by_region
 from relprop.zoo import import_torchvision
 from tests.methods.models import Attending, Hidden, images, made
@@ -276,30 +276,16 @@ def test_what_does_not_stand_out_is_left_out(classes, hidden, rate, weight):
     torch.testing.assert_close(explainer(x, target[:, 1]).relevance, found.relevance[:, 1], **TIGHT)
 
 
-def prevailing_slowly(evidence: np.ndarray, others: list[np.ndarray]) -> np.ndarray:
-    """One region at a time: how far positive evidence is the class's own, beside that for others."""
-    found = np.ones(len(evidence))
-    for p, own in enumerate(evidence):
-        largest = max([other[p] for other in others], default=0.0)
-        if own > 0 and own < 2 / 3 * largest:
-            found[p] = max(own / (largest / 3) - 1, 0.0)
-    return found
-
-
-def slowly_tested(model: Small, x: Tensor, target: int, rate: float, rivals: int) -> Tensor:
+def slowly_tested(model: Small, x: Tensor, target: int, rate: float) -> Tensor:
     """The map of one image: evidence is tested at the last value, and counted behind the layer below, one region at a time."""
     logits = model(x[None])[0].detach().numpy()
-
-    def evidence(c: int) -> np.ndarray:
-        return evidence_along(model, x, torch.from_numpy(mixture(logits, c, "mean")), mean_gradient=False)
 
     few = len(logits) < MANY
     other, ways = (with_random_weights(model, FREEDOM), torch.eye(FREEDOM)) if few else (model, directions(len(logits), FREEDOM))
     spread = np.sqrt(np.mean([evidence_along(other, x, v, mean_gradient=False).sum(0) ** 2 for v in ways], 0))
-    own, gates, some = evidence(target), np.zeros(9), spread > 0
+    own = evidence_along(model, x, torch.from_numpy(mixture(logits, target, "mean")), mean_gradient=False)
+    gates, some = np.zeros(9), spread > 0
     gates[some] = gates_of(own.sum(0)[some] / spread[some], rate)
-    likeliest = sorted(range(len(logits)), key=lambda c: -logits[c])[:rivals]
-    gates = gates * prevailing_slowly(own.sum(0), [evidence(c).sum(0) for c in likeliest])
     with torch.no_grad():
         middle = F.relu(model.first(x[None]))[0]
         shares = contribution_matrix(model.second, middle) / model.second(middle[None]).flatten().numpy()
@@ -308,35 +294,25 @@ def slowly_tested(model: Small, x: Tensor, target: int, rate: float, rivals: int
 
 
 @pytest.mark.parametrize("classes", [MANY + 20, 5])
-@pytest.mark.parametrize(("rate", "rivals"), [(0.9, 0), (0.9, 3), (0.6, 20)])
-def test_in_front_of_a_linear_head_evidence_is_tested_exactly_and_against_rivals(classes, rate, rivals):
+@pytest.mark.parametrize("rate", [0.6, 0.9])
+def test_in_front_of_a_linear_head_evidence_is_tested_there(classes, rate):
     model = made(Many, classes=classes)
     x = torch.randn(3, 2, 6, 6, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     likeliest = model(x).topk(2).indices
     target = torch.stack([likeliest[:, 1], torch.tensor([0, 3, 1])], 1)
-    explainer = relprop.Explainer(model, x, "rap-regional", upper="cp-lrp", false_discovery_rate=rate, rivals=rivals)
+    explainer = relprop.Explainer(model, x, "rap-regional", upper="cp-lrp", false_discovery_rate=rate)
     assert "16 regions of 3 channels, at relu in the model itself, after a test at relu in the model itself" in str(
         explainer.plan
     )
     found = explainer(x, target).relevance
     for b in range(3):
         for k in range(2):
-            expected = slowly_tested(model, x[b], int(target[b, k]), rate, rivals)
+            expected = slowly_tested(model, x[b], int(target[b, k]), rate)
             torch.testing.assert_close(found[b, k], expected, **CLOSE)
     assert found.any()
     torch.testing.assert_close(explainer(x[1:], target[1:]).relevance, found[1:], **TIGHT)
     torch.testing.assert_close(explainer(x, target[:, 1]).relevance, found[:, 1], **TIGHT)
     assert explainer.trace(x, target[:, 0]).worst.deviation < 1e-8
-
-
-@settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 2**31), size=st.floats(0, 10))
-def test_a_region_counts_as_far_as_its_evidence_is_no_rivals(seed, size):
-    source = torch.Generator().manual_seed(seed)
-    own, other = (torch.randn(30, generator=source, dtype=torch.float64) for _ in range(2))
-    other = (size * other).clamp(min=0)
-    np.testing.assert_allclose(prevailing(own, other).numpy(), prevailing_slowly(own.numpy(), [other.numpy()]), atol=1e-12)
-    assert bool((prevailing(own, 0 * other) == 1).all())
 
 
 def test_what_does_not_stand_out_is_absorbed():
@@ -657,7 +633,6 @@ def test_models_without_regions_are_refused():
         ({"false_discovery_rate": 0.0}, "false_discovery_rate=0.0 must lie above 0 and be at most 1"),
         ({"false_discovery_rate": float("nan")}, "false_discovery_rate=nan must lie above 0 and be at most 1"),
         ({"depth": -0.1}, "depth=-0.1 of method 'rap-regional' must lie between 0 and 1"),
-        ({"rivals": -1}, "rivals=-1 must not be negative"),
         ({"blocks": -1}, "blocks=-1 of method 'rap-regional' must not be negative"),
         ({"upper": "rap"}, "upper='rap' of method 'rap-regional' must be one of"),
         ({"start": "absolute"}, "start='absolute' of method 'rap-regional' must be one of"),

@@ -40,7 +40,6 @@ def build_rap_regional(  # noqa: PLR0913 - options by keyword
     layer: str | None = None,
     weight: float | None = None,
     false_discovery_rate: float = 0.3,
-    rivals: int = 20,
     add: SumName = "positive",
     constants: ConstantsName = "leave out",
     input_rule: Literal["zbox", "rap"] = "zbox",
@@ -66,8 +65,6 @@ def build_rap_regional(  # noqa: PLR0913 - options by keyword
             classes in the same region, or in models of less than 100 classes from that of random weights in the last dense layer, by the test
             of Benjamini and Hochberg; the rest is absorbed, and a class that stands out nowhere has an empty map. With 1 all evidence counts,
             as for targets that are no classes, and those of few where the model's last op is no dense layer of at least 100 features.
-        rivals: With how many of the likeliest classes the explained one is compared then, in models whose last regions are read by one
-            linear layer: evidence of less than two thirds of the largest counts ever less, and of less than a third not at all.
         add: How residual sums below split: by positive part, absolute value, or signed value.
         constants: Whether constants added to a value below ``"absorb"`` their share, split as ``add`` says, or are left out.
         input_rule: ``"zbox"`` for the z-box rule (Eq. 10), ``"rap"`` to treat the first layer like any other.
@@ -79,7 +76,7 @@ def build_rap_regional(  # noqa: PLR0913 - options by keyword
     if blocks is not None and blocks < 0:
         raise OptionError(f"Option blocks={blocks!r} of method 'rap-regional' must not be negative.")
     below: dict[str, Any] = {"add": add, "constants": constants, "input_rule": input_rule, "low": low, "high": high}
-    rule = by_region(0.0 if weight is None else weight, false_discovery_rate, rivals)
+    rule = by_region(0.0 if weight is None else weight, false_discovery_rate)
     smooth = by_smooth_evidence(0.5 if weight is None else weight, false_discovery_rate)
     flattened = Regional(_FROM_RELEVANCE, _FROM_RELEVANCE, smooth, depth, blocks or 0, layer)
     return replace(

@@ -15,9 +15,8 @@ from relprop.propagation.checks import Start, note_on_classes, note_on_zeros, re
 from relprop.propagation.concepts import Restriction, find_restrictions
 from relprop.propagation.plan import Plan
 from relprop.propagation.run import Run
+from relprop.propagation.spread import measure_spread
 from relprop.propagation.trace import Trace, trace_run
-from relprop.propagation.usual import measure_usual
-from relprop.rules.discoveries import Usual
 from relprop.rules.starts import start_of
 
 
@@ -34,17 +33,17 @@ def explain(plan: Plan, request: Request) -> Answer:
     restrictions = find_restrictions(plan, request.concepts)
     run = Run(plan, request.given, inspected=bool(layers or restrictions))
     question = request.ask(run.logits)
-    starts, (usual, of_map) = _starts(plan, question), measure_usual(run, question)
+    starts, (spread, of_map) = _starts(plan, question), measure_spread(run, question)
     several = question.asked.several
     total: list[Any] | None = None
     for i, (factor, start) in enumerate(starts):
         last = i == len(starts) - 1 and not several
 
-        def propagate(start: Tensor, usual: Usual | None, *, last: bool = last) -> Any:  # noqa: ANN401 - tensors in lists and dicts
-            return _propagate(run, start, usual, layers, restrictions, last=last)
+        def propagate(start: Tensor, spread: Tensor | None, *, last: bool = last) -> Any:  # noqa: ANN401 - tensors in lists and dicts
+            return _propagate(run, start, spread, layers, restrictions, last=last)
 
         mapped = torch.func.vmap(propagate, in_dims=(1, of_map), out_dims=1) if several else propagate
-        found = mapped(start, usual)
+        found = mapped(start, spread)
         leaves, structure = tree_flatten(found)
         scaled = [leaf * factor for leaf in leaves] if factor != 1 else leaves
         total = scaled if total is None else [a + b for a, b in zip(total, scaled, strict=True)]
@@ -53,7 +52,7 @@ def explain(plan: Plan, request: Request) -> Answer:
     alike = note_on_classes(plan.method) if several and question.target is not None else ()
     notes = (
         *output_notes(plan.module, layers),
-        *note_on_zeros(request.given, parts, absorbed, chosen=usual is not None),
+        *note_on_zeros(request.given, parts, absorbed, chosen=spread is not None),
         *alike,
     )
     explained = torch.stack([start.reshape(*absorbed.shape, -1).sum(-1) * factor for factor, start in starts]).sum(0)
@@ -70,7 +69,7 @@ def trace(plan: Plan, request: Request) -> Trace:
     question = request.ask(run.logits)
     if question.asked.several:
         raise TargetError("A trace follows one target per sample; call it once for each.")
-    return trace_run(run, _starts(plan, question)[0][1], measure_usual(run, question)[0])
+    return trace_run(run, _starts(plan, question)[0][1], measure_spread(run, question)[0])
 
 
 def _starts(plan: Plan, question: Question) -> list[Start]:
@@ -87,7 +86,7 @@ def _starts(plan: Plan, question: Question) -> list[Start]:
 def _propagate(
     run: Run,
     start: Tensor,
-    usual: Usual | None,
+    spread: Tensor | None,
     layers: Sequence[str],
     restrictions: Mapping[fx.Node, Restriction],
     *,
@@ -102,7 +101,7 @@ def _propagate(
                 seen[path] = seen[path] + part if path in seen else part
 
     masks = {node: restriction.mask for node, restriction in restrictions.items()}
-    parts, absorbed = run.backward(start, usual=usual, watch=watch if layers else None, kept_part=masks, last=last)
+    parts, absorbed = run.backward(start, spread=spread, watch=watch if layers else None, kept_part=masks, last=last)
     for leaf, part in zip(run.plan.leaves, parts, strict=True):
         if leaf.op == "placeholder":  # the output of a module that returns the model's input
             watch(leaf, part)

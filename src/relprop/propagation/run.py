@@ -17,7 +17,7 @@ from relprop.ops.op import ABSORBED, Call, Role, hollow
 from relprop.propagation.plan import Plan
 from relprop.propagation.regions import Regions
 from relprop.propagation.step import Step
-from relprop.rules.discoveries import Usual, counting
+from relprop.rules.discoveries import standing_out
 from relprop.rules.regional import Place
 
 Values = dict[fx.Node, Any]
@@ -70,7 +70,7 @@ class Run:
         self,
         output_relevance: Tensor,
         *,
-        usual: Usual | None = None,
+        spread: Tensor | None = None,
         watch: Watch | None = None,
         audit: Audit | None = None,
         kept_part: Mapping[fx.Node, Mask] | None = None,
@@ -80,7 +80,7 @@ class Run:
 
         Args:
             output_relevance: Relevance of the output, shaped like it.
-            usual: What is usual among the classes, for methods that count evidence by region where it stands out.
+            spread: How far the evidence for the classes spreads, for methods that count evidence by region where it stands out.
             watch: Called with every value's node and its relevance, once it is complete; the run must be ``inspected``.
             audit: Called after every step with its relevance, the shares of its operands and the absorbed relevance; likewise.
             kept_part: By value, a function ``value -> mask``: relevance that the mask leaves out is absorbed; likewise.
@@ -94,7 +94,7 @@ class Run:
         values = self._values if last else dict(self._values)
         relevances: dict[fx.Node, Any] = {plan.output: output_relevance}
         absorbed = output_relevance.new_zeros(self.batch)
-        for part in self._passed(plan.steps, relevances, values, usual, watch, audit, kept_part):
+        for part in self._passed(plan.steps, relevances, values, spread, watch, audit, kept_part):
             absorbed = absorbed + part
         found = [relevances.get(leaf) for leaf in plan.leaves]
         filled = [
@@ -124,7 +124,7 @@ class Run:
         steps: Sequence[Step],
         relevances: dict[fx.Node, Any],
         values: Values,
-        usual: Usual | None = None,
+        spread: Tensor | None = None,
         watch: Watch | None = None,
         audit: Audit | None = None,
         kept_part: Mapping[fx.Node, Mask] | None = None,
@@ -145,7 +145,7 @@ class Run:
             if step.node.target is operator.getitem:
                 _put_item(step, relevance, relevances, values)
                 continue
-            counted, silent = self._counted(step, relevance, usual)
+            counted, silent = self._counted(step, relevance, spread)
             shares, absorbed = self._propagate(step, self._call(step, values), counted)
             absorbed = absorbed + silent
             if isinstance(absorbed, Tensor):
@@ -157,22 +157,22 @@ class Run:
                 relevances[target] = relevances[target] + part if target in relevances else part
             _free(self._schedule.backward.get(step.node, ()), values)
 
-    def _counted(self, step: Step, relevance: Any, usual: Usual | None) -> tuple[Any, Tensor | float]:  # noqa: ANN401
+    def _counted(self, step: Step, relevance: Any, spread: Tensor | None) -> tuple[Any, Tensor | float]:  # noqa: ANN401
         """Test and count evidence where that is done; return it with the sum of what does not stand out."""
         regions, tested, lost = self.plan.regions, self.plan.tested, 0.0
         if regions is not None and step.node is regions.node:
             relevance = self.plan.region_rule.weigh(relevance, self.place(regions))
-        if tested is not None and usual is not None and step.node is tested.node:
-            relevance, lost = self._tested(relevance, self.place(tested), usual)
+        if tested is not None and spread is not None and step.node is tested.node:
+            relevance, lost = self._tested(relevance, self.place(tested), spread)
         if regions is not None and step.node is regions.node:
             relevance = self.plan.region_rule.share(relevance, self.place(regions))
         return relevance, lost
 
-    def _tested(self, evidence: Tensor, place: Place, usual: Usual) -> tuple[Tensor, Tensor | float]:
+    def _tested(self, evidence: Tensor, place: Place, spread: Tensor) -> tuple[Tensor, Tensor | float]:
         """Evidence as far as its region counts, and the sum of the rest, ``(batch,)``."""
         rule = self.plan.region_rule
         region = evidence.sum(place.channels, keepdim=True)
-        kept = evidence * counting(region, usual, rule.false_discovery_rate, place.layout, self.batch)
+        kept = evidence * standing_out(region, spread, rule.false_discovery_rate, place.layout, self.batch)
         return kept, place.layout.sum(evidence - kept, self.batch) if rule.conserves else 0.0
 
     def _batch_first(self, leaf: fx.Node, relevance: Tensor) -> Tensor:

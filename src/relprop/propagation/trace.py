@@ -9,7 +9,6 @@ from torch import Tensor
 
 from relprop.propagation.run import Run, Shares
 from relprop.propagation.step import Step
-from relprop.rules.discoveries import Usual
 from relprop.text import draw_table, html_table
 
 if TYPE_CHECKING:
@@ -102,7 +101,7 @@ def join_traces(traces: Sequence[Trace]) -> Trace:
     return Trace(tuple(joined(rows) for rows in zip(*(t.rows for t in traces), strict=True)))
 
 
-def trace_run(run: Run, output_relevance: Tensor, usual: Usual | None = None) -> Trace:
+def trace_run(run: Run, output_relevance: Tensor, spread: Tensor | None = None) -> Trace:
     """Propagate relevance through a run, which must be ``inspected``, and sum it at every op."""
     rows: list[TraceRow] = []
 
@@ -112,5 +111,5 @@ def trace_run(run: Run, output_relevance: Tensor, usual: Usual | None = None) ->
         handed_on = torch.stack(handed).sum(0) if handed else torch.zeros_like(received)
         rows.append(TraceRow(step.path, step.op, step.rule, received, handed_on, absorbed + torch.zeros_like(received)))
 
-    run.backward(output_relevance, usual=usual, audit=audit, last=True)
+    run.backward(output_relevance, spread=spread, audit=audit, last=True)
     return Trace(tuple(rows))

@@ -1,6 +1,4 @@
-"""Which regions count: those whose evidence is more than chance, by the test of Benjamini and Hochberg, and not that of another class."""
-
-from typing import NamedTuple
+"""Which regions have evidence that is more than chance: the test of Benjamini and Hochberg, by Student's t."""
 
 import torch
 from torch import Tensor
@@ -24,41 +22,6 @@ def by_chance(distance: Tensor) -> Tensor:
     return (1 - (1 - cosine).sqrt() * total).clamp(min=0)
 
 
-class Usual(NamedTuple):
-    """What is usual in every region where evidence is tested, with one channel.
-
-    Attributes:
-        spread: ``σ_p``, the standard deviation of the evidence over the classes; regions where it is zero, such as padding, are none.
-        rival: ``M_p``, the largest evidence for one of the likeliest classes; zero where no other is compared.
-    """
-
-    spread: Tensor
-    rival: Tensor
-
-
-def counting(evidence: Tensor, usual: Usual, rate: float, layout: SampleLayout, batch: int) -> Tensor:
-    """Return how far regions count, in [0, 1]: as far as their evidence stands out among the classes, and is not a rival's.
-
-    Args:
-        evidence: ``C_p``, with one channel.
-        usual: What it is compared with.
-        rate: The false discovery rate, in (0, 1).
-        layout: Where the samples lie.
-        batch: Number of samples.
-    """
-    return standing_out(evidence, usual.spread, rate, layout, batch) * prevailing(evidence, usual.rival)
-
-
-def prevailing(evidence: Tensor, rival: Tensor) -> Tensor:
-    """Return how far positive evidence is the explained class's, ``min(1, (3 C_p / M_p − 1)⁺)``: not at all up to a third of a rival's.
-
-    From two thirds on it counts fully: two breeds of one object share its regions.
-    """
-    third = rival / 3
-    ratio = (evidence - third) / third.clamp(min=torch.finfo(third.dtype).tiny)
-    return torch.where(evidence > 0, ratio.clamp(min=0, max=1), 1.0)
-
-
 def standing_out(evidence: Tensor, spread: Tensor, rate: float, layout: SampleLayout, batch: int) -> Tensor:
     """Return how far the evidence of regions is more than any class might have there, ``(1 − p_p / p*)⁺``, by Benjamini and Hochberg (1995).
 
@@ -67,10 +30,10 @@ def standing_out(evidence: Tensor, spread: Tensor, rate: float, layout: SampleLa
 
     Args:
         evidence: ``C_p``, with one channel.
-        spread: ``σ_p``, as in :class:`Usual`.
-        rate: As that of :func:`counting`.
-        layout: Likewise.
-        batch: Likewise.
+        spread: ``σ_p``, its standard deviation over the classes; regions where it is zero, such as padding, are none.
+        rate: The false discovery rate, in (0, 1).
+        layout: Where the samples lie.
+        batch: Number of samples.
     """
     p = by_chance(evidence / spread.clamp(min=torch.finfo(spread.dtype).tiny))
     smallest = layout.by_sample(p, batch).sort(1).values

@@ -70,8 +70,7 @@ class RegionRule:
         weigh: How what arrives becomes evidence.
         reads_value: Whether that reads the value itself.
         false_discovery_rate: The share of the regions that may count by chance, in (0, 1]: below 1 evidence is tested, by
-            :func:`relprop.rules.discoveries.counting`.
-        rivals: With how many of the likeliest classes the explained one is compared then, where a linear head follows.
+            :func:`relprop.rules.discoveries.standing_out`.
         conserves: Whether it keeps the sum of what arrives, per sample, but for what counts as absorbed.
     """
 
@@ -80,7 +79,6 @@ class RegionRule:
     weigh: Weigh = _as_it_arrives
     reads_value: bool = False
     false_discovery_rate: float = 1.0
-    rivals: int = 0
     conserves: bool = True
 
     @property
@@ -89,7 +87,7 @@ class RegionRule:
         return self.false_discovery_rate < 1
 
 
-def by_region(weight: float = 0.0, false_discovery_rate: float = 1.0, rivals: int = 0) -> RegionRule:
+def by_region(weight: float = 0.0, false_discovery_rate: float = 1.0) -> RegionRule:
     """Count evidence by region: ``R_pk = |r_pk| (w C_p / A_p + (1 − w) Σ_q C_q / Σ_q A_q)``, ``C_p = Σ_k r_pk``, ``A_p = Σ_k |r_pk|``.
 
     The sums are over the regions ``q`` whose evidence has the sign of ``C_p``. So a region keeps its sign, the evidence for the class and
@@ -98,13 +96,10 @@ def by_region(weight: float = 0.0, false_discovery_rate: float = 1.0, rivals: in
     Args:
         weight: ``w``: 1 for the evidence of every region itself; 0 where all evidence of a sign is shared by magnitude.
         false_discovery_rate: The share of the regions that may count by chance, in (0, 1]; with 1 all regions count.
-        rivals: With how many of the likeliest classes the explained one is compared.
 
     Raises:
         OptionError: An option lies outside its range.
     """
-    if rivals < 0:
-        raise OptionError(f"Option rivals={rivals!r} must not be negative.")
     if not (0 <= weight <= 1 and math.isfinite(weight)):
         raise OptionError(f"Option weight={weight!r} must lie between 0 and 1.")
     if not (0 < false_discovery_rate <= 1 and math.isfinite(false_discovery_rate)):
@@ -119,7 +114,7 @@ def by_region(weight: float = 0.0, false_discovery_rate: float = 1.0, rivals: in
             factor = factor + (1 - weight) * shared
         return magnitude * factor
 
-    return RegionRule("by region", share, false_discovery_rate=false_discovery_rate, rivals=rivals)
+    return RegionRule("by region", share, false_discovery_rate=false_discovery_rate)
 
 
 def _evenly(counted: Tensor, size: Tensor, place: Place) -> Tensor:

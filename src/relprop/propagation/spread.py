@@ -1,7 +1,7 @@
-"""What is usual where evidence is tested: its spread over the classes, or over what other last weights would find, and the rivals' evidence."""
+"""How far the evidence spreads where it is tested, over the classes or over what other last weights would find."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -13,7 +13,7 @@ from relprop.ops.op import Role
 from relprop.propagation.regions import Regions
 from relprop.propagation.run import Run
 from relprop.propagation.step import Step
-from relprop.rules.discoveries import FREEDOM, Usual
+from relprop.rules.discoveries import FREEDOM
 from relprop.rules.starts import Start, start_of
 from relprop.targets import Aim
 
@@ -24,14 +24,14 @@ DIRECTIONS = 4
 it costs little, and there are as many as the spread has degrees of freedom."""
 
 
-def measure_usual(run: Run, question: Question) -> tuple[Usual | None, int | None]:
-    """Measure what is usual where a run's plan tests evidence, and the dimension in which that has one for every map of a sample.
+def measure_spread(run: Run, question: Question) -> tuple[Tensor | None, int | None]:
+    """Measure the spread where a run's plan tests evidence, and the dimension in which it has one for every map of a sample.
 
     Evidence is linear in the class, so that ``mean_i e_p(v_i)²`` over orthonormal directions ``v_i`` is its variance over the classes. In
     models of few classes the directions are those of random weights in the last layer instead, as large as its own.
 
     Returns:
-        Nothing where the method tests nothing, the user gave relevance of the output, or what is explained is no class, or one of few
+        No spread where the method tests nothing, the user gave relevance of the output, or what is explained is no class, or one of few
         by a model whose last op is no dense layer of many features; no dimension where all maps share it.
     """
     tested, aims = run.plan.tested, question.asked.aims
@@ -40,11 +40,12 @@ def measure_usual(run: Run, question: Question) -> tuple[Usual | None, int | Non
     if any(aim.classes is None for aim in aims):
         return None, None
     test = _Test(run, tested)
+    if any(aim.weights.shape[aim.class_dim] < MANY for aim in aims):
+        return test.spread_of_weights(), None
     shares = [aim.weights.sum(aim.class_dim) for aim in aims]
     if all(torch.equal(shares[0], other) for other in shares[1:]):
-        return test.usual(question.logits, aims[0]), None
-    found = [usual for aim in aims if (usual := test.usual(question.logits, aim)) is not None]
-    return (Usual(*(torch.stack(parts) for parts in zip(*found, strict=True))), 0) if found else (None, None)
+        return test.spread_of_classes(question.logits, aims[0]), None
+    return torch.stack([test.spread_of_classes(question.logits, aim) for aim in aims]), 0
 
 
 @dataclass(frozen=True)
@@ -55,40 +56,16 @@ class _Test:
     tested: Regions
 
     @property
-    def cheap(self) -> bool:
-        """Whether a linear head alone lies between the value and the output, so that a pass costs little."""
-        return self.tested is not self.run.plan.regions
-
-    @property
     def passes(self) -> int:
-        """How many directions there are."""
-        return FREEDOM if self.cheap else DIRECTIONS
+        """How many directions there are: where a linear head alone lies behind the value a pass costs little."""
+        return DIRECTIONS if self.tested is self.run.plan.regions else FREEDOM
 
-    def usual(self, output: Tensor, aim: Aim) -> Usual | None:
-        """What is usual; None where that cannot be told."""
-        many = aim.weights.shape[aim.class_dim] >= MANY
-        spread = self._of_classes(output, aim) if many else self._of_weights()
-        return None if spread is None else Usual(spread, self._rival(output, aim, spread))
-
-    def _rival(self, output: Tensor, aim: Aim, like: Tensor) -> Tensor:
-        """The largest evidence for one of the likeliest classes in every region."""
-        count = self.run.plan.region_rule.rivals
-        if not self.cheap or output.dim() > 2 or not count:
-            return torch.zeros_like(like)
-        likeliest = output.topk(min(count, output.shape[1])).indices
-        rivals = (replace(aim, classes=column) for column in likeliest.unbind(1))
-        starts = torch.stack([start_of(self.run.plan.method.start, output, rival)[0][1] for rival in rivals])
-
-        def evidence(start: Tensor) -> Tensor:
-            return self.run.arriving(start, {}).sum(self.tested.channels, keepdim=True)
-
-        return torch.func.vmap(evidence)(starts).amax(0).clamp(min=0)
-
-    def _of_classes(self, output: Tensor, aim: Aim) -> Tensor:
+    def spread_of_classes(self, output: Tensor, aim: Aim) -> Tensor:
+        """The spread over the classes, in units of an aim."""
         starts = start_of(_along(directions(output.shape[aim.class_dim], self.passes).to(output)), output, aim)
         return self._spread(torch.stack([relevance for _, relevance in starts]), {})
 
-    def _of_weights(self) -> Tensor | None:
+    def spread_of_weights(self) -> Tensor | None:
         """The spread over random weights in the place of the last layer's, as large as those of a logit minus the mean of the others."""
         run, head = self.run, _head(self.run)
         if head is None:
