@@ -11,8 +11,8 @@ from relprop.graph.channels import find_channels
 from relprop.graph.facts import Facts
 from relprop.graph.nodes import OUTPUTS, PATH, Size, is_floating, module_outputs, shape_of, value_of, values_read
 from relprop.ops.op import Role, op_name
-from relprop.ops.table import arguments_of
 from relprop.propagation.composite import Regional
+from relprop.propagation.extents import find_extents
 from relprop.propagation.roles import Roles
 
 
@@ -149,11 +149,11 @@ class _Walk:
 
     def usual(self, last: Regions) -> Regions:
         """The value one block before another; or the first one of its grid, if relevance of a region could reach any other."""
-        found, grids = self.back(1, last), self._grids()
-        level, reach = grids[found.node]
-        if not found.grid or reach < max(found.grid):
+        found, extents = self.back(1, last), find_extents(self.roles, self.facts)
+        extent = extents[found.node]
+        if not found.grid or extent.reach < max(found.grid):
             return found
-        while (before := self._before(found)) is not None and grids[before.node][0] == level:
+        while (before := self._before(found)) is not None and extents[before.node].strides == extent.strides:
             found = before
         return found
 
@@ -161,35 +161,6 @@ class _Walk:
         weighted = (self.order[node] for node, kind in self.roles.kinds.items() if kind in {Role.CONV, Role.DENSE})
         layer = max((place for place in weighted if place <= self.order[last.node]), default=0)
         return _last_before(layer, self.order, self.passed, self.roles, self.facts)
-
-    def _grids(self) -> Mapping[fx.Node, tuple[int, int]]:
-        """By value, how many strides lie before it, and how many positions of its grid the convolutions behind them reach to either side."""
-        found: dict[fx.Node, tuple[int, int]] = {}
-        for node in self.roles.graph.nodes:
-            if node in self.facts.carriers:
-                ways = (self._carried(node, n, *found[n]) for n in values_read(node) if n in found)
-                # a gate of means over the image has more strides behind it than what it multiplies
-                found[node] = max(ways, key=lambda way: (-way[0], way[1]), default=(0, 0))
-        return found
-
-    def _carried(self, node: fx.Node, before: fx.Node, strides: int, reach: int) -> tuple[int, int]:
-        """The same for a value, along the way through one that it is computed from."""
-        arguments, kind = arguments_of(node), self.roles.kinds.get(node)
-        if kind is Role.CONV:
-            stride, dilation = (max(_as_list(arguments[name])) for name in ("stride", "dilation"))
-            sizes = value_of(arguments["weight"]).shape[2:]
-            return (strides + 1, 0) if stride > 1 else (strides, reach + max((size - 1) * dilation // 2 for size in sizes))
-        pooled = kind in {Role.POOL, Role.SELECT} and isinstance(value_of(node), Tensor) and isinstance(value_of(before), Tensor)
-        return (strides + 1, 0) if pooled and _finer(value_of(before).shape[2:], value_of(node).shape[2:]) else (strides, reach)
-
-
-def _finer(grid: Sequence[int], other: Sequence[int]) -> bool:
-    """Whether a grid has far more positions along a dimension than another: more than a pooling without a stride takes."""
-    return any(5 * few <= 3 * many for many, few in zip(grid, other, strict=False))
-
-
-def _as_list(value: int | Sequence[int]) -> Sequence[int]:
-    return [value] if isinstance(value, int) else value
 
 
 def _end(roles: Roles, attention: Sequence[fx.Node], depth: float) -> fx.Node:
