@@ -118,7 +118,7 @@ for method in ("rap", "grad-cam"):
 # %% tags=["remove-cell"]
 assert masks.line("rap", "average_precision", "images").difference.low > 0
 assert masks.line("grad-cam", "average_precision", "images").difference.low < 0
-assert sides.line("rap", "all", "images").best
+assert sides.line("rap-regional", "all", "images").best
 
 # %% [markdown]
 # RAP does. For Grad-CAM six photos leave it open: its interval holds zero. The chart of mean ranks compares all pairs at once, and is
