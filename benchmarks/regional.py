@@ -3,6 +3,7 @@
     python benchmarks/regional.py screen --weights WEIGHTS --data DATA --results FOLDER [--models NAME …]
     python benchmarks/regional.py search --weights WEIGHTS --data DATA --results FOLDER [--models NAME …] [--images N] [--mosaics N]
     python benchmarks/regional.py rates --weights WEIGHTS --data DATA --results FOLDER [--models NAME …] [--images N] [--mosaics N]
+    python benchmarks/regional.py places --weights WEIGHTS --data DATA --results FOLDER [--models NAME …] [--images N] [--mosaics N]
     python benchmarks/regional.py test --weights WEIGHTS --data DATA --results FOLDER [--models NAME …] [--methods NAME …]
     python benchmarks/regional.py named --data DATA --results FOLDER
     python benchmarks/regional.py page --results FOLDER
@@ -11,8 +12,8 @@
 ``imagenet`` and ``imagenet_samples``. Photos with an even place in their sorted list are for the search, the others for the test.
 Finished parts are kept in FOLDER, so a run that was stopped goes on. RAP's way back is linear in the relevance of the regions, so the
 maps of all weights follow from those of weight 1 and 0, and all starts share one forward pass; both with a false discovery rate of 1.
-``screen`` looks at evidence with weight 1; ``rates`` tries rates and weights with all other choices made. ``named`` tells the photos of
-``benchmarks/rows`` whose explained class is one of the annotated animal's from the others.
+``screen`` looks at evidence with weight 1; ``rates`` tries rates and weights with all other choices made, ``places`` where regions are.
+``named`` tells the photos of ``benchmarks/rows`` whose explained class is one of the annotated animal's from the others.
 """
 
 import argparse
@@ -219,14 +220,21 @@ def rates(_: str) -> Iterator[dict[str, Any]]:
     yield from ({"false_discovery_rate": rate, "weight": weight} for rate, weight in RATES)
 
 
+def places(name: str) -> Iterator[dict[str, Any]]:
+    """Where the regions are in convolutional networks: by blocks, where the method puts them, and on the grid before."""
+    if name in EARLIER:
+        yield from ({"blocks": 0}, {"blocks": 1}, {"blocks": None}, {"layer": EARLIER[name][1]})
+
+
 def at_rate(captured: Captured, options: dict[str, Any]) -> Baseline:
     """Whole maps of the method as it was chosen."""
     return Baseline(captured, "rap-regional", options)
 
 
 def search(options: argparse.Namespace) -> None:
-    """Measure choices on the first half: ``screen`` by the evidence of the regions alone, ``search`` and ``rates`` by whole maps."""
-    kind, tried = {"screen": (Evidence, screened), "search": (Maps, searched), "rates": (at_rate, rates)}[options.step]
+    """Measure choices on the first half: ``screen`` by the evidence of the regions alone, the others by whole maps."""
+    steps = {"screen": (Evidence, screened), "search": (Maps, searched), "rates": (at_rate, rates), "places": (at_rate, places)}
+    kind, tried = steps[options.step]
     for name in options.models:
         who = subject(name, options.weights, options.data, 0)
         data = search_data(who, options.images, options.mosaics, options.shuffled, options.targets)
@@ -380,7 +388,7 @@ def page(options: argparse.Namespace) -> None:
 def main() -> None:
     """Run one of the steps."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=("screen", "search", "rates", "test", "named", "page"))
+    parser.add_argument("step", choices=("screen", "search", "rates", "places", "test", "named", "page"))
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--results", type=Path, required=True)
@@ -402,7 +410,9 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=count)
     options = parser.parse_args()
     with torch.no_grad():
-        {"screen": search, "search": search, "rates": search, "test": test, "named": named, "page": page}[options.step](options)
+        {"screen": search, "search": search, "rates": search, "places": search, "test": test, "named": named, "page": page}[
+            options.step
+        ](options)
 
 
 if __name__ == "__main__":

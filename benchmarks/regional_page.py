@@ -164,6 +164,7 @@ def write(results: Path) -> None:
     parts.append(by_name(results / "named") or before.get(_NAMED, ""))
     for step, title, what in (
         ("rates", "false discovery rates, weights", "false discovery rate–weight"),
+        ("places", "where the regions are", "blocks or layer"),
         ("search", "whole maps", "upper rule, place"),
         ("screen", "the evidence of the regions alone, enlarged", "upper rule, place"),
     ):
