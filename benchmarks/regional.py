@@ -231,10 +231,13 @@ def at_rate(captured: Captured, options: dict[str, Any]) -> Baseline:
     return Baseline(captured, "rap-regional", options)
 
 
+SEARCHES = {"screen": (Evidence, screened), "search": (Maps, searched), "rates": (at_rate, rates), "places": (at_rate, places)}
+"""By step: how maps are made of a choice, and the choices."""
+
+
 def search(options: argparse.Namespace) -> None:
     """Measure choices on the first half: ``screen`` by the evidence of the regions alone, the others by whole maps."""
-    steps = {"screen": (Evidence, screened), "search": (Maps, searched), "rates": (at_rate, rates), "places": (at_rate, places)}
-    kind, tried = steps[options.step]
+    kind, tried = SEARCHES[options.step]
     for name in options.models:
         who = subject(name, options.weights, options.data, 0)
         data = search_data(who, options.images, options.mosaics, options.shuffled, options.targets)
@@ -385,10 +388,13 @@ def page(options: argparse.Namespace) -> None:
     write(options.results)
 
 
+STEPS = {**dict.fromkeys(SEARCHES, search), "test": test, "named": named, "page": page}
+
+
 def main() -> None:
     """Run one of the steps."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=("screen", "search", "rates", "places", "test", "named", "page"))
+    parser.add_argument("step", choices=STEPS)
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--results", type=Path, required=True)
@@ -410,9 +416,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=count)
     options = parser.parse_args()
     with torch.no_grad():
-        {"screen": search, "search": search, "rates": search, "places": search, "test": test, "named": named, "page": page}[
-            options.step
-        ](options)
+        STEPS[options.step](options)
 
 
 if __name__ == "__main__":

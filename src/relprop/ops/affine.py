@@ -15,15 +15,16 @@ from relprop.ops.table import add_ops
 aten = torch.ops.aten
 
 
-def _as_list(value: int | list[int], dims: int) -> list[int]:
+def as_list(value: int | list[int], dims: int) -> list[int]:
+    """Return a convolution's setting, one number or a list of them, for every dimension of its grid."""
     values = [value] if isinstance(value, int) else list(value)
     return values * dims if len(values) == 1 else values
 
 
 def _convolution(call: Call, *, transposed: bool) -> tuple[Linear, Tensor | None]:
     dims = call["weight"].dim() - 2
-    stride, padding, dilation = (_as_list(call[name], dims) for name in ("stride", "padding", "dilation"))
-    output_padding = _as_list(call["output_padding"], dims) if transposed else [0] * dims
+    stride, padding, dilation = (as_list(call[name], dims) for name in ("stride", "padding", "dilation"))
+    output_padding = as_list(call["output_padding"], dims) if transposed else [0] * dims
     settings = (stride, padding, dilation, transposed, output_padding, call["groups"])
     x = call["input"]
 

@@ -1,12 +1,13 @@
 """How far convolutions carry relevance over the grid on which they work."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from torch import Tensor, fx
 
 from relprop.graph.facts import Facts
 from relprop.graph.nodes import value_of, values_read
+from relprop.ops.affine import as_list
 from relprop.ops.op import Role
 from relprop.ops.table import arguments_of
 from relprop.propagation.roles import Roles
@@ -40,10 +41,11 @@ def _through(node: fx.Node, before: fx.Node, extent: Extent, roles: Roles) -> Ex
     kind = roles.kinds.get(node)
     if kind is Role.CONV:
         arguments = arguments_of(node)
-        stride, dilation = (max(_as_list(arguments[name])) for name in ("stride", "dilation"))
-        if stride > 1:
+        sizes = value_of(arguments["weight"]).shape[2:]
+        strides, dilations = (as_list(arguments[name], len(sizes)) for name in ("stride", "dilation"))
+        if max(strides) > 1:
             return Extent(extent.strides + 1, 0)
-        return extent._replace(reach=extent.reach + max((n - 1) * dilation // 2 for n in value_of(arguments["weight"]).shape[2:]))
+        return extent._replace(reach=extent.reach + max((n - 1) * d // 2 for n, d in zip(sizes, dilations, strict=True)))
     return Extent(extent.strides + 1, 0) if kind in {Role.POOL, Role.SELECT} and _coarser(node, before) else extent
 
 
@@ -53,7 +55,3 @@ def _coarser(node: fx.Node, before: fx.Node) -> bool:
     if not (isinstance(new, Tensor) and isinstance(old, Tensor)):
         return False
     return any(5 * few <= 3 * many for few, many in zip(new.shape[2:], old.shape[2:], strict=False))
-
-
-def _as_list(value: int | Sequence[int]) -> Sequence[int]:
-    return [value] if isinstance(value, int) else value

@@ -132,7 +132,7 @@ def make_plan(model: CapturedModel, method: Composite) -> Plan:
     _refuse_without_path(roles, facts)
     method = method.suited(roles.kinds.values())
     method, regions, tested = _with_regions(method, roles, facts)
-    steps, reached = _steps(method, regions, tested, roles, facts)
+    steps, reached = _steps(method, regions, roles, facts)
     ordered = tuple(steps)
     passed = [s for s in ordered if s.node in reached]
     layers = [s.path for s in passed if roles.kinds.get(s.node) in {Role.CONV, Role.DENSE}]
@@ -142,7 +142,7 @@ def make_plan(model: CapturedModel, method: Composite) -> Plan:
     whole = {roles.output, *leaves}
     if regions is not None and tested is not None:
         whole |= {regions.node, tested.node}
-        notes.append(_note(method, regions, tested))
+        notes.append(_note(regions, tested))
     multipliers = carried_as_multipliers(passed, facts.carriers, whole=whole)
     ordered = tuple(with_multipliers(s, multipliers) for s in ordered)
     return Plan(
@@ -162,16 +162,13 @@ def _with_regions(method: Composite, roles: Roles, facts: Facts) -> tuple[Compos
     return method, regions, find_tested(settings, regions, roles, facts)
 
 
-def _note(method: Composite, regions: Regions, tested: Regions) -> str:
+def _note(regions: Regions, tested: Regions) -> str:
     """A sentence on where evidence is counted and tested."""
-    apart = method.regional is not None and method.regional.rule.tests and tested is not regions
-    where = f", after a test at {tested.where}" if apart else ""
+    where = "" if tested is regions else f", after a test at {tested.where}"
     return f"Evidence is counted in {regions.count} regions of {regions.width} channels, at {regions.where}{where}."
 
 
-def _steps(
-    method: Composite, regions: Regions | None, tested: Regions | None, roles: Roles, facts: Facts
-) -> tuple[list[Step], set[fx.Node]]:
+def _steps(method: Composite, regions: Regions | None, roles: Roles, facts: Facts) -> tuple[list[Step], set[fx.Node]]:
     """The steps in forward order, and the values that relevance reaches; those above the regions take the rules that hold there."""
     reached, steps = {roles.output}, list[Step]()
     composite = method.above()
@@ -183,8 +180,6 @@ def _steps(
             step = _counted(_step(node, method, roles, facts, reached=True), method.regional.rule)  # pyright: ignore[reportOptionalMemberAccess]
         else:
             step = _step(node, composite, roles, facts, reached=node in reached)
-            if tested is not None and node is tested.node:
-                step = replace(step, multiplier=None)  # what is tested is relevance
         steps.append(step)
         for name in step.operands:
             reached.update(n for n in nodes_in(step.arguments[name]) if n in facts.carriers)

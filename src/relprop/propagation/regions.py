@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from torch import Tensor, fx
 
@@ -67,15 +68,12 @@ def find_regions(method: str, settings: Regional, roles: Roles, facts: Facts) ->
         UnsupportedOpError: There is no such value.
         OptionError: The module does not exist, or its output is no such value.
     """
-    passed = list(_bottlenecks(roles, facts))
+    walk = _Walk.of(roles, facts)
     if settings.layer is not None:
-        return _chosen(method, roles, facts, passed, settings.layer)
+        return _chosen(method, roles, facts, walk.passed, settings.layer)
     attention = [node for node, kind in roles.kinds.items() if kind is Role.ATTENTION]
-    order = {node: i for i, node in enumerate(roles.graph.nodes)}
-    end = order[_end(roles, attention, settings.depth)]
-    last = _last_before(end, order, passed, roles, facts)
+    last = walk.last(attention, settings.depth)
     if last is not None:
-        walk = _Walk(order, passed, roles, facts)
         return last if attention else walk.usual(last) if settings.blocks is None else walk.back(settings.blocks, last)
     raise UnsupportedOpError(
         f"Method {method!r} counts evidence by region, and no value of this model that all relevance passes has several positions or tokens "
@@ -92,22 +90,23 @@ def find_tested(settings: Regional, regions: Regions, roles: Roles, facts: Facts
 
     There the evidence of a region is exact, and costs little for any class. Elsewhere it is tested where it is counted.
     """
-    order = {node: i for i, node in enumerate(roles.graph.nodes)}
-    last = _last_before(order[_end(roles, (), 0)], order, list(_bottlenecks(roles, facts)), roles, facts)
-    attentive = Role.ATTENTION in roles.kinds.values()  # behind it the class token has all evidence
-    if last is None or attentive or settings.rule.reads_value or order[last.node] <= order[regions.node]:
+    if not settings.rule.tests or settings.rule.reads_value or Role.ATTENTION in roles.kinds.values():
+        return regions  # behind the last attention the class token has all evidence
+    walk = _Walk.of(roles, facts)
+    last = walk.last()
+    if last is None or walk.order[last.node] <= walk.order[regions.node]:
         return regions
-    behind = [roles.of(node) for node in roles.kinds if order[node] > order[last.node]]
+    behind = [roles.of(node) for node in roles.kinds if walk.order[node] > walk.order[last.node]]
     return last if behind.count(Role.OUTPUT) == 1 and _LINEAR.issuperset(behind) else regions
 
 
 def reads_flattened(roles: Roles, facts: Facts) -> bool:
     """Whether a hidden dense layer reads every place of every channel of the last value with regions, as in VGG."""
-    order = {node: i for i, node in enumerate(roles.graph.nodes)}
-    last = _last_before(order[_end(roles, (), 0)], order, list(_bottlenecks(roles, facts)), roles, facts)
+    walk = _Walk.of(roles, facts)
+    last = walk.last()
     if last is None:
         return False
-    dense = [node for node, kind in roles.kinds.items() if kind is Role.DENSE and order[node] > order[last.node]]
+    dense = [node for node, kind in roles.kinds.items() if kind is Role.DENSE and walk.order[node] > walk.order[last.node]]
     channels = value_of(last.node).shape[last.channels]
     return len(dense) > 1 and any(value_of(n).shape[-1] > channels for n in values_read(dense[0]) if n in facts.carriers)
 
@@ -123,20 +122,23 @@ def _bottlenecks(roles: Roles, facts: Facts) -> Iterator[fx.Node]:
             waiting.update(n for n in values_read(node) if n in facts.carriers)
 
 
-def _last_before(end: int, order: Mapping[fx.Node, int], passed: Sequence[fx.Node], roles: Roles, facts: Facts) -> Regions | None:
-    """The last value with regions before a place in the graph."""
-    candidates = (_as_regions(node, roles, facts) for node in passed if order[node] < end)
-    return next((found for found in candidates if found is not None), None)
-
-
 @dataclass(frozen=True)
 class _Walk:
-    """Steps from a value with regions to those further back."""
+    """The values with regions through which all relevance passes, from the last one back."""
 
     order: Mapping[fx.Node, int]
     passed: Sequence[fx.Node]
     roles: Roles
     facts: Facts
+
+    @classmethod
+    def of(cls, roles: Roles, facts: Facts) -> Self:
+        """The values of a graph."""
+        return cls({node: i for i, node in enumerate(roles.graph.nodes)}, list(_bottlenecks(roles, facts)), roles, facts)
+
+    def last(self, attention: Sequence[fx.Node] = (), depth: float = 0.0) -> Regions | None:
+        """The last one before the last layers, or before the attention layer at ``depth``."""
+        return self._last_before(self.order[_end(self.roles, attention, depth)])
 
     def back(self, blocks: int, last: Regions) -> Regions:
         """A value so many blocks before another, or as many as there are."""
@@ -159,8 +161,11 @@ class _Walk:
 
     def _before(self, last: Regions) -> Regions | None:
         weighted = (self.order[node] for node, kind in self.roles.kinds.items() if kind in {Role.CONV, Role.DENSE})
-        layer = max((place for place in weighted if place <= self.order[last.node]), default=0)
-        return _last_before(layer, self.order, self.passed, self.roles, self.facts)
+        return self._last_before(max((place for place in weighted if place <= self.order[last.node]), default=0))
+
+    def _last_before(self, end: int) -> Regions | None:
+        candidates = (_as_regions(node, self.roles, self.facts) for node in self.passed if self.order[node] < end)
+        return next((found for found in candidates if found is not None), None)
 
 
 def _end(roles: Roles, attention: Sequence[fx.Node], depth: float) -> fx.Node:

@@ -160,13 +160,14 @@ class Run:
     def _counted(self, step: Step, relevance: Any, spread: Tensor | None) -> tuple[Any, Tensor | float]:  # noqa: ANN401
         """Test and count evidence where that is done; return it with the sum of what does not stand out."""
         regions, tested, lost = self.plan.regions, self.plan.tested, 0.0
-        if regions is not None and step.node is regions.node:
+        if regions is None or tested is None:
+            return relevance, lost
+        here = step.node is regions.node
+        if here:
             relevance = self.plan.region_rule.weigh(relevance, self.place(regions))
-        if tested is not None and spread is not None and step.node is tested.node:
+        if spread is not None and step.node is tested.node:
             relevance, lost = self._tested(relevance, self.place(tested), spread)
-        if regions is not None and step.node is regions.node:
-            relevance = self.plan.region_rule.share(relevance, self.place(regions))
-        return relevance, lost
+        return self.plan.region_rule.share(relevance, self.place(regions)) if here else relevance, lost
 
     def _tested(self, evidence: Tensor, place: Place, spread: Tensor) -> tuple[Tensor, Tensor | float]:
         """Evidence as far as its region counts, and the sum of the rest, ``(batch,)``."""
