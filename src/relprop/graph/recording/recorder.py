@@ -256,13 +256,9 @@ class Recorder(TorchDispatchMode):
             return self._assumed(func, *(entry.node for entry in entries.values()))
         symbolic = depends or is_random(func, args, kwargs)
         values = {key: as_meta(entry.value) if symbolic else entry.value for key, entry in entries.items()}
-        known, given, by_name = True, *_mapped((args, kwargs), lambda tensor: values[id(tensor)])
-        try:
-            result = _run_without_values(func, given, by_name) if symbolic else func(*given, **by_name)
-        except NotImplementedError:
-            if not symbolic:
-                raise
-            result, known = self._sized(func, args, kwargs, entries), False
+        result, known = (
+            self._computed(func, args, kwargs, entries, values) if symbolic else (_on(func, args, kwargs, values), True)
+        )
         passed_on = [tensor for key, (tensor, _) in operands.items() if result is values[key]]
         if passed_on or not _holds_tensors(result):
             return passed_on[0] if passed_on else result
@@ -274,22 +270,41 @@ class Recorder(TorchDispatchMode):
             node.meta[DEVICE] = device
         sources = [(entry, values[key]) for key, entry in entries.items()]
         if isinstance(result, Tensor):
-            shown = self._shown(result, node, sources, device, lambda: View(func, args[1:], kwargs))
-            return shown if known else self._assumed_shapes(shown)
+            shown: Any = self._shown(result, node, sources, device, lambda: View(func, args[1:], kwargs))
+        else:
+            shown = self._shown_items(result, node, sources, device, partial(item_view, func, args, kwargs, result))
+        return shown if known else self._assumed_shapes(shown)
+
+    def _computed(
+        self,
+        func: Any,  # noqa: ANN401
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        entries: Mapping[int, Entry],
+        values: Mapping[int, Tensor],
+    ) -> tuple[Any, bool]:
+        """Run an op without values; return the result, and whether its sizes are known or those of the example."""
+        try:
+            return _on(partial(_run_without_values, func), args, kwargs, values), True
+        except NotImplementedError:
+            return self._sized(func, args, kwargs, entries), False
+
+    def _shown_items(
+        self,
+        result: Sequence[Any],
+        node: fx.Node,
+        sources: Sequence[tuple[Entry, Tensor]],
+        device: torch.device,
+        view: Callable[[int], View],
+    ) -> Sequence[Any]:
+        """What the model sees of an op with several results: each an item of its node."""
         items = [
-            self._shown(
-                value,
-                self._add(operator.getitem, (node, i), {}, value),
-                sources,
-                device,
-                partial(item_view, func, args, kwargs, result, i),
-            )
+            self._shown(value, self._add(operator.getitem, (node, i), {}, value), sources, device, partial(view, i))
             if isinstance(value, Tensor)
             else value
             for i, value in enumerate(result)
         ]
-        items = items if isinstance(result, list) else tuple(items)
-        return items if known else self._assumed_shapes(items)
+        return items if isinstance(result, list) else tuple(items)
 
     def _assumed(self, func: Any, node: fx.Node, *_: fx.Node) -> Any:  # noqa: ANN401
         """Return what the model reads of its integer inputs, as the example gives it, and note the check of it.
@@ -316,8 +331,7 @@ class Recorder(TorchDispatchMode):
                 f"The size of what {op_name(func)} (in {self.where}) returns depends on the input's values, so no plan "
                 "can be made; capture a part of the model that does without it."
             ) from None
-        given, by_name = _mapped((args, kwargs), lambda tensor: values[id(tensor)])
-        return _mapped(func(*given, **by_name), as_meta)
+        return _mapped(_on(func, args, kwargs, values), as_meta)
 
     def _assumed_shapes(self, result: Any) -> Any:  # noqa: ANN401 - tensors, as the model sees them
         """Note the check of shapes that are those of the example; return the result."""
@@ -392,6 +406,12 @@ def _mapped(value: Any, function: Callable[[Tensor], Any]) -> Any:  # noqa: ANN4
     return value
 
 
+def _on(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], values: Mapping[int, Any]) -> Any:  # noqa: ANN401
+    """Run an op on other tensors in the place of its own, by identity."""
+    given, by_name = _mapped((args, dict(kwargs)), lambda tensor: values[id(tensor)])
+    return func(*given, **by_name)
+
+
 def _holds_tensors(result: Any) -> bool:  # noqa: ANN401
     items: Sequence[Any] = result if isinstance(result, list | tuple) else [result]
     return any(isinstance(item, Tensor) for item in items)
@@ -405,12 +425,12 @@ def _device_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> torch.device
     return next((v for v in (*args, *kwargs.values()) if isinstance(v, torch.device)), None)
 
 
-def _run_without_values(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:  # noqa: ANN401
+def _run_without_values(func: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
     """Run an op on the meta device; one that has no kernel there, on zeros."""
     try:
         return on_meta(func, args, kwargs)
     except NotImplementedError:
         if op_name(func) in OF_UNKNOWN_SIZE or torch.Tag.dynamic_output_shape in func.tags:
             raise
-        zeros, named = _mapped((args, dict(kwargs)), lambda tensor: torch.zeros(tensor.shape, dtype=tensor.dtype))
+        zeros, named = _mapped((args, kwargs), lambda tensor: torch.zeros(tensor.shape, dtype=tensor.dtype))
         return _mapped(func(*zeros, **named), as_meta)
