@@ -226,7 +226,7 @@ def _overview(reports: dict[str, Report]) -> Figure:
         key=lambda method: list(METHODS).index(method.partition(":")[0]),
     )
     models = list(dict.fromkeys(table.model for topic, _ in OVERVIEW for table in shown[topic]))
-    figure = Figure(figsize=(12, 11), layout="constrained")
+    figure = Figure(figsize=(12, 15), layout="constrained")
     for place, (topic, value) in enumerate(OVERVIEW, start=1):
         axes = figure.add_subplot(2, 3, place)
         for table in shown[topic]:

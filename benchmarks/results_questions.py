@@ -22,7 +22,8 @@ _HEAD = """# Which map for which question
 
 Made by `python benchmarks/results_questions.py` from the rows in `benchmarks/rows`. Methods are ordered by their mean rank over the models;
 brackets hold 95 % bootstrap intervals over images, and the best of every column is bold. Methods that were
-left out are slow (occlusion, RISE, LIME, KernelSHAP, Score-CAM, Ablation-CAM, those of several samples), or need patterns or references.
+left out are slow (occlusion, RISE, LIME, KernelSHAP, Score-CAM, Ablation-CAM, VarGrad; in the last table those of several samples),
+or need patterns or references.
 """
 _WHOLE = 0.9
 """The share of the methods of which a model must have rows to count."""
@@ -113,14 +114,17 @@ def answer(question: Question, found: Report) -> str:
 
 def _alone(model: str, of_model: dict[str, Line], everywhere: set[str]) -> str:
     """Return the scores of the methods that were measured on this model and not on all, the best first."""
-    found = sorted((line for method, line in of_model.items() if method not in everywhere), key=lambda line: -line.score.value)
-    return f"Of `{model}` alone: {'; '.join(f'`{line.method}` {interval(line.score)}' for line in found)}."
+    found = sorted((line for method, line in of_model.items() if method not in everywhere), key=lambda line: -_merit(line))
+    return f"Not on all models, of `{model}`: {'; '.join(f'`{line.method}` {interval(line.score)}' for line in found)}."
 
 
 def _rank(method: str, of_model: dict[str, Line], everywhere: set[str]) -> int:
-    sign = 1 if of_model[method].direction == "higher" else -1
-    mine = sign * of_model[method].score.value
-    return 1 + sum(sign * of_model[other].score.value > mine for other in everywhere)
+    return 1 + sum(_merit(of_model[other]) > _merit(of_model[method]) for other in everywhere)
+
+
+def _merit(line: Line) -> float:
+    """The score, negated where lower is better: the larger, the better."""
+    return line.score.value if line.direction == "higher" else -line.score.value
 
 
 def _cell(line: Line) -> str:
