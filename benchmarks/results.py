@@ -223,7 +223,7 @@ def _overview(reports: dict[str, Report]) -> Figure:
     shown = {place: _tables(topic, reports) for place, topic in enumerate(TOPICS)}
     methods = sorted(
         {line.method for topic, _ in OVERVIEW for table in shown[topic] for line in table.lines},
-        key=lambda method: list(METHODS).index(method.partition(":")[0]),
+        key=lambda method: (list(METHODS).index(method.partition(":")[0]), method),
     )
     models = list(dict.fromkeys(table.model for topic, _ in OVERVIEW for table in shown[topic]))
     figure = Figure(figsize=(12, 15), layout="constrained")
