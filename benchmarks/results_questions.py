@@ -108,11 +108,11 @@ def answer(question: Question, found: Report) -> str:
         *([f"`{m}`", f"{ranks[m]:.1f}", *(_cell(of_model[m]) for of_model in lines.values())] for m in ordered),
     ]
     body = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    alone = [_alone(model, of_model, everywhere) for model, of_model in lines.items() if of_model.keys() - everywhere]
-    return "\n\n".join([f"## {question.title}", f"Scored by {question.scored}.", body, *alone])
+    partly = [_not_everywhere(model, of_model, everywhere) for model, of_model in lines.items() if of_model.keys() - everywhere]
+    return "\n\n".join([f"## {question.title}", f"Scored by {question.scored}.", body, *partly])
 
 
-def _alone(model: str, of_model: dict[str, Line], everywhere: set[str]) -> str:
+def _not_everywhere(model: str, of_model: dict[str, Line], everywhere: set[str]) -> str:
     """Return the scores of the methods that were measured on this model and not on all, the best first."""
     found = sorted((line for method, line in of_model.items() if method not in everywhere), key=lambda line: -_merit(line))
     return f"Not on all models, of `{model}`: {'; '.join(f'`{line.method}` {interval(line.score)}' for line in found)}."

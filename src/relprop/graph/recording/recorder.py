@@ -256,9 +256,10 @@ class Recorder(TorchDispatchMode):
             return self._assumed(func, *(entry.node for entry in entries.values()))
         symbolic = depends or is_random(func, args, kwargs)
         values = {key: as_meta(entry.value) if symbolic else entry.value for key, entry in entries.items()}
-        result, known = (
-            self._computed(func, args, kwargs, entries, values) if symbolic else (_on(func, args, kwargs, values), True)
-        )
+        if symbolic:
+            result, known = self._without_values(func, args, kwargs, entries, values)
+        else:
+            result, known = _on(func, args, kwargs, values), True
         passed_on = [tensor for key, (tensor, _) in operands.items() if result is values[key]]
         if passed_on or not _holds_tensors(result):
             return passed_on[0] if passed_on else result
@@ -275,7 +276,7 @@ class Recorder(TorchDispatchMode):
             shown = self._shown_items(result, node, sources, device, partial(item_view, func, args, kwargs, result))
         return shown if known else self._assumed_shapes(shown)
 
-    def _computed(
+    def _without_values(
         self,
         func: Any,  # noqa: ANN401
         args: tuple[Any, ...],
@@ -406,9 +407,9 @@ def _mapped(value: Any, function: Callable[[Tensor], Any]) -> Any:  # noqa: ANN4
     return value
 
 
-def _on(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], values: Mapping[int, Any]) -> Any:  # noqa: ANN401
+def _on(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], values: Mapping[int, Any]) -> Any:  # noqa: ANN401
     """Run an op on other tensors in the place of its own, by identity."""
-    given, by_name = _mapped((args, dict(kwargs)), lambda tensor: values[id(tensor)])
+    given, by_name = _mapped((args, kwargs), lambda tensor: values[id(tensor)])
     return func(*given, **by_name)
 
 
