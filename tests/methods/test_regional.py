@@ -18,8 +18,8 @@ import relprop
 from relprop.errors import OptionError, TargetError, UnsupportedOpError
 from relprop.methods import make_method
 from relprop.ops.layout import SampleLayout
-from relprop.propagation.spread import DIRECTIONS, MANY, directions
-from relprop.rules.discoveries import FREEDOM, by_chance, standing_out
+from relprop.propagation.spread import DIRECTIONS, MANY, MODERATED, directions
+from relprop.rules.discoveries import by_chance, standing_out
 from relprop.rules.regional import Place, by_region
 from relprop.zoo import import_torchvision
 from tests.methods.models import Attending, Hidden, images, made
@@ -210,7 +210,7 @@ class Many(Small):
 
 def gates_of(distance: np.ndarray, rate: float) -> np.ndarray:
     """The procedure of Benjamini and Hochberg, one rank at a time: how far each p lies below the last bar that one passes."""
-    p = 2 * scipy.stats.t.sf(np.abs(distance), FREEDOM)
+    p = 2 * scipy.stats.norm.sf(np.abs(distance))
     bar = max(
         (rate * rank / len(p) for rank, value in enumerate(sorted(p), start=1) if value <= rate * rank / len(p)), default=0.0
     )
@@ -230,12 +230,12 @@ def gates_among(evidence: np.ndarray, along: list[np.ndarray], rate: float) -> n
     whole, apart = (np.mean([part(e) for e in along], 0) for part in (lambda e: e.sum(0) ** 2, lambda e: (e**2).sum(0)))
     some, gates = apart > 0, np.zeros(len(apart))
     common = apart * np.mean(whole[some] / apart[some]) if some.any() else apart
-    spread = np.sqrt((DIRECTIONS * whole + (FREEDOM - DIRECTIONS) * common) / FREEDOM)
+    spread = np.sqrt((MODERATED * whole + (DIRECTIONS - MODERATED) * common) / DIRECTIONS)
     gates[some] = gates_of(evidence.sum(0)[some] / spread[some], rate)
     return gates
 
 
-def with_random_weights(model: Small, count: int = DIRECTIONS) -> Small:
+def with_random_weights(model: Small, count: int = MODERATED) -> Small:
     """The model with other weights in its last layer: as large as those of a logit minus the mean of the others."""
     other, last = copy.deepcopy(model), model.head[-1].weight.detach()
     rows = [last[c] - torch.stack([last[j] for j in range(len(last)) if j != c]).mean(0) for c in range(len(last))]
@@ -260,7 +260,7 @@ def test_what_does_not_stand_out_is_left_out(classes, hidden, rate, weight):
     explainer = relprop.Explainer(model, x, "rap-regional", weight=weight, false_discovery_rate=rate, **upper)
     found, kept = explainer(x, target), 0
     few = classes < MANY
-    other, ways = (with_random_weights(model), torch.eye(DIRECTIONS)) if few else (model, directions(classes, DIRECTIONS))
+    other, ways = (with_random_weights(model), torch.eye(MODERATED)) if few else (model, directions(classes, MODERATED))
     for b in range(3):
         along = [evidence_along(other, x[b], v, mean_gradient=hidden) for v in ways]
         for k in range(2):
@@ -281,7 +281,9 @@ def slowly_tested(model: Small, x: Tensor, target: int, rate: float) -> Tensor:
     logits = model(x[None])[0].detach().numpy()
 
     few = len(logits) < MANY
-    other, ways = (with_random_weights(model, FREEDOM), torch.eye(FREEDOM)) if few else (model, directions(len(logits), FREEDOM))
+    other, ways = (
+        (with_random_weights(model, DIRECTIONS), torch.eye(DIRECTIONS)) if few else (model, directions(len(logits), DIRECTIONS))
+    )
     spread = np.sqrt(np.mean([evidence_along(other, x, v, mean_gradient=False).sum(0) ** 2 for v in ways], 0))
     own = evidence_along(model, x, torch.from_numpy(mixture(logits, target, "mean")), mean_gradient=False)
     gates, some = np.zeros(9), spread > 0
@@ -357,9 +359,9 @@ def test_where_nothing_tells_what_is_usual_all_evidence_counts(model, given):
 
 @settings(max_examples=60, deadline=None)
 @given(distance=st.floats(0, 1e6))
-def test_what_is_by_chance_is_students(distance):
+def test_what_is_by_chance_is_as_of_normal_numbers(distance):
     found = float(by_chance(torch.tensor(distance, dtype=torch.float64)))
-    assert math.isclose(found, 2 * scipy.stats.t.sf(distance, FREEDOM), rel_tol=1e-9, abs_tol=1e-12)
+    assert math.isclose(found, 2 * scipy.stats.norm.sf(distance), rel_tol=1e-9, abs_tol=1e-12)
 
 
 def test_a_class_that_stands_out_nowhere_has_an_empty_map_and_a_note():

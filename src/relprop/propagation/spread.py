@@ -13,15 +13,17 @@ from relprop.ops.op import Role
 from relprop.propagation.regions import Regions
 from relprop.propagation.run import Run
 from relprop.propagation.step import Step
-from relprop.rules.discoveries import FREEDOM
 from relprop.rules.starts import Start, start_of
 from relprop.targets import Aim
 
 MANY = 100
 """From so many classes, or features of the last layer, on what is usual can be told: of fewer, the explained class makes most of it."""
-DIRECTIONS = 4
-"""How many directions, or random weights: each costs a pass from the output to the regions. Where a linear head alone lies between
-it costs little, and there are as many as the spread has degrees of freedom."""
+DIRECTIONS = 64
+"""How many directions, or random weights, tell the spread where a linear head alone follows the regions, as they cost little there."""
+MODERATED = 4
+"""How many there are elsewhere, where each costs a pass through more of the model; what the regions have in common stands for the others."""
+TOGETHER = 16
+"""How many take their way at once: it bounds the memory."""
 
 
 def measure_spread(run: Run, question: Question) -> tuple[Tensor | None, int | None]:
@@ -58,7 +60,7 @@ class _Test:
     @property
     def passes(self) -> int:
         """How many directions there are: where a linear head alone lies behind the value a pass costs little."""
-        return DIRECTIONS if self.tested is self.run.plan.regions else FREEDOM
+        return MODERATED if self.tested is self.run.plan.regions else DIRECTIONS
 
     def spread_of_classes(self, output: Tensor, aim: Aim) -> Tensor:
         """The spread over the classes, in units of an aim."""
@@ -94,11 +96,11 @@ class _Test:
             evidence = weigh(run.arriving(start, others), place)
             return evidence.sum(place.channels, keepdim=True).square(), evidence.square().sum(place.channels, keepdim=True)
 
-        whole, apart = (part.mean(0) for part in torch.func.vmap(squares)(starts))
+        whole, apart = (part.mean(0) for part in torch.func.vmap(squares, chunk_size=TOGETHER)(starts))
         ratio = whole / apart.clamp(min=torch.finfo(apart.dtype).tiny)
         mean = place.layout.sum(ratio, run.batch) / place.layout.sum((apart > 0).to(apart), run.batch).clamp(min=1)
         common = apart * place.layout.spread(mean, apart)
-        return ((common * (FREEDOM - self.passes) + whole * self.passes) / FREEDOM).sqrt()
+        return ((common * (DIRECTIONS - self.passes) + whole * self.passes) / DIRECTIONS).sqrt()
 
 
 def _head(run: Run) -> Step | None:
