@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, fx
 
 from relprop.graph.nodes import Size, add_constant, call_op, replace, shape_of, tensor_inputs, values_read
-from relprop.graph.recording.recorder import CONSTANT
+from relprop.graph.recording.tape import CONSTANT
 from relprop.ops.recorded import is_random
 from relprop.ops.table import entry
 

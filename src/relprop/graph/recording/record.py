@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from relprop.graph.nodes import Graph
-from relprop.graph.recording.recorder import AT, Recorder
+from relprop.graph.recording.recorder import Recorder
 from relprop.graph.recording.shadow import Shadow
+from relprop.graph.recording.tape import AT
 from relprop.graph.recording.writes import is_view
 from relprop.inputs import Inputs
 
@@ -61,19 +62,20 @@ class _Calls:
         recorder = self.recorder
         if recorder is None:
             return forward(*args, **kwargs)
-        outer, recorder.path = recorder.path, path
-        self._begun[path] = recorder.count
+        tape = recorder.tape
+        outer, tape.path = tape.path, path
+        self._begun[path] = tape.count
         try:
             return forward(*args, **kwargs)
         finally:
-            recorder.path = outer
+            tape.path = outer
 
     def note(self, path: str, _module: object, _args: object, result: object) -> None:
         if self.recorder is None:
             return
         entries = [self.recorder.entry(tensor) for tensor in _tensors(result)]
         if path and entries:
-            last = next(iter(reversed(self.recorder.graph.nodes)))
+            last = next(iter(reversed(self.recorder.tape.graph.nodes)))
             passes_on = all(self._is_passed_on(entry.node, path) for entry in entries)
             self.returned.append(Returned(path, tuple(entry.node for entry in entries), last, passes_on))
 
@@ -98,16 +100,16 @@ def record(model: nn.Module, inputs: Inputs, select: Callable[[object], Tensor],
     calls = _Calls()
     shadow = Shadow(model, calls.call, calls.note)
     recorder = calls.recorder = Recorder(shadow.names)
-    flat: list[Any] = []
+    tape, flat = recorder.tape, list[Any]()
     for i, value in enumerate(inputs.flat):
-        flat.append(recorder.input(f"input_{i}", value) if isinstance(value, Tensor) else _fixed(recorder.graph, i, value))
+        flat.append(recorder.input(f"input_{i}", value) if isinstance(value, Tensor) else _fixed(tape.graph, i, value))
     with torch.enable_grad(), _without_autograd(), recorder:
         result = inputs.call(shadow.model, flat if copies == 1 else inputs.with_flat(flat).resized(copies).flat)
         explained = recorder.read_last(select(result)).node
-    recorder.graph.output((explained, *recorder.assumed))
+    tape.graph.output((explained, *recorder.assumed))
     calls.recorder = None
-    caches = shadow.replaced() - recorder.read_names
-    return Recording(recorder.graph, recorder.constants, tuple(calls.returned), caches)
+    caches = shadow.replaced() - tape.read_names
+    return Recording(tape.graph, tape.constants, tuple(calls.returned), caches)
 
 
 def as_module(recording: Recording) -> Graph:

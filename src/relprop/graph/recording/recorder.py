@@ -15,30 +15,19 @@ from torch import Tensor, fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from relprop.errors import PackedSequenceError, UnsupportedOpError
-from relprop.graph.nodes import DEVICE, OF_CELL, PATH, as_meta
+from relprop.graph.nodes import DEVICE, OF_CELL, as_meta
 from relprop.graph.recording.assumptions import assume, assume_shape
+from relprop.graph.recording.calls import device_of, holds_tensors, mapped, run_on, run_without_values, share_memory
 from relprop.graph.recording.custom_gradients import CustomGradient, Region, emptied, running_function, stop_gradient
 from relprop.graph.recording.decompose import definition
 from relprop.graph.recording.examples import Examples
-from relprop.graph.recording.traced import Entry, Memory, Traced, View
+from relprop.graph.recording.tape import AT, CONSTANT, FUNCTION, NO_GRAD, Tape
+from relprop.graph.recording.traced import Entry, Traced, View
 from relprop.graph.recording.writes import functional, item_view, put_back, written
 from relprop.ops.op import op_name
-from relprop.ops.recorded import INDEXED, OF_UNKNOWN_SIZE, PACKING, RECURRENT, is_random
-from relprop.ops.shapes import on_meta
+from relprop.ops.recorded import INDEXED, PACKING, RECURRENT, is_random
 
 aten = torch.ops.aten
-
-CONSTANT = "constant"
-"""Key of ``node.meta``: the value of a node that does not depend on the input."""
-
-AT = "at"
-"""Key of ``node.meta``: how many nodes were recorded before."""
-
-NO_GRAD = "no_grad"
-"""Key of ``node.meta``: whether the model computes the value with gradients off."""
-
-FUNCTION = "function"
-"""Key of ``node.meta``: the :class:`Region` of the ``torch.autograd.Function`` that computes the value."""
 
 
 class ReadsValueError(Exception):
@@ -52,51 +41,28 @@ class Recorder(TorchDispatchMode):
         names: The names of the model's parameters and buffers, by identity.
 
     Attributes:
-        graph: The ops.
-        constants: The tensors that the graph reads, by name.
-        read_names: The names of the model's parameters and buffers among them.
-        path: The path of the module that is being called.
-        count: How many nodes were recorded.
+        tape: What was recorded so far.
         assumed: The checks of what the model reads of its integer inputs.
     """
 
     def __init__(self, names: Mapping[int, str]) -> None:
         super().__init__()
-        self.graph = fx.Graph()
-        self.constants: dict[str, Tensor] = {}
-        self.read_names: set[str] = set()
-        self.path = ""
-        self.count = 0
+        self.tape = Tape(names)
         self.assumed: list[fx.Node] = []
-        self._examples = Examples(self.constants)
-        self._region: Region | None = None
-        self._gradients_off = False
-        self._names = names
-        self._entries: dict[int, tuple[Tensor, Entry]] = {}
-
-    @property
-    def where(self) -> str:
-        """The module that is being called, as messages name it."""
-        return self.path or "the model itself"
+        self._examples = Examples(self.tape.constants)
 
     # --- tensors -----------------------------------------------------------------------------------------------------------------
 
     def input(self, name: str, example: Tensor) -> Traced:
         """Return a tensor without values for an input."""
-        node = self._counted(self.graph.placeholder(name))
-        self._examples.add(node, example)
         value = torch.empty(example.shape, dtype=example.dtype, device="meta")
-        node.meta["val"] = value
-        return self._traced(node, value, example.device)
+        node = self.tape.placeholder(name, value)
+        self._examples.add(node, example)
+        return self.tape.traced(node, value, example.device)
 
     def entry(self, tensor: Tensor) -> Entry:
         """The entry of a tensor, as of the last write to its memory."""
-        if isinstance(tensor, Traced):
-            found = tensor.entry
-        elif id(tensor) in self._entries:
-            found = self._entries[id(tensor)][1]
-        else:
-            found = self._constant(tensor)
+        found = self.tape.known(tensor)
         if found.version != found.memory.version:
             current = self.entry(self._chain(found)[-1])
             found.node, found.value, found.version = current.node, current.value, found.memory.version
@@ -107,74 +73,49 @@ class Recorder(TorchDispatchMode):
         entry = self.entry(tensor)
         node = entry.node
         region: Region | None = node.meta.get(FUNCTION)
-        if region is not None and region is not self._region:
+        if region is not None and region is not self.tape.region:
             entry.node = self._with_custom_gradient(node, region)
-        elif NO_GRAD in node.meta and not self._gradients_off and entry.value.is_floating_point():
-            entry.node = self._add(stop_gradient, (node,), {}, entry.value)
+        elif NO_GRAD in node.meta and not self.tape.gradients_off and entry.value.is_floating_point():
+            entry.node = self.tape.add(stop_gradient, (node,), {}, entry.value)
         return entry
 
     def read_last(self, tensor: Tensor) -> Entry:
         """The entry of the model's result."""
-        self._region = self._running_region()
+        self.tape.region = self._running_region()
         return self.read(tensor)
 
     def _running_region(self) -> Region | None:
         """The call of a ``torch.autograd.Function`` that is running; they run with gradients off."""
         frame, running = (None, False) if torch.is_grad_enabled() else running_function()
-        self._gradients_off = not (torch.is_grad_enabled() or running)
+        self.tape.gradients_off = not (torch.is_grad_enabled() or running)
         if frame is None:
             return None
-        if self._region is None or self._region.frame is not frame:
-            return Region(frame, self.count, frame.f_locals["cls"], frame.f_locals["args"])
-        return self._region
+        if self.tape.region is None or self.tape.region.frame is not frame:
+            return Region(frame, self.tape.count, frame.f_locals["cls"], frame.f_locals["args"])
+        return self.tape.region
 
     def _with_custom_gradient(self, node: fx.Node, region: Region) -> fx.Node:
         """Give a value that a ``torch.autograd.Function`` returned the function's gradient."""
         tensors: list[Tensor] = []
         arguments = emptied(region.args, tensors)
-        before, count, outer = len(self.graph.nodes), self.count, self._region
+        before, count, outer = len(self.tape.graph.nodes), self.tape.count, self.tape.region
         with self, torch.no_grad():  # once more, to see which of its results it is
             results = region.function.apply(*region.args)
         offsets = [self.entry(r).node.meta[AT] - count for r in results] if isinstance(results, tuple) else None
-        for _ in range(len(self.graph.nodes) - before):
-            self.graph.erase_node(next(iter(reversed(self.graph.nodes))))
-        self.count, self._region = count, outer
+        self.tape.erase(self.tape.added_since(before))
+        self.tape.count, self.tape.region = count, outer
         item = None if offsets is None else offsets.index(node.meta[AT] - region.begun)
         sources = [self.entry(tensor).node for tensor in tensors]
-        return self._add(CustomGradient(region.function, arguments, item), (node, *sources), {}, node.meta["val"])
-
-    def _constant(self, tensor: Tensor) -> Entry:
-        """Enter a tensor that no recorded op returned: a parameter, a buffer, or one made elsewhere."""
-        path, value = self._names.get(id(tensor), ""), tensor.detach()
-        name = f"c{len(self.constants)}_{path}".replace(".", "_")
-        self.constants[name] = value
-        self.read_names.add(path)
-        node = self._counted(self.graph.get_attr(name))
-        node.meta.update({"val": as_meta(value), PATH: path, CONSTANT: value})
-        return self._enter(tensor, node, value)
-
-    def _enter(
-        self, tensor: Tensor, node: fx.Node, value: Tensor, memory: Memory | None = None, path: tuple[View, ...] = ()
-    ) -> Entry:
-        memory = Memory(node, value) if memory is None else memory
-        entry = Entry(node, value, memory, path, tensor.device, memory.version)
-        self._entries[id(tensor)] = tensor, entry
-        return entry
-
-    def _traced(
-        self, node: fx.Node, value: Tensor, device: torch.device, memory: Memory | None = None, path: tuple[View, ...] = ()
-    ) -> Traced:
-        memory = Memory(node, value) if memory is None else memory
-        return Traced.of(Entry(node, value, memory, path, device, memory.version))
+        return self.tape.add(CustomGradient(region.function, arguments, item), (node, *sources), {}, node.meta["val"])
 
     def _chain(self, entry: Entry) -> list[Tensor]:
         """The tensors from the whole memory to a view of it, as of the last write."""
         memory = entry.memory
         if entry.memory.value.is_meta:
-            chain: list[Tensor] = [self._traced(memory.node, memory.value, entry.device)]
+            chain: list[Tensor] = [self.tape.traced(memory.node, memory.value, entry.device)]
         else:
             chain = [memory.value.detach()]  # an object of its own: the model's keeps its entry
-            self._enter(chain[0], memory.node, memory.value)
+            self.tape.enter(chain[0], memory.node, memory.value)
         with self:
             for view in entry.path:
                 chain.append(view.of(chain[-1]))
@@ -191,7 +132,7 @@ class Recorder(TorchDispatchMode):
         kwargs = kwargs or {}
         if op_name(func) in PACKING:
             raise PackedSequenceError(
-                f"The model packs sequences (in {self.where}), which lays the samples of a batch out among each other; "
+                f"The model packs sequences (in {self.tape.where}), which lays the samples of a batch out among each other; "
                 "let its recurrent layers read the padded sequences, and take the output of every sample at its own last step, with gather."
             )
         if func is aten.masked_select.default and self._examples.without_weights(self.entry(args[1])) is not None:
@@ -212,17 +153,16 @@ class Recorder(TorchDispatchMode):
 
     def _decomposed(self, func: Any, parts: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
         """Record a composite op as its parts."""
-        before = len(self.graph.nodes)
+        before = len(self.tape.graph.nodes)
         with self:
             result = parts(*args, **kwargs)
-        added = [node for node, _ in zip(reversed(self.graph.nodes), range(len(self.graph.nodes) - before), strict=False)]
+        added = self.tape.added_since(before)
         if op_name(func) in RECURRENT:
             for node in added:
                 node.meta[OF_CELL] = True
         if not any(str(node.target).startswith("prims") for node in added):
             return self._as_view(result, args[0], View(func, args[1:], kwargs)) if func is aten.as_strided.default else result
-        for node in added:  # torch's primitives would hide the op's name
-            self.graph.erase_node(node)
+        self.tape.erase(added)  # torch's primitives would hide the op's name
         return self._record(func, args, kwargs)
 
     def _as_view(self, result: Tensor, source: Tensor, view: View) -> Tensor:
@@ -230,7 +170,7 @@ class Recorder(TorchDispatchMode):
         made, whole = self.entry(result), self.entry(source)
         if not made.symbolic:
             return result
-        return self._traced(made.node, made.value, made.device, whole.memory, (*whole.path, view))
+        return self.tape.traced(made.node, made.value, made.device, whole.memory, (*whole.path, view))
 
     def _positions(self, index: Tensor | None, x: Tensor, values: Tensor | None) -> Sequence[Tensor | None]:
         """The indices of a mask, one per dimension, so that sizes are known; any other index as it is.
@@ -247,9 +187,9 @@ class Recorder(TorchDispatchMode):
             return index.nonzero().unbind(1)
 
     def _record(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
-        self._region = self._running_region()
+        self.tape.region = self._running_region()
         operands: dict[int, tuple[Tensor, Entry]] = {}
-        _mapped((args, kwargs), lambda tensor: operands.update({id(tensor): (tensor, self.read(tensor))}))
+        mapped((args, kwargs), lambda tensor: operands.update({id(tensor): (tensor, self.read(tensor))}))
         entries = {key: entry for key, (_, entry) in operands.items()}
         depends = any(entry.symbolic for entry in entries.values())
         if depends and not any("Tensor" in str(r.type) for r in func._schema.returns):
@@ -259,14 +199,14 @@ class Recorder(TorchDispatchMode):
         if symbolic:
             result, known = self._without_values(func, args, kwargs, entries, values)
         else:
-            result, known = _on(func, args, kwargs, values), True
+            result, known = run_on(func, args, kwargs, values), True
         passed_on = [tensor for key, (tensor, _) in operands.items() if result is values[key]]
-        if passed_on or not _holds_tensors(result):
+        if passed_on or not holds_tensors(result):
             return passed_on[0] if passed_on else result
-        nodes, named = _mapped((args, kwargs), lambda tensor: entries[id(tensor)].node)
-        node = self._add(func, nodes, named, result)
+        nodes, named = mapped((args, kwargs), lambda tensor: entries[id(tensor)].node)
+        node = self.tape.add(func, nodes, named, result)
         before = next((entry.device for entry in entries.values() if entry.symbolic), torch.device("cpu"))
-        device = _device_of(args, kwargs) or before
+        device = device_of(args, kwargs) or before
         if depends and device != before:
             node.meta[DEVICE] = device
         sources = [(entry, values[key]) for key, entry in entries.items()]
@@ -286,7 +226,7 @@ class Recorder(TorchDispatchMode):
     ) -> tuple[Any, bool]:
         """Run an op without values; return the result, and whether its sizes are known or those of the example."""
         try:
-            return _on(partial(_run_without_values, func), args, kwargs, values), True
+            return run_on(partial(run_without_values, func), args, kwargs, values), True
         except NotImplementedError:
             return self._sized(func, args, kwargs, entries), False
 
@@ -300,7 +240,7 @@ class Recorder(TorchDispatchMode):
     ) -> Sequence[Any]:
         """What the model sees of an op with several results: each an item of its node."""
         items = [
-            self._shown(value, self._add(operator.getitem, (node, i), {}, value), sources, device, partial(view, i))
+            self._shown(value, self.tape.add(operator.getitem, (node, i), {}, value), sources, device, partial(view, i))
             if isinstance(value, Tensor)
             else value
             for i, value in enumerate(result)
@@ -317,7 +257,7 @@ class Recorder(TorchDispatchMode):
         if value is None:
             raise ReadsValueError(op_name(func))
         expected = func(value)
-        self.assumed.append(self._add(assume, (node, expected), {}, None))
+        self.assumed.append(self.tape.add(assume, (node, expected), {}, None))
         return expected
 
     def _sized(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], entries: Mapping[int, Entry]) -> Any:  # noqa: ANN401
@@ -329,15 +269,15 @@ class Recorder(TorchDispatchMode):
         values = {key: self._examples.without_weights(entry) for key, entry in entries.items()}
         if is_random(func, args, kwargs) or any(value is None for value in values.values()):
             raise UnsupportedOpError(
-                f"The size of what {op_name(func)} (in {self.where}) returns depends on the input's values, so no plan "
+                f"The size of what {op_name(func)} (in {self.tape.where}) returns depends on the input's values, so no plan "
                 "can be made; capture a part of the model that does without it."
             ) from None
-        return _mapped(_on(func, args, kwargs, values), as_meta)
+        return mapped(run_on(func, args, kwargs, values), as_meta)
 
     def _assumed_shapes(self, result: Any) -> Any:  # noqa: ANN401 - tensors, as the model sees them
         """Note the check of shapes that are those of the example; return the result."""
         checks = [(self.entry(t).node, list(t.shape)) for t in (result if isinstance(result, list | tuple) else [result])]
-        self.assumed += [self._add(assume_shape, check, {}, None) for check in checks]
+        self.assumed += [self.tape.add(assume_shape, check, {}, None) for check in checks]
         return result
 
     def _shown(
@@ -349,41 +289,26 @@ class Recorder(TorchDispatchMode):
         view: Callable[[], View],
     ) -> Tensor:
         """The tensor that the model sees for a result, which may be a view of an argument."""
-        source = next((entry for entry, read in sources if _share_memory(value, read)), None)
+        source = next((entry for entry, read in sources if share_memory(value, read)), None)
         memory, path = (None, ()) if source is None else (source.memory, (*source.path, view()))
         if value.is_meta:
-            return self._traced(node, value, device, memory, path)
+            return self.tape.traced(node, value, device, memory, path)
         node.meta[CONSTANT] = value
-        self._enter(value, node, value, memory, path)
+        self.tape.enter(value, node, value, memory, path)
         return value
-
-    def _add(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> fx.Node:  # noqa: ANN401
-        node = self._counted(self.graph.call_function(op, args, kwargs))
-        node.meta[PATH] = self.path
-        node.meta["val"] = _mapped(result, as_meta)
-        if self._region is not None:
-            node.meta[FUNCTION] = self._region
-        elif self._gradients_off:
-            node.meta[NO_GRAD] = True
-        return node
-
-    def _counted(self, node: fx.Node) -> fx.Node:
-        node.meta[AT] = self.count
-        self.count += 1
-        return node
 
     def _write(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:  # noqa: ANN401
         """Record an op that writes in place as a new value of the memory that it writes to; the model's own tensors stay as they are."""
-        target = written(func, args, kwargs, self.where)
+        target = written(func, args, kwargs, self.tape.where)
         entry = self.entry(target)
-        twin, given, named = functional(func, args, kwargs, self.where)
+        twin, given, named = functional(func, args, kwargs, self.tape.where)
         with self:
             new = twin(*given, **named)
             new = new if new.dtype == target.dtype else new.to(target.dtype)
         part, (*wholes, _) = self.entry(new), self._chain(entry)
         with self:
             for view, whole in zip(reversed(entry.path), reversed(wholes), strict=True):
-                new = put_back(view, whole, new, self.where)
+                new = put_back(view, whole, new, self.tape.where)
         memory, written_whole = entry.memory, self.entry(new)
         memory.node, memory.value, memory.version = written_whole.node, written_whole.value, memory.version + 1
         entry.node, entry.value, entry.version = part.node, part.value, memory.version
@@ -392,46 +317,3 @@ class Recorder(TorchDispatchMode):
 
 # torch wraps the method so that importing its compiler, which takes a second, precedes the first op
 Recorder.__torch_dispatch__ = inspect.unwrap(Recorder.__torch_dispatch__)
-
-
-def _mapped(value: Any, function: Callable[[Tensor], Any]) -> Any:  # noqa: ANN401 - arguments of an op
-    """Apply a function to the tensors in the arguments or results of an op."""
-    if isinstance(value, Tensor):
-        return function(value)
-    if isinstance(value, list):
-        return [_mapped(item, function) for item in value]
-    if isinstance(value, tuple):
-        return tuple(_mapped(item, function) for item in value)
-    if isinstance(value, dict):
-        return {name: _mapped(item, function) for name, item in value.items()}
-    return value
-
-
-def _on(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], values: Mapping[int, Any]) -> Any:  # noqa: ANN401
-    """Run an op on other tensors in the place of its own, by identity."""
-    given, by_name = _mapped((args, kwargs), lambda tensor: values[id(tensor)])
-    return func(*given, **by_name)
-
-
-def _holds_tensors(result: Any) -> bool:  # noqa: ANN401
-    items: Sequence[Any] = result if isinstance(result, list | tuple) else [result]
-    return any(isinstance(item, Tensor) for item in items)
-
-
-def _share_memory(a: Tensor, b: Tensor) -> bool:
-    return torch._C._is_alias_of(a, b)  # pyright: ignore[reportAttributeAccessIssue, reportPrivateUsage]
-
-
-def _device_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> torch.device | None:
-    return next((v for v in (*args, *kwargs.values()) if isinstance(v, torch.device)), None)
-
-
-def _run_without_values(func: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-    """Run an op on the meta device; one that has no kernel there, on zeros."""
-    try:
-        return on_meta(func, args, kwargs)
-    except NotImplementedError:
-        if op_name(func) in OF_UNKNOWN_SIZE or torch.Tag.dynamic_output_shape in func.tags:
-            raise
-        zeros, named = _mapped((args, kwargs), lambda tensor: torch.zeros(tensor.shape, dtype=tensor.dtype))
-        return _mapped(func(*zeros, **named), as_meta)

@@ -10,7 +10,7 @@ from torch import Tensor, fx
 from relprop.graph.nodes import BATCHES, TWIN, Size, shape_of, twin_of, value_of
 from relprop.graph.recording.assumptions import assume_even, assume_shape
 from relprop.graph.recording.record import Recording
-from relprop.graph.recording.recorder import CONSTANT
+from relprop.graph.recording.tape import CONSTANT
 
 aten = torch.ops.aten
 
