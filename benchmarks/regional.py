@@ -53,7 +53,7 @@ EARLIER: dict[str, tuple[str, ...]] = {
 """Places for the regions before the last one, in convolutional networks."""
 START_NAMES = ("logit", "softmax", "mean", "finer")
 ROWS = Path(__file__).parent / "rows"
-RATES = ((1.0, 0.0), (0.3, 0.0), (0.25, 0.0), (0.2, 0.0), (0.1, 0.0), (0.2, 0.5), (0.2, 1.0))
+RATES = ((1.0, 0.0), (0.3, 0.0), (0.3, 0.5), (0.3, 1.0), (0.1, 0.0))
 """False discovery rates and weights."""
 WEIGHTS = (1.0, 0.5, 0.0)
 

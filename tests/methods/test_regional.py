@@ -18,8 +18,8 @@ import relprop
 from relprop.errors import OptionError, TargetError, UnsupportedOpError
 from relprop.methods import make_method
 from relprop.ops.layout import SampleLayout
-from relprop.propagation.spread import DIRECTIONS, MANY, MODERATED, directions
-from relprop.rules.discoveries import by_chance, standing_out
+from relprop.propagation.spread import MANY, directions
+from relprop.rules.discoveries import CHEAP, COSTLY, by_chance, standing_out
 from relprop.rules.regional import Place, by_region
 from relprop.zoo import import_torchvision
 from tests.methods.models import Attending, Hidden, images, made
@@ -208,9 +208,9 @@ class Many(Small):
         self.head[-1] = nn.Linear(self.head[-1].in_features, classes)
 
 
-def gates_of(distance: np.ndarray, rate: float) -> np.ndarray:
+def gates_of(distance: np.ndarray, rate: float, freedom: int) -> np.ndarray:
     """The procedure of Benjamini and Hochberg, one rank at a time: how far each p lies below the last bar that one passes."""
-    p = 2 * scipy.stats.norm.sf(np.abs(distance))
+    p = 2 * scipy.stats.t.sf(np.abs(distance), freedom)
     bar = max(
         (rate * rank / len(p) for rank, value in enumerate(sorted(p), start=1) if value <= rate * rank / len(p)), default=0.0
     )
@@ -230,12 +230,13 @@ def gates_among(evidence: np.ndarray, along: list[np.ndarray], rate: float) -> n
     whole, apart = (np.mean([part(e) for e in along], 0) for part in (lambda e: e.sum(0) ** 2, lambda e: (e**2).sum(0)))
     some, gates = apart > 0, np.zeros(len(apart))
     common = apart * np.mean(whole[some] / apart[some]) if some.any() else apart
-    spread = np.sqrt((MODERATED * whole + (DIRECTIONS - MODERATED) * common) / DIRECTIONS)
-    gates[some] = gates_of(evidence.sum(0)[some] / spread[some], rate)
+    count, freedom = COSTLY.count, COSTLY.freedom
+    spread = np.sqrt((count * whole + (freedom - count) * common) / freedom)
+    gates[some] = gates_of(evidence.sum(0)[some] / spread[some], rate, freedom)
     return gates
 
 
-def with_random_weights(model: Small, count: int = MODERATED) -> Small:
+def with_random_weights(model: Small, count: int = COSTLY.count) -> Small:
     """The model with other weights in its last layer: as large as those of a logit minus the mean of the others."""
     other, last = copy.deepcopy(model), model.head[-1].weight.detach()
     rows = [last[c] - torch.stack([last[j] for j in range(len(last)) if j != c]).mean(0) for c in range(len(last))]
@@ -260,7 +261,7 @@ def test_what_does_not_stand_out_is_left_out(classes, hidden, rate, weight):
     explainer = relprop.Explainer(model, x, "rap-regional", weight=weight, false_discovery_rate=rate, **upper)
     found, kept = explainer(x, target), 0
     few = classes < MANY
-    other, ways = (with_random_weights(model), torch.eye(MODERATED)) if few else (model, directions(classes, MODERATED))
+    other, ways = (with_random_weights(model), torch.eye(COSTLY.count)) if few else (model, directions(classes, COSTLY.count))
     for b in range(3):
         along = [evidence_along(other, x[b], v, mean_gradient=hidden) for v in ways]
         for k in range(2):
@@ -280,14 +281,12 @@ def slowly_tested(model: Small, x: Tensor, target: int, rate: float) -> Tensor:
     """The map of one image: evidence is tested at the last value, and counted behind the layer below, one region at a time."""
     logits = model(x[None])[0].detach().numpy()
 
-    few = len(logits) < MANY
-    other, ways = (
-        (with_random_weights(model, DIRECTIONS), torch.eye(DIRECTIONS)) if few else (model, directions(len(logits), DIRECTIONS))
-    )
+    few, count = len(logits) < MANY, CHEAP.count
+    other, ways = (with_random_weights(model, count), torch.eye(count)) if few else (model, directions(len(logits), count))
     spread = np.sqrt(np.mean([evidence_along(other, x, v, mean_gradient=False).sum(0) ** 2 for v in ways], 0))
     own = evidence_along(model, x, torch.from_numpy(mixture(logits, target, "mean")), mean_gradient=False)
     gates, some = np.zeros(9), spread > 0
-    gates[some] = gates_of(own.sum(0)[some] / spread[some], rate)
+    gates[some] = gates_of(own.sum(0)[some] / spread[some], rate, CHEAP.freedom)
     with torch.no_grad():
         middle = F.relu(model.first(x[None]))[0]
         shares = contribution_matrix(model.second, middle) / model.second(middle[None]).flatten().numpy()
@@ -358,10 +357,10 @@ def test_where_nothing_tells_what_is_usual_all_evidence_counts(model, given):
 
 
 @settings(max_examples=60, deadline=None)
-@given(distance=st.floats(0, 1e6))
-def test_what_is_by_chance_is_as_of_normal_numbers(distance):
-    found = float(by_chance(torch.tensor(distance, dtype=torch.float64)))
-    assert math.isclose(found, 2 * scipy.stats.norm.sf(distance), rel_tol=1e-9, abs_tol=1e-12)
+@given(distance=st.floats(0, 1e6), freedom=st.sampled_from([2, 16, 64]))
+def test_what_is_by_chance_is_students(distance, freedom):
+    found = float(by_chance(torch.tensor(distance, dtype=torch.float64), freedom))
+    assert math.isclose(found, 2 * scipy.stats.t.sf(distance, freedom), rel_tol=1e-9, abs_tol=1e-12)
 
 
 def test_a_class_that_stands_out_nowhere_has_an_empty_map_and_a_note():
@@ -375,18 +374,24 @@ def test_a_class_that_stands_out_nowhere_has_an_empty_map_and_a_note():
 
 
 @settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 2**31), rate=st.floats(0.001, 1), size=st.floats(0.1, 10), regions=st.integers(1, 60))
-def test_regions_stand_out_as_benjamini_and_hochberg_say(seed, rate, size, regions):
+@given(
+    seed=st.integers(0, 2**31),
+    rate=st.floats(0.001, 1),
+    size=st.floats(0.1, 10),
+    regions=st.integers(1, 60),
+    freedom=st.sampled_from([4, 16, 64]),
+)
+def test_regions_stand_out_as_benjamini_and_hochberg_say(seed, rate, size, regions, freedom):
     source = torch.Generator().manual_seed(seed)
     evidence, spread = (torch.randn(2, 1, regions + 3, generator=source, dtype=torch.float64) for _ in range(2))
     evidence, spread = size * evidence, spread.abs()
     evidence[..., -3:], spread[..., -3:] = 0, 0  # regions without values are none
-    found = standing_out(evidence, spread, rate, SampleLayout(0), 2)
+    found = standing_out(evidence, spread, freedom, rate, SampleLayout(0), 2)
     for b in range(2):
-        expected = gates_of((evidence / spread)[b, 0, :-3].numpy(), rate)
+        expected = gates_of((evidence / spread)[b, 0, :-3].numpy(), rate, freedom)
         np.testing.assert_allclose(found[b, 0, :-3].numpy(), expected, atol=1e-9)
     assert not found[..., -3:].any()
-    assert not standing_out(0 * evidence, spread, 0.5, SampleLayout(0), 2).any()
+    assert not standing_out(0 * evidence, spread, freedom, 0.5, SampleLayout(0), 2).any()
 
 
 @pytest.mark.parametrize(("classes", "count"), [(100, 4), (1000, 4), (5, 4)])

@@ -39,7 +39,7 @@ def build_rap_regional(  # noqa: PLR0913 - options by keyword
     blocks: int | None = None,
     layer: str | None = None,
     weight: float | None = None,
-    false_discovery_rate: float = 0.25,
+    false_discovery_rate: float = 0.3,
     add: SumName = "positive",
     constants: ConstantsName = "leave out",
     input_rule: Literal["zbox", "rap"] = "zbox",

@@ -34,6 +34,7 @@ from relprop.propagation.roles import Roles
 from relprop.propagation.schedule import Schedule, make_schedule
 from relprop.propagation.step import Step
 from relprop.rules.affine import unchanged
+from relprop.rules.discoveries import CHEAP, COSTLY, Directions
 from relprop.rules.regional import RegionRule
 from relprop.rules.rule import Rule
 from relprop.text import draw_table, html_table
@@ -84,6 +85,11 @@ class Plan:
     def region_rule(self) -> RegionRule:
         """How evidence is counted by region."""
         return self.method.regional.rule  # pyright: ignore[reportOptionalMemberAccess]
+
+    @property
+    def directions(self) -> Directions:
+        """What tells how far evidence spreads where it is tested."""
+        return COSTLY if self.tested is self.regions else CHEAP
 
     @cached_property
     def layers(self) -> Mapping[str, fx.Node]:

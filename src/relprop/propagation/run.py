@@ -173,7 +173,8 @@ class Run:
         """Evidence as far as its region counts, and the sum of the rest, ``(batch,)``."""
         rule = self.plan.region_rule
         region = evidence.sum(place.channels, keepdim=True)
-        kept = evidence * standing_out(region, spread, rule.false_discovery_rate, place.layout, self.batch)
+        freedom, rate = self.plan.directions.freedom, rule.false_discovery_rate
+        kept = evidence * standing_out(region, spread, freedom, rate, place.layout, self.batch)
         return kept, place.layout.sum(evidence - kept, self.batch) if rule.conserves else 0.0
 
     def _batch_first(self, leaf: fx.Node, relevance: Tensor) -> Tensor:

@@ -18,12 +18,8 @@ from relprop.targets import Aim
 
 MANY = 100
 """From so many classes, or features of the last layer, on what is usual can be told: of fewer, the explained class makes most of it."""
-DIRECTIONS = 64
-"""How many directions, or random weights, tell the spread where a linear head alone follows the regions, as they cost little there."""
-MODERATED = 4
-"""How many there are elsewhere, where each costs a pass through more of the model; what the regions have in common stands for the others."""
 TOGETHER = 16
-"""How many take their way at once: it bounds the memory."""
+"""How many directions take their way at once: it bounds the memory."""
 
 
 def measure_spread(run: Run, question: Question) -> tuple[Tensor | None, int | None]:
@@ -59,8 +55,8 @@ class _Test:
 
     @property
     def passes(self) -> int:
-        """How many directions there are: where a linear head alone lies behind the value a pass costs little."""
-        return MODERATED if self.tested is self.run.plan.regions else DIRECTIONS
+        """How many directions there are."""
+        return self.run.plan.directions.count
 
     def spread_of_classes(self, output: Tensor, aim: Aim) -> Tensor:
         """The spread over the classes, in units of an aim."""
@@ -91,6 +87,7 @@ class _Test:
         and is far steadier; times the mean ratio of the two it is what the regions have in common, and counts as so many directions as lack.
         """
         run, place, weigh = self.run, self.run.place(self.tested), self.run.plan.region_rule.weigh
+        count, freedom = run.plan.directions.count, run.plan.directions.freedom
 
         def squares(start: Tensor) -> tuple[Tensor, Tensor]:
             evidence = weigh(run.arriving(start, others), place)
@@ -100,7 +97,7 @@ class _Test:
         ratio = whole / apart.clamp(min=torch.finfo(apart.dtype).tiny)
         mean = place.layout.sum(ratio, run.batch) / place.layout.sum((apart > 0).to(apart), run.batch).clamp(min=1)
         common = apart * place.layout.spread(mean, apart)
-        return ((common * (DIRECTIONS - self.passes) + whole * self.passes) / DIRECTIONS).sqrt()
+        return ((common * (freedom - count) + whole * count) / freedom).sqrt()
 
 
 def _head(run: Run) -> Step | None:
