@@ -13,6 +13,7 @@ from relprop.ops.op import Role
 from relprop.propagation.regions import Regions
 from relprop.propagation.run import Run
 from relprop.propagation.step import Step
+from relprop.rules.regional import Place
 from relprop.rules.starts import Start, start_of
 from relprop.targets import Aim
 
@@ -81,23 +82,29 @@ class _Test:
         return self._spread(torch.eye(self.passes).to(output).unsqueeze(1) * output, others)
 
     def _spread(self, starts: Tensor, others: Mapping[fx.Node, Tensor]) -> Tensor:
-        """The standard deviation of the evidence over some starts, moderated as by Smyth (2004) where they are few.
+        """The standard deviation of the evidence over some starts, moderated where they are fewer than its degrees of freedom."""
+        run, place, rule = self.run, self.run.place(self.tested), self.run.plan.region_rule
+        moderated = self.passes < run.plan.directions.freedom
 
-        The mean square in a region, of few directions, is rough. That of its channels apart, ``Σ_k r_pk²``, leaves their correlation out
-        and is far steadier; times the mean ratio of the two it is what the regions have in common, and counts as so many directions as lack.
+        def squares(start: Tensor) -> tuple[Tensor, ...]:
+            evidence = rule.weigh(run.arriving(start, others), place)
+            whole = evidence.sum(place.channels, keepdim=True).square()
+            return (whole, evidence.square().sum(place.channels, keepdim=True)) if moderated else (whole,)
+
+        whole, *apart = (part.mean(0) for part in torch.func.vmap(squares, chunk_size=TOGETHER)(starts))
+        return (self._moderated(whole, apart[0], place) if apart else whole).sqrt()
+
+    def _moderated(self, whole: Tensor, apart: Tensor, place: Place) -> Tensor:
+        """The mean square of few directions, moderated as by Smyth (2004).
+
+        That of a region, ``whole``, is rough. That of its channels apart, ``Σ_k r_pk²``, leaves their correlation out and is far steadier;
+        times the mean ratio of the two it is what the regions have in common, and counts as so many directions as lack.
         """
-        run, place, weigh = self.run, self.run.place(self.tested), self.run.plan.region_rule.weigh
-        count, freedom = run.plan.directions.count, run.plan.directions.freedom
-
-        def squares(start: Tensor) -> tuple[Tensor, Tensor]:
-            evidence = weigh(run.arriving(start, others), place)
-            return evidence.sum(place.channels, keepdim=True).square(), evidence.square().sum(place.channels, keepdim=True)
-
-        whole, apart = (part.mean(0) for part in torch.func.vmap(squares, chunk_size=TOGETHER)(starts))
+        batch, freedom = self.run.batch, self.run.plan.directions.freedom
         ratio = whole / apart.clamp(min=torch.finfo(apart.dtype).tiny)
-        mean = place.layout.sum(ratio, run.batch) / place.layout.sum((apart > 0).to(apart), run.batch).clamp(min=1)
+        mean = place.layout.sum(ratio, batch) / place.layout.sum((apart > 0).to(apart), batch).clamp(min=1)
         common = apart * place.layout.spread(mean, apart)
-        return ((common * (freedom - count) + whole * count) / freedom).sqrt()
+        return (common * (freedom - self.passes) + whole * self.passes) / freedom
 
 
 def _head(run: Run) -> Step | None:

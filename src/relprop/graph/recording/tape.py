@@ -1,6 +1,7 @@
 """The tape: the graph of what was recorded so far, and what is known of the tensors that the model holds."""
 
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any
 
 import torch
@@ -82,7 +83,7 @@ class Tape:
 
     def added_since(self, size: int) -> list[fx.Node]:
         """The nodes since the graph had so many, the last one first."""
-        return [node for node, _ in zip(reversed(self.graph.nodes), range(len(self.graph.nodes) - size), strict=False)]
+        return list(islice(reversed(self.graph.nodes), len(self.graph.nodes) - size))
 
     def erase(self, nodes: Iterable[fx.Node]) -> None:
         """Take nodes back, each after those that read it."""
