@@ -433,8 +433,7 @@ class Explainer(nn.Module):
 
     def _assembled(self, request: Request, answer: Answer, read: Planned) -> Explanation:
         given, answer = request.given, answer.map(self._returned)
-        kept = answer.conserved
-        missed = () if kept is None else note_on_conservation(given, answer.relevance, answer.absorbed, kept)
+        missed = note_on_conservation(given, answer)
         return Explanation(
             relevance=given.restore(_by_sample(given, answer)),
             logits=answer.question.logits + reading_of(request.target).reference,
@@ -446,6 +445,7 @@ class Explainer(nn.Module):
             layers=answer.layers,
             method=self.method.name,
             notes=tuple(dict.fromkeys([*read.plan.notes, *answer.notes, *missed])),
+            conserved=answer.conserved,
             completeness_error=answer.completeness_error,
             activation="sigmoid" if answer.question.asked.kind == "label" else read.captured.activation,
             labels=read.captured.labels,

@@ -41,7 +41,7 @@ class Explanation(Generic[Relevance]):
             of its module.
         target: The explained classes, ``(B,)`` or ``(B, K)``; None where something else was explained.
         absorbed: The absorbed relevance, ``(B,)`` or ``(B, K)``: what constants (a class token, say) received, and what no operand
-            received. Conserving methods: ``relevance.sum() + absorbed`` of each map is the explained logit.
+            received. Conserving methods: ``relevance.sum() + absorbed`` of each map is ``conserved``.
         inputs: What was explained, structured like ``relevance``.
         layers: Relevance at the outputs of the modules asked for, by module path.
         method: The name of the method.
@@ -53,6 +53,8 @@ class Explanation(Generic[Relevance]):
         meaning: What positive and negative relevance say, in the method's words.
         value: The explained numbers, ``(B,)`` or ``(B, K)``: the logit of the class, or what the target asks for; None where
             ``output_relevance`` was given.
+        conserved: What ``relevance.sum() + absorbed`` of each map promises to be, ``(B,)`` or ``(B, K)``: ``value``, or what the method's start
+            makes of it, such as the logit minus the mean of the others; None for methods that promise nothing.
         words: What was explained, in words, one text per sample; empty where ``output_relevance`` was given.
     """
 
@@ -69,6 +71,7 @@ class Explanation(Generic[Relevance]):
     labels: tuple[str, ...] | None = None
     meaning: Meaning = UNSAID
     value: Tensor | None = None
+    conserved: Tensor | None = None
     words: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -237,7 +240,8 @@ class Answer:
         layers: Relevance at the outputs of modules, by path.
         completeness_error: See :class:`Explanation`.
         notes: What the user should know.
-        conserved: What relevance and absorbed relevance promise to add up to, ``(B,)`` or ``(B, K)``; None without a promise.
+        conserved: See :class:`Explanation`.
+        magnitude: ``Σ|R|`` of the relevance of the output, ``(B,)`` or ``(B, K)``, against which what misses ``conserved`` is measured.
     """
 
     relevance: Sequence[Tensor]
@@ -247,6 +251,7 @@ class Answer:
     completeness_error: Tensor | None = None
     notes: tuple[str, ...] = ()
     conserved: Tensor | None = None
+    magnitude: Tensor | None = None
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Answer":
         """Apply ``function``, such as a cast, to every floating tensor but the question's relevance of the output."""
@@ -262,12 +267,13 @@ class Answer:
             layers={path: function(part) for path, part in self.layers.items()},
             completeness_error=changed(self.completeness_error),
             conserved=changed(self.conserved),
+            magnitude=changed(self.magnitude),
         )
 
 
 def tensors_of(explanation: Explanation) -> dict[str, Any]:
     """Return the fields of an explanation that are tensors, or structures of them, by name."""
-    names = ("relevance", "inputs", "logits", "absorbed", "target", "layers", "completeness_error", "value")
+    names = ("relevance", "inputs", "logits", "absorbed", "target", "layers", "completeness_error", "value", "conserved")
     return {name: getattr(explanation, name) for name in names}
 
 

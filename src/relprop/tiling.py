@@ -219,6 +219,7 @@ def _blended(grid: _Grid, inputs: Tensor, parts: Iterator[Explanation[Tensor]], 
         logits=mean,
         absorbed=absorbed,
         value=value,
+        conserved=None,
         completeness_error=missing,
         notes=(*cast("Explanation[Tensor]", first).notes, _note(grid, values)),
     )

@@ -115,7 +115,7 @@ def check_rows(found, samples, maps, model, output, aims):
         scores, _ = metric(name, **options).score(
             relevance=maps.relevance,
             absorbed=maps.absorbed,
-            value=value,
+            conserved=value,
             inputs=inputs,
             target=torch.zeros(len(inputs), dtype=torch.long),
             model=number,
@@ -231,6 +231,21 @@ def test_conservation_is_that_of_the_explained_number(world, target):
             expected = abs(total - value) / max(1, abs(value))
             np.testing.assert_allclose(row["scores"]["conservation_error"], expected, rtol=1e-3, atol=1e-5)
             assert method == "gradient" or expected < 1e-3
+
+
+@pytest.mark.parametrize("method", ["rap-regional", "clrp", "sglrp"])
+def test_conservation_is_that_of_the_contrast_where_a_method_explains_one(world, method):
+    found = one_map(world, method)
+    assert float((found.conserved - found.value).abs()) > 0.01  # ten times what the metric may miss
+    evaluate(evaluation(world, methods=(method,), metrics=("conservation",), limit=1))
+    (row,) = rows(world / "results")
+    assert row["scores"]["conservation_error"] < 1e-3
+
+
+def one_map(world, method):
+    loaded = load(f"{world / 'm.py'}:small")
+    sample = next(iter(open_dataset(f"folder:{world / 'images'}", masks=world / "masks").samples(loaded.preprocessing)))
+    return relprop.explain(loaded.model, sample.image[None], method=method)
 
 
 def test_stability_and_randomization_keep_what_is_explained(world):

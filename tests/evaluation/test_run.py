@@ -66,7 +66,7 @@ def test_rows_are_those_of_the_metrics_one_image_at_a_time(world):
         tensors = {
             "relevance": explanation.relevance,
             "absorbed": explanation.absorbed,
-            "value": explanation.value,
+            "conserved": explanation.value if explanation.conserved is None else explanation.conserved,
             "target": explanation.target,
             "inputs": inputs,
             "mask": sample.object_mask()[None],

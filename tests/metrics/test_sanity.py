@@ -141,7 +141,9 @@ def test_cosine_convergence_is_that_of_two_vector_jacobian_products() -> None:
 
 def test_conservation_error_by_hand() -> None:
     relevance = torch.tensor([[[[1.0, 2.0]]], [[[10.0, 0.0]]]])
-    rows = metric("conservation").update(relevance=relevance, absorbed=torch.tensor([0.5, 5.0]), value=torch.tensor([4.0, 20.0]))
+    rows = metric("conservation").update(
+        relevance=relevance, absorbed=torch.tensor([0.5, 5.0]), conserved=torch.tensor([4.0, 20.0])
+    )
     assert rows["conservation_error"].tolist() == [0.125, 0.25]
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 import relprop
 from relprop.graph.nodes import module_outputs
+from relprop.rules.starts import STARTS
 
 TIGHT = {"rtol": 1e-9, "atol": 1e-10}
 
@@ -142,10 +143,13 @@ def probe(
     return Probe(module, inputs, output, at[:-1], at[-1], explanation.absorbed, explainer, model, x)
 
 
-def check_conservation(explanation: relprop.Explanation, tolerance: float = 1e-9) -> None:
-    explained = explanation.logits.gather(1, explanation.target.reshape(len(explanation.logits), -1)).reshape(
-        explanation.target.shape
-    )
+def check_conservation(explanation: relprop.Explanation, tolerance: float = 1e-9, start: str = "logit") -> None:
+    """Relevance and what is absorbed add up to what a start gives."""
+    aims = explanation.target.reshape(len(explanation.logits), -1)
+    given = [sum(f * r.sum(1) for f, r in STARTS[start](explanation.logits, aim)) for aim in aims.unbind(1)]
+    explained = torch.stack(given, 1).reshape(explanation.target.shape)
+    if explanation.conserved is not None:
+        torch.testing.assert_close(explanation.conserved, explained)
     parts = explanation.relevance if isinstance(explanation.relevance, tuple) else (explanation.relevance,)
     total = explanation.absorbed + sum(p.flatten(explanation.target.dim()).sum(-1) for p in parts)
     assert (total - explained).abs().max() <= tolerance * max(1.0, explained.abs().max()), (total, explained)

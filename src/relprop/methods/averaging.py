@@ -281,5 +281,6 @@ def _mean(answers: Sequence[Answer]) -> Answer:
         layers={path: mean([a.layers[path] for a in answers]) for path in first.layers},
         completeness_error=optional([a.completeness_error for a in answers]),
         conserved=optional([a.conserved for a in answers]),
+        magnitude=optional([a.magnitude for a in answers]),
         notes=tuple(dict.fromkeys(note for a in answers for note in a.notes)),
     )

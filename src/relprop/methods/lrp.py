@@ -26,7 +26,7 @@ def _method(name: str, table: dict[Role | str, Rule], shared: Shared, epsilon: f
     general, with_attention = (additions(add, shared.constants, epsilon) for add in split_choices(shared.add))
     table |= general | attention_weights(shared.attention, table[Role.DENSE])
     parts["with_attention"] = with_attention if shared.add == "usual" else {}
-    return Method(name, table, start=STARTS[shared.start], conserves=shared.start == "logit", **parts)
+    return Method(name, table, start=STARTS[shared.start], **parts)
 
 
 def _single(name: str, rule: Rule, shared: Shared, epsilon: float = _EPSILON, **others: Rule) -> Method:

@@ -45,17 +45,15 @@ def build_rap(
     rules[Role.INPUT] = zbox(shares_all=True) if input_rule == "zbox" else rules[Role.CONV]
     rules[Role.OUTPUT] = epsilon(0.0, "leave out") if start == "signed" else absolute()
     rules |= additions(add, constants)
-    contrasts = start in STARTS
     kinds: tuple[Role | str, ...] = (Role.DENSE, Role.ATTENTION, Role.PRODUCT)
     of_tokens: dict[Role | str, Rule] = dict.fromkeys(kinds, rap(variant, "dense", reached=True))
     return Method(
         "rap",
         rules,
         with_lookups={**of_tokens} if variant == "paper" else {},
-        start=STARTS[start if contrasts else "logit"],
+        start=STARTS[start if start in STARTS else "logit"],
         bounds=input_bounds("rap", low, high),
         precision=torch.float64 if variant == "released" else torch.float32,
-        conserves=not contrasts,
         of_class=start != "absolute",
     )
 

@@ -84,7 +84,6 @@ def build_rap_regional(  # noqa: PLR0913 - options by keyword
         name="rap-regional",
         start=STARTS[start],
         regional=flattened if upper == "gradient" else _counted(upper, rule, depth, blocks, layer, flattened),
-        conserves=start == "logit",
         of_class=True,
     )
 

@@ -121,7 +121,6 @@ def _ruled(base: Method, name: str, content: Mapping[str, Any]) -> Method:
     plain = {key: content[key] for key in ("fold_batchnorm", "conserves") if key in content}
     if "start" in content:
         plain["start"] = _start(content["start"])
-        plain.setdefault("conserves", content["start"] == "logit")
         plain |= {"meaning": CONTRAST} if plain["start"] in CONTRASTIVE else {}
     return replace(base, name=name, bounds=bounds, **plain, **changes)
 

@@ -26,7 +26,7 @@ def _build(name: str, shared: Shared, norm: NormName) -> tuple[Method, Rule]:
     # by default sums split by signed value, as published, in models with attention too
     table |= additions(split_choices(shared.add)[0], shared.constants, shared.epsilon)
     by_op = linear_norms(shared.epsilon) if norm == "linear" else {}
-    return Method(name, table, by_op=by_op, start=STARTS[shared.start], conserves=shared.start == "logit"), rule
+    return Method(name, table, by_op=by_op, start=STARTS[shared.start]), rule
 
 
 @sharing(without=("attention",), epsilon=0.0)

@@ -25,7 +25,7 @@ class Need(StrEnum):
     ABSORBED = "absorbed"  # (B,)
     LOGITS = "logits"  # (B, C)
     TARGET = "target"  # (B,), the explained classes
-    VALUE = "value"  # (B,), the explained numbers
+    CONSERVED = "conserved"  # (B,), what relevance and absorbed relevance should add up to
     MASK = "mask"  # (B, H, W), of the object
     PARTS = "parts"  # (B, H, W), numbered regions: the cells of a mosaic, the parts of an object; 0 for none
     SCENES = "scenes"  # one relprop.metrics.parts.Scene per image
@@ -38,10 +38,10 @@ class Need(StrEnum):
     MAKE_EXPLAIN = "make_explain"  # module → its explain function
 
 
-OF_EXPLANATION = frozenset({Need.RELEVANCE, Need.ABSORBED, Need.LOGITS, Need.TARGET, Need.VALUE})
+OF_EXPLANATION = frozenset({Need.RELEVANCE, Need.ABSORBED, Need.LOGITS, Need.TARGET, Need.CONSERVED})
 """The needs met by the explanation of the images, which all metrics of a run share."""
 
-OF_ANY_TARGET = frozenset({Need.RELEVANCE, Need.ABSORBED, Need.VALUE, Need.MASK, Need.PARTS, Need.INPUTS, Need.SEEDS})
+OF_ANY_TARGET = frozenset({Need.RELEVANCE, Need.ABSORBED, Need.CONSERVED, Need.MASK, Need.PARTS, Need.INPUTS, Need.SEEDS})
 """The needs of a metric that asks the model nothing, and so suits any target."""
 
 

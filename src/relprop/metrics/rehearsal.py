@@ -78,7 +78,7 @@ def _batch() -> dict[str, Any]:
         Need.ABSORBED: torch.zeros(_IMAGES),
         Need.LOGITS: logits,
         Need.TARGET: target,
-        Need.VALUE: logits.gather(1, target[:, None])[:, 0],
+        Need.CONSERVED: logits.gather(1, target[:, None])[:, 0],
         Need.MASK: mask,
         Need.PARTS: mask.to(torch.uint8),
         Need.SCENES: [_Scene(image) for image in inputs],

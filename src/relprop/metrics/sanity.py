@@ -126,20 +126,21 @@ def cosine_convergence_update(inputs: Tensor, model: Model, explain_layers: Expl
     return {"cosine_convergence_curve": curve, "cosine_convergence": curve[:, -1]}
 
 
-def conservation_update(relevance: Tensor, absorbed: Tensor, value: Tensor) -> Statistics:
-    """Return the conservation error ``|Σ relevance + absorbed − value| / max(1, |value|)``.
+def conservation_update(relevance: Tensor, absorbed: Tensor, conserved: Tensor) -> Statistics:
+    """Return the conservation error ``|Σ relevance + absorbed − conserved| / max(1, |conserved|)``.
 
     Args:
         relevance: ``(B, …)``.
         absorbed: ``(B,)``: relevance absorbed by constants or biases.
-        value: ``(B,)``, the explained numbers: logits of classes, or what another target asks for, ``explanation.value``.
+        conserved: ``(B,)``, what they should add up to: ``explanation.conserved``, such as the logit minus the mean of the others where the
+            method explains that, or of a method that promises nothing the explained number itself, ``explanation.value``.
 
     Returns:
         ``conservation_error`` ``(B,)``.
     """
-    value = wide(value)
+    conserved = wide(conserved)
     total = wide(relevance.flatten(1)).sum(1) + wide(absorbed)
-    return {"conservation_error": (total - value).abs() / value.abs().clamp(min=1)}
+    return {"conservation_error": (total - conserved).abs() / conserved.abs().clamp(min=1)}
 
 
 def _similar(meaning: str, *, curves: bool) -> tuple[Value, ...]:
@@ -185,8 +186,8 @@ COSINE_CONVERGENCE = MetricSpec(
 )
 CONSERVATION = MetricSpec(
     name="conservation",
-    values=(Value("conservation_error", "lower", 0, float("inf"), "|Σ relevance + absorbed − value| / max(1, |value|)"),),
-    needs=(Need.RELEVANCE, Need.ABSORBED, Need.VALUE),
+    values=(Value("conservation_error", "lower", 0, float("inf"), "|Σ relevance + absorbed − conserved| / max(1, |conserved|)"),),
+    needs=(Need.RELEVANCE, Need.ABSORBED, Need.CONSERVED),
     update=conservation_update,
     compute=identity,
     source="Bach et al., On Pixel-Wise Explanations by Layer-Wise Relevance Propagation, PLOS ONE 2015, Eq. 2",

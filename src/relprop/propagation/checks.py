@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from relprop.errors import RelevanceError
+from relprop.explanation import Answer
 from relprop.inputs import Inputs, Request
 from relprop.propagation.composite import Composite
 from relprop.propagation.plan import Plan
@@ -72,10 +73,13 @@ def note_on_classes(method: Composite) -> tuple[str, ...]:
     )
 
 
-def note_on_conservation(given: Inputs, maps: Sequence[Tensor], absorbed: Tensor, wanted: Tensor) -> tuple[str, ...]:
-    """A note on maps that, with the absorbed relevance, miss the explained output ``wanted`` by more than one percent."""
-    found = torch.stack([part.sum(-1) for part in _flat(given, maps, absorbed.dim())]).sum(0) + absorbed
-    missed, size = (found - wanted).abs(), wanted.abs()
+def note_on_conservation(given: Inputs, answer: Answer) -> tuple[str, ...]:
+    """A note on maps that, with the absorbed relevance, miss what they promise by more than one percent of the relevance of the output."""
+    wanted, size, absorbed = answer.conserved, answer.magnitude, answer.absorbed
+    if wanted is None or size is None:
+        return ()
+    found = torch.stack([part.sum(-1) for part in _flat(given, answer.relevance, absorbed.dim())]).sum(0) + absorbed
+    missed = (found - wanted).abs()
     rounding = torch.finfo(wanted.dtype).eps * float(size.max())
     if not bool((missed > size * _MISSED + rounding).any()):
         return ()

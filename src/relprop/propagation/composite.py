@@ -47,7 +47,7 @@ class Composite:
         fold_batchnorm: Whether BatchNorm folds into the layer before it.
         bounds: Bounds of the model's input for the z-box rule, or None for those of every sample.
         precision: The lowest precision that it computes in, at least that of its rules; models of a lower one are raised to it.
-        conserves: Whether the relevance of the inputs and the absorbed relevance add up to the explained logit.
+        conserves: Whether the relevance of the inputs and the absorbed relevance add up to what the start gives: the logit, or a contrast.
         of_class: Whether maps of different classes differ; if not, an explanation of several classes says so.
         meaning: What its positive and negative values say, for the legends of pictures.
         needs: What a model must have, or None for any model.

@@ -55,8 +55,11 @@ def explain(plan: Plan, request: Request) -> Answer:
         *note_on_zeros(request.given, parts, absorbed, chosen=spread is not None),
         *alike,
     )
-    explained = torch.stack([start.reshape(*absorbed.shape, -1).sum(-1) * factor for factor, start in starts]).sum(0)
-    return Answer(parts, absorbed, question, at_layers, notes=notes, conserved=explained if plan.method.conserves else None)
+    if not plan.method.conserves:
+        return Answer(parts, absorbed, question, at_layers, notes=notes)
+    given = [start.reshape(*absorbed.shape, -1) * factor for factor, start in starts]
+    conserved, magnitude = (torch.stack([part.sum(-1) for part in of]).sum(0) for of in (given, [part.abs() for part in given]))
+    return Answer(parts, absorbed, question, at_layers, notes=notes, conserved=conserved, magnitude=magnitude)
 
 
 def trace(plan: Plan, request: Request) -> Trace:

@@ -29,7 +29,8 @@ class Explained:
     """The explanations of some images, in the block's order, and the seconds per image.
 
     ``logits`` and ``probabilities`` are there where the output holds those of classes, ``target`` where a class is explained, whatever else
-    the target names; ``value`` is the explained number, and ``words`` say what it is.
+    the target names; ``conserved`` is what relevance and absorbed relevance should add up to: what the method promises, or
+    else the explained number. ``words`` say what is explained.
     """
 
     relevance: Tensor
@@ -37,7 +38,7 @@ class Explained:
     logits: Tensor | None
     probabilities: Tensor | None
     target: Tensor | None
-    value: Tensor | None
+    conserved: Tensor | None
     words: tuple[str, ...]
     seconds: float = 0.0
 
@@ -102,7 +103,8 @@ class Unit:
         logits = (found.logits, found.probabilities) if self.asking.of_classes else (None, None)
         labels = [self.asking.class_of(self.samples[index]) for index in part]
         classes = torch.tensor(labels) if found.target is None and self.asking.labeled else found.target
-        return Explained(found.relevance, found.absorbed, *logits, classes, found.value, found.words)
+        conserved = found.value if found.conserved is None else found.conserved
+        return Explained(found.relevance, found.absorbed, *logits, classes, conserved, found.words)
 
     def fixed(self, part: list[int]) -> Fixed:
         """Return the target of some images, with the choices that it makes on them."""
@@ -274,7 +276,7 @@ NEEDS: Mapping[Need, Callable[[Unit, list[int]], Any]] = {
     Need.ABSORBED: lambda unit, part: unit.stacked("absorbed", part),
     Need.LOGITS: lambda unit, part: unit.stacked("logits", part),
     Need.TARGET: lambda unit, part: unit.stacked("target", part),
-    Need.VALUE: lambda unit, part: unit.stacked("value", part),
+    Need.CONSERVED: lambda unit, part: unit.stacked("conserved", part),
     Need.MASK: lambda unit, part: unit.masks(part),
     Need.PARTS: lambda unit, part: unit.parts(part),
     Need.SCENES: lambda unit, part: unit.scenes(part),
