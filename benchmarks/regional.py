@@ -5,6 +5,7 @@
     python benchmarks/regional.py rates --weights WEIGHTS --data DATA --results FOLDER [--models NAME …] [--images N] [--mosaics N]
     python benchmarks/regional.py places --weights WEIGHTS --data DATA --results FOLDER [--models NAME …] [--images N] [--mosaics N]
     python benchmarks/regional.py test --weights WEIGHTS --data DATA --results FOLDER [--models NAME …] [--methods NAME …]
+    python benchmarks/regional.py objects --weights WEIGHTS --data DATA --results FOLDER [--models NAME …] [--methods NAME …]
     python benchmarks/regional.py named --data DATA --results FOLDER
     python benchmarks/regional.py page --results FOLDER
 
@@ -13,6 +14,7 @@
 Finished parts are kept in FOLDER, so a run that was stopped goes on. RAP's way back is linear in the relevance of the regions, so the
 maps of all weights follow from those of weight 1 and 0, and all starts share one forward pass; both with a false discovery rate of 1.
 ``screen`` looks at evidence with weight 1; ``rates`` tries rates and weights with all other choices made, ``places`` where regions are.
+``objects`` compares all methods of propagation on every photo of the second half that shows an animal and something else.
 ``named`` tells the photos of ``benchmarks/rows`` whose explained class is one of the annotated animal's from the others.
 """
 
@@ -255,18 +257,19 @@ def search(options: argparse.Namespace) -> None:
 
 # --- the test ---------------------------------------------------------------------------------------------------------------------
 
-METHODS: dict[str, tuple[str, dict[str, Any]]] = {
-    "rap": ("rap", {}),
-    "rap, signed": ("rap", {"start": "signed"}),
-    "rap-regional": ("rap-regional", {}),
-    "epsilon-plus": ("epsilon-plus", {}),
-    "grad-cam": ("grad-cam", {}),
-    "attnlrp": ("attnlrp", {}),
-    "transformer-attribution": ("transformer-attribution", {}),
-}
-"""The methods that are compared, by label."""
 _LOCAL = ("epsilon-plus", "grad-cam")
 _TOKENS = ("attnlrp", "transformer-attribution")
+_OF_ATTENTION = (*_TOKENS, "cp-lrp")
+_LRP = (
+    *("lrp-epsilon", "lrp-gamma", "lrp-zplus", "lrp-alpha2-beta1", "deep-taylor", "excitation-backprop", "epsilon-plus-flat"),
+    *("epsilon-alpha2-beta1", "epsilon-alpha2-beta1-flat", "epsilon-gamma-box", "reslrp", "clrp", "sglrp", "abslrp", "rsp"),
+)
+METHODS: dict[str, tuple[str, dict[str, Any]]] = {
+    "rap, signed": ("rap", {"start": "signed"}),
+    "rap, clrp": ("rap", {"start": "clrp"}),
+    **{name: (name, {}) for name in ("rap", "rap-regional", "attribution-equilibrium", *_LOCAL, *_LRP, *_OF_ATTENTION)},
+}
+"""The methods that are compared, by label."""
 
 Explain = Callable[[Tensor, Tensor], Tensor]
 """Inputs, target ``(B,)`` or ``(B, T)`` → maps ``(B, H, W)`` or ``(B, T, H, W)``."""
@@ -319,11 +322,10 @@ def _mosaics(who: Subject, explain: Explain, options: argparse.Namespace) -> Any
     return {"mosaic": [in_cells(maps[i], torch.arange(4)) for i in range(len(maps))]}
 
 
-def _two_objects(who: Subject, explain: Explain, options: argparse.Namespace) -> Any:  # noqa: ANN401 - rows
-    """The share of the positive relevance of all objects that the explained one has."""
-    found = who.two_objects()[: options.pairs]
-    maps = explain(torch.stack([f[0].image for f in found]), torch.tensor([f[3] for f in found]))
-    own, every = (torch.stack([f[i] for f in found]) for i in (1, 2))
+def _two_objects(who: Subject, label: str) -> Any:  # noqa: ANN401 - rows
+    """The share of the positive relevance of all objects that the explained one has, and of their area."""
+    images, own, every, target = (torch.stack(part) for part in zip(*who.two_objects, strict=True))
+    maps = explain_by(who.captured, label)(images, target)
     return {"right": on_object(maps, own, every), "area": on_object(torch.ones_like(maps), own, every)}
 
 
@@ -358,12 +360,20 @@ def test(options: argparse.Namespace) -> None:
             parts: dict[str, Callable[[], Any]] = {
                 "single": partial(_single, who, explain, label, options),
                 "mosaics": partial(_mosaics, who, explain, options),
-                "pairs": partial(_two_objects, who, explain, options),
                 "cascade": partial(_cascade, who, explain, label, options),
                 "gae": partial(_gae, who, explain, options),
             }
             for part in options.parts or parts:
                 stored(options.results / "test" / f"{name}--{label}--{part}.json", parts[part])
+
+
+def objects(options: argparse.Namespace) -> None:
+    """Measure which of two objects the maps of the second half show."""
+    for name in options.models:
+        who = subject(name, options.weights, options.data, 1)
+        for label in options.methods or METHODS:
+            if name == "deit_tiny" or label not in _OF_ATTENTION:
+                stored(options.results / "objects" / f"{name}--{label}.json", partial(_two_objects, who, label))
 
 
 def named(options: argparse.Namespace) -> None:
@@ -388,7 +398,7 @@ def page(options: argparse.Namespace) -> None:
     write(options.results)
 
 
-STEPS = {**dict.fromkeys(SEARCHES, search), "test": test, "named": named, "page": page}
+STEPS = {**dict.fromkeys(SEARCHES, search), "test": test, "objects": objects, "named": named, "page": page}
 
 
 def main() -> None:
@@ -400,14 +410,13 @@ def main() -> None:
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS)
     parser.add_argument("--methods", nargs="+", choices=METHODS)
-    parser.add_argument("--parts", nargs="+", choices=("single", "mosaics", "pairs", "cascade", "gae"))
+    parser.add_argument("--parts", nargs="+", choices=("single", "mosaics", "cascade", "gae"))
     counts = {
         "images": 24,
         "mosaics": 8,
         "shuffled": 8,
         "targets": 2,
         "curves": 12,
-        "pairs": 12,
         "cascade": 4,
         "layers": 5,
         "groups": 4,

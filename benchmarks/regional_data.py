@@ -101,12 +101,13 @@ class Subject:
         random.Random(0).shuffle(mine)
         return mine
 
-    def two_objects(self) -> list[tuple[Sample, Tensor, Tensor, int]]:
-        """Photos with an animal and something else: the sample, the animal's pixels, those of all objects, and the class to explain.
+    @cached_property
+    def two_objects(self) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """Photos with an animal and something else: the input, the animal's pixels, those of all objects, and the class to explain.
 
         That is the likeliest of the animal's classes.
         """
-        found = list[tuple[Sample, Tensor, Tensor, int]]()
+        found = list[tuple[Tensor, Tensor, Tensor, Tensor]]()
         for sample in self.samples(self.voc(single=False)):
             with torch.no_grad():
                 logits = self.model(sample.image[None])[0]
@@ -115,7 +116,7 @@ class Subject:
                 known = self.classes_of(VOC_CLASSES[label])
                 own = sample.object_mask(label) == 1
                 if known and len(sample.labels) > 1 and bool(own.any()) and bool((every & ~own).any()):
-                    found.append((sample, own, every, max(known, key=lambda c: float(logits[c]))))
+                    found.append((sample.image, own, every, torch.tensor(max(known, key=lambda c: float(logits[c])))))
         return found
 
     def classes_of(self, animal: str) -> Sequence[int]:

@@ -72,7 +72,6 @@ MEASURES: dict[str, tuple[Callable[[dict[str, Any]], Array], Score, str]] = {
     "grid wins": (lambda f: np.array([[np.mean([c["wins"] for c in m])] for m in f["mosaics"]["mosaic"]]), _mean, "{:.2f}"),
     "r, two likeliest": (lambda f: _column(f, "single", "second"), _mean, "{:.2f}"),
     "∣r∣, shuffled head": (lambda f: abs(_column(f, "single", "shuffled")), _mean, "{:.2f}"),
-    "right of two objects": (lambda f: _column(f, "pairs", "right"), _mean, "{:.3f}"),
     "MoRF": (lambda f: _column(f, "single", "morf"), _mean, "{:.3f}"),
     "LeRF": (lambda f: _column(f, "single", "lerf"), _mean, "{:.3f}"),
     "GAE": (lambda f: _column(f, "gae", "gae"), _mean, "{:.3f}"),
@@ -119,6 +118,10 @@ def _cell(found: dict[str, Any], values: Callable[[dict[str, Any]], Array], scor
         rows = values(found)
     except KeyError:
         return "–"
+    return _with_interval(rows, score, form)
+
+
+def _with_interval(rows: Array, score: Score, form: str) -> str:
     low, high = interval(rows, score)
     return f"{form.format(score(rows))} [{form.format(low)}, {form.format(high)}]"
 
@@ -161,6 +164,7 @@ def write(results: Path) -> None:
     parts = [_HEAD]
     parts.append("## The other half of the photos\n\nMeans and, in brackets, 95 % bootstrap intervals over photos.\n")
     parts.extend(tested(results / "test", model, before.get(model, "")) for model in MODELS)
+    parts.append(two_objects(results / "objects") or before.get(_OBJECTS, ""))
     parts.append(by_name(results / "named") or before.get(_NAMED, ""))
     for step, title, what in (
         ("rates", "false discovery rates, weights", "false discovery rate–weight"),
@@ -188,6 +192,34 @@ def tested(folder: Path, model: str, before: str) -> str:
     listed = cascades(methods)
     randomized = with_earlier(listed, before) if listed else before.partition(f"{_RANDOM}\n\n")[2].strip()
     return text + (f"\n{_RANDOM}\n\n{randomized}\n" if randomized else "")
+
+
+_OBJECTS = "Two objects"
+
+
+def two_objects(folder: Path) -> str:
+    """Tabulate the share of the positive relevance on two objects that the explained one has: methods by their mean over the models."""
+    shares, areas = dict[str, dict[str, Array]](), dict[str, Array]()
+    for path in sorted(folder.glob("*.json")):
+        model, _, label = path.stem.partition("--")
+        found = json.loads(path.read_text())
+        shares.setdefault(label, {})[model] = np.array(found["right"])[:, None]
+        areas[model] = np.array(found["area"])[:, None]
+    if not areas:
+        return ""
+    models, every = [model for model in MODELS if model in areas], {**shares, "area": areas}
+    order = sorted(every, key=lambda label: -float(np.mean([_mean(part) for part in every[label].values()])))
+    order.sort(key=lambda label: len(every[label]) < len(models))
+    rows = [[f"`{label}`", *_shares(every[label], models)] for label in order]
+    header = ("method", "mean", *(f"{model}, {len(areas[model])}" for model in models))
+    text = "The animal's share of the positive relevance on all annotated objects, in photos of the other half that show an animal and something else"
+    return f"### {_OBJECTS}\n\n{text}; the map is of the likeliest class of the animal.\n\n{table(header, rows)}\n"
+
+
+def _shares(found: dict[str, Array], models: Sequence[str]) -> list[str]:
+    """The mean over all models where there are all, and each model's with its interval."""
+    whole = f"{np.mean([_mean(found[model]) for model in models]):.3f}" if len(found) == len(models) else "–"
+    return [whole, *(_with_interval(found[model], _mean, "{:.3f}") if model in found else "–" for model in models)]
 
 
 _NAMED = "200 whole photos: whether the explained class is the animal's"

@@ -61,6 +61,7 @@ def test_raw_relevance_and_numbers(folder):
     )
     for entry in record["explained"]:
         assert entry["relevance"] + entry["absorbed"] == pytest.approx(entry["logit"], abs=1e-3)
+        assert entry["conserved"] == pytest.approx(entry["logit"], abs=1e-3)
     assert sum(entry["probability"] for entry in record["predicted"]) == pytest.approx(1)
 
 
