@@ -11,7 +11,7 @@ from torch import nn
 import relprop
 from relprop import rules
 from relprop.errors import RelevanceError
-from relprop.methods import METHODS, Method
+from relprop.methods import METHODS, STARTS, Method
 from relprop.ops.op import ABSORBED
 from relprop.rules.rule import Rule
 from tests.methods.models import Attending, Plain
@@ -213,9 +213,10 @@ def losing(share):
     return Rule("losing", lambda call, relevance: {call.data: relevance @ call["weight"] * share, ABSORBED: 0.0}, ("x",))
 
 
+@pytest.mark.parametrize("start", ["logit", "one", "mean", "clrp"])
 @pytest.mark.parametrize("conserves", [True, False])
-def test_a_method_that_misses_its_promise_says_so(conserves):
-    method = Method("mine", {"dense": rules.epsilon(), "input": losing(0.5)}, conserves=conserves)
+def test_a_method_that_misses_its_promise_says_so(conserves, start):
+    method = Method("mine", {"dense": rules.epsilon(), "input": losing(0.5)}, start=STARTS[start], conserves=conserves)
     torch.manual_seed(0)
     explanation = relprop.explain(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)), torch.rand(3, 4), 1, method=method)
     said = [note for note in explanation.notes if "miss the explained output by up to" in note]
