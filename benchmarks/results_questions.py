@@ -22,8 +22,7 @@ _HEAD = """# Which map for which question
 
 Made by `python benchmarks/results_questions.py` from the rows in `benchmarks/rows`. Methods are ordered by their mean rank over the models;
 brackets hold 95 % bootstrap intervals over images, and the best of every column is bold. Methods that were
-left out are slow (occlusion, RISE, LIME, KernelSHAP, Score-CAM, Ablation-CAM; in the last table SmoothGrad and VarGrad),
-or need patterns or references.
+left out are slow (occlusion, RISE, LIME, KernelSHAP, Score-CAM, Ablation-CAM), or need patterns or references.
 """
 _WHOLE = 0.9
 """The share of the methods of which a model must have rows to count."""
