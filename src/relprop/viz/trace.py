@@ -14,7 +14,7 @@ _NAMED = 40
 
 
 def plot_trace(ops: Sequence[str], received: Sequence[float], absorbed: Sequence[float], *, title: str = "") -> Figure:
-    """Draw the relevance that every op received, and what has been absorbed up to there; in a conserving run both add up to the logit.
+    """Draw the relevance that every op received, and what has been absorbed up to there; in a conserving run both add up to what the start gives.
 
     Args:
         ops: The names of the ops, from the output to the input.
