@@ -260,14 +260,15 @@ def search(options: argparse.Namespace) -> None:
 _LOCAL = ("epsilon-plus", "grad-cam")
 _TOKENS = ("attnlrp", "transformer-attribution")
 _OF_ATTENTION = (*_TOKENS, "cp-lrp")
-_LRP = (
+_OTHERS = (
     *("lrp-epsilon", "lrp-gamma", "lrp-zplus", "lrp-alpha2-beta1", "deep-taylor", "excitation-backprop", "epsilon-plus-flat"),
     *("epsilon-alpha2-beta1", "epsilon-alpha2-beta1-flat", "epsilon-gamma-box", "reslrp", "clrp", "sglrp", "abslrp", "rsp"),
+    "attribution-equilibrium",
 )
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "rap, signed": ("rap", {"start": "signed"}),
     "rap, clrp": ("rap", {"start": "clrp"}),
-    **{name: (name, {}) for name in ("rap", "rap-regional", "attribution-equilibrium", *_LOCAL, *_LRP, *_OF_ATTENTION)},
+    **{name: (name, {}) for name in ("rap", "rap-regional", *_LOCAL, *_OTHERS, *_OF_ATTENTION)},
 }
 """The methods that are compared, by label."""
 

@@ -208,18 +208,20 @@ def two_objects(folder: Path) -> str:
     if not areas:
         return ""
     models, every = [model for model in MODELS if model in areas], {**shares, "area": areas}
-    order = sorted(every, key=lambda label: -float(np.mean([_mean(part) for part in every[label].values()])))
-    order.sort(key=lambda label: len(every[label]) < len(models))
-    rows = [[f"`{label}`", *_shares(every[label], models)] for label in order]
+    whole = {label: float(np.mean([_mean(part) for part in found.values()])) for label, found in every.items()}
+    order = sorted(every, key=lambda label: (len(every[label]) < len(models), -whole[label]))
+    rows = [[f"`{label}`", *_shares(every[label], models, whole[label])] for label in order]
     header = ("method", "mean", *(f"{model}, {len(areas[model])}" for model in models))
     text = "The animal's share of the positive relevance on all annotated objects, in photos of the other half that show an animal and something else"
     return f"### {_OBJECTS}\n\n{text}; the map is of the likeliest class of the animal.\n\n{table(header, rows)}\n"
 
 
-def _shares(found: dict[str, Array], models: Sequence[str]) -> list[str]:
-    """The mean over all models where there are all, and each model's with its interval."""
-    whole = f"{np.mean([_mean(found[model]) for model in models]):.3f}" if len(found) == len(models) else "–"
-    return [whole, *(_with_interval(found[model], _mean, "{:.3f}") if model in found else "–" for model in models)]
+def _shares(found: dict[str, Array], models: Sequence[str], whole: float) -> list[str]:
+    """The mean over the models where there are all, and each model's with its interval."""
+    return [
+        f"{whole:.3f}" if len(found) == len(models) else "–",
+        *(_with_interval(found[model], _mean, "{:.3f}") if model in found else "–" for model in models),
+    ]
 
 
 _NAMED = "200 whole photos: whether the explained class is the animal's"

@@ -201,8 +201,10 @@ def _record(job: Job, loaded: LoadedModel, photo: Photo, explanation: Explanatio
     sums = explanation.relevance[0].reshape(len(said), -1).double().sum(1).tolist()
     absorbed = explanation.absorbed[0].reshape(-1).tolist()
     conserved = [None] * len(said) if explanation.conserved is None else explanation.conserved[0].reshape(-1).tolist()
-    names = ("relevance", "absorbed", "conserved")
-    explained = [one | dict(zip(names, kept, strict=True)) for one, *kept in zip(said, sums, absorbed, conserved, strict=True)]
+    explained = [
+        one | {"relevance": total, "absorbed": lost, "conserved": promised}
+        for one, total, lost, promised in zip(said, sums, absorbed, conserved, strict=True)
+    ]
     return {
         "photo": str(photo.path),
         "model": job.model,

@@ -51,7 +51,7 @@ def build_rap(
         "rap",
         rules,
         with_lookups={**of_tokens} if variant == "paper" else {},
-        start=STARTS[start if start in STARTS else "logit"],
+        start=STARTS.get(start, STARTS["logit"]),
         bounds=input_bounds("rap", low, high),
         precision=torch.float64 if variant == "released" else torch.float32,
         of_class=start != "absolute",

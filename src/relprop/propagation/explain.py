@@ -57,9 +57,9 @@ def explain(plan: Plan, request: Request) -> Answer:
     )
     if not plan.method.conserves:
         return Answer(parts, absorbed, question, at_layers, notes=notes)
-    given = [start.reshape(*absorbed.shape, -1) * factor for factor, start in starts]
-    conserved, magnitude = (torch.stack([part.sum(-1) for part in of]).sum(0) for of in (given, [part.abs() for part in given]))
-    return Answer(parts, absorbed, question, at_layers, notes=notes, conserved=conserved, magnitude=magnitude)
+    given = torch.stack([start.reshape(*absorbed.shape, -1) * factor for factor, start in starts])
+    sums = {"conserved": given.sum((0, -1)), "magnitude": given.abs().sum((0, -1))}
+    return Answer(parts, absorbed, question, at_layers, notes=notes, **sums)
 
 
 def trace(plan: Plan, request: Request) -> Trace:
