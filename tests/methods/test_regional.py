@@ -23,7 +23,7 @@ from relprop.rules.discoveries import CHEAP, COSTLY, by_chance, standing_out
 from relprop.rules.regional import Place, by_region
 from relprop.zoo import import_torchvision
 from tests.methods.models import Attending, Hidden, images, made
-from tests.rules.reference import TIGHT, box_shares, check_conservation, contribution_matrix, rap_shares
+from tests.rules.reference import TIGHT, box_shares, check_conservation, contribution_matrix, influence_shares, rap_shares
 
 CLOSE = {"rtol": 1e-8, "atol": 1e-10}
 
@@ -75,21 +75,26 @@ def regional(evidence: np.ndarray, weight: float, gates: np.ndarray | None = Non
     return found
 
 
-def slowly(model: Small, x: Tensor, target: int, start: str, weight: float) -> Tensor:
-    """The map of one image ``(2, H, W)``: gradient times value down to the regions, then RAP and the z-box rule in loops."""
+def slowly(model: Small, x: Tensor, target: int, start: str, weight: float, lower: str = "influence") -> Tensor:
+    """The map of one image ``(2, H, W)``: gradient times value down to the regions, then the lower rule and the z-box rule in loops."""
     value = model.lower(x[None]).detach().requires_grad_()
     logits = model.head(value)[0]
     weights = torch.from_numpy(mixture(logits.detach().numpy(), target, start))
     (gradient,) = torch.autograd.grad((logits * weights).sum(), value)
     evidence = (gradient * value)[0].detach().flatten(1).numpy()
-    return below(model, x, regional(evidence, weight).flatten())
+    return below(model, x, regional(evidence, weight).flatten(), lower)
 
 
-def below(model: Small, x: Tensor, relevance: np.ndarray) -> Tensor:
-    """RAP and the z-box rule in loops, from the regions to the input."""
+def below(model: Small, x: Tensor, relevance: np.ndarray, lower: str = "influence") -> Tensor:
+    """The lower rule and the z-box rule in loops, from the regions to the input."""
     with torch.no_grad():
         middle = F.relu(model.first(x[None]))[0]
-        relevance = rap_shares(contribution_matrix(model.second, middle), relevance, middle.flatten().numpy() != 0)
+        flat = middle.flatten().numpy()
+        if lower == "rap":
+            relevance = rap_shares(contribution_matrix(model.second, middle), relevance, flat != 0)
+        else:
+            weights = contribution_matrix(model.second, torch.ones_like(middle))
+            relevance = influence_shares(weights, flat, relevance, 0.125)
     return below_first(model, x, relevance)
 
 
@@ -105,17 +110,19 @@ def below_first(model: Small, x: Tensor, relevance: np.ndarray) -> Tensor:
 
 
 @pytest.mark.parametrize("hidden", [False, True])
+@pytest.mark.parametrize("lower", ["influence", "rap"])
 @pytest.mark.parametrize(("start", "weight"), [("logit", 1.0), ("softmax", 0.75), ("mean", 0.0), ("finer", 1.0)])
-def test_equals_loops(hidden, start, weight):
+def test_equals_loops(hidden, start, weight, lower):
     model = made(Small, hidden=hidden)
     x = torch.randn(3, 2, 6, 6, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     target = torch.tensor([[0, 3], [1, 1], [4, 2]])
-    options = {"upper": "cp-lrp", "start": start, "weight": weight, "blocks": 0, "false_discovery_rate": 1.0}
+    chosen = {"upper": "cp-lrp", "lower": lower, "start": start, "weight": weight}
+    options = {**chosen, "blocks": 0, "false_discovery_rate": 1.0}
     explainer = relprop.Explainer(model, x, "rap-regional", **options)
     found = explainer(x, target).relevance
     for b in range(3):
         for k in range(2):
-            expected = slowly(model, x[b], int(target[b, k]), start, weight)
+            expected = slowly(model, x[b], int(target[b, k]), start, weight, lower)
             torch.testing.assert_close(found[b, k], expected, **CLOSE)
 
 
@@ -625,6 +632,22 @@ def test_a_layer_may_be_chosen():
         relprop.Explainer(made(Attending), images(2), "rap-regional", layer="qkv")
 
 
+@pytest.mark.parametrize(
+    ("model", "x", "rules"),
+    [
+        (Small, images(1)[:, :2, :6, :6], {"usual": "influence", "rap": "rap", "influence": "influence"}),
+        (Attending, images(1), {"usual": "rap", "rap": "rap", "influence": "influence"}),
+    ],
+)
+def test_the_rule_below_is_raps_in_models_with_attention(model, x, rules):
+    captured = relprop.capture(made(model), x)
+    for lower, rule in rules.items():
+        options: dict[str, Any] = {"depth": 1} if model is Attending else {"blocks": 0}
+        steps = captured.explainer("rap-regional", lower=lower, **options).plan.steps
+        (place,) = [i for i, step in enumerate(steps) if step.rule.startswith("by region")]
+        assert {step.rule for step in steps[1:place] if step.role in {"dense", "conv", "attention"}} == {rule}
+
+
 def test_models_without_regions_are_refused():
     with pytest.raises(
         UnsupportedOpError, match="has several positions or tokens before the last layer; take rap with start=signed"
@@ -641,6 +664,7 @@ def test_models_without_regions_are_refused():
         ({"false_discovery_rate": float("nan")}, "false_discovery_rate=nan must lie above 0 and be at most 1"),
         ({"depth": -0.1}, "depth=-0.1 of method 'rap-regional' must lie between 0 and 1"),
         ({"blocks": -1}, "blocks=-1 of method 'rap-regional' must not be negative"),
+        ({"lower": "zplus"}, "lower='zplus' of method 'rap-regional' must be one of"),
         ({"upper": "rap"}, "upper='rap' of method 'rap-regional' must be one of"),
         ({"start": "absolute"}, "start='absolute' of method 'rap-regional' must be one of"),
     ],

@@ -182,6 +182,20 @@ def rap_shares(z: np.ndarray, relevance: np.ndarray, activated: np.ndarray) -> n
     return np.array([s - surplus / count if on else s for s, on in zip(shares, activated, strict=True)])
 
 
+def influence_shares(weights: np.ndarray, x: np.ndarray, relevance: np.ndarray, growth: float) -> np.ndarray:
+    """The rule of influence in loops; ``weights`` is ``(inputs, outputs)``."""
+    activated = x != 0
+    raised = np.where(activated, np.abs(x) + np.abs(x).sum() / (activated.sum() or 1), 0)
+    shares = np.zeros(len(x))
+    for j, r in enumerate(relevance):
+        influences = [m * abs(w) for m, w in zip(raised, weights[:, j], strict=True)]
+        for i, influence in enumerate(influences):
+            if influence:
+                shares[i] += influence / sum(influences) * (r * (1 + growth) if r > 0 else r)
+    surplus, count = shares.sum() - relevance.sum(), activated.sum()
+    return np.array([s - surplus / count if on else s for s, on in zip(shares, activated, strict=True)])
+
+
 def absolute_shares(z: np.ndarray, relevance: np.ndarray) -> np.ndarray:
     """RAP's start, Eq. 5 and 6, in loops."""
     shares = np.zeros(len(z))

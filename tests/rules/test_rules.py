@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 import relprop
@@ -11,7 +13,7 @@ from relprop.errors import OptionError
 from relprop.ops.layout import SampleLayout
 from relprop.ops.op import Call
 from relprop.ops.table import OPS
-from tests.rules.reference import TIGHT, assert_same, box_shares, contribution_matrix
+from tests.rules.reference import TIGHT, assert_same, box_shares, contribution_matrix, influence_shares
 
 # --- formulas: (contributions z[i, j], bias b[j], relevance R[j]) -> relevance of every input ---------------------------------------
 
@@ -144,6 +146,36 @@ def test_shares_by_weight(kind, power):
         assert_same(before[b], by_weight(power)(weights, weights != 0, after[b].flatten().numpy()))
 
 
+@pytest.mark.parametrize("growth", [0.0, 0.125, 3.0])
+@pytest.mark.parametrize("nonnegative", [False, True], ids=["signed", "non-negative"])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_shares_by_influence(kind, nonnegative, growth):
+    layer, shape = LAYERS[kind]
+    inputs, before, after = explained(layer, shape, rules.influence(growth), nonnegative=nonnegative)
+    for b, x in enumerate(inputs):
+        flat, relevance = x.flatten().numpy(), after[b].flatten().numpy()
+        assert_same(before[b], influence_shares(weights_of(layer, x), flat, relevance, growth))
+        assert np.isclose(before[b].sum(), relevance.sum())
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**31), factor=st.floats(0.1, 10), dead=st.booleans())
+def test_influence_keeps_the_sum_and_scales(seed, factor, dead):
+    """Also of samples without active inputs, of relevance times a factor, and whatever the batch mates."""
+    source = torch.Generator().manual_seed(seed)
+    layer = nn.Conv1d(2, 3, 3, padding=1).double()
+    model = nn.Sequential(nn.ReLU(), layer, nn.Flatten(), nn.Linear(15, 3).double())
+    x = torch.randn(2, 2, 5, generator=source, dtype=torch.float64)
+    x[0] = -x[0].abs() if dead else x[0]
+    explainer = relprop.Explainer(model, x, relprop.Method("tested", {"dense": "influence", "conv": "influence"}))
+    relevance = torch.randn(2, 3, generator=source, dtype=torch.float64)
+    found, scaled = (explainer(x, output_relevance=f * relevance) for f in (1.0, factor))
+    torch.testing.assert_close(found.relevance.sum((1, 2)) + found.absorbed, relevance.sum(1), **TIGHT)
+    torch.testing.assert_close(scaled.relevance, factor * found.relevance, **TIGHT)
+    torch.testing.assert_close(explainer(x[1:], output_relevance=relevance[1:]).relevance, found.relevance[1:], **TIGHT)
+    assert not (dead and found.relevance[0].any())
+
+
 def test_box_of_any_layer():
     layer, shape = LAYERS["conv"]
     inputs, before, after = explained(layer, shape, rules.zbox(), nonnegative=False)
@@ -253,3 +285,9 @@ def test_shares_by_gamma_need_a_gamma():
 def test_options_out_of_range(make):
     with pytest.raises(OptionError, match="must not be negative or infinite"):
         make()
+
+
+@pytest.mark.parametrize("growth", [-0.1, float("inf"), float("nan")])
+def test_influence_refuses_what_is_no_growth(growth):
+    with pytest.raises(OptionError, match="of rule 'influence' must be a number from 0 on"):
+        rules.influence(growth)

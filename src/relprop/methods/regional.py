@@ -1,4 +1,4 @@
-"""RAP with regional evidence: what every region says for the class is counted on the way back, and shared as RAP shares below."""
+"""RAP with regional evidence: what every region says for the class is counted on the way back, and shared by influence below."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -17,6 +17,7 @@ from relprop.ops.op import Role
 from relprop.propagation.composite import Composite, Regional
 from relprop.propagation.method import Method
 from relprop.rules.gradient import gradient
+from relprop.rules.influence import influence
 from relprop.rules.regional import RegionRule, by_region, by_smooth_evidence
 from relprop.rules.starts import STARTS
 
@@ -29,11 +30,13 @@ _UPPER: Mapping[str, Callable[..., Method]] = {
     "lrp-zplus": build_zplus,
     "epsilon-plus": build_epsilon_plus,
 }
+LowerName = Literal["usual", "influence", "rap"]
 
 
 def build_rap_regional(  # noqa: PLR0913 - options by keyword
     *,
     upper: UpperName = "usual",
+    lower: LowerName = "usual",
     start: Literal["logit", "softmax", "mean", "finer"] = "mean",
     depth: float = 0.67,
     blocks: int | None = None,
@@ -52,6 +55,8 @@ def build_rap_regional(  # noqa: PLR0913 - options by keyword
         upper: The method from the logit down to the regions, which should depend on the class. ``"usual"`` is ``"cp-lrp"`` in models with
             attention, ``"gradient"`` in others where a hidden dense layer reads all places of the regions, and ``"epsilon-plus"`` elsewhere.
             ``"gradient"`` weighs every channel by its mean gradient, as Grad-CAM does, and conserves nothing.
+        lower: The rule of the layers below the regions: ``"rap"``, as published; ``"influence"``, which shares by influence, and lets positive
+            relevance alone grow; ``"usual"`` is ``"rap"`` in models with attention or embeddings of tokens, and ``"influence"`` elsewhere.
         start: ``"logit"``; or the logit minus those of the other classes, weighted by their ``"softmax"``, by equal parts (``"mean"``),
             or by equal parts of the three nearest (``"finer"``).
         depth: In models with attention, the share of the attention layers below the regions, in [0, 1].
@@ -80,12 +85,25 @@ def build_rap_regional(  # noqa: PLR0913 - options by keyword
     smooth = by_smooth_evidence(0.5 if weight is None else weight, false_discovery_rate)
     flattened = Regional(_FROM_RELEVANCE, _FROM_RELEVANCE, smooth, depth, blocks or 0, layer)
     return replace(
-        build_rap(**below),
+        _below(build_rap(**below), lower),
         name="rap-regional",
         start=STARTS[start],
         regional=flattened if upper == "gradient" else _counted(upper, rule, depth, blocks, layer, flattened),
         of_class=True,
     )
+
+
+def _below(rap: Method, lower: LowerName) -> Method:
+    """RAP with another rule where it is meant."""
+    if lower == "rap":
+        return rap
+    rule = influence()
+    layers = {role for role, of_rap in rap.rules.items() if of_rap in (rap.rules[Role.DENSE], rap.rules[Role.CONV])}
+    rules = {**rap.rules, **dict.fromkeys(layers, rule)}
+    if lower == "influence":
+        return replace(rap, rules=rules, with_lookups={})
+    published = {role: rap.rules[role] for role in layers}
+    return replace(rap, rules=rules, with_attention=published, with_lookups={**published, **rap.with_lookups})
 
 
 _FROM_RELEVANCE = Composite("gradient", {**GRADIENT.rules, Role.OUTPUT: gradient(of_relevance=True)})

@@ -52,7 +52,7 @@ def _affine(name: str, function: CoefficientFunction) -> Rule:
         shares, absorbed = _shared(call, relevance, function, absorbs=True)
         return {call.data: shares, ABSORBED: absorbed}
 
-    each = _on_each_operand(shared)
+    each = on_each_operand(shared)
 
     def backward(call: Call, relevance: Tensor) -> Relevances:
         pairwise = len(call.operands) > 1 and call.op.pairwise
@@ -102,14 +102,14 @@ def rap(
     def backward(call: Call, relevance: Tensor) -> Relevances:
         shares, _ = _shared(call, relevance, shared_by, absorbs=False)
         if released:
-            return _take_surplus(call, relevance, shares, shares.sign().abs_())
-        activated = _activated(call)
-        return _take_surplus(call, relevance, shares, activated * shares.ne(0) if reached else activated)
+            return take_surplus(call, relevance, shares, shares.sign().abs_())
+        activated = activated_inputs(call)
+        return take_surplus(call, relevance, shares, activated * shares.ne(0) if reached else activated)
 
-    return Rule("rap-released" if released else "rap", _on_each_operand(backward), ("x", "output"))
+    return Rule("rap-released" if released else "rap", on_each_operand(backward), ("x", "output"))
 
 
-def _activated(call: Call) -> Tensor:
+def activated_inputs(call: Call) -> Tensor:
     """One for every input that is not zero, else zero.
 
     Without a rectifier before, values as small as rounding beside the sample's largest count as zero: GELU of −6 is 0 in float32 only.
@@ -122,7 +122,7 @@ def _activated(call: Call) -> Tensor:
     return (x.abs() > layout.spread(torch.maximum(high, -low) * _TRACE, x)).to(x.dtype)
 
 
-def _take_surplus(call: Call, relevance: Tensor, shares: Tensor, activated: Tensor) -> Relevances:
+def take_surplus(call: Call, relevance: Tensor, shares: Tensor, activated: Tensor) -> Relevances:
     """RAP, Eq. 8 and 9: subtract the surplus of every sample from its activated inputs, in equal parts."""
     layout, batch = call.layouts[call.data], call.batch
     total, count = call.layout.sum(relevance, batch), layout.sum(activated, batch)
@@ -172,7 +172,7 @@ def _by_weight(name: str, power: int) -> Rule:
         absorbed = call.layout.sum(torch.where(total == 0, relevance, 0.0), call.batch)
         return {call.data: linear.transpose(divide(relevance, total), weight), ABSORBED: absorbed}
 
-    return Rule(name, _on_each_operand(backward), ("x", "output"), local=True)
+    return Rule(name, on_each_operand(backward), ("x", "output"), local=True)
 
 
 def wsquare() -> Rule:
@@ -213,7 +213,7 @@ def zbox(*, shares_all: bool = False) -> Rule:
             return {call.data: shares, ABSORBED: absorbed}
         return {call.data: shares + call.layouts[call.data].spread(absorbed * (call.batch / call.x.numel()), call.x)}
 
-    return Rule("zbox", _on_each_operand(backward), ("x",))
+    return Rule("zbox", on_each_operand(backward), ("x",))
 
 
 def _box(call: Call) -> tuple[Tensor, Tensor]:
@@ -225,7 +225,7 @@ def _box(call: Call) -> tuple[Tensor, Tensor]:
     return low, high
 
 
-def _on_each_operand(relevance_of: BackwardFunction) -> BackwardFunction:
+def on_each_operand(relevance_of: BackwardFunction) -> BackwardFunction:
     """Extend a rule for one operand to products of two values: each takes half of the relevance, the other held constant."""
 
     def backward(call: Call, relevance: Tensor) -> Relevances:

@@ -9,6 +9,7 @@ from relprop.errors import OptionError
 from relprop.ops.layout import SampleLayout
 from relprop.ops.linear import Linear
 from relprop.ops.op import ABSORBED, Call, Relevances
+from relprop.rules.influence import by_influence
 from relprop.rules.kernel import divide
 from relprop.rules.rule import Rule
 
@@ -37,10 +38,10 @@ def equilibrium(ratio: float = 2.0) -> Rule:
         negative, other = over_its_sum(relevance.clamp(max=0), call.layout, call.batch)
         active = (call.x > 0).to(relevance.dtype)
         wide = is_wide(linear)
-        shares = _shared(linear, call.x.clamp(min=0), (ratio if wide else 1.0) * positive + negative)
+        shares = by_influence(linear, call.x.clamp(min=0), (ratio if wide else 1.0) * positive + negative)
         if wide:
             shares = lowered(call, shares, (size > 0).to(size.dtype))
-        shares = shares + _shared(linear, active, positive) + _shared(linear, 1 - active, negative)
+        shares = shares + by_influence(linear, active, positive) + by_influence(linear, 1 - active, negative)
         below = call.layouts[call.data]
         scaled = shares * below.spread(divide(size + other, below.sum(shares.abs(), call.batch)), shares)
         return {call.data: scaled, ABSORBED: call.layout.sum(relevance, call.batch) - below.sum(scaled, call.batch)}
@@ -57,12 +58,6 @@ def over_its_sum(part: Tensor, layout: SampleLayout, batch: int) -> tuple[Tensor
     """Relevance of one sign over the magnitude of its sum per sample, and that magnitude, ``(batch,)``."""
     size = layout.sum(part, batch).abs()
     return part / layout.spread(torch.where(size > 0, size, 1.0), part), size
-
-
-def _shared(linear: Linear, x: Tensor, relevance: Tensor) -> Tensor:
-    """Share relevance in proportion to ``x |w|``; outputs without contributions pass nothing."""
-    magnitude = None if linear.weight is None else linear.weight.abs()
-    return x * linear.transpose(divide(relevance, linear.forward(x, magnitude)), magnitude)
 
 
 def lowered(call: Call, shares: Tensor, taken: Tensor) -> Tensor:

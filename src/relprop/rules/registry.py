@@ -12,6 +12,7 @@ from relprop.rules.affine import absolute, alpha_beta, epsilon, flat, gamma, rap
 from relprop.rules.attention import balanced_sum, norm_linear, softmax_taylor
 from relprop.rules.equilibrium import equilibrium
 from relprop.rules.gradient import gradient
+from relprop.rules.influence import influence
 from relprop.rules.rule import Rule
 from relprop.rules.sectional import sectional
 from relprop.rules.sums import split_sum
@@ -26,6 +27,7 @@ RULES: dict[str, Callable[..., Rule]] = {
     "flat": flat,
     "gamma": gamma,
     "gradient": gradient,
+    "influence": influence,
     "norm": norm_linear,
     "pass": unchanged,
     "rap": rap,
