@@ -4,6 +4,7 @@
     python benchmarks/regional.py search --weights WEIGHTS --data DATA --results FOLDER [--models NAME …] [--images N] [--mosaics N]
     python benchmarks/regional.py rates --weights WEIGHTS --data DATA --results FOLDER [--models NAME …] [--images N] [--mosaics N]
     python benchmarks/regional.py places --weights WEIGHTS --data DATA --results FOLDER [--models NAME …] [--images N] [--mosaics N]
+    python benchmarks/regional.py lowers --weights WEIGHTS --data DATA --results FOLDER [--models NAME …] [--images N] [--mosaics N]
     python benchmarks/regional.py test --weights WEIGHTS --data DATA --results FOLDER [--models NAME …] [--methods NAME …]
     python benchmarks/regional.py objects --weights WEIGHTS --data DATA --results FOLDER [--models NAME …] [--methods NAME …]
     python benchmarks/regional.py named --data DATA --results FOLDER
@@ -13,7 +14,8 @@
 ``imagenet`` and ``imagenet_samples``. Photos with an even place in their sorted list are for the search, the others for the test.
 Finished parts are kept in FOLDER, so a run that was stopped goes on. RAP's way back is linear in the relevance of the regions, so the
 maps of all weights follow from those of weight 1 and 0, and all starts share one forward pass; both with a false discovery rate of 1.
-``screen`` looks at evidence with weight 1; ``rates`` tries rates and weights with all other choices made, ``places`` where regions are.
+``screen`` looks at evidence with weight 1; ``rates`` tries rates and weights with all other choices made, ``places`` where regions are,
+``lowers`` the rule below them.
 ``objects`` compares all methods of propagation on every photo of the second half that shows an animal and something else.
 ``named`` tells the photos of ``benchmarks/rows`` whose explained class is one of the annotated animal's from the others.
 """
@@ -40,7 +42,9 @@ from torch import Tensor, nn
 from relprop.explainer import Captured, capture
 from relprop.files import atomic
 from relprop.inputs import as_inputs
+from relprop.methods import make_method
 from relprop.metrics import metric
+from relprop.propagation.method import Method
 from relprop.propagation.plan import Plan
 from relprop.propagation.run import Run
 from relprop.rules.starts import STARTS
@@ -58,6 +62,7 @@ ROWS = Path(__file__).parent / "rows"
 RATES = ((1.0, 0.0), (0.3, 0.0), (0.3, 0.5), (0.3, 1.0), (0.1, 0.0))
 """False discovery rates and weights."""
 WEIGHTS = (1.0, 0.5, 0.0)
+GROWTHS = (0.0, 0.1, 0.125, 0.15, 0.25)
 
 # --- the search -------------------------------------------------------------------------------------------------------------------
 
@@ -107,7 +112,7 @@ class Evidence:
 class Baseline:
     """Maps of another method, under one name."""
 
-    def __init__(self, captured: Captured, method: str, options: dict[str, Any]) -> None:
+    def __init__(self, captured: Captured, method: str | Method, options: dict[str, Any]) -> None:
         self.explainer = captured.explainer(method, **options)
 
     def __call__(self, x: Tensor, target: Tensor) -> Iterator[tuple[str, float, Tensor]]:
@@ -233,7 +238,29 @@ def at_rate(captured: Captured, options: dict[str, Any]) -> Baseline:
     return Baseline(captured, "rap-regional", options)
 
 
-SEARCHES = {"screen": (Evidence, screened), "search": (Maps, searched), "rates": (at_rate, rates), "places": (at_rate, places)}
+def lowers(_: str) -> Iterator[dict[str, Any]]:
+    """Rules below the regions."""
+    yield {"lower": "rap"}
+    yield from ({"lower": "influence", "growth": growth} for growth in GROWTHS)
+    yield {"lower": "equilibrium"}
+
+
+def with_lower(captured: Captured, options: dict[str, Any]) -> Baseline:
+    """Whole maps with another rule below, one of them that of Attribution Equilibrium."""
+    if options["lower"] != "equilibrium":
+        return Baseline(captured, "rap-regional", options)
+    above = make_method("rap-regional", {})
+    method = replace(make_method("attribution-equilibrium", {}), start=above.start, regional=above.regional)
+    return Baseline(captured, method, {})
+
+
+SEARCHES = {
+    "screen": (Evidence, screened),
+    "search": (Maps, searched),
+    "rates": (at_rate, rates),
+    "places": (at_rate, places),
+    "lowers": (with_lower, lowers),
+}
 """By step: how maps are made of a choice, and the choices."""
 
 

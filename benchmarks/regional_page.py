@@ -164,11 +164,12 @@ def write(results: Path) -> None:
     parts = [_HEAD]
     parts.append("## The other half of the photos\n\nMeans and, in brackets, 95 % bootstrap intervals over photos.\n")
     parts.extend(tested(results / "test", model, before.get(model, "")) for model in MODELS)
-    parts.append(two_objects(results / "objects") or before.get(_OBJECTS, ""))
+    parts.append(two_objects(results / "objects", before.get(_OBJECTS, "")))
     parts.append(by_name(results / "named") or before.get(_NAMED, ""))
     for step, title, what in (
         ("rates", "false discovery rates, weights", "false discovery rate–weight"),
         ("places", "where the regions are", "blocks or layer"),
+        ("lowers", "the rule below the regions", "rule, growth"),
         ("search", "whole maps", "upper rule, place"),
         ("screen", "the evidence of the regions alone, enlarged", "upper rule, place"),
     ):
@@ -197,8 +198,11 @@ def tested(folder: Path, model: str, before: str) -> str:
 _OBJECTS = "Two objects"
 
 
-def two_objects(folder: Path) -> str:
-    """Tabulate the share of the positive relevance on two objects that the explained one has: methods by their mean over the models."""
+def two_objects(folder: Path, before: str) -> str:
+    """Tabulate the share of the positive relevance on two objects that the explained one has: methods by their mean over the models.
+
+    Methods without results keep their rows.
+    """
     shares, areas = dict[str, dict[str, Array]](), dict[str, Array]()
     for path in sorted(folder.glob("*.json")):
         model, _, label = path.stem.partition("--")
@@ -206,20 +210,26 @@ def two_objects(folder: Path) -> str:
         shares.setdefault(label, {})[model] = np.array(found["right"])[:, None]
         areas[model] = np.array(found["area"])[:, None]
     if not areas:
-        return ""
+        return before
     models, every = [model for model in MODELS if model in areas], {**shares, "area": areas}
-    whole = {label: float(np.mean([_mean(part) for part in found.values()])) for label, found in every.items()}
-    order = sorted(every, key=lambda label: (len(every[label]) < len(models), -whole[label]))
-    rows = [[f"`{label}`", *_shares(every[label], models, whole[label])] for label in order]
     header = ("method", "mean", *(f"{model}, {len(areas[model])}" for model in models))
+    made = table(header, [[f"`{label}`", *_shares(found, models)] for label, found in every.items()])
+    title, rule, *rows = with_earlier(made, before).split("\n")
+    listed = "\n".join([title, rule, *sorted(rows, key=_mean_first, reverse=True)])
     text = "The animal's share of the positive relevance on all annotated objects, in photos of the other half that show an animal and something else"
-    return f"### {_OBJECTS}\n\n{text}; the map is of the likeliest class of the animal.\n\n{table(header, rows)}\n"
+    return f"### {_OBJECTS}\n\n{text}; the map is of the likeliest class of the animal.\n\n{listed}\n"
 
 
-def _shares(found: dict[str, Array], models: Sequence[str], whole: float) -> list[str]:
+def _mean_first(row: str) -> tuple[bool, float]:
+    """Sort rows by their mean over all models; those without one by that of the models they have."""
+    whole, *models = row.strip("| ").split(" | ")[1:]
+    return whole != "–", float(np.mean([float(cell.split()[0]) for cell in models if cell != "–"]))
+
+
+def _shares(found: dict[str, Array], models: Sequence[str]) -> list[str]:
     """The mean over the models where there are all, and each model's with its interval."""
     return [
-        f"{whole:.3f}" if len(found) == len(models) else "–",
+        f"{np.mean([_mean(part) for part in found.values()]):.3f}" if len(found) == len(models) else "–",
         *(_with_interval(found[model], _mean, "{:.3f}") if model in found else "–" for model in models),
     ]
 

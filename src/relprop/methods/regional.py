@@ -37,6 +37,7 @@ def build_rap_regional(  # noqa: PLR0913 - options by keyword
     *,
     upper: UpperName = "usual",
     lower: LowerName = "usual",
+    growth: float = 0.125,
     start: Literal["logit", "softmax", "mean", "finer"] = "mean",
     depth: float = 0.67,
     blocks: int | None = None,
@@ -55,8 +56,9 @@ def build_rap_regional(  # noqa: PLR0913 - options by keyword
         upper: The method from the logit down to the regions, which should depend on the class. ``"usual"`` is ``"cp-lrp"`` in models with
             attention, ``"gradient"`` in others where a hidden dense layer reads all places of the regions, and ``"epsilon-plus"`` elsewhere.
             ``"gradient"`` weighs every channel by its mean gradient, as Grad-CAM does, and conserves nothing.
-        lower: The rule of the layers below the regions: ``"rap"``, as published; ``"influence"``, which shares by influence, and lets positive
-            relevance alone grow; ``"usual"`` is ``"rap"`` in models with attention or embeddings of tokens, and ``"influence"`` elsewhere.
+        lower: The rule of the layers below the regions: ``"rap"``, as published; ``"influence"``, see :func:`relprop.rules.influence`;
+            ``"usual"`` is ``"rap"`` in models with attention or embeddings, and ``"influence"`` elsewhere.
+        growth: How much positive relevance grows in every layer with ``"influence"``: a map with more of it is narrower.
         start: ``"logit"``; or the logit minus those of the other classes, weighted by their ``"softmax"``, by equal parts (``"mean"``),
             or by equal parts of the three nearest (``"finer"``).
         depth: In models with attention, the share of the attention layers below the regions, in [0, 1].
@@ -85,7 +87,7 @@ def build_rap_regional(  # noqa: PLR0913 - options by keyword
     smooth = by_smooth_evidence(0.5 if weight is None else weight, false_discovery_rate)
     flattened = Regional(_FROM_RELEVANCE, _FROM_RELEVANCE, smooth, depth, blocks or 0, layer)
     return replace(
-        _below(build_rap(**below), lower),
+        _lowered(build_rap(**below), lower, growth),
         name="rap-regional",
         start=STARTS[start],
         regional=flattened if upper == "gradient" else _counted(upper, rule, depth, blocks, layer, flattened),
@@ -93,11 +95,11 @@ def build_rap_regional(  # noqa: PLR0913 - options by keyword
     )
 
 
-def _below(rap: Method, lower: LowerName) -> Method:
-    """RAP with another rule where it is meant."""
+def _lowered(rap: Method, lower: LowerName, growth: float) -> Method:
+    """RAP, or with the rule of influence in the place of its own, in all models or in those without attention and embeddings."""
+    rule = influence(growth)
     if lower == "rap":
         return rap
-    rule = influence()
     layers = {role for role, of_rap in rap.rules.items() if of_rap in (rap.rules[Role.DENSE], rap.rules[Role.CONV])}
     rules = {**rap.rules, **dict.fromkeys(layers, rule)}
     if lower == "influence":
