@@ -94,7 +94,7 @@ def below(model: Small, x: Tensor, relevance: np.ndarray, lower: str = "influenc
             relevance = rap_shares(contribution_matrix(model.second, middle), relevance, flat != 0)
         else:
             weights = contribution_matrix(model.second, torch.ones_like(middle))
-            relevance = influence_shares(weights, flat, relevance, 0.125)
+            relevance = influence_shares(weights, flat, relevance, 0.2)
     return below_first(model, x, relevance)
 
 

@@ -183,7 +183,7 @@ def rap_shares(z: np.ndarray, relevance: np.ndarray, activated: np.ndarray) -> n
 
 
 def influence_shares(weights: np.ndarray, x: np.ndarray, relevance: np.ndarray, growth: float) -> np.ndarray:
-    """The rule of influence in loops; ``weights`` is ``(inputs, outputs)``."""
+    """The rule of influence in loops; ``weights`` is ``(inputs, outputs)``, and growth that of this layer."""
     activated = x != 0
     raised = np.where(activated, np.abs(x) + np.abs(x).sum() / (activated.sum() or 1), 0)
     shares = np.zeros(len(x))

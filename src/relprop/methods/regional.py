@@ -37,7 +37,7 @@ def build_rap_regional(  # noqa: PLR0913 - options by keyword
     *,
     upper: UpperName = "usual",
     lower: LowerName = "usual",
-    growth: float = 0.125,
+    growth: float = 0.1,
     start: Literal["logit", "softmax", "mean", "finer"] = "mean",
     depth: float = 0.67,
     blocks: int | None = None,

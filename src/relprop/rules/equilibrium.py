@@ -7,9 +7,8 @@ from torch import Tensor
 
 from relprop.errors import OptionError
 from relprop.ops.layout import SampleLayout
-from relprop.ops.linear import Linear
 from relprop.ops.op import ABSORBED, Call, Relevances
-from relprop.rules.influence import by_influence
+from relprop.rules.influence import by_influence, is_wide
 from relprop.rules.kernel import divide
 from relprop.rules.rule import Rule
 
@@ -47,11 +46,6 @@ def equilibrium(ratio: float = 2.0) -> Rule:
         return {call.data: scaled, ABSORBED: call.layout.sum(relevance, call.batch) - below.sum(scaled, call.batch)}
 
     return Rule("equilibrium", backward, ("x",))
-
-
-def is_wide(linear: Linear) -> bool:
-    """Whether outputs read several places, as those of a kernel of 3 × 3 do and those of dense layers do not."""
-    return linear.weight is not None and math.prod(linear.weight.shape[2:]) > 1
 
 
 def over_its_sum(part: Tensor, layout: SampleLayout, batch: int) -> tuple[Tensor, Tensor]:

@@ -12,16 +12,17 @@ from relprop.rules.kernel import divide
 from relprop.rules.rule import Rule
 
 
-def influence(growth: float = 0.125) -> Rule:
-    """Share by influence, ``R̄_i = Σ_j m_i |w_ij| (R_j + γ R_j⁺) / Σ_k m_k |w_kj|``, less the surplus in equal parts from activated inputs.
+def influence(growth: float = 0.1) -> Rule:
+    """Share by influence, ``R̄_i = Σ_j m_i |w_ij| (R_j + g R_j⁺) / Σ_k m_k |w_kj|``, less the surplus in equal parts from activated inputs.
 
     ``m_i = |x_i| + mean |x|``, the mean over the sample's activated inputs, and 0 for the others: an input counts by its value and by being
-    active. The surplus ``Σ R̄ − Σ R`` of a sample is taken off as in RAP (Nam et al. 2020, Eq. 8 and 9), so that its sum is kept; what
-    has little of the positive relevance ends up negative. RAP's own surplus comes from contributions against the sign of their output, of both
-    signs of relevance, and grows both; this one keeps relevance where it is positive.
+    active. ``g`` is the growth, and twice that in layers whose outputs read several places, which spread relevance over them. The surplus
+    ``Σ R̄ − Σ R`` of a sample is taken off as in RAP (Nam et al. 2020, Eq. 8 and 9), so that its sum is kept, and what has little of the
+    positive relevance ends up negative. RAP's own surplus is that of contributions against the sign of their output, and both signs of
+    relevance grow by it; here the positive one alone does.
 
     Args:
-        growth: ``γ``: how much positive relevance grows in every layer, at the cost of what has little of it.
+        growth: How much positive relevance grows in a layer, at the cost of what has little of it.
 
     Raises:
         OptionError: ``growth`` is negative or not finite.
@@ -32,7 +33,7 @@ def influence(growth: float = 0.125) -> Rule:
     def backward(call: Call, relevance: Tensor) -> Relevances:
         linear, _ = call.as_linear()
         activated = activated_inputs(call)
-        grown = relevance + growth * relevance.clamp(min=0)
+        grown = relevance + (2 * growth if is_wide(linear) else growth) * relevance.clamp(min=0)
         shares = by_influence(linear, _raised(call, activated), grown)
         return take_surplus(call, relevance, shares, activated)
 
@@ -51,3 +52,8 @@ def by_influence(linear: Linear, magnitude: Tensor, relevance: Tensor) -> Tensor
     """Share relevance in proportion to ``m_i |w_ij|``; outputs without contributions pass nothing."""
     weight = None if linear.weight is None else linear.weight.abs()
     return magnitude * linear.transpose(divide(relevance, linear.forward(magnitude, weight)), weight)
+
+
+def is_wide(linear: Linear) -> bool:
+    """Whether outputs read several places, as those of a kernel of 3 × 3 do and those of dense layers do not."""
+    return linear.weight is not None and math.prod(linear.weight.shape[2:]) > 1
