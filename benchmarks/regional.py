@@ -7,6 +7,7 @@
     python benchmarks/regional.py lowers --weights WEIGHTS --data DATA --results FOLDER [--models NAME …] [--images N] [--mosaics N]
     python benchmarks/regional.py test --weights WEIGHTS --data DATA --results FOLDER [--models NAME …] [--methods NAME …]
     python benchmarks/regional.py objects --weights WEIGHTS --data DATA --results FOLDER [--models NAME …] [--methods NAME …]
+    python benchmarks/regional.py cost --weights WEIGHTS --data DATA --results FOLDER [--models NAME …]
     python benchmarks/regional.py named --data DATA --results FOLDER
     python benchmarks/regional.py page --results FOLDER
 
@@ -15,8 +16,9 @@
 Finished parts are kept in FOLDER, so a run that was stopped goes on. RAP's way back is linear in the relevance of the regions, so the
 maps of all weights follow from those of weight 1 and 0, and all starts share one forward pass; both with a false discovery rate of 1.
 ``screen`` looks at evidence with weight 1; ``rates`` tries rates and weights with all other choices made, ``places`` where regions are,
-``lowers`` the rule below them.
+all with RAP below them; ``lowers`` tries the rule there, which was chosen last.
 ``objects`` compares all methods of propagation on every photo of the second half that shows an animal and something else.
+``cost`` times the method beside RAP, in turn, on one thread.
 ``named`` tells the photos of ``benchmarks/rows`` whose explained class is one of the annotated animal's from the others.
 """
 
@@ -77,7 +79,8 @@ class Maps:
     """Maps of all starts and weights of one choice of upper rule and place."""
 
     def __init__(self, captured: Captured, options: dict[str, Any]) -> None:
-        self.ends = [captured.explainer("rap-regional", **options, false_discovery_rate=1.0, weight=w) for w in (1.0, 0.0)]
+        fixed = {**options, "lower": "rap", "false_discovery_rate": 1.0}
+        self.ends = [captured.explainer("rap-regional", **fixed, weight=w) for w in (1.0, 0.0)]
 
     def __call__(self, x: Tensor, target: Tensor) -> Iterator[tuple[str, float, Tensor]]:
         """Yield (start, weight, maps ``(B, T, H, W)``)."""
@@ -234,8 +237,8 @@ def places(name: str) -> Iterator[dict[str, Any]]:
 
 
 def at_rate(captured: Captured, options: dict[str, Any]) -> Baseline:
-    """Whole maps of the method as it was chosen."""
-    return Baseline(captured, "rap-regional", options)
+    """Whole maps of the method as it was chosen, with RAP below: that rule was chosen last."""
+    return Baseline(captured, "rap-regional", {**options, "lower": "rap"})
 
 
 def lowers(_: str) -> Iterator[dict[str, Any]]:
@@ -404,6 +407,29 @@ def objects(options: argparse.Namespace) -> None:
                 stored(options.results / "objects" / f"{name}--{label}.json", partial(_two_objects, who, label))
 
 
+def cost(options: argparse.Namespace) -> None:
+    """Measure the processor time of the method over that of RAP, the median of some pairs in turn."""
+    torch.set_num_threads(1)
+    for name in options.models:
+        who = subject(name, options.weights, options.data, 1)
+        stored(options.results / "cost" / f"{name}.json", partial(_ratios, who, options.pairs))
+
+
+def _ratios(who: Subject, pairs: int) -> list[float]:
+    """Time a batch of two by both methods once unmeasured, then in turn."""
+    x, target = torch.stack([s.image for s in who.samples(who.voc(single=True)[:2])]), torch.tensor([0, 1])
+    explainers = [who.captured.explainer(method) for method in ("rap-regional", "rap")]
+    found = list[float]()
+    for _ in range(pairs + 1):
+        spent = list[float]()
+        for explainer in explainers:
+            began = time.process_time()
+            explainer(x, target)
+            spent.append(time.process_time() - began)
+        found.append(spent[0] / spent[1])
+    return found[1:]
+
+
 def named(options: argparse.Namespace) -> None:
     """The pixel counts of the maps of whole photos, and whether the explained class is one of the annotated animal's."""
     index = json.loads((options.data / "VOCdevkit/VOC2012/index.json").read_text())
@@ -426,7 +452,7 @@ def page(options: argparse.Namespace) -> None:
     write(options.results)
 
 
-STEPS = {**dict.fromkeys(SEARCHES, search), "test": test, "objects": objects, "named": named, "page": page}
+STEPS = {**dict.fromkeys(SEARCHES, search), "test": test, "objects": objects, "cost": cost, "named": named, "page": page}
 
 
 def main() -> None:
@@ -448,6 +474,7 @@ def main() -> None:
         "cascade": 4,
         "layers": 5,
         "groups": 4,
+        "pairs": 5,
     }
     for name, count in counts.items():
         parser.add_argument(f"--{name}", type=int, default=count)

@@ -166,6 +166,7 @@ def write(results: Path) -> None:
     parts.extend(tested(results / "test", model, before.get(model, "")) for model in MODELS)
     parts.append(two_objects(results / "objects", before.get(_OBJECTS, "")))
     parts.append(by_name(results / "named") or before.get(_NAMED, ""))
+    parts.append(costs(results / "cost") or before.get(_COST, ""))
     for step, title, what in (
         ("rates", "false discovery rates, weights", "false discovery rate–weight"),
         ("places", "where the regions are", "blocks or layer"),
@@ -252,6 +253,21 @@ def by_name(folder: Path) -> str:
                 rows.append([model, label, str(len(some)), *scores, f"{value:+.1f} [{low:.1f}, {high:.1f}]"])
     header = ("model", "explained class", "photos", "`rap`", "`rap-regional`", "difference")
     return f"### {_NAMED}\n\nmIoU of the maps of the predicted class.\n\n{table(header, rows)}\n" if rows else ""
+
+
+_COST = "Processor time over that of RAP"
+
+
+def costs(folder: Path) -> str:
+    """Tabulate the median ratio of every model, with the smallest and the largest."""
+    rows = list[list[str]]()
+    for model in MODELS:
+        path = folder / f"{model}.json"
+        if path.is_file():
+            ratios = json.loads(path.read_text())
+            rows.append([model, f"{np.median(ratios):.2f}", f"{min(ratios):.2f}", f"{max(ratios):.2f}"])
+    text = "A batch of two, one thread, both methods in turn."
+    return f"### {_COST}\n\n{text}\n\n{table(('model', 'median', 'smallest', 'largest'), rows)}\n" if rows else ""
 
 
 def sections(page: str) -> dict[str, str]:
