@@ -50,7 +50,7 @@ def build_rap_regional(  # noqa: PLR0913 - options by keyword
     low: float | Tensor | None = None,
     high: float | Tensor | None = None,
 ) -> Method:
-    """RAP whose evidence depends on the class: counted by region where regions are last told apart, and propagated by RAP from there.
+    """RAP whose evidence depends on the class: counted by region where regions are last told apart, and shared by influence below.
 
     Args:
         upper: The method from the logit down to the regions, which should depend on the class. ``"usual"`` is ``"cp-lrp"`` in models with

@@ -1,4 +1,4 @@
-"""The rule of magnitudes: shares by influence, and RAP's uniform shift with a surplus of positive relevance alone."""
+"""The rule of influence: shares by magnitude, and RAP's uniform shift with a surplus of positive relevance alone."""
 
 import math
 
