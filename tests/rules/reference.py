@@ -177,8 +177,12 @@ def rap_shares(z: np.ndarray, relevance: np.ndarray, activated: np.ndarray) -> n
                 shares[i] += r * c / positive
             elif c < 0:
                 shares[i] += (r * negative / (positive + negative)) * (c / -negative)
-    surplus = shares.sum() - relevance.sum()
-    count = activated.sum()
+    return without_surplus(shares, relevance, activated)
+
+
+def without_surplus(shares: np.ndarray, relevance: np.ndarray, activated: np.ndarray) -> np.ndarray:
+    """RAP, Eq. 8 and 9: what the shares have more than the relevance is taken off activated inputs in equal parts."""
+    surplus, count = shares.sum() - relevance.sum(), activated.sum()
     return np.array([s - surplus / count if on else s for s, on in zip(shares, activated, strict=True)])
 
 
@@ -189,11 +193,11 @@ def influence_shares(weights: np.ndarray, x: np.ndarray, relevance: np.ndarray, 
     shares = np.zeros(len(x))
     for j, r in enumerate(relevance):
         influences = [m * abs(w) for m, w in zip(raised, weights[:, j], strict=True)]
+        total, grown = sum(influences), r * (1 + growth) if r > 0 else r
         for i, influence in enumerate(influences):
             if influence:
-                shares[i] += influence / sum(influences) * (r * (1 + growth) if r > 0 else r)
-    surplus, count = shares.sum() - relevance.sum(), activated.sum()
-    return np.array([s - surplus / count if on else s for s, on in zip(shares, activated, strict=True)])
+                shares[i] += influence / total * grown
+    return without_surplus(shares, relevance, activated)
 
 
 def absolute_shares(z: np.ndarray, relevance: np.ndarray) -> np.ndarray:

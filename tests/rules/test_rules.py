@@ -290,5 +290,5 @@ def test_options_out_of_range(make):
 
 @pytest.mark.parametrize("growth", [-0.1, float("inf"), float("nan")])
 def test_influence_refuses_what_is_no_growth(growth):
-    with pytest.raises(OptionError, match="of rule 'influence' must be a number from 0 on"):
+    with pytest.raises(OptionError, match="of rule 'influence' must not be negative or infinite"):
         rules.influence(growth)

@@ -100,11 +100,10 @@ def _lowered(rap: Method, lower: LowerName, growth: float) -> Method:
     rule = influence(growth)
     if lower == "rap":
         return rap
-    layers = {role for role, of_rap in rap.rules.items() if of_rap in (rap.rules[Role.DENSE], rap.rules[Role.CONV])}
-    rules = {**rap.rules, **dict.fromkeys(layers, rule)}
+    published = {role: of_rap for role, of_rap in rap.rules.items() if of_rap in (rap.rules[Role.DENSE], rap.rules[Role.CONV])}
+    rules = {**rap.rules, **dict.fromkeys(published, rule)}
     if lower == "influence":
         return replace(rap, rules=rules, with_lookups={})
-    published = {role: rap.rules[role] for role in layers}
     return replace(rap, rules=rules, with_attention=published, with_lookups={**published, **rap.with_lookups})
 
 

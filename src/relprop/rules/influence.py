@@ -4,12 +4,11 @@ import math
 
 from torch import Tensor
 
-from relprop.errors import OptionError
 from relprop.ops.linear import Linear
 from relprop.ops.op import Call, Relevances
 from relprop.rules.affine import activated_inputs, on_each_operand, take_surplus
 from relprop.rules.kernel import divide
-from relprop.rules.rule import Rule
+from relprop.rules.rule import Rule, refuse_negative
 
 
 def influence(growth: float = 0.1) -> Rule:
@@ -25,10 +24,9 @@ def influence(growth: float = 0.1) -> Rule:
         growth: How much positive relevance grows in a layer, at the cost of what has little of it.
 
     Raises:
-        OptionError: ``growth`` is negative or not finite.
+        OptionError: ``growth`` is negative or infinite.
     """
-    if not (growth >= 0 and math.isfinite(growth)):
-        raise OptionError(f"Option growth={growth!r} of rule 'influence' must be a number from 0 on.")
+    refuse_negative("influence", growth=growth)
 
     def backward(call: Call, relevance: Tensor) -> Relevances:
         linear, _ = call.as_linear()
@@ -43,7 +41,7 @@ def influence(growth: float = 0.1) -> Rule:
 def _raised(call: Call, activated: Tensor) -> Tensor:
     """The magnitudes of a sample's activated inputs, each with their mean."""
     layout, batch = call.layouts[call.data], call.batch
-    magnitude = call.x * activated if call.data in call.nonnegative else call.x.abs() * activated
+    magnitude = call.x.abs() * activated
     mean = divide(layout.sum(magnitude, batch), layout.sum(activated, batch))
     return magnitude.add_(activated * layout.spread(mean, magnitude))
 

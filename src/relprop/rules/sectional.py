@@ -8,7 +8,8 @@ from torch import Tensor
 
 from relprop.ops.layout import SampleLayout
 from relprop.ops.op import ABSORBED, Call, Relevances
-from relprop.rules.equilibrium import is_wide, lowered
+from relprop.rules.equilibrium import lowered
+from relprop.rules.influence import is_wide
 from relprop.rules.kernel import divide
 from relprop.rules.rule import Rule
 
