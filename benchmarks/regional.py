@@ -39,6 +39,7 @@ from PIL import Image
 from pyarrow import parquet
 from regional_data import ANIMALS, COUNTS, MODELS, Subject, correlation, in_cells, on_object, overlap, subject
 from regional_page import write
+from speed import BASELINE, ratios
 from torch import Tensor, nn
 
 from relprop.explainer import Captured, capture
@@ -242,8 +243,8 @@ def at_rate(captured: Captured, options: dict[str, Any]) -> Baseline:
 
 
 def lowers(_: str) -> Iterator[dict[str, Any]]:
-    """Rules below the regions."""
-    yield {"lower": "rap"}
+    """Rules below the regions; RAP's has no growth."""
+    yield {"lower": "rap", "growth": 0.0}
     yield from ({"lower": "influence", "growth": growth} for growth in GROWTHS)
     yield {"lower": "equilibrium"}
 
@@ -408,26 +409,18 @@ def objects(options: argparse.Namespace) -> None:
 
 
 def cost(options: argparse.Namespace) -> None:
-    """Measure the processor time of the method over that of RAP, the median of some pairs in turn."""
+    """Measure the time of the method over that of RAP."""
     torch.set_num_threads(1)
     for name in options.models:
         who = subject(name, options.weights, options.data, 1)
-        stored(options.results / "cost" / f"{name}.json", partial(_ratios, who, options.pairs))
+        stored(options.results / "cost" / f"{name}.json", partial(_time_over_rap, who, options.pairs))
 
 
-def _ratios(who: Subject, pairs: int) -> list[float]:
-    """Time a batch of two by both methods once unmeasured, then in turn."""
+def _time_over_rap(who: Subject, pairs: int) -> float:
+    """The median ratio on a batch of two photos."""
     x, target = torch.stack([s.image for s in who.samples(who.voc(single=True)[:2])]), torch.tensor([0, 1])
-    explainers = [who.captured.explainer(method) for method in ("rap-regional", "rap")]
-    found = list[float]()
-    for _ in range(pairs + 1):
-        spent = list[float]()
-        for explainer in explainers:
-            began = time.process_time()
-            explainer(x, target)
-            spent.append(time.process_time() - began)
-        found.append(spent[0] / spent[1])
-    return found[1:]
+    rap, regional = (partial(who.captured.explainer(method), x, target) for method in ("rap", "rap-regional"))
+    return ratios({BASELINE: rap, "rap-regional": regional}, pairs)["rap-regional"]
 
 
 def named(options: argparse.Namespace) -> None:

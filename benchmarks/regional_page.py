@@ -222,7 +222,7 @@ def two_objects(folder: Path, before: str) -> str:
 
 
 def _mean_first(row: str) -> tuple[bool, float]:
-    """Sort rows by their mean over all models; those without one by that of the models they have."""
+    """The place of a row: by its mean over all models; without one, behind those, by that of the models it has."""
     whole, *models = row.strip("| ").split(" | ")[1:]
     return whole != "–", float(np.mean([float(cell.split()[0]) for cell in models if cell != "–"]))
 
@@ -255,19 +255,15 @@ def by_name(folder: Path) -> str:
     return f"### {_NAMED}\n\nmIoU of the maps of the predicted class.\n\n{table(header, rows)}\n" if rows else ""
 
 
-_COST = "Processor time over that of RAP"
+_COST = "Time over that of RAP"
 
 
 def costs(folder: Path) -> str:
-    """Tabulate the median ratio of every model, with the smallest and the largest."""
-    rows = list[list[str]]()
-    for model in MODELS:
-        path = folder / f"{model}.json"
-        if path.is_file():
-            ratios = json.loads(path.read_text())
-            rows.append([model, f"{np.median(ratios):.2f}", f"{min(ratios):.2f}", f"{max(ratios):.2f}"])
-    text = "A batch of two, one thread, both methods in turn."
-    return f"### {_COST}\n\n{text}\n\n{table(('model', 'median', 'smallest', 'largest'), rows)}\n" if rows else ""
+    """Tabulate the ratio of every model."""
+    paths = [path for path in (folder / f"{model}.json" for model in MODELS) if path.is_file()]
+    rows = [[path.stem, f"{json.loads(path.read_text()):.2f}"] for path in paths]
+    text = "A batch of two, one thread, both methods in turn; the median of the ratios."
+    return f"### {_COST}\n\n{text}\n\n{table(('model', 'ratio'), rows)}\n" if rows else ""
 
 
 def sections(page: str) -> dict[str, str]:
