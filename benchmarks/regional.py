@@ -65,7 +65,9 @@ ROWS = Path(__file__).parent / "rows"
 RATES = ((1.0, 0.0), (0.3, 0.0), (0.3, 0.5), (0.3, 1.0), (0.1, 0.0))
 """False discovery rates and weights."""
 WEIGHTS = (1.0, 0.5, 0.0)
-GROWTHS = (0.0, 0.05, 0.1, 0.15, 0.2)
+AS_PUBLISHED = {"lower": "rap", "growth": 0.0, "add": "positive"}
+"""RAP as published below the regions."""
+GROWTHS = {"influence": (0.0, 0.05, 0.09, 0.15), "rap": (0.0, 0.1, 0.2, 0.4)}
 
 # --- the search -------------------------------------------------------------------------------------------------------------------
 
@@ -80,7 +82,7 @@ class Maps:
     """Maps of all starts and weights of one choice of upper rule and place."""
 
     def __init__(self, captured: Captured, options: dict[str, Any]) -> None:
-        fixed = {**options, "lower": "rap", "false_discovery_rate": 1.0}
+        fixed = {**options, **AS_PUBLISHED, "false_discovery_rate": 1.0}
         self.ends = [captured.explainer("rap-regional", **fixed, weight=w) for w in (1.0, 0.0)]
 
     def __call__(self, x: Tensor, target: Tensor) -> Iterator[tuple[str, float, Tensor]]:
@@ -239,13 +241,14 @@ def places(name: str) -> Iterator[dict[str, Any]]:
 
 def at_rate(captured: Captured, options: dict[str, Any]) -> Baseline:
     """Whole maps of the method as it was chosen, with RAP below: that rule was chosen last."""
-    return Baseline(captured, "rap-regional", {**options, "lower": "rap"})
+    return Baseline(captured, "rap-regional", {**options, **AS_PUBLISHED})
 
 
 def lowers(_: str) -> Iterator[dict[str, Any]]:
-    """Rules below the regions; RAP's has no growth."""
-    yield {"lower": "rap", "growth": 0.0}
-    yield from ({"lower": "influence", "growth": growth} for growth in GROWTHS)
+    """Rules below the regions: RAP as published, and with growth in sums that split by absolute value; influence; Attribution Equilibrium."""
+    yield AS_PUBLISHED
+    yield from ({"lower": "rap", "growth": growth, "add": "absolute"} for growth in GROWTHS["rap"])
+    yield from ({"lower": "influence", "growth": growth} for growth in GROWTHS["influence"])
     yield {"lower": "equilibrium"}
 
 

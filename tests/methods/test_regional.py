@@ -75,26 +75,28 @@ def regional(evidence: np.ndarray, weight: float, gates: np.ndarray | None = Non
     return found
 
 
-def slowly(model: Small, x: Tensor, target: int, start: str, weight: float, lower: str = "influence") -> Tensor:
+def slowly(
+    model: Small, x: Tensor, target: int, start: str, weight: float, lower: str = "influence", growth: float = 0.2
+) -> Tensor:
     """The map of one image ``(2, H, W)``: gradient times value down to the regions, then the lower rule and the z-box rule in loops."""
     value = model.lower(x[None]).detach().requires_grad_()
     logits = model.head(value)[0]
     weights = torch.from_numpy(mixture(logits.detach().numpy(), target, start))
     (gradient,) = torch.autograd.grad((logits * weights).sum(), value)
     evidence = (gradient * value)[0].detach().flatten(1).numpy()
-    return below(model, x, regional(evidence, weight).flatten(), lower)
+    return below(model, x, regional(evidence, weight).flatten(), lower, growth)
 
 
-def below(model: Small, x: Tensor, relevance: np.ndarray, lower: str = "influence") -> Tensor:
+def below(model: Small, x: Tensor, relevance: np.ndarray, lower: str = "influence", growth: float = 0.2) -> Tensor:
     """The lower rule and the z-box rule in loops, from the regions to the input."""
     with torch.no_grad():
         middle = F.relu(model.first(x[None]))[0]
         flat = middle.flatten().numpy()
         if lower == "rap":
-            relevance = rap_shares(contribution_matrix(model.second, middle), relevance, flat != 0)
+            relevance = rap_shares(contribution_matrix(model.second, middle), relevance, flat != 0, growth)
         else:
             weights = contribution_matrix(model.second, torch.ones_like(middle))
-            relevance = influence_shares(weights, flat, relevance, 0.2)
+            relevance = influence_shares(weights, flat, relevance, 0.18)
     return below_first(model, x, relevance)
 
 
@@ -646,6 +648,24 @@ def test_the_rule_below_is_raps_in_models_with_attention(model, x, rules):
         steps = captured.explainer("rap-regional", lower=lower, **options).plan.steps
         (place,) = [i for i, step in enumerate(steps) if step.rule.startswith("by region")]
         assert {step.rule for step in steps[1:place] if step.role in {"dense", "conv", "attention"}} == {rule}
+
+
+def test_sums_below_split_by_absolute_value_in_models_with_attention():
+    captured = relprop.capture(made(Attending), images(1))
+    for add, splits in {"usual": "split by absolute", "positive": "split by positive"}.items():
+        steps = captured.explainer("rap-regional", depth=1, add=add).plan.steps
+        (place,) = [i for i, step in enumerate(steps) if step.rule.startswith("by region")]
+        assert {step.rule for step in steps[:place] if step.role == "add"} == {splits}
+
+
+@pytest.mark.parametrize("growth", [0.0, 0.5])
+def test_rap_below_grows_by_the_option(growth):
+    """Without growth it is as published."""
+    model, x = made(Small), torch.randn(2, 2, 6, 6, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    options = {"upper": "cp-lrp", "lower": "rap", "start": "logit", "weight": 1.0, "blocks": 0, "false_discovery_rate": 1.0}
+    found = relprop.explain(model, x, 1, method="rap-regional", **options, growth=growth).relevance
+    for b in range(2):
+        torch.testing.assert_close(found[b], slowly(model, x[b], 1, "logit", 1.0, "rap", growth), **CLOSE)
 
 
 def test_models_without_regions_are_refused():

@@ -166,8 +166,8 @@ def contribution_matrix(op: Callable[[Tensor], Tensor], x: Tensor) -> np.ndarray
     return z.flatten(1).numpy()
 
 
-def rap_shares(z: np.ndarray, relevance: np.ndarray, activated: np.ndarray) -> np.ndarray:
-    """RAP, Eq. 7 to 9, in loops."""
+def rap_shares(z: np.ndarray, relevance: np.ndarray, activated: np.ndarray, growth: float = 0.0) -> np.ndarray:
+    """RAP, Eq. 7 to 9, in loops; with growth, relevance of both signs grows by it besides."""
     shares = np.zeros(len(z))
     for j, r in enumerate(relevance):
         column = z[:, j]
@@ -177,13 +177,13 @@ def rap_shares(z: np.ndarray, relevance: np.ndarray, activated: np.ndarray) -> n
                 shares[i] += r * c / positive
             elif c < 0:
                 shares[i] += (r * negative / (positive + negative)) * (c / -negative)
-    return without_surplus(shares, relevance, activated)
+    return without_surplus(shares * (1 + growth), relevance, activated)
 
 
-def without_surplus(shares: np.ndarray, relevance: np.ndarray, activated: np.ndarray) -> np.ndarray:
-    """RAP, Eq. 8 and 9: what the shares have more than the relevance is taken off activated inputs in equal parts."""
-    surplus, count = shares.sum() - relevance.sum(), activated.sum()
-    return np.array([s - surplus / count if on else s for s, on in zip(shares, activated, strict=True)])
+def without_surplus(shares: np.ndarray, relevance: np.ndarray, measure: np.ndarray) -> np.ndarray:
+    """RAP, Eq. 8 and 9: what the shares have more than the relevance is taken off inputs by a measure, in equal parts of those activated."""
+    surplus, whole = shares.sum() - relevance.sum(), measure.sum()
+    return np.array([s - surplus * m / whole if m else s for s, m in zip(shares, measure, strict=True)])
 
 
 def influence_shares(weights: np.ndarray, x: np.ndarray, relevance: np.ndarray, growth: float) -> np.ndarray:
@@ -197,7 +197,7 @@ def influence_shares(weights: np.ndarray, x: np.ndarray, relevance: np.ndarray, 
         for i, influence in enumerate(influences):
             if influence:
                 shares[i] += influence / total * grown
-    return without_surplus(shares, relevance, activated)
+    return without_surplus(shares, relevance, raised)
 
 
 def absolute_shares(z: np.ndarray, relevance: np.ndarray) -> np.ndarray:

@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import nn
 
 import relprop
@@ -13,7 +11,8 @@ from relprop.errors import OptionError
 from relprop.ops.layout import SampleLayout
 from relprop.ops.op import Call
 from relprop.ops.table import OPS
-from tests.rules.reference import TIGHT, assert_same, box_shares, contribution_matrix, influence_shares
+from tests.rules.layers import LAYERS, explained, weights_of
+from tests.rules.reference import TIGHT, assert_same, box_shares, contribution_matrix
 
 # --- formulas: (contributions z[i, j], bias b[j], relevance R[j]) -> relevance of every input ---------------------------------------
 
@@ -69,41 +68,10 @@ def by_weight(power):
     return shares
 
 
-LAYERS = {
-    "dense": (nn.Linear(5, 4), (5,)),
-    "conv": (nn.Conv2d(2, 3, 2, padding=1, stride=2), (2, 3, 3)),
-    "grouped conv": (nn.Conv1d(4, 4, 3, groups=2, dilation=2), (4, 6)),
-    "transposed conv": (nn.ConvTranspose1d(2, 3, 2, stride=2), (2, 3)),
-    "dense without bias": (nn.Linear(4, 3, bias=False), (4,)),
-}
-
-
-def explained(layer, shape, rule, *, nonnegative, **more):
-    """A layer in the middle of a model under a rule: its input, and the relevance of its input and output."""
-    torch.manual_seed(1)
-    pre = nn.Sequential(nn.Linear(shape[-1], shape[-1]), *([nn.ReLU()] if nonnegative else [])).double()
-    layer.double().reset_parameters()
-    if layer.bias is not None:
-        nn.init.normal_(layer.bias)
-    x = torch.randn(2, *shape).double()
-    size = layer(pre(x)).flatten(1).shape[1]
-    model = nn.Sequential(pre, layer, nn.Sequential(nn.Flatten(), nn.Linear(size, 4), nn.Linear(4, 3))).double()
-    method = relprop.Method("tested", {"dense": rules.epsilon(), "conv": rules.epsilon()}, by_path={"1": rule}, **more)
-    explainer = relprop.Explainer(model, x, method)
-    explanation = explainer(x, torch.tensor([0, 2]), layers=("0", "1"))
-    total = explanation.relevance.flatten(1).sum(1) + explanation.absorbed
-    torch.testing.assert_close(total, explanation.logits.gather(1, explanation.target[:, None])[:, 0], rtol=1e-9, atol=1e-10)
-    return pre(x).detach(), explanation.layers["0"], explanation.layers["1"]
-
-
 def bias_of(layer, x):
     """The layer at zero, by output element."""
     with torch.no_grad():
         return layer(torch.zeros_like(x[None])).flatten().numpy()
-
-
-def weights_of(layer, x):
-    return contribution_matrix(layer, torch.ones_like(x))
 
 
 def output_sign(layer, x):
@@ -144,37 +112,6 @@ def test_shares_by_weight(kind, power):
     weights = weights_of(layer, inputs[0])
     for b in range(2):
         assert_same(before[b], by_weight(power)(weights, weights != 0, after[b].flatten().numpy()))
-
-
-@pytest.mark.parametrize("growth", [0.0, 0.1, 3.0])
-@pytest.mark.parametrize("nonnegative", [False, True], ids=["signed", "non-negative"])
-@pytest.mark.parametrize("kind", LAYERS)
-def test_shares_by_influence(kind, nonnegative, growth):
-    layer, shape = LAYERS[kind]
-    inputs, before, after = explained(layer, shape, rules.influence(growth), nonnegative=nonnegative)
-    for b, x in enumerate(inputs):
-        flat, relevance = x.flatten().numpy(), after[b].flatten().numpy()
-        of_layer = growth if kind.startswith("dense") else 2 * growth
-        assert_same(before[b], influence_shares(weights_of(layer, x), flat, relevance, of_layer))
-        assert np.isclose(before[b].sum(), relevance.sum())
-
-
-@settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 2**31), factor=st.floats(0.1, 10), dead=st.booleans())
-def test_influence_keeps_the_sum_and_scales(seed, factor, dead):
-    """Also of samples without active inputs, of relevance times a factor, and whatever the batch mates."""
-    source = torch.Generator().manual_seed(seed)
-    layer = nn.Conv1d(2, 3, 3, padding=1).double()
-    model = nn.Sequential(nn.ReLU(), layer, nn.Flatten(), nn.Linear(15, 3).double())
-    x = torch.randn(2, 2, 5, generator=source, dtype=torch.float64)
-    x[0] = -x[0].abs() if dead else x[0]
-    explainer = relprop.Explainer(model, x, relprop.Method("tested", {"dense": "influence", "conv": "influence"}))
-    relevance = torch.randn(2, 3, generator=source, dtype=torch.float64)
-    found, scaled = (explainer(x, output_relevance=f * relevance) for f in (1.0, factor))
-    torch.testing.assert_close(found.relevance.sum((1, 2)) + found.absorbed, relevance.sum(1), **TIGHT)
-    torch.testing.assert_close(scaled.relevance, factor * found.relevance, **TIGHT)
-    torch.testing.assert_close(explainer(x[1:], output_relevance=relevance[1:]).relevance, found.relevance[1:], **TIGHT)
-    assert not (dead and found.relevance[0].any())
 
 
 def test_box_of_any_layer():
@@ -286,9 +223,3 @@ def test_shares_by_gamma_need_a_gamma():
 def test_options_out_of_range(make):
     with pytest.raises(OptionError, match="must not be negative or infinite"):
         make()
-
-
-@pytest.mark.parametrize("growth", [-0.1, float("inf"), float("nan")])
-def test_influence_refuses_what_is_no_growth(growth):
-    with pytest.raises(OptionError, match="of rule 'influence' must not be negative or infinite"):
-        rules.influence(growth)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor
 
@@ -11,13 +11,14 @@ from relprop.meaning import CONTRAST
 from relprop.methods.equilibrium import GRADIENT
 from relprop.methods.lrp import build_epsilon, build_epsilon_plus, build_gamma, build_zplus
 from relprop.methods.rap import build_rap
-from relprop.methods.rule_tables import ConstantsName, SumName
+from relprop.methods.rule_tables import AddName, ConstantsName, additions
 from relprop.methods.transformers import build_attnlrp, build_cp_lrp
 from relprop.ops.op import Role
 from relprop.propagation.composite import Composite, Regional
 from relprop.propagation.method import Method
+from relprop.rules.affine import rap
 from relprop.rules.gradient import gradient
-from relprop.rules.influence import influence
+from relprop.rules.influence import influence, winner
 from relprop.rules.regional import RegionRule, by_region, by_smooth_evidence
 from relprop.rules.starts import STARTS
 
@@ -37,14 +38,14 @@ def build_rap_regional(  # noqa: PLR0913 - options by keyword
     *,
     upper: UpperName = "usual",
     lower: LowerName = "usual",
-    growth: float = 0.1,
+    growth: float | None = None,
     start: Literal["logit", "softmax", "mean", "finer"] = "mean",
     depth: float = 0.67,
     blocks: int | None = None,
     layer: str | None = None,
     weight: float | None = None,
     false_discovery_rate: float = 0.3,
-    add: SumName = "positive",
+    add: AddName = "usual",
     constants: ConstantsName = "leave out",
     input_rule: Literal["zbox", "rap"] = "zbox",
     low: float | Tensor | None = None,
@@ -56,9 +57,10 @@ def build_rap_regional(  # noqa: PLR0913 - options by keyword
         upper: The method from the logit down to the regions, which should depend on the class. ``"usual"`` is ``"cp-lrp"`` in models with
             attention, ``"gradient"`` in others where a hidden dense layer reads all places of the regions, and ``"epsilon-plus"`` elsewhere.
             ``"gradient"`` weighs every channel by its mean gradient, as Grad-CAM does, and conserves nothing.
-        lower: The rule of the layers below the regions: ``"rap"``, as published; ``"influence"``, see :func:`relprop.rules.influence`;
-            ``"usual"`` is ``"rap"`` in models with attention or embeddings, and ``"influence"`` elsewhere.
-        growth: How much positive relevance grows in every layer with ``"influence"``: a map with more of it is narrower.
+        lower: The rule of the layers below the regions: ``"rap"``; ``"influence"``, see :func:`relprop.rules.influence`; ``"usual"`` is
+            ``"rap"`` in models with attention or embeddings, and ``"influence"`` elsewhere.
+        growth: How much relevance grows in every layer: the positive alone with ``"influence"``, by 0.09 where left out, and that of both
+            signs with ``"rap"``, by 0.2; a map with more of it is narrower. RAP as published has none.
         start: ``"logit"``; or the logit minus those of the other classes, weighted by their ``"softmax"``, by equal parts (``"mean"``),
             or by equal parts of the three nearest (``"finer"``).
         depth: In models with attention, the share of the attention layers below the regions, in [0, 1].
@@ -72,7 +74,8 @@ def build_rap_regional(  # noqa: PLR0913 - options by keyword
             classes in the same region, or in models of less than 100 classes from that of random weights in the last dense layer, by the test
             of Benjamini and Hochberg; the rest is absorbed, and a class that stands out nowhere has an empty map. With 1 all evidence counts,
             as for targets that are no classes, and those of few where the model's last op is no dense layer of at least 100 features.
-        add: How residual sums below split: by positive part, absolute value, or signed value.
+        add: How residual sums below split: by positive part, absolute value, or signed value; ``"usual"`` is ``"absolute"`` in models with
+            attention, and ``"positive"``, as RAP has it, elsewhere.
         constants: Whether constants added to a value below ``"absorb"`` their share, split as ``add`` says, or are left out.
         input_rule: ``"zbox"`` for the z-box rule (Eq. 10), ``"rap"`` to treat the first layer like any other.
         low: Smallest value that an input can have; the sample's own minimum where left out.
@@ -82,12 +85,14 @@ def build_rap_regional(  # noqa: PLR0913 - options by keyword
         raise OptionError(f"Option depth={depth!r} of method 'rap-regional' must lie between 0 and 1.")
     if blocks is not None and blocks < 0:
         raise OptionError(f"Option blocks={blocks!r} of method 'rap-regional' must not be negative.")
-    below: dict[str, Any] = {"add": add, "constants": constants, "input_rule": input_rule, "low": low, "high": high}
+    general, with_attention = ("positive", "absolute") if add == "usual" else (add, add)
+    published = build_rap(add=general, constants=constants, input_rule=input_rule, low=low, high=high)
+    published = replace(published, with_attention=additions(with_attention, constants))
     rule = by_region(0.0 if weight is None else weight, false_discovery_rate)
     smooth = by_smooth_evidence(0.5 if weight is None else weight, false_discovery_rate)
     flattened = Regional(_FROM_RELEVANCE, _FROM_RELEVANCE, smooth, depth, blocks or 0, layer)
     return replace(
-        _lowered(build_rap(**below), lower, growth),
+        _lowered(published, lower, growth),
         name="rap-regional",
         start=STARTS[start],
         regional=flattened if upper == "gradient" else _counted(upper, rule, depth, blocks, layer, flattened),
@@ -95,16 +100,20 @@ def build_rap_regional(  # noqa: PLR0913 - options by keyword
     )
 
 
-def _lowered(rap: Method, lower: LowerName, growth: float) -> Method:
-    """RAP, or with the rule of influence in the place of its own, in all models or in those without attention and embeddings."""
-    rule = influence(growth)
+def _lowered(published: Method, lower: LowerName, growth: float | None) -> Method:
+    """RAP with growth, or with the rule of influence in the place of its own: in all models, or in those without attention and embeddings."""
+    layers = [role for role, rule in published.rules.items() if rule in (published.rules[Role.DENSE], published.rules[Role.CONV])]
+    rule, of_both = influence(0.09 if growth is None else growth), 0.2 if growth is None else growth
+    as_rap = {**dict.fromkeys(layers, rap(growth=of_both)), Role.SELECT: winner()}
+    with_lookups = {**as_rap, **dict.fromkeys(published.with_lookups, rap(growth=of_both, reached=True))}
+    by_influence = dict.fromkeys((*layers, Role.SELECT), rule)
     if lower == "rap":
-        return rap
-    published = {role: of_rap for role, of_rap in rap.rules.items() if of_rap in (rap.rules[Role.DENSE], rap.rules[Role.CONV])}
-    rules = {**rap.rules, **dict.fromkeys(published, rule)}
+        return replace(published, rules={**published.rules, **as_rap}, with_lookups=with_lookups)
+    rules = {**published.rules, **by_influence}
     if lower == "influence":
-        return replace(rap, rules=rules, with_lookups={})
-    return replace(rap, rules=rules, with_attention=published, with_lookups={**published, **rap.with_lookups})
+        return replace(published, rules=rules, with_lookups={})
+    with_attention = {**published.with_attention, **as_rap}
+    return replace(published, rules=rules, with_attention=with_attention, with_lookups=with_lookups)
 
 
 _FROM_RELEVANCE = Composite("gradient", {**GRADIENT.rules, Role.OUTPUT: gradient(of_relevance=True)})

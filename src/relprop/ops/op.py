@@ -173,6 +173,7 @@ class Op:
         probabilities: Whether it turns logits into probabilities or their logarithms.
         detaches: Whether its result counts as a constant: the model takes no gradient through it.
         maximum: Whether every output is the largest of some elements of the input.
+        windows: For pools of maxima, the averages over their windows, as ``linear`` gives a linear op.
         reads: Arguments whose values matter, where others give a shape or a dtype alone; all arguments where None.
         reshapes: Whether it keeps the elements and their order in memory (view, flatten).
         order: For ops that permute dimensions, ``(arguments, dims) -> permutation``.
@@ -209,6 +210,7 @@ class Op:
     probabilities: bool = False
     detaches: bool = False
     maximum: bool = False
+    windows: LinearFunction | None = None
     reads: tuple[str, ...] | None = None
     reshapes: bool = False
     order: Callable[[Arguments, int], Sequence[int]] | None = None

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from relprop.ops.elementwise import sum_back
+from relprop.ops.maxima import extremum_shares
 from relprop.ops.op import Arguments, Call, Op, Relevances, Role, slices_with_broadcasting
-from relprop.ops.pooling import extremum_shares, reduced_dims, unreduce
+from relprop.ops.pooling import reduced_dims, unreduce
 from relprop.ops.table import add_ops
 
 

@@ -3,7 +3,7 @@
 from relprop.rules.abslrp import abslrp
 from relprop.rules.affine import absolute, alpha_beta, epsilon, flat, gamma, rap, unchanged, wsquare, zbox, zplus
 from relprop.rules.attention import balanced_sum, norm_linear, softmax_taylor
-from relprop.rules.influence import influence
+from relprop.rules.influence import influence, winner
 from relprop.rules.registry import RULES, make_rule, register_rule
 from relprop.rules.rule import Rule
 from relprop.rules.sums import split_sum
@@ -26,6 +26,7 @@ __all__ = [
     "softmax_taylor",
     "split_sum",
     "unchanged",
+    "winner",
     "wsquare",
     "zbox",
     "zplus",

@@ -85,7 +85,10 @@ def _shared_by_product(call: Call, relevance: Tensor, function: CoefficientFunct
 
 
 def rap(
-    variant: Literal["paper", "released"] = "paper", layer: Literal["conv", "dense"] = "dense", reached: bool = False
+    variant: Literal["paper", "released"] = "paper",
+    layer: Literal["conv", "dense"] = "dense",
+    reached: bool = False,
+    growth: float = 0.0,
 ) -> Rule:
     """RAP for every layer between the first and the last (Nam et al. 2020, Eq. 7 to 9).
 
@@ -95,12 +98,20 @@ def rap(
         layer: ``"conv"`` or ``"dense"``.
         reached: Whether an input whose share is exactly zero does not count as activated: nothing that is explained depends on it, as on
             the tokens that pad a text.
+        growth: How much relevance of both signs grows in a layer beyond RAP's own surplus (0 in the paper): what has little of it ends up
+            lower.
+
+    Raises:
+        OptionError: ``growth`` is negative or infinite.
     """
+    refuse_negative("rap", growth=growth)
     released = variant == "released"
     shared_by = coefficients.rap_released_conv if released and layer == "conv" else coefficients.rap
 
     def backward(call: Call, relevance: Tensor) -> Relevances:
         shares, _ = _shared(call, relevance, shared_by, absorbs=False)
+        if growth:
+            shares.mul_(1 + growth)
         if released:
             return take_surplus(call, relevance, shares, shares.sign().abs_())
         activated = activated_inputs(call)
@@ -122,13 +133,13 @@ def activated_inputs(call: Call) -> Tensor:
     return (x.abs() > layout.spread(torch.maximum(high, -low) * _TRACE, x)).to(x.dtype)
 
 
-def take_surplus(call: Call, relevance: Tensor, shares: Tensor, activated: Tensor) -> Relevances:
-    """RAP, Eq. 8 and 9: subtract the surplus of every sample from its activated inputs, in equal parts."""
+def take_surplus(call: Call, relevance: Tensor, shares: Tensor, measure: Tensor) -> Relevances:
+    """RAP, Eq. 8 and 9: subtract the surplus of every sample in proportion to a measure of its inputs, 1 for those activated and else 0."""
     layout, batch = call.layouts[call.data], call.batch
-    total, count = call.layout.sum(relevance, batch), layout.sum(activated, batch)
-    shift = divide(layout.sum(shares, batch) - total, count)
-    taken = shares.sub_(activated * layout.spread(shift, shares))
-    return {call.data: taken, ABSORBED: torch.where(count == 0, total, 0.0)}
+    total, whole = call.layout.sum(relevance, batch), layout.sum(measure, batch)
+    shift = divide(layout.sum(shares, batch) - total, whole)
+    taken = shares.sub_(measure * layout.spread(shift, shares))
+    return {call.data: taken, ABSORBED: torch.where(whole == 0, total, 0.0)}
 
 
 def absolute() -> Rule:

@@ -12,7 +12,7 @@ from relprop.rules.affine import absolute, alpha_beta, epsilon, flat, gamma, rap
 from relprop.rules.attention import balanced_sum, norm_linear, softmax_taylor
 from relprop.rules.equilibrium import equilibrium
 from relprop.rules.gradient import gradient
-from relprop.rules.influence import influence
+from relprop.rules.influence import influence, winner
 from relprop.rules.rule import Rule
 from relprop.rules.sectional import sectional
 from relprop.rules.sums import split_sum
@@ -34,6 +34,7 @@ RULES: dict[str, Callable[..., Rule]] = {
     "sectional": sectional,
     "softmax": softmax_taylor,
     "split": split_sum,
+    "winner": winner,
     "wsquare": wsquare,
     "zbox": zbox,
     "zplus": zplus,
