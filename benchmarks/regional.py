@@ -42,6 +42,7 @@ from regional_page import write
 from speed import BASELINE, ratios
 from torch import Tensor, nn
 
+from relprop.datasets.voc import VOC_CLASSES
 from relprop.explainer import Captured, capture
 from relprop.files import atomic
 from relprop.inputs import as_inputs
@@ -67,7 +68,6 @@ RATES = ((1.0, 0.0), (0.3, 0.0), (0.3, 0.5), (0.3, 1.0), (0.1, 0.0))
 WEIGHTS = (1.0, 0.5, 0.0)
 AS_PUBLISHED = {"lower": "rap", "growth": 0.0, "add": "positive"}
 """RAP as published below the regions."""
-GROWTHS = {"influence": (0.0, 0.05, 0.09, 0.15), "rap": (0.0, 0.1, 0.2, 0.4)}
 
 # --- the search -------------------------------------------------------------------------------------------------------------------
 
@@ -244,11 +244,14 @@ def at_rate(captured: Captured, options: dict[str, Any]) -> Baseline:
     return Baseline(captured, "rap-regional", {**options, **AS_PUBLISHED})
 
 
-def lowers(_: str) -> Iterator[dict[str, Any]]:
-    """Rules below the regions: RAP as published, and with growth in sums that split by absolute value; influence; Attribution Equilibrium."""
+def lowers(name: str) -> Iterator[dict[str, Any]]:
+    """Rules below the regions: RAP, with growth in models with attention, influence, and Attribution Equilibrium."""
     yield AS_PUBLISHED
-    yield from ({"lower": "rap", "growth": growth, "add": "absolute"} for growth in GROWTHS["rap"])
-    yield from ({"lower": "influence", "growth": growth} for growth in GROWTHS["influence"])
+    if name not in EARLIER:
+        yield from (
+            {"lower": "rap", "growth": growth, "add": add} for add in ("positive", "absolute") for growth in (0.0, 0.1, 0.2, 0.4)
+        )
+    yield from ({"lower": "influence", "growth": growth, "add": "positive"} for growth in (0.0, 0.05, 0.09, 0.15))
     yield {"lower": "equilibrium"}
 
 
@@ -345,6 +348,16 @@ def _single(who: Subject, explain: Explain, label: str, options: argparse.Namesp
     }
 
 
+def _animal(who: Subject, explain: Explain, options: argparse.Namespace) -> Any:  # noqa: ANN401 - rows
+    """The overlap of maps of the likeliest of the animal's classes, whether or not it is the predicted one."""
+    samples = who.samples(who.voc(single=True)[: options.images])
+    x, masks = torch.stack([s.image for s in samples]), torch.stack([s.object_mask() for s in samples])
+    logits = torch.cat([who.model(part) for part in x.split(4)])
+    known = [who.classes_of(VOC_CLASSES[s.labels[0]]) for s in samples]
+    target = torch.tensor([max(classes, key=one.__getitem__) for classes, one in zip(known, logits.tolist(), strict=True)])
+    return {"voc": overlap(explain(x, target), masks)}
+
+
 def few_of(values: Tensor, count: int) -> Sequence[Tensor]:
     """The first of some values, in batches."""
     return values[:count].split(4)
@@ -394,6 +407,7 @@ def test(options: argparse.Namespace) -> None:
             explain = explain_by(who.captured, label)
             parts: dict[str, Callable[[], Any]] = {
                 "single": partial(_single, who, explain, label, options),
+                "animal": partial(_animal, who, explain, options),
                 "mosaics": partial(_mosaics, who, explain, options),
                 "cascade": partial(_cascade, who, explain, label, options),
                 "gae": partial(_gae, who, explain, options),
@@ -460,7 +474,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS)
     parser.add_argument("--methods", nargs="+", choices=METHODS)
-    parser.add_argument("--parts", nargs="+", choices=("single", "mosaics", "cascade", "gae"))
+    parser.add_argument("--parts", nargs="+", choices=("single", "animal", "mosaics", "cascade", "gae"))
     counts = {
         "images": 24,
         "mosaics": 8,

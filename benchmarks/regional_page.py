@@ -61,13 +61,23 @@ def _mean(rows: Array) -> float:
     return float(np.nanmean(rows))
 
 
+def _counts(found: dict[str, Any], part: str) -> Array:
+    return np.array([[row[n] for n in COUNTS] for row in found[part]["voc"]])
+
+
+def _ratios(found: dict[str, Any], part: str) -> Array:
+    return np.array([[row["ratio"]] for row in found[part]["voc"]], dtype=np.float64)
+
+
 def _column(found: dict[str, Any], part: str, name: str) -> Array:
     return np.array(found[part][name], dtype=np.float64)[:, None]
 
 
 MEASURES: dict[str, tuple[Callable[[dict[str, Any]], Array], Score, str]] = {
-    "mIoU": (lambda f: np.array([[row[n] for n in COUNTS] for row in f["single"]["voc"]]), _miou, "{:.1f}"),
-    "outside–inside": (lambda f: np.array([[row["ratio"]] for row in f["single"]["voc"]]), _median, "{:.3f}"),
+    "mIoU": (lambda f: _counts(f, "single"), _miou, "{:.1f}"),
+    "outside–inside": (lambda f: _ratios(f, "single"), _median, "{:.3f}"),
+    "mIoU, the animal's class": (lambda f: _counts(f, "animal"), _miou, "{:.1f}"),
+    "outside–inside, the animal's class": (lambda f: _ratios(f, "animal"), _median, "{:.3f}"),
     "grid share": (lambda f: np.array([[np.mean([c["share"] for c in m])] for m in f["mosaics"]["mosaic"]]), _mean, "{:.3f}"),
     "grid wins": (lambda f: np.array([[np.mean([c["wins"] for c in m])] for m in f["mosaics"]["mosaic"]]), _mean, "{:.2f}"),
     "r, two likeliest": (lambda f: _column(f, "single", "second"), _mean, "{:.2f}"),
@@ -162,7 +172,8 @@ def write(results: Path) -> None:
     """Write the page; sections and methods of which the folder has no results stay as they are."""
     before = sections(PAGE.read_text("utf-8")) if PAGE.is_file() else {}
     parts = [_HEAD]
-    parts.append("## The other half of the photos\n\nMeans and, in brackets, 95 % bootstrap intervals over photos.\n")
+    text = "Means and, in brackets, 95 % bootstrap intervals over photos. Maps are of the predicted class, or of the likeliest of the animal's."
+    parts.append(f"## The other half of the photos\n\n{text}\n")
     parts.extend(tested(results / "test", model, before.get(model, "")) for model in MODELS)
     parts.append(two_objects(results / "objects", before.get(_OBJECTS, "")))
     parts.append(by_name(results / "named") or before.get(_NAMED, ""))
@@ -170,7 +181,7 @@ def write(results: Path) -> None:
     for step, title, what in (
         ("rates", "false discovery rates, weights", "false discovery rate–weight"),
         ("places", "where the regions are", "blocks or layer"),
-        ("lowers", "the rule below the regions", "rule, growth"),
+        ("lowers", "the rule below the regions", "rule, growth, sums"),
         ("search", "whole maps", "upper rule, place"),
         ("screen", "the evidence of the regions alone, enlarged", "upper rule, place"),
     ):
