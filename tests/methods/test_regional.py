@@ -29,12 +29,14 @@ CLOSE = {"rtol": 1e-8, "atol": 1e-10}
 
 
 class Small(nn.Module):
-    """Two conv layers and a dense head, hidden layer or not: small enough for loops over every contribution."""
+    """Two conv layers and a dense head, hidden layer or not, pools before it or not: small enough for loops over every contribution."""
 
-    def __init__(self, *, hidden: bool = False, channels: int = 4, width: int = 6) -> None:
+    def __init__(self, *, hidden: bool = False, pooled: bool = False, channels: int = 4, width: int = 6) -> None:
         super().__init__()
         self.first, self.second = nn.Conv2d(2, 3, 3), nn.Conv2d(3, channels, 2)
-        wide = nn.Sequential(nn.Flatten(), nn.Linear(9 * channels, width), nn.ReLU(), nn.Linear(width, 5))
+        pools = (nn.MaxPool2d(2, 1), nn.AdaptiveAvgPool2d(2)) if pooled else ()
+        read = (4 if pooled else 9) * channels
+        wide = nn.Sequential(*pools, nn.Flatten(), nn.Linear(read, width), nn.ReLU(), nn.Linear(width, 5))
         mean = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 5))
         self.head = wide if hidden else mean
 
@@ -138,9 +140,11 @@ def smooth(model: Small, x: Tensor, target: int, start: str, weight: float) -> T
     return below(model, x, regional(evidence, weight).flatten())
 
 
+@pytest.mark.parametrize("pooled", [False, True])
 @pytest.mark.parametrize(("start", "weight"), [("logit", 1.0), ("mean", None)])
-def test_behind_flattened_places_channels_count_by_their_mean_gradient(start, weight):
-    model = made(Small, hidden=True)
+def test_behind_flattened_places_channels_count_by_their_mean_gradient(start, weight, pooled):
+    """The regions lie before the pools that lead there."""
+    model = made(Small, hidden=True, pooled=pooled)
     x = torch.randn(2, 2, 6, 6, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     target = torch.tensor([[0, 3], [4, 2]])
     explainer = relprop.Explainer(model, x, "rap-regional", start=start, weight=weight, false_discovery_rate=1.0)

@@ -65,8 +65,8 @@ def build_rap_regional(  # noqa: PLR0913 - options by keyword
             or by equal parts of the three nearest (``"finer"``).
         depth: In models with attention, the share of the attention layers below the regions, in [0, 1].
         blocks: In other models, how many blocks lie between the regions and the last value with several positions, before the last layer.
-            Left out it is 1, or with ``"gradient"`` 0; but where convolutions carry relevance from any position of that grid to any other
-            the regions are those of the first value on it.
+            Left out it is 1; but where convolutions carry relevance from any position of that grid to any other the regions are those of
+            the first value on it. With ``"gradient"`` it is 0, and the regions are those before the pools that follow.
         layer: Path of the module at whose output the regions are, instead.
         weight: How much the evidence of each region itself counts, in [0, 1], against that of all regions of its sign, shared by magnitude;
             0 where left out, with ``"gradient"`` 0.5.
@@ -90,7 +90,7 @@ def build_rap_regional(  # noqa: PLR0913 - options by keyword
     published = replace(published, with_attention=additions(with_attention, constants))
     rule = by_region(0.0 if weight is None else weight, false_discovery_rate)
     smooth = by_smooth_evidence(0.5 if weight is None else weight, false_discovery_rate)
-    flattened = Regional(_FROM_RELEVANCE, _FROM_RELEVANCE, smooth, depth, blocks or 0, layer)
+    flattened = Regional(_FROM_RELEVANCE, _FROM_RELEVANCE, smooth, depth, blocks or 0, layer, unpooled=True)
     return replace(
         _lowered(published, lower, growth),
         name="rap-regional",
@@ -132,7 +132,7 @@ def _counted(
         depth,
         blocks,
         layer,
-        flattened if upper == "usual" else None,
+        flattened=flattened if upper == "usual" else None,
     )
 
 

@@ -182,6 +182,7 @@ class Regional:
         depth: In models with attention, the share of the attention layers that lie before the value.
         blocks: In other models, how many blocks with weights lie between the value and the last value with regions; None for the usual.
         layer: Path of the module whose output is the value; found where left out.
+        unpooled: Whether in models without attention the value is the one before the pools that lead to it.
         flattened: Other settings for models without attention in which a hidden dense layer reads every place of the last value with regions.
     """
 
@@ -191,6 +192,7 @@ class Regional:
     depth: float = 1.0
     blocks: int | None = 0
     layer: str | None = None
+    unpooled: bool = False
     flattened: "Regional | None" = None
 
     def suited(self) -> Self:

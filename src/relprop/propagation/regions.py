@@ -60,7 +60,7 @@ def find_regions(method: str, settings: Regional, roles: Roles, facts: Facts) ->
         settings: Where the value is to be. Without attention, that is the last value with several regions before the last layer, or one
             that is some blocks further back: another value through which all relevance passes, with weighted layers in between. Where
             no number of blocks is given it is one, or where the convolutions of a grid carry relevance from a region to any other, as many
-            as lead to the first value of that grid.
+            as lead to the first value of that grid. It may be the value before the pools that lead to it.
         roles: The roles of the graph's ops.
         facts: The analysis of its values.
 
@@ -73,13 +73,18 @@ def find_regions(method: str, settings: Regional, roles: Roles, facts: Facts) ->
         return _chosen(method, roles, facts, walk.passed, settings.layer)
     attention = [node for node, kind in roles.kinds.items() if kind is Role.ATTENTION]
     last = walk.last(attention, settings.depth)
+    if last is not None and attention:
+        return last
     if last is not None:
-        return last if attention else walk.usual(last) if settings.blocks is None else walk.back(settings.blocks, last)
+        found = walk.usual(last) if settings.blocks is None else walk.back(settings.blocks, last)
+        return walk.unpooled(found) if settings.unpooled else found
     raise UnsupportedOpError(
         f"Method {method!r} counts evidence by region, and no value of this model that all relevance passes has several positions or tokens "
         "before the last layer; take rap with start=signed, which needs none."
     )
 
+
+_POOLS = frozenset({Role.POOL, Role.SELECT, Role.SHAPE})
 
 _LINEAR = frozenset({Role.OUTPUT, Role.POOL, Role.NORM, Role.BIAS, Role.SCALE, Role.SHAPE, Role.BLOCK})
 """The ops of a linear head, in which a norm counts as a multiplication by constants."""
@@ -156,6 +161,16 @@ class _Walk:
         if not found.grid or extent.reach < max(found.grid):
             return found
         while (before := self._before(found)) is not None and extents[before.node].strides == extent.strides:
+            found = before
+        return found
+
+    def unpooled(self, pooled: Regions) -> Regions:
+        """The value before the pools, and the ops that only move elements, that lead to another; that one itself where there are none."""
+        following = (
+            _as_regions(node, self.roles, self.facts) for node in self.passed if self.order[node] < self.order[pooled.node]
+        )
+        found = pooled
+        while self.roles.kinds.get(found.node) in _POOLS and (before := next(following, None)) is not None:
             found = before
         return found
 
