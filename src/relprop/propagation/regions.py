@@ -85,6 +85,7 @@ def find_regions(method: str, settings: Regional, roles: Roles, facts: Facts) ->
 
 
 _POOLS = frozenset({Role.POOL, Role.SELECT, Role.SHAPE})
+"""Pools, and the ops that move their elements."""
 
 _LINEAR = frozenset({Role.OUTPUT, Role.POOL, Role.NORM, Role.BIAS, Role.SCALE, Role.SHAPE, Role.BLOCK})
 """The ops of a linear head, in which a norm counts as a multiplication by constants."""
@@ -166,11 +167,8 @@ class _Walk:
 
     def unpooled(self, pooled: Regions) -> Regions:
         """The value before the pools, and the ops that only move elements, that lead to another; that one itself where there are none."""
-        following = (
-            _as_regions(node, self.roles, self.facts) for node in self.passed if self.order[node] < self.order[pooled.node]
-        )
         found = pooled
-        while self.roles.kinds.get(found.node) in _POOLS and (before := next(following, None)) is not None:
+        while self.roles.kinds.get(found.node) in _POOLS and (before := self._last_before(self.order[found.node])) is not None:
             found = before
         return found
 
