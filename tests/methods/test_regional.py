@@ -157,6 +157,28 @@ def test_behind_flattened_places_channels_count_by_their_mean_gradient(start, we
     assert not explainer.plan.method.conserves
 
 
+class Indexed(nn.Module):
+    """A pool that returns indices too, and whose places are read one by one, all of them or those of one corner."""
+
+    def __init__(self, *, corner: bool) -> None:
+        super().__init__()
+        self.features, self.pool = nn.Sequential(nn.Conv2d(2, 3, 3, padding=1), nn.ReLU()), nn.MaxPool2d(2, return_indices=True)
+        self.corner = corner
+        self.head = nn.Sequential(nn.Flatten(), nn.Linear(12 if corner else 48, 8), nn.ReLU(), nn.Linear(8, 5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled, _ = self.pool(self.features(x))
+        return self.head(pooled[:, :, :2, :2] if self.corner else pooled)
+
+
+@pytest.mark.parametrize(
+    ("corner", "where"), [(False, "64 regions of 3 channels, at the output of module 'features'"), (True, "4 regions")]
+)
+def test_regions_lie_before_pools_alone(corner, where):
+    """And not before a part is cut out: evidence of the rest would be none of the model's."""
+    assert where in note_of(Indexed(corner=corner).double(), torch.rand(1, 2, 8, 8, dtype=torch.float64))
+
+
 def test_upper_gradient_may_be_chosen_anywhere():
     model, x = made(Small), torch.rand(1, 2, 6, 6, dtype=torch.float64)
     options = {"upper": "gradient", "weight": 1.0, "start": "softmax", "false_discovery_rate": 1.0}

@@ -1,6 +1,7 @@
 """Where the regions are: the value at which evidence is counted by region, and which of its dimensions holds the channels."""
 
 import math
+import operator
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -10,7 +11,7 @@ from torch import Tensor, fx
 from relprop.errors import OptionError, UnsupportedOpError, suggestion
 from relprop.graph.channels import find_channels
 from relprop.graph.facts import Facts
-from relprop.graph.nodes import OUTPUTS, PATH, Size, is_floating, module_outputs, shape_of, value_of, values_read
+from relprop.graph.nodes import OUTPUTS, PATH, Size, is_floating, module_outputs, nodes_in, shape_of, value_of, values_read
 from relprop.ops.op import Role, op_name
 from relprop.propagation.composite import Regional
 from relprop.propagation.extents import find_extents
@@ -83,9 +84,6 @@ def find_regions(method: str, settings: Regional, roles: Roles, facts: Facts) ->
         "before the last layer; take rap with start=signed, which needs none."
     )
 
-
-_POOLS = frozenset({Role.POOL, Role.SELECT, Role.SHAPE})
-"""Pools, and the ops that move their elements."""
 
 _LINEAR = frozenset({Role.OUTPUT, Role.POOL, Role.NORM, Role.BIAS, Role.SCALE, Role.SHAPE, Role.BLOCK})
 """The ops of a linear head, in which a norm counts as a multiplication by constants."""
@@ -166,11 +164,16 @@ class _Walk:
         return found
 
     def unpooled(self, pooled: Regions) -> Regions:
-        """The value before the pools, and the ops that only move elements, that lead to another; that one itself where there are none."""
+        """The value before the pools that lead to another, which read all of its places; that one itself where there are none."""
         found = pooled
-        while self.roles.kinds.get(found.node) in _POOLS and (before := self._last_before(self.order[found.node])) is not None:
+        while self._pools(found.node) and (before := self._last_before(self.order[found.node])) is not None:
             found = before
         return found
+
+    def _pools(self, node: fx.Node) -> bool:
+        """Whether a value is made by a pool, indices of maxima beside it or not."""
+        made = nodes_in(node.args)[0] if node.target is operator.getitem else node
+        return self.roles.kinds.get(made) in {Role.POOL, Role.SELECT}
 
     def _before(self, last: Regions) -> Regions | None:
         weighted = (self.order[node] for node, kind in self.roles.kinds.items() if kind in {Role.CONV, Role.DENSE})
